@@ -1,0 +1,18 @@
+"""StyleFilter (Seletkov et al., ISBI 2024) in PyTorch.
+
+============================================  =================================================
+Paper                                         File
+============================================  =================================================
+Section 2, the three steps; loss L_SF         ``stylefilter.py``
+Step 1, style transfer with CUT [7]           ``style_transfer.py``, ``networks/generator.py``,
+                                              ``networks/discriminator.py``,
+                                              ``networks/patch_projector.py``
+Step 2, Eq. 1, U-Net [12]                     ``segmentation.py``, ``networks/unet.py``
+Step 3, Eq. 2 and Eq. 3                       ``pseudo_labels.py``
+All losses                                    ``losses.py``
+"At inference time", x* = style(x)            ``inference.py``
+"Implementation details"                      ``config.py``, ``training.py``, ``data/samples.py``,
+                                              ``data/augmentation.py``
+"Experimental setup", DICE                    ``evaluation.py``, ``scores.py``
+============================================  =================================================
+"""

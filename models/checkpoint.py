@@ -1,0 +1,95 @@
+"""A trained network on disk: weights.safetensors, config.json and metrics.json in one folder."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+from uuid import uuid4
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from models.metadata import ModelMeta
+from models.networks.generator import Generator
+from models.networks.unet import UNet
+
+Module = TypeVar("Module", bound=nn.Module)
+
+WEIGHTS, CONFIG, METRICS = "weights.safetensors", "config.json", "metrics.json"
+
+
+class CheckpointError(ValueError):
+    """A folder does not hold the network that was asked for."""
+
+
+def save_generator(
+    folder: Path, generator: Generator, meta: ModelMeta, metrics: Mapping[str, float | str]
+) -> None:
+    """Write a style transfer model to ``folder``, which must not exist yet."""
+    assert meta.kind == "generator"
+    _save(folder, generator, meta, metrics)
+
+
+def save_segmenter(
+    folder: Path, segmenter: UNet, meta: ModelMeta, metrics: Mapping[str, float | str]
+) -> None:
+    """Write a segmenter to ``folder``, which must not exist yet."""
+    assert meta.kind == "segmenter"
+    _save(folder, segmenter, meta, metrics)
+
+
+def load_generator(folder: Path, device: torch.device) -> tuple[Generator, ModelMeta]:
+    """Read a style transfer model, in eval mode; CheckpointError says what is wrong."""
+    meta = _load_meta(folder, "generator")
+    style = meta.config.style
+    generator = Generator(style.base_filters, style.num_blocks)
+    return _with_weights(generator, folder).to(device).eval(), meta
+
+
+def load_segmenter(folder: Path, device: torch.device) -> tuple[UNet, ModelMeta]:
+    """Read a segmenter, in eval mode; CheckpointError says what is wrong."""
+    meta = _load_meta(folder, "segmenter")
+    segmenter = UNet(len(meta.class_names), meta.config.segmenter)
+    return _with_weights(segmenter, folder).to(device).eval(), meta
+
+
+def _save(
+    folder: Path, module: nn.Module, meta: ModelMeta, metrics: Mapping[str, float | str]
+) -> None:
+    """Write under a temporary name beside ``folder`` and rename last: never half a checkpoint."""
+    partial = folder.with_name(f".{folder.name}.{uuid4().hex}")
+    partial.mkdir(parents=True)
+    try:
+        weights = {name: t.detach().cpu().contiguous() for name, t in module.state_dict().items()}
+        save_file(weights, partial / WEIGHTS)
+        (partial / CONFIG).write_text(meta.model_dump_json(indent=2) + "\n")
+        (partial / METRICS).write_text(json.dumps(dict(metrics), indent=2) + "\n")
+        os.rename(partial, folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _load_meta(folder: Path, kind: str) -> ModelMeta:
+    try:
+        meta = ModelMeta.model_validate_json((folder / CONFIG).read_text())
+    except OSError as error:
+        raise CheckpointError(f"no trained model in {folder}: {error.strerror}") from error
+    except ValidationError as error:
+        raise CheckpointError(f"{folder / CONFIG} is damaged: {error}") from error
+    if meta.kind != kind:
+        raise CheckpointError(f"{folder} holds a {meta.kind}, not a {kind}")
+    return meta
+
+
+def _with_weights(module: Module, folder: Path) -> Module:
+    try:
+        module.load_state_dict(load_file(folder / WEIGHTS), strict=True)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise CheckpointError(f"{folder / WEIGHTS} is missing or damaged: {error}") from error
+    return module

@@ -1,0 +1,1 @@
+"""Images, masks, image-level labels and splits; free of torch."""

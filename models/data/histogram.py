@@ -1,0 +1,41 @@
+"""Histogram matching: the plain alternative to style transfer, always reported beside it."""
+
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.data.domain import Domain
+
+_LEVELS = 1024
+
+
+class HistogramMatch:
+    """Give an image the pooled grey histogram of a source's training sections.
+
+    An instance maps an image (H, W) float32 in [0, 1] to the same shape and range, so it can stand
+    where the style transfer model stands.
+    """
+
+    def __init__(self, quantiles: NDArray[np.float32]) -> None:
+        self._quantiles = quantiles
+
+    @classmethod
+    def to(cls, source: Domain) -> Self:
+        """Pool the training sections of ``source`` at its working pixel size."""
+        sections = source.split("train")
+        if not sections:
+            raise ValueError(f"dataset {source.info.name!r} has no training sections")
+        pooled = np.concatenate([source.image(section).ravel() for section in sections])
+        return cls(np.quantile(pooled, _midpoints(_LEVELS)).astype(np.float32))
+
+    def __call__(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Replace each grey value by the source's value of the same rank."""
+        _, level, counts = np.unique(image, return_inverse=True, return_counts=True)
+        ranks = (np.cumsum(counts) - counts / 2) / image.size
+        matched = np.interp(ranks, _midpoints(len(self._quantiles)), self._quantiles)
+        return matched.astype(np.float32)[level].reshape(image.shape)
+
+
+def _midpoints(levels: int) -> NDArray[np.float64]:
+    return (np.arange(levels) + 0.5) / levels

@@ -1,0 +1,163 @@
+"""Random square crops of sections, as the batches of every stage. Every draw comes from ``rng``.
+
+Legend: B batch, C classes, S side of the crop in pixels of the working size.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.config import AdaptationConfig, PretrainConfig
+from models.data.augmentation import photometric
+from models.data.domain import IGNORE, Domain, Section
+from models.data.stylised import StylisedDomain
+
+A = TypeVar("A", bound=np.generic)
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A square window of a section, then ``quarter_turns`` rotations by 90 degrees."""
+
+    section: Section
+    y0: int
+    x0: int
+    side: int
+    quarter_turns: int = 0
+    mirrored: bool = False
+
+    def padded(self, array: NDArray[A], fill: float) -> NDArray[A]:
+        """Cut (..., H, W) to (..., S, S); what lies outside, bottom and right, is ``fill``."""
+        return self._turned(_padded(self._window(array), self.side, fill))
+
+    def reflected(self, array: NDArray[A]) -> NDArray[A]:
+        """Cut (H, W) to (S, S); smaller sections are continued by reflection."""
+        window = self._window(array)
+        return self._turned(np.pad(window, _missing(window, self.side), mode="reflect"))
+
+    def _window(self, array: NDArray[A]) -> NDArray[A]:
+        return array[..., self.y0 : self.y0 + self.side, self.x0 : self.x0 + self.side]
+
+    def _turned(self, array: NDArray[A]) -> NDArray[A]:
+        mirrored = array[..., ::-1] if self.mirrored else array
+        return np.rot90(mirrored, self.quarter_turns, axes=(-2, -1))
+
+
+@dataclass(frozen=True)
+class SourceBatch:
+    """Labelled crops: images (B, 1, S, S) float32 in [0, 1], masks (B, S, S) int64 with 255."""
+
+    images: NDArray[np.float32]
+    masks: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TargetBatch:
+    """Target crops: what labels them, what the student sees, and what constrains the labels.
+
+    ``stylised`` and ``student`` are (B, 1, S, S) float32 in [0, 1]; only ``student`` carries
+    photometric noise. ``allowed`` is (B, C, S, S), ``inside`` (B, S, S) bool: not padding.
+    """
+
+    stylised: NDArray[np.float32]
+    student: NDArray[np.float32]
+    allowed: NDArray[np.bool_]
+    inside: NDArray[np.bool_]
+
+
+def shuffled_passes(sections: Sequence[Section], rng: np.random.Generator) -> Iterator[Section]:
+    """Endless passes over the sections, each in a fresh random order."""
+    while True:
+        for index in rng.permutation(len(sections)):
+            yield sections[index]
+
+
+def random_crop(domain: Domain, section: Section, side: int, rng: np.random.Generator) -> Crop:
+    """A uniformly placed window; a side the section lacks starts at 0 and is padded."""
+    height, width = domain.working_shape(section)
+    y0 = int(rng.integers(max(0, height - side) + 1))
+    x0 = int(rng.integers(max(0, width - side) + 1))
+    return Crop(section, y0, x0, side)
+
+
+def segmentation_crop(
+    domain: Domain, section: Section, config: PretrainConfig, rng: np.random.Generator
+) -> Crop:
+    """A random window with the paper's rotation."""
+    crop = random_crop(domain, section, config.crop_px, rng)
+    turns = int(rng.integers(4)) if config.augmentation.rotate else 0
+    return Crop(section, crop.y0, crop.x0, crop.side, turns)
+
+
+def style_image(
+    domain: Domain, section: Section, side: int, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """A CUT crop (S, S) in [-1, 1]: random window, mirrored and rotated at random, no resizing."""
+    crop = random_crop(domain, section, side, rng)
+    turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
+    crop = Crop(section, crop.y0, crop.x0, side, turns, mirrored)
+    return crop.reflected(domain.image(section)) * 2 - 1
+
+
+def source_batch(
+    domain: Domain,
+    sections: Sequence[Section],
+    config: PretrainConfig,
+    rng: np.random.Generator,
+) -> SourceBatch:
+    """One augmented labelled crop of each of ``sections``; padding is 0 with mask 255."""
+    images, masks = [], []
+    for section in sections:
+        crop = segmentation_crop(domain, section, config, rng)
+        image = crop.padded(domain.image(section), 0)
+        images.append(_noisy(image, _inside(crop, domain), config, rng))
+        masks.append(crop.padded(domain.mask(section), IGNORE).astype(np.int64))
+    return SourceBatch(np.stack(images)[:, None], np.stack(masks))
+
+
+def target_batch(
+    target: StylisedDomain,
+    sections: Sequence[Section],
+    config: AdaptationConfig,
+    rng: np.random.Generator,
+) -> TargetBatch:
+    """One crop of each of ``sections``: the same geometry for both views and the labels' map."""
+    crops = [segmentation_crop(target, section, config, rng) for section in sections]
+    insides = [_inside(crop, target) for crop in crops]
+    view = target if config.student_view == "stylised" else target.raw
+    return TargetBatch(
+        stylised=np.stack([c.padded(target.image(c.section), 0) for c in crops])[:, None],
+        student=np.stack(
+            [
+                _noisy(c.padded(view.image(c.section), 0), inside, config, rng)
+                for c, inside in zip(crops, insides, strict=True)
+            ]
+        )[:, None],
+        allowed=np.stack([c.padded(target.allowed(c.section), fill=False) for c in crops]),
+        inside=np.stack(insides),
+    )
+
+
+def _noisy(
+    image: NDArray[np.float32],
+    inside: NDArray[np.bool_],
+    config: PretrainConfig,
+    rng: np.random.Generator,
+) -> NDArray[np.float32]:
+    return photometric(image, config.augmentation, rng) * inside
+
+
+def _inside(crop: Crop, domain: Domain) -> NDArray[np.bool_]:
+    return crop.padded(np.ones(domain.working_shape(crop.section), dtype=bool), fill=False)
+
+
+def _padded(window: NDArray[A], side: int, fill: float) -> NDArray[A]:
+    lead = [(0, 0)] * (window.ndim - 2)
+    return np.pad(window, lead + _missing(window, side), constant_values=fill)
+
+
+def _missing(window: NDArray[A], side: int) -> list[tuple[int, int]]:
+    return [(0, side - window.shape[-2]), (0, side - window.shape[-1])]

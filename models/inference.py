@@ -1,0 +1,120 @@
+"""Applying trained networks to whole images: stylise, segment, predict.
+
+Legend: C classes, H height, W width.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import zarr
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from models.data.domain import Domain, normalise, resample_image, working_shape
+from models.data.stylised import StylisedDomain, array_name
+from models.networks.generator import Generator
+from models.networks.unet import UNet
+from models.progress import Progress, Report
+from models.tiling import apply_tiled
+
+Style = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""Maps a target image (H, W) in [0, 1] to the source's look: CUT, or histogram matching."""
+
+_GENERATOR_MULTIPLE = 4
+_GENERATOR_MIN_PX = 8
+
+
+def stylise(generator: Generator, image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """x* = theta_style(x): an image (H, W) float32 in [0, 1] to the same shape and range.
+
+    Taken whole, reflect-padded to a multiple of 4 and cropped back: InstanceNorm normalises by the
+    statistics of its input, so only images too large for memory are cut into tiles.
+    """
+    height, width = image.shape
+    padded = _reflected(image, _GENERATOR_MULTIPLE, _GENERATOR_MIN_PX)
+    translated = _apply(generator, padded)[0, :height, :width]
+    return (translated + 1) / np.float32(2)
+
+
+def segment(segmenter: UNet, image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Class probabilities (C, H, W) float32 of an image (H, W) in [0, 1]; ``segmenter`` in eval."""
+    height, width = image.shape
+    padded = _reflected(image, 1, segmenter.min_px)
+    logits = _apply(segmenter, padded)[:, :height, :width]
+    return torch.from_numpy(logits).softmax(dim=0).numpy()
+
+
+def stylise_domain(
+    generator: Generator, target: Domain, out: Path, report: Report
+) -> StylisedDomain:
+    """Stylise what adaptation reads, once: training sections, and validation ones with a mask."""
+    sections = target.split("train") + target.split("val", masked=True)
+    group = zarr.open_group(str(out), mode="w")
+    for step, section in enumerate(sections, start=1):
+        image = stylise(generator, target.image(section))
+        group.create_array(array_name(section), data=image)
+        report(Progress("stylise", step, len(sections), {}))
+    return StylisedDomain(target, out)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Of one image: ``mask`` (H, W) uint8 and ``probabilities`` (C, H, W) float32, native size."""
+
+    mask: NDArray[np.uint8]
+    probabilities: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """Stylise-then-segment at ``working_nm`` nanometres per pixel; without ``style`` only raw."""
+
+    segmenter: UNet
+    working_nm: float
+    style: Style | None = None
+
+    def predict(
+        self,
+        image: NDArray[np.generic],
+        pixel_size_nm: float,
+        *,
+        intensity_window: tuple[float, float],
+        stylise: bool,
+    ) -> Prediction:
+        """Predict an image (H, W) uint8 or uint16 as stored, at its own size."""
+        shape = working_shape(_size(image), pixel_size_nm, self.working_nm)
+        working = resample_image(normalise(image, intensity_window), shape)
+        if stylise:
+            if self.style is None:
+                raise ValueError("a stylised prediction was asked for, but there is no style model")
+            working = self.style(working)
+        probabilities = segment(self.segmenter, working)
+        native = np.stack([resample_image(p, _size(image)) for p in probabilities])
+        return Prediction(native.argmax(axis=0).astype(np.uint8), native)
+
+
+def _apply(network: nn.Module, image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Run ``network`` on an image (H, W) in [0, 1], scaled to [-1, 1]: (C, H, W)."""
+    device = next(network.parameters()).device
+
+    def run(tile: Tensor) -> Tensor:
+        output: Tensor = network(tile.to(device))
+        return output.cpu()
+
+    with torch.inference_mode():
+        return apply_tiled(run, torch.from_numpy(image * 2 - 1)[None, None])[0].numpy()
+
+
+def _reflected(image: NDArray[np.float32], multiple: int, least: int) -> NDArray[np.float32]:
+    """Continue an image bottom and right by reflection to a multiple, and at least ``least``."""
+    missing = [(0, max(least, -(-side // multiple) * multiple) - side) for side in image.shape]
+    return np.pad(image, missing, mode="reflect")
+
+
+def _size(image: NDArray[np.generic]) -> tuple[int, int]:
+    if image.ndim != 2:
+        raise ValueError(f"a grey image (H, W) is needed, not one of shape {image.shape}")
+    return image.shape[0], image.shape[1]

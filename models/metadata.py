@@ -1,0 +1,41 @@
+"""What stands beside a network's weights; free of torch."""
+
+from typing import Literal, Self
+
+from models.config import FrozenConfig, StyleFilterConfig
+from models.data.domain import Domain
+
+METHOD_VERSION = "1"
+"""Raised whenever the same config and data would give other weights."""
+
+
+class DomainMeta(FrozenConfig):
+    """How images of a domain are normalised and scaled before a network sees them."""
+
+    name: str
+    pixel_size_nm: float
+    intensity_window: tuple[float, float]
+
+    @classmethod
+    def of(cls, domain: Domain) -> Self:
+        info = domain.info
+        return cls(
+            name=info.name,
+            pixel_size_nm=info.pixel_size_nm,
+            intensity_window=info.intensity_window,
+        )
+
+
+class ModelMeta(FrozenConfig):
+    """What prediction needs to know of a network, and what it was trained on.
+
+    ``target`` is None for a segmenter that has seen the source only.
+    """
+
+    kind: Literal["generator", "segmenter"]
+    config: StyleFilterConfig
+    class_names: tuple[str, ...]
+    working_nm: float
+    source: DomainMeta
+    target: DomainMeta | None
+    method_version: str = METHOD_VERSION

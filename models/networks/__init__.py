@@ -1,0 +1,1 @@
+"""Networks: CUT's three, and the segmenter."""

@@ -1,0 +1,123 @@
+"""CUT's generator: ResNet with anti-aliased resampling (Park et al. 2020, reference b3ac297).
+
+One flat sequence: the index of a layer matters, because PatchNCE taps are indices into it.
+Legend: B batch, C channels, H height, W width, c base filters.
+"""
+
+from collections.abc import Iterable
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+TAPS = (0, 4, 8, 12, 16)
+"""Layers whose output PatchNCE compares: padded input, two convolutions, blocks one and five."""
+
+XAVIER_GAIN = 0.02
+
+
+class BlurDown(nn.Module):
+    """Halve H and W (rounded up) behind the blur outer([1, 2, 1], [1, 2, 1]) / 16.
+
+    Two average poolings are the same filter: [1, 2, 1] is [1, 1] convolved with itself.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        padded = F.pad(x, (1, 1, 1, 1), mode="reflect")
+        return F.avg_pool2d(F.avg_pool2d(padded, 2, stride=1), 2, stride=2)
+
+
+class BlurUp(nn.Module):
+    """Double H and W; the reference's [1, 3, 3, 1] blur is bilinear interpolation exactly."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+class ResidualBlock(nn.Module):
+    """x + two reflect-padded 3x3 convolutions; no activation behind the sum."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv_block = nn.Sequential(
+            nn.ReflectionPad2d(1),
+            nn.Conv2d(channels, channels, 3),
+            nn.InstanceNorm2d(channels),
+            nn.ReLU(inplace=True),
+            nn.ReflectionPad2d(1),
+            nn.Conv2d(channels, channels, 3),
+            nn.InstanceNorm2d(channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        residual: Tensor = self.conv_block(x)
+        return x + residual
+
+
+class Generator(nn.Module):
+    """Translate grey images (B, 1, H, W) in [-1, 1] to the same shape and range.
+
+    H and W are multiples of 4 and at least 8. At batch 1 never use channels_last: torch 2.13 on
+    CPU then returns wrong InstanceNorm gradients.
+    """
+
+    def __init__(self, base_filters: int = 64, num_blocks: int = 9) -> None:
+        super().__init__()
+        c = base_filters
+        self.tap_channels = (1, 2 * c, 4 * c, 4 * c, 4 * c)
+        self.model = nn.Sequential(
+            nn.ReflectionPad2d(3),
+            *_conv_norm_relu(nn.Conv2d(1, c, 7)),
+            *_conv_norm_relu(nn.Conv2d(c, 2 * c, 3, padding=1)),
+            BlurDown(),
+            *_conv_norm_relu(nn.Conv2d(2 * c, 4 * c, 3, padding=1)),
+            BlurDown(),
+            *(ResidualBlock(4 * c) for _ in range(num_blocks)),
+            BlurUp(),
+            *_conv_norm_relu(nn.Conv2d(4 * c, 2 * c, 3, padding=1)),
+            BlurUp(),
+            *_conv_norm_relu(nn.Conv2d(2 * c, c, 3, padding=1)),
+            nn.ReflectionPad2d(3),
+            nn.Conv2d(c, 1, 7),
+            nn.Tanh(),
+        )
+        xavier_init(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        translated: Tensor = self.model(x)
+        return translated
+
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """Return the five tapped features of ``x``, each (B, C, H', W')."""
+        return _run(list(self.model)[: TAPS[-1] + 1], x)[1]
+
+    def translate(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the translation and the tapped features of ``x``: one pass for both."""
+        return _run(self.model, x)
+
+
+def tap_sizes(height: int, width: int) -> tuple[int, ...]:
+    """Number of positions of each tap's map for an input of height x width, multiples of 4."""
+    full, quarter = height * width, (height // 4) * (width // 4)
+    return ((height + 6) * (width + 6), full, 4 * quarter, quarter, quarter)
+
+
+def xavier_init(module: nn.Module) -> None:
+    """The reference's default: Xavier normal with gain 0.02 for all weights, biases zero."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.xavier_normal_(layer.weight, gain=XAVIER_GAIN)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def _conv_norm_relu(conv: nn.Conv2d) -> tuple[nn.Module, ...]:
+    return conv, nn.InstanceNorm2d(conv.out_channels), nn.ReLU(inplace=True)
+
+
+def _run(layers: Iterable[nn.Module], x: Tensor) -> tuple[Tensor, list[Tensor]]:
+    taps = []
+    for index, layer in enumerate(layers):
+        x = layer(x)
+        if index in TAPS:
+            taps.append(x)
+    return x, taps

@@ -1,0 +1,90 @@
+"""U-Net (Ronneberger et al. 2015) for images of any size; layout of Simael/mlds-unet f541501.
+
+Legend: B batch, C classes, H height, W width.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.config import NormName, SegmenterConfig
+
+
+class DoubleConv(nn.Sequential):
+    """Twice: 3x3 convolution (zero padding), normalisation, ReLU."""
+
+    def __init__(self, channels_in: int, channels_out: int, norm: NormName) -> None:
+        super().__init__(
+            *_conv_norm_relu(channels_in, channels_out, norm),
+            *_conv_norm_relu(channels_out, channels_out, norm),
+        )
+
+
+class Up(nn.Module):
+    """Transposed 2x2 convolution, zero-padded to the skip's size, then ``DoubleConv`` of both."""
+
+    def __init__(self, channels_in: int, channels_out: int, norm: NormName) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose2d(channels_in, channels_out, 2, stride=2)
+        self.conv = DoubleConv(2 * channels_out, channels_out, norm)
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        x = self.up(x)
+        rows, cols = skip.shape[-2] - x.shape[-2], skip.shape[-1] - x.shape[-1]
+        x = F.pad(x, (cols // 2, cols - cols // 2, rows // 2, rows - rows // 2))
+        merged: Tensor = self.conv(torch.cat([skip, x], dim=1))
+        return merged
+
+
+class UNet(nn.Module):
+    """Grey images (B, 1, H, W) float in [-1, 1] (2x - 1 of [0, 1]) -> logits (B, C, H, W).
+
+    Every class has a channel of its own; there is no extra background channel. H and W are at
+    least ``min_px``.
+    """
+
+    def __init__(self, num_classes: int, config: SegmenterConfig) -> None:
+        super().__init__()
+        filters = [config.base_filters * 2**level for level in range(config.depth + 1)]
+        self.num_classes = num_classes
+        self.min_px = 2 ** (config.depth + 1)  # norms need more than one pixel at the bottom
+        self.stem = DoubleConv(1, filters[0], config.norm)
+        self.downs = nn.ModuleList(
+            DoubleConv(fine, coarse, config.norm)
+            for fine, coarse in zip(filters, filters[1:], strict=False)
+        )
+        self.ups = nn.ModuleList(
+            Up(coarse, fine, config.norm)
+            for coarse, fine in zip(filters[:0:-1], filters[-2::-1], strict=True)
+        )
+        self.head = nn.Conv2d(filters[0], num_classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if min(x.shape[-2:]) < self.min_px:
+            raise ValueError(
+                f"image of {x.shape[-2]}x{x.shape[-1]} px is smaller than {self.min_px} px"
+            )
+        x = self.stem(x)
+        skips = []
+        for down in self.downs:
+            skips.append(x)
+            x = down(F.max_pool2d(x, 2))
+        for up in self.ups:
+            x = up(x, skips.pop())
+        logits: Tensor = self.head(x)
+        return logits
+
+
+def _conv_norm_relu(channels_in: int, channels_out: int, norm: NormName) -> tuple[nn.Module, ...]:
+    conv = nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False)
+    return conv, _normalisation(norm, channels_out), nn.ReLU(inplace=True)
+
+
+def _normalisation(norm: NormName, channels: int) -> nn.Module:
+    if norm == "batch":
+        return nn.BatchNorm2d(channels)
+    if norm == "group":
+        return nn.GroupNorm(math.gcd(8, channels), channels)
+    return nn.InstanceNorm2d(channels, affine=True)

@@ -1,0 +1,25 @@
+"""How every stage reports; free of torch, so the service may import it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Stage = Literal["style", "pretrain", "stylise", "adapt", "evaluate"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Step ``step`` (from 1) of ``total`` of a stage is done.
+
+    ``values`` holds the losses of the step, and at steps with a validation also ``dice/<class>``
+    and ``dice/mean``, in [0, 1].
+    """
+
+    stage: Stage
+    step: int
+    total: int
+    values: Mapping[str, float]
+
+
+Report = Callable[[Progress], None]
+"""Called after each step. To stop the run it raises; nothing in ``models`` catches that."""

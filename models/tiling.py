@@ -1,0 +1,51 @@
+"""Large images in overlapping tiles, blended smoothly.
+
+Legend: H, W size of the image, T side of a tile, V overlap of neighbours, C channels of the output.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Images up to ``whole_px`` on both sides are taken whole, larger ones in tiles."""
+
+    whole_px: int = 2048
+    tile_px: int = 1024
+    overlap_px: int = 128
+
+
+def apply_tiled(
+    network: Callable[[Tensor], Tensor], image: Tensor, tiling: Tiling = Tiling()
+) -> Tensor:
+    """``network`` of (1, 1, H, W) as (1, C, H, W); the network keeps height and width."""
+    height, width = image.shape[-2:]
+    if max(height, width) <= tiling.whole_px:
+        return network(image)
+    total, weight = torch.zeros(()), torch.zeros(1, 1, height, width)
+    for y0, x0 in product(_starts(height, tiling), _starts(width, tiling)):
+        window = (..., slice(y0, y0 + tiling.tile_px), slice(x0, x0 + tiling.tile_px))
+        output = network(image[window])
+        if total.ndim == 0:
+            total = torch.zeros(1, output.shape[1], height, width)
+        ramp = _ramp(output.shape[-2], tiling)[:, None] * _ramp(output.shape[-1], tiling)
+        total[window] += output * ramp
+        weight[window] += ramp
+    return total / weight
+
+
+def _starts(side: int, tiling: Tiling) -> list[int]:
+    """First pixels of tiles that cover ``side``; the last tile ends with the image."""
+    last = max(0, side - tiling.tile_px)
+    return [*range(0, last, tiling.tile_px - tiling.overlap_px), last]
+
+
+def _ramp(side: int, tiling: Tiling) -> Tensor:
+    """Weights (side,) that rise over the overlap from both ends and are never zero."""
+    from_edge = torch.minimum(torch.arange(1, side + 1), torch.arange(side, 0, -1))
+    return from_edge.clamp_max(tiling.overlap_px + 1) / (tiling.overlap_px + 1)

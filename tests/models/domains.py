@@ -1,0 +1,61 @@
+"""Small datasets for the tests of ``models``: two grey levels, and a square of class 1."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from models.data.domain import Domain, DomainInfo, Section, Split, Tile
+
+WINDOW = (0.0, 255.0)
+
+
+def write_domain(
+    store: Path,
+    images: Sequence[NDArray[np.generic]],
+    masks: Sequence[NDArray[np.uint8] | None],
+    splits: Sequence[Split],
+    tiles: Sequence[Tile] = (),
+    **info: object,
+) -> Domain:
+    """Write a store and open it; ``info`` overrides name, classes, pixel size, window, nm."""
+    group = zarr.open_group(str(store), mode="w")
+    sections = []
+    for index, (image, mask, split) in enumerate(zip(images, masks, splits, strict=True)):
+        group.create_array(f"images/{index:06d}", data=image)
+        if mask is not None:
+            group.create_array(f"masks/{index:06d}", data=mask)
+        sections.append(Section(index, f"s{index}", split, *image.shape, mask is not None))
+    working_nm = info.pop("working_nm", None)
+    facts = {
+        "name": store.stem,
+        "class_names": ("background", "square"),
+        "pixel_size_nm": 4.0,
+        "intensity_window": WINDOW,
+        **info,
+    }
+    return Domain(store, DomainInfo(**facts), sections, tiles, working_nm=working_nm)
+
+
+def squares(
+    side: int, seed: int, *, bright: bool = True
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """A noisy image (side, side) with one square brighter (or darker) than the rest; its mask."""
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((side, side), np.uint8)
+    y, x = rng.integers(side // 2, size=2)
+    mask[y : y + side // 3, x : x + side // 3] = 1
+    step = 80 if bright else -80
+    image = 128 + step * mask.astype(int) + rng.integers(-20, 20, mask.shape)
+    return image.clip(0, 255).astype(np.uint8), mask
+
+
+def square_domain(
+    store: Path, *, side: int = 48, bright: bool = True, tiles: Sequence[Tile] = ()
+) -> Domain:
+    """Three training sections, one of validation, one of test, all with masks."""
+    pairs = [squares(side, seed, bright=bright) for seed in range(5)]
+    images, masks = zip(*pairs, strict=True)
+    return write_domain(store, images, masks, ["train", "train", "train", "val", "test"], tiles)
