@@ -1,0 +1,113 @@
+"""The ``stylefilter`` command."""
+
+import logging
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvicorn
+from rich.console import Console
+
+from app.database import Database
+from app.settings import Settings
+from app.storage import Storage
+from app.supervisor import WorkerProcess
+from models.config import PresetName
+
+cli = typer.Typer(
+    help="Adapt organelle segmentation to a new electron microscope.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+
+
+@cli.command()
+def migrate() -> None:
+    """Bring the database schema to this version's."""
+    settings = Settings()
+    Database(settings.database).migrate()
+    console.print("The database schema is up to date.")
+
+
+@cli.command()
+def up(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8000,
+) -> None:
+    """Start the API and one worker, after migrating the database. Ctrl-C stops both."""
+    settings = Settings()
+    logging.basicConfig(
+        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    Storage(settings.data_folder)
+    listener = _listen(host, port)
+    Database(settings.database).migrate()
+    # uvicorn raises the signal that ended it once more: let that end in the `finally` below.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    worker = WorkerProcess()
+    try:
+        address = f"http://{host}:{listener.getsockname()[1]}"
+        console.print(f"StyleFilter Service: {address} (docs: {address}/docs). Ctrl-C stops it.")
+        config = uvicorn.Config(
+            "app.main:create_app",
+            factory=True,
+            log_level="warning",
+            timeout_graceful_shutdown=5,
+        )
+        uvicorn.Server(config).run(sockets=[listener])
+    except KeyboardInterrupt:
+        pass  # uvicorn has shut down cleanly and raises the signal again
+    finally:
+        worker.stop()
+
+
+@cli.command()
+def demo(  # noqa: PLR0913 - options of a command are its parameters
+    source: Annotated[
+        Path | None, typer.Option(help="Folder with images/, masks/ and meta.json.")
+    ] = None,
+    target: Annotated[Path | None, typer.Option(help="The same, of the target.")] = None,
+    preset: Annotated[PresetName, typer.Option(help="Numbers to train with.")] = "quick",
+    tile_px: Annotated[int, typer.Option(help="Side of a labelled tile, pixels.")] = 128,
+    seed: Annotated[int, typer.Option(help="Seed of all randomness.")] = 0,
+    out: Annotated[Path, typer.Option(help="Where picture, table and data go.")] = Path("demo"),
+    url: Annotated[str | None, typer.Option(help="A running service; default: start one.")] = None,
+) -> None:
+    """Adapt a source to a target through the HTTP API, and show what it brings.
+
+    Without folders it makes a synthetic pair of microscopes.
+    """
+    from app.demo import DemoOptions, run_demo
+
+    if (source is None) != (target is None):
+        raise typer.BadParameter("give both --source and --target, or neither")
+    options = DemoOptions(
+        source=source, target=target, preset=preset, tile_px=tile_px, seed=seed, out=out, url=url
+    )
+    raise typer.Exit(run_demo(options, console))
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        raise typer.BadParameter(
+            f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}; choose --port"
+        ) from error
+    return listener
+
+
+def main() -> None:
+    """Entry point of the ``stylefilter`` command."""
+    cli()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,262 @@
+"""Reads the files of a new dataset once: checks them, stores them as Zarr, and takes stock."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from app.datasets.schemas import DatasetCreate
+from app.errors import Invalid, ProblemItem
+from models.data.domain import Split
+from models.data.images import (
+    ImageError,
+    check_image,
+    check_mask,
+    read_sections,
+    section_name,
+)
+from models.data.splits import block_splits, named_splits
+
+_CHUNK_PX = 512
+_PERCENTILES = (0.1, 99.9)
+
+Array = NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """One file of the user: the name to speak of it by, and where its bytes are."""
+
+    name: str
+    file: Path | BinaryIO
+
+    @property
+    def stem(self) -> str:
+        return section_name(self.name)
+
+
+@dataclass(frozen=True)
+class TileRecord:
+    """A row of the images table, before it has a dataset."""
+
+    section: int
+    y0: int
+    x0: int
+    height: int
+    width: int
+    class_pixels: list[int] | None
+
+
+@dataclass
+class Stock:
+    """What registration found."""
+
+    dtype: str = ""
+    window: tuple[float, float] = (0.0, 255.0)
+    sections: list[dict[str, Any]] = field(default_factory=list)
+    tiles: list[TileRecord] = field(default_factory=list)
+    num_bytes: int = 0
+    digest: str = ""
+
+
+class Registration:
+    """Fills ``draft`` with a dataset's arrays; collects every problem before it refuses."""
+
+    def __init__(self, request: DatasetCreate, draft: Path, max_pixels: int) -> None:
+        self._request = request
+        self._max_pixels = max_pixels
+        self._group = zarr.create_group(str(draft))
+        self._problems: list[ProblemItem] = []
+        self._seen: dict[str, str] = {}
+        self._digest = hashlib.sha256()
+        self._histogram = np.zeros(65536, dtype=np.int64)
+        self._stock = Stock()
+
+    def run(self, images: Sequence[InputFile], masks: Sequence[InputFile]) -> Stock:
+        """Read everything; Invalid names each offending file."""
+        mask_of = self._pair(images, masks)
+        for image in images:
+            self._read(image, mask_of.get(image.stem))
+        if not self._problems:
+            self._finish()
+        if self._problems:
+            count = len(self._problems)
+            first = self._problems[0]
+            raise Invalid(
+                f"{count} problem(s) with the files; first: {first.where} {first.message}",
+                self._problems,
+            )
+        return self._stock
+
+    def _problem(self, where: str, message: str) -> None:
+        self._problems.append(ProblemItem(where=where, message=message))
+
+    def _pair(
+        self, images: Sequence[InputFile], masks: Sequence[InputFile]
+    ) -> dict[str, InputFile]:
+        if not images:
+            self._problem("images", "there is no image: PNG, TIFF or Zarr")
+        stems: set[str] = set()
+        for image in images:
+            if image.stem in stems:
+                self._problem(image.name, "another image has the same name")
+            stems.add(image.stem)
+        mask_of: dict[str, InputFile] = {}
+        for mask in masks:
+            if mask.stem in mask_of:
+                self._problem(mask.name, "another mask has the same name")
+            if mask.stem not in stems:
+                self._problem(mask.name, "no image has this name: masks are paired by name")
+            mask_of[mask.stem] = mask
+        return mask_of
+
+    def _read(self, image: InputFile, mask: InputFile | None) -> None:
+        try:
+            sections = read_sections(image.file, self._max_pixels)
+            mask_sections = None if mask is None else _Masks(mask, self._max_pixels)
+            found = False
+            for name, section in _numbered(image, sections):
+                found = True
+                self._add(name, section, mask_sections)
+            if not found:
+                self._problem(image.name, "holds no image")
+            if mask_sections is not None and mask_sections.has_more():
+                self._problem(mask_sections.name, "holds more masks than its image has sections")
+        except ImageError as error:
+            self._problem(image.name, str(error))
+
+    def _add(self, name: str, section: Array, masks: "_Masks | None") -> None:
+        check_image(section)
+        if self._stock.dtype not in ("", section.dtype.name):
+            raise ImageError(f"has dtype {section.dtype.name}, others {self._stock.dtype}")
+        self._stock.dtype = section.dtype.name
+        digest = hashlib.sha256(np.ascontiguousarray(section).data).hexdigest()
+        if digest in self._seen:
+            raise ImageError(f"has the same pixels as {self._seen[digest]}")
+        self._seen[digest] = name
+        mask = None if masks is None else self._mask(masks, section)
+        if masks is not None and mask is None:
+            return
+        self._store(name, section, mask)
+
+    def _mask(self, masks: "_Masks", section: Array) -> NDArray[np.uint8] | None:
+        try:
+            shape = (section.shape[0], section.shape[1])
+            num_classes = len(self._request.class_names)
+            return check_mask(masks.next(), shape, num_classes, self._request.ignore_value)
+        except ImageError as error:
+            self._problem(masks.name, str(error))
+            return None
+
+    def _store(self, name: str, section: Array, mask: NDArray[np.uint8] | None) -> None:
+        index = len(self._stock.sections)
+        self._put(f"images/{index:06d}", section)
+        if mask is not None:
+            self._put(f"masks/{index:06d}", mask)
+        self._histogram += np.bincount(section.ravel(), minlength=65536)
+        height, width = section.shape
+        self._stock.sections.append(
+            {"name": name, "height": height, "width": width, "has_mask": mask is not None}
+        )
+        self._digest.update(f"{name}|{section.shape}|{mask is not None}".encode())
+        for y0, x0, tile_height, tile_width in tile_windows(height, width, self._request.tile_px):
+            window = (slice(y0, y0 + tile_height), slice(x0, x0 + tile_width))
+            counts = None if mask is None else self._count(mask[window])
+            record = TileRecord(index, y0, x0, tile_height, tile_width, counts)
+            self._stock.tiles.append(record)
+
+    def _put(self, name: str, array: Array) -> None:
+        chunks = (min(_CHUNK_PX, array.shape[0]), min(_CHUNK_PX, array.shape[1]))
+        self._group.create_array(name, data=array, chunks=chunks)
+        self._digest.update(np.ascontiguousarray(array).data)
+        self._stock.num_bytes += array.nbytes
+
+    def _count(self, mask: NDArray[np.uint8]) -> list[int]:
+        counts = np.bincount(mask.ravel(), minlength=256)
+        return [int(n) for n in counts[: len(self._request.class_names)]]
+
+    def _finish(self) -> None:
+        self._set_splits()
+        self._set_window()
+        metadata = self._request.model_dump_json(exclude={"folder", "name"})
+        self._digest.update(metadata.encode())
+        self._stock.digest = self._digest.hexdigest()
+
+    def _set_splits(self) -> None:
+        names = [section["name"] for section in self._stock.sections]
+        wanted = self._request.splits
+        splits: list[Split]
+        if wanted is not None:
+            try:
+                splits = named_splits(names, wanted.model_dump())
+            except ValueError as error:
+                self._problem("splits", str(error))
+                return
+        elif any(section["has_mask"] for section in self._stock.sections):
+            splits = block_splits(len(names))
+        else:
+            splits = ["train"] * len(names)
+        for section, split in zip(self._stock.sections, splits, strict=True):
+            section["split"] = split
+
+    def _set_window(self) -> None:
+        if self._request.intensity_window is not None:
+            self._stock.window = self._request.intensity_window
+        elif self._stock.dtype == "uint16":
+            cumulative = np.cumsum(self._histogram) / self._histogram.sum()
+            low, high = (int(np.searchsorted(cumulative, p / 100)) for p in _PERCENTILES)
+            if low == high:
+                self._problem("intensity_window", f"nearly all pixels are {low}: name the window")
+            self._stock.window = (float(low), float(high))
+
+
+class _Masks:
+    """The masks of one image file, taken in step with its sections."""
+
+    def __init__(self, file: InputFile, max_pixels: int) -> None:
+        self.name = file.name
+        self._sections = read_sections(file.file, max_pixels)
+
+    def next(self) -> Array:
+        section = next(self._sections, None)
+        if section is None:
+            raise ImageError("holds fewer masks than its image has sections")
+        return section
+
+    def has_more(self) -> bool:
+        try:
+            return next(self._sections, None) is not None
+        except ImageError:
+            return False  # said already, when the damaged mask was read
+
+
+def tile_windows(
+    height: int, width: int, tile_px: int | None
+) -> Iterator[tuple[int, int, int, int]]:
+    """Yield (y0, x0, height, width) of a section's tiles, row by row; edge tiles are smaller."""
+    if tile_px is None:
+        yield 0, 0, height, width
+        return
+    for y0 in range(0, height, tile_px):
+        for x0 in range(0, width, tile_px):
+            yield y0, x0, min(tile_px, height - y0), min(tile_px, width - x0)
+
+
+def _numbered(image: InputFile, sections: Iterator[Array]) -> Iterator[tuple[str, Array]]:
+    """Name sections: a lone one by its file, those of a stack with their number behind."""
+    first = next(sections, None)
+    if first is None:
+        return
+    second = next(sections, None)
+    if second is None:
+        yield image.stem, first
+        return
+    yield f"{image.stem}/0000", first
+    yield f"{image.stem}/0001", second
+    for number, section in enumerate(sections, start=2):
+        yield f"{image.stem}/{number:04d}", section

@@ -1,0 +1,172 @@
+"""Datasets over HTTP."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import ValidationError
+from starlette.datastructures import FormData, UploadFile
+
+from app.datasets import service
+from app.datasets.registration import InputFile
+from app.datasets.schemas import (
+    DATASET_EXAMPLE,
+    DatasetCreate,
+    DatasetRead,
+    DatasetReport,
+    ImageRead,
+)
+from app.dependencies import ReadingDep, ServicesDep
+from app.errors import Invalid, ProblemItem, TooLarge, UnsupportedMedia, invalid_fields
+from app.pagination import CursorQuery, LimitQuery, Page
+
+router = APIRouter(prefix="/datasets", tags=["datasets"])
+
+_UPLOAD_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["metadata", "images"],
+    "properties": {
+        "metadata": {
+            "type": "string",
+            "description": "The JSON of DatasetCreate, without folder.",
+            "examples": [json.dumps({k: v for k, v in DATASET_EXAMPLE.items() if k != "folder"})],
+        },
+        "images": {"type": "array", "items": {"type": "string", "format": "binary"}},
+        "masks": {"type": "array", "items": {"type": "string", "format": "binary"}},
+    },
+}
+_BODY = {
+    "required": True,
+    "content": {
+        "application/json": {"schema": {"$ref": "#/components/schemas/DatasetCreate"}},
+        "multipart/form-data": {"schema": _UPLOAD_SCHEMA},
+    },
+}
+
+
+@router.post(
+    "", status_code=201, response_model=DatasetReport, openapi_extra={"requestBody": _BODY}
+)
+async def register(request: Request, response: Response, services: ServicesDep) -> DatasetReport:
+    """Register a dataset, from a folder (JSON) or from uploaded files (multipart).
+
+    Uploads: `metadata` is the JSON; `images` and `masks` are PNG or TIFF files, or zipped Zarr
+    arrays (N, H, W); a mask belongs to the image of the same name. All files are checked first, and
+    a refusal names each one that is wrong. A dataset never changes afterwards.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type == "multipart/form-data":
+        _check_length(request, services.settings.max_upload_bytes)
+        async with request.form(max_files=100_000, max_fields=16, max_part_size=1 << 22) as form:
+            metadata, images, masks = _form_parts(form)
+            report = await run_in_threadpool(
+                service.register,
+                services.database,
+                services.storage,
+                metadata,
+                (images, masks),
+                services.settings,
+            )
+    elif media_type == "application/json":
+        metadata = _parse(await request.body())
+        report = await run_in_threadpool(_register_folder, services, metadata)
+    else:
+        raise UnsupportedMedia("send application/json (a folder) or multipart/form-data (files)")
+    response.headers["Location"] = f"/datasets/{report.id}"
+    return report
+
+
+@router.get("")
+def list_datasets(
+    session: ReadingDep, limit: LimitQuery = 100, cursor: CursorQuery = None
+) -> Page[DatasetRead]:
+    """Registered datasets, newest first."""
+    return service.list_datasets(session, limit, cursor)
+
+
+@router.get("/{dataset_id}")
+def get_dataset(dataset_id: UUID, session: ReadingDep) -> DatasetReport:
+    """A dataset with its sections, splits and pixels per class."""
+    return service.report(session, dataset_id)
+
+
+@router.get("/{dataset_id}/images")
+def list_images(
+    dataset_id: UUID, session: ReadingDep, limit: LimitQuery = 100, cursor: CursorQuery = None
+) -> Page[ImageRead]:
+    """The images of a dataset: its tiles, or its sections where it is not tiled."""
+    return service.list_images(session, dataset_id, limit, cursor)
+
+
+@router.get(
+    "/{dataset_id}/images/{n}",
+    response_class=Response,
+    responses={200: {"content": {"image/png": {}}}},
+)
+def preview_image(
+    dataset_id: UUID,
+    n: int,
+    session: ReadingDep,
+    services: ServicesDep,
+    layer: Annotated[Literal["images", "masks"], Query(description="Pixels or mask.")] = "images",
+) -> Response:
+    """PNG of an image, or of its mask (class ids, 255 ignored), as stored."""
+    data = service.preview(session, services.storage, dataset_id, n, layer)
+    # A dataset never changes, so a browser may keep what it saw.
+    return Response(data, media_type="image/png", headers={"Cache-Control": "max-age=86400"})
+
+
+@router.delete("/{dataset_id}", status_code=204)
+def delete_dataset(dataset_id: UUID, services: ServicesDep) -> None:
+    """Delete a dataset that no unfinished job uses; models trained on it stay."""
+    service.remove(services.database, services.storage, dataset_id)
+
+
+def _register_folder(services: ServicesDep, metadata: DatasetCreate) -> DatasetReport:
+    if metadata.folder is None:
+        message = "name a folder, or upload files as multipart/form-data"
+        raise Invalid(message, [ProblemItem(where="body.folder", message=message)])
+    files = service.folder_files(services.settings, metadata.folder)
+    return service.register(services.database, services.storage, metadata, files, services.settings)
+
+
+def _check_length(request: Request, limit: int) -> None:
+    length = request.headers.get("content-length", "")
+    if not length.isdigit():
+        raise TooLarge("the upload must declare its Content-Length")
+    if int(length) > limit:
+        raise TooLarge(f"the upload has {length} bytes, more than the limit of {limit}")
+
+
+def _form_parts(form: FormData) -> tuple[DatasetCreate, list[InputFile], list[InputFile]]:
+    metadata = form.get("metadata")
+    if not isinstance(metadata, str):
+        message = "the form needs a text field `metadata` with the dataset's JSON"
+        raise Invalid(message, [ProblemItem(where="body.metadata", message=message)])
+    request = _parse(metadata.encode())
+    if request.folder is not None:
+        message = "an upload has no folder"
+        raise Invalid(message, [ProblemItem(where="body.folder", message=message)])
+    return request, _files(form, "images"), _files(form, "masks")
+
+
+def _files(form: FormData, kind: str) -> list[InputFile]:
+    parts = form.getlist(kind)
+    files = [part for part in parts if isinstance(part, UploadFile)]
+    if len(files) != len(parts):
+        message = f"{kind} must be files"
+        raise Invalid(message, [ProblemItem(where=f"body.{kind}", message=message)])
+    return [
+        InputFile(f"{kind}/{Path(part.filename or '').name or number}", part.file)
+        for number, part in enumerate(files)
+    ]
+
+
+def _parse(body: bytes) -> DatasetCreate:
+    try:
+        return DatasetCreate.model_validate_json(body)
+    except ValidationError as error:
+        raise invalid_fields(error.errors(), "body") from error

@@ -1,0 +1,120 @@
+"""What the datasets routes take and give."""
+
+from datetime import datetime
+from typing import Annotated, Self
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+from models.data.domain import Split
+
+ClassName = Annotated[str, Field(min_length=1, max_length=100)]
+
+DATASET_EXAMPLE: dict[str, JsonValue] = {
+    "name": "HeLa, FIB-SEM",
+    "class_names": ["cytosol", "membrane", "mitochondrion"],
+    "pixel_size_nm": 4.0,
+    "tile_px": 128,
+    "folder": "hela",
+}
+
+
+class SplitLists(BaseModel):
+    """Section names (file names without suffix; stacks: name/0000) of each split."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    train: list[str] = []
+    val: list[str] = []
+    test: list[str] = []
+
+
+class DatasetCreate(BaseModel):
+    """A dataset to register: its metadata, and a folder unless its files are uploaded."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [DATASET_EXAMPLE]})
+
+    name: str = Field(min_length=1, max_length=200)
+    class_names: list[ClassName] = Field(
+        min_length=2, max_length=255, description="Ordered: class id 0, 1, ..."
+    )
+    pixel_size_nm: float = Field(gt=0, le=1e6, allow_inf_nan=False)
+    ignore_value: int = Field(255, ge=0, le=65535, description="Mask value without a class.")
+    tile_px: int | None = Field(
+        None, ge=16, le=65536, description="Cut sections into tiles; each has its own labels."
+    )
+    intensity_window: tuple[float, float] | None = Field(
+        None,
+        description="Grey values that become 0 and 1. Default: 0 and 255 for uint8; the 0.1 and "
+        "99.9 percentiles of the dataset for uint16.",
+    )
+    splits: SplitLists | None = Field(
+        None,
+        description="Default: with masks, contiguous blocks of 60/20/20 % with a gap; without, all "
+        "sections train.",
+    )
+    folder: str | None = Field(
+        None,
+        description="A folder under an allowed data root, with `images` and maybe `masks`: PNG or "
+        "TIFF files of equal names, or `images.zarr` and `masks.zarr` of shape (N, H, W).",
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(set(self.class_names)) != len(self.class_names):
+            raise ValueError("class_names holds a name twice")
+        if self.ignore_value < len(self.class_names):
+            raise ValueError(f"ignore_value {self.ignore_value} is also the id of a class")
+        if self.intensity_window and not self.intensity_window[0] < self.intensity_window[1]:
+            raise ValueError("intensity_window must be (low, high) with low < high")
+        return self
+
+
+class DatasetRead(BaseModel):
+    """A registered dataset; it never changes."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: UUID
+    name: str
+    class_names: list[str]
+    pixel_size_nm: float
+    tile_px: int | None
+    dtype: str = Field(examples=["uint8"])
+    intensity_window: tuple[float, float]
+    num_sections: int
+    num_masks: int
+    num_images: int = Field(description="Images with labels of their own: tiles, or sections.")
+    num_bytes: int
+    digest: str = Field(description="SHA-256 of pixels, masks and metadata.")
+    created_at: datetime
+
+
+class SectionRead(BaseModel):
+    """One micrograph of a dataset."""
+
+    name: str
+    split: Split
+    height: int
+    width: int
+    has_mask: bool
+
+
+class DatasetReport(DatasetRead):
+    """A dataset with its sections and what registration found in the masks."""
+
+    sections: list[SectionRead]
+    class_pixels: dict[str, int] = Field(description="Masked pixels of each class.")
+
+
+class ImageRead(BaseModel):
+    """One image: number, group, window in its section, pixels."""
+
+    n: int
+    section: str = Field(description="Its section: the group of all its tiles.")
+    split: Split
+    y0: int
+    x0: int
+    height: int
+    width: int
+    class_pixels: dict[str, int] | None = Field(description="None without a mask.")

@@ -1,0 +1,232 @@
+"""Use cases of datasets: register, list, look at, delete."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import zarr
+from sqlalchemy import delete, func, or_, select
+from sqlalchemy.orm import Session
+
+from app.database import Database, now_plus
+from app.datasets.registration import InputFile, Registration, Stock
+from app.datasets.schemas import (
+    DatasetCreate,
+    DatasetRead,
+    DatasetReport,
+    ImageRead,
+    SectionRead,
+)
+from app.errors import Conflict, Invalid, NotFound, OutOfStorage, ProblemItem
+from app.pagination import Page, by_number, newest_first
+from app.settings import Settings
+from app.storage import Storage, is_disk_full
+from app.tables import UNFINISHED, Dataset, Image, Job
+from models.data.images import SUFFIXES, png_bytes
+
+_PLAIN_FIELDS = tuple(DatasetRead.model_fields.keys() - {"intensity_window"})
+
+
+def register(
+    database: Database,
+    storage: Storage,
+    request: DatasetCreate,
+    files: tuple[Sequence[InputFile], Sequence[InputFile]],
+    settings: Settings,
+) -> DatasetReport:
+    """Check and store the (images, masks) files, then make the dataset real in one commit."""
+    dataset_id = uuid4()
+    try:
+        with storage.new_dataset(dataset_id) as draft:
+            stock = Registration(request, draft, settings.max_section_pixels).run(*files)
+    except OSError as error:
+        if is_disk_full(error):
+            raise OutOfStorage("the data folder is full; nothing was kept") from error
+        raise
+    try:
+        with database.session() as session:
+            dataset = _add_rows(session, dataset_id, request, stock)
+            session.commit()
+            return _report(session, dataset)
+    except BaseException:
+        storage.remove(storage.dataset(dataset_id))
+        raise
+
+
+def folder_files(settings: Settings, folder: str) -> tuple[list[InputFile], list[InputFile]]:
+    """The image and mask files of a folder under an allowed data root; Invalid otherwise."""
+    path = _allowed_folder(settings, folder)
+    images = _files_of(path, "images")
+    if not images:
+        raise _folder_problem(f"{folder} holds no images/*.png, images/*.tif or images.zarr")
+    return images, _files_of(path, "masks")
+
+
+def list_datasets(session: Session, limit: int, cursor: str | None) -> Page[DatasetRead]:
+    query = select(Dataset).where(Dataset.deleted_at.is_(None))
+    rows, following = newest_first(session, query, limit, cursor)
+    return Page(items=[read(row) for row in rows], next=following)
+
+
+def get(session: Session, dataset_id: UUID) -> Dataset:
+    """The dataset; NotFound if it never was, or is deleted."""
+    dataset = session.get(Dataset, dataset_id)
+    if dataset is None or dataset.deleted_at is not None:
+        raise NotFound(f"there is no dataset {dataset_id}")
+    return dataset
+
+
+def report(session: Session, dataset_id: UUID) -> DatasetReport:
+    return _report(session, get(session, dataset_id))
+
+
+def list_images(
+    session: Session, dataset_id: UUID, limit: int, cursor: str | None
+) -> Page[ImageRead]:
+    dataset = get(session, dataset_id)
+    rows, following = image_rows(session, dataset_id, limit, cursor)
+    items = [_image(dataset, row) for row in rows]
+    return Page(items=items, next=following)
+
+
+def image_rows(
+    session: Session, dataset_id: UUID, limit: int, cursor: str | None
+) -> tuple[list[Image], str | None]:
+    """A page of a dataset's images by number, and the cursor of the next."""
+    query = select(Image).where(Image.dataset_id == dataset_id)
+    return by_number(session, query, Image.n, limit, cursor)
+
+
+def preview(session: Session, storage: Storage, dataset_id: UUID, n: int, layer: str) -> bytes:
+    """PNG of an image, or of its mask, as stored."""
+    dataset = get(session, dataset_id)
+    image = session.get(Image, (dataset_id, n))
+    if image is None:
+        raise NotFound(f"dataset {dataset_id} has no image {n}; it has {dataset.num_images}")
+    if layer == "masks" and image.class_pixels is None:
+        raise NotFound(f"image {n} of dataset {dataset_id} has no mask")
+    group = zarr.open_group(str(storage.dataset(dataset_id)), mode="r")
+    array = group[f"{layer}/{image.section:06d}"]
+    assert isinstance(array, zarr.Array)
+    rows = slice(image.y0, image.y0 + image.height)
+    cols = slice(image.x0, image.x0 + image.width)
+    return png_bytes(array[rows, cols])  # type: ignore[arg-type]
+
+
+def remove(database: Database, storage: Storage, dataset_id: UUID) -> None:
+    """Drop a dataset's images and bytes; its row stays for the lineage of models."""
+    with database.session() as session:
+        dataset = get(session, dataset_id)
+        in_use = session.scalar(
+            select(func.count())
+            .select_from(Job)
+            .where(
+                Job.state.in_(UNFINISHED),
+                or_(Job.source_id == dataset_id, Job.target_id == dataset_id),
+            )
+        )
+        if in_use:
+            raise Conflict(
+                f"{in_use} unfinished job(s) use dataset {dataset_id}: cancel them first"
+            )
+        session.execute(delete(Image).where(Image.dataset_id == dataset_id))
+        dataset.deleted_at = now_plus()
+        session.commit()
+    storage.remove(storage.dataset(dataset_id))
+
+
+def read(dataset: Dataset) -> DatasetRead:
+    return DatasetRead(**_fields(dataset))
+
+
+def _fields(dataset: Dataset) -> dict[str, Any]:
+    window = (dataset.window_low, dataset.window_high)
+    return {name: getattr(dataset, name) for name in _PLAIN_FIELDS} | {"intensity_window": window}
+
+
+def _report(session: Session, dataset: Dataset) -> DatasetReport:
+    totals = [0] * len(dataset.class_names)
+    query = select(Image.class_pixels).where(Image.dataset_id == dataset.id)
+    for counts in session.scalars(query):
+        for index, count in enumerate(counts or ()):
+            totals[index] += count
+    return DatasetReport(
+        **_fields(dataset),
+        sections=[SectionRead(**section) for section in dataset.sections],
+        class_pixels=dict(zip(dataset.class_names, totals, strict=True)),
+    )
+
+
+def _image(dataset: Dataset, row: Image) -> ImageRead:
+    section = dataset.sections[row.section]
+    counts = row.class_pixels
+    return ImageRead(
+        n=row.n,
+        section=section["name"],
+        split=section["split"],
+        y0=row.y0,
+        x0=row.x0,
+        height=row.height,
+        width=row.width,
+        class_pixels=counts and dict(zip(dataset.class_names, counts, strict=True)),
+    )
+
+
+def _add_rows(session: Session, dataset_id: UUID, request: DatasetCreate, stock: Stock) -> Dataset:
+    dataset = Dataset(
+        id=dataset_id,
+        name=request.name,
+        class_names=request.class_names,
+        pixel_size_nm=request.pixel_size_nm,
+        tile_px=request.tile_px,
+        dtype=stock.dtype,
+        window_low=stock.window[0],
+        window_high=stock.window[1],
+        digest=stock.digest,
+        num_bytes=stock.num_bytes,
+        num_sections=len(stock.sections),
+        num_masks=sum(section["has_mask"] for section in stock.sections),
+        num_images=len(stock.tiles),
+        sections=stock.sections,
+    )
+    session.add(dataset)
+    session.flush()
+    session.add_all(
+        Image(dataset_id=dataset_id, n=n, labels={}, **vars(tile))
+        for n, tile in enumerate(stock.tiles)
+    )
+    session.flush()
+    session.refresh(dataset)
+    return dataset
+
+
+def _allowed_folder(settings: Settings, folder: str) -> Path:
+    roots = [root.resolve() for root in settings.data_roots]
+    if not roots:
+        raise _folder_problem("no data root is configured (STYLEFILTER_DATA_ROOTS): upload files")
+    if "\0" in folder:
+        raise _folder_problem("the folder's name is not valid")
+    for root in roots:
+        path = (root / folder).resolve()  # follows links, so that none leads outside
+        if path.is_relative_to(root) and path.is_dir():
+            return path
+    raise _folder_problem(f"{folder!r} is no folder under an allowed data root")
+
+
+def _folder_problem(message: str) -> Invalid:
+    return Invalid(message, [ProblemItem(where="body.folder", message=message)])
+
+
+def _files_of(folder: Path, kind: str) -> list[InputFile]:
+    stack = folder / f"{kind}.zarr"
+    if stack.is_dir():
+        return [_input(folder, stack, "stack.zarr")]
+    paths = sorted(folder.glob(f"{kind}/*"))
+    return [_input(folder, p, p.name) for p in paths if p.name.lower().endswith(SUFFIXES)]
+
+
+def _input(folder: Path, path: Path, name: str) -> InputFile:
+    if not path.resolve().is_relative_to(folder):
+        raise _folder_problem(f"{path.name} is a link that leads out of the folder")
+    return InputFile(f"{path.parent.name}/{name}" if path.is_file() else name, path)

@@ -1,0 +1,260 @@
+"""The demo: drives the service over HTTP as a user would, then shows what it brought."""
+
+import io
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+import numpy as np
+from PIL import Image
+from pydantic import BaseModel, Field, ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+
+from app.client import ApiError, Client
+from app.datasets.schemas import DatasetCreate, DatasetReport, SplitLists
+from app.figure import comparison
+from app.jobs.schemas import AdaptRequest, JobRead
+from app.labels.schemas import DeriveRequest
+from app.tables import JobState, ModelKind
+from models.config import PresetName
+from models.data.synthetic import write_domain
+
+_START_SECONDS = 60
+_SYNTHETIC_SECTIONS = 14
+_SYNTHETIC_PX = 512
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """What the command line says."""
+
+    source: Path | None
+    target: Path | None
+    preset: PresetName
+    tile_px: int
+    seed: int
+    out: Path
+    url: str | None
+
+
+class FolderMeta(BaseModel):
+    """What the demo reads of a folder's ``meta.json``; ``splits`` number the sorted images."""
+
+    name: str
+    classes: list[str]
+    pixel_size_nm: float = Field(gt=0)
+    splits: dict[str, list[int]] = {}
+
+
+class DemoError(Exception):
+    """The demo cannot go on; says why."""
+
+
+def run_demo(options: DemoOptions, console: Console) -> int:
+    """Run the demo; the exit code."""
+    started = time.monotonic()
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            url = options.url or stack.enter_context(_own_service(options.out, console))
+            client = stack.enter_context(Client(url))
+            Demo(options, client, console).run()
+    except (DemoError, ApiError) as error:
+        console.print(f"[red]The demo stopped:[/red] {error}", highlight=False)
+        return 1
+    except KeyboardInterrupt:
+        console.print("Interrupted.")
+        return 130
+    console.print(f"Done in {time.monotonic() - started:.0f} s.")
+    return 0
+
+
+class Demo:
+    """Register both domains, label the target, adapt, watch, predict, compare."""
+
+    def __init__(self, options: DemoOptions, client: Client, console: Console) -> None:
+        self._options = options
+        self._client = client
+        self._console = console
+
+    def run(self) -> None:
+        source_folder, target_folder = self._folders()
+        source = self._register(source_folder, tile_px=None)
+        target = self._register(target_folder, tile_px=self._options.tile_px)
+        summary = self._client.derive_labels(target.id, DeriveRequest(split="train"))
+        self._console.print(
+            f"Labelled {summary.changed_images} training tiles of {target.name!r} with the classes "
+            "in them, read off its masks in an annotator's place."
+        )
+        request = AdaptRequest.model_validate(
+            {
+                "source": source.id,
+                "target": target.id,
+                "preset": self._options.preset,
+                "config": {"seed": self._options.seed},
+            }
+        )
+        job = self._watch(self._client.adapt(request).id)
+        if job.state != JobState.SUCCEEDED:
+            reason = job.error.message if job.error else "it was cancelled"
+            raise DemoError(f"job {job.id} has {job.state}: {reason}")
+        self._figure(job, target, target_folder)
+        self._table(job)
+
+    def _folders(self) -> tuple[Path, Path]:
+        if self._options.source is not None and self._options.target is not None:
+            return self._options.source, self._options.target
+        folders = (self._options.out / "source", self._options.out / "target")
+        for index, (folder, domain) in enumerate(zip(folders, ("source", "target"), strict=True)):
+            self._console.print(f"Drawing the synthetic {domain} domain in {folder}")
+            write_domain(
+                folder,
+                "source" if domain == "source" else "target",
+                num_sections=_SYNTHETIC_SECTIONS,
+                size_px=_SYNTHETIC_PX,
+                seed=1000 * self._options.seed + 500 * index,
+            )
+        return folders
+
+    def _register(self, folder: Path, *, tile_px: int | None) -> DatasetReport:
+        meta = read_meta(folder)
+        images = sorted((folder / "images").glob("*.png"))
+        masks = sorted((folder / "masks").glob("*.png"))
+        stems = [image.stem for image in images]
+        try:
+            splits = {name: [stems[i] for i in meta.splits.get(name, [])] for name in _SPLITS}
+        except IndexError as error:
+            raise DemoError(f"{folder}/meta.json lists a section that is not there") from error
+        request = DatasetCreate(
+            name=meta.name,
+            class_names=meta.classes,
+            pixel_size_nm=meta.pixel_size_nm,
+            tile_px=tile_px,
+            splits=SplitLists(**splits) if meta.splits else None,
+        )
+        report = self._client.upload_dataset(request, images, masks)
+        self._console.print(
+            f"Registered {report.name!r}: {report.num_sections} sections, {report.num_images} "
+            f"images, {report.pixel_size_nm} nm per pixel"
+        )
+        return report
+
+    def _watch(self, job_id: UUID) -> JobRead:
+        """Draw one bar per stage until the job has ended."""
+        columns = (
+            TextColumn("{task.description:<9}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[seconds]:>4.0f} s"),
+        )
+        bars: dict[str, TaskID] = {}
+        with Progress(*columns, console=self._console) as progress:
+            for job in self._client.watch(job_id):
+                for stage in job.stages:
+                    if stage.stage not in bars:
+                        bars[stage.stage] = progress.add_task(stage.stage, seconds=0.0)
+                    progress.update(
+                        bars[stage.stage],
+                        completed=stage.step,
+                        total=stage.total,
+                        seconds=stage.seconds,
+                    )
+        return job
+
+    def _figure(self, job: JobRead, target: DatasetReport, folder: Path) -> None:
+        """Predict one test section with both models and put them beside the truth."""
+        tested = [s.name for s in target.sections if s.split == "test" and s.has_mask]
+        if not tested:
+            self._console.print("The target has no masked test section: no picture.")
+            return
+        models = {model.kind: model for model in map(self._client.model, job.models)}
+        image = folder / "images" / f"{tested[0]}.png"
+        like = {"dataset": str(target.id)}
+        raw = {"model": str(models[ModelKind.SEGMENTER].id), "stylise": "false"} | like
+        adapted = {"model": str(models[ModelKind.STYLEFILTER].id)} | like
+        panels = {
+            "source-only": _mask(self._client.predict(image, raw)),
+            "StyleFilter": _mask(self._client.predict(image, adapted)),
+            "truth": np.asarray(Image.open(folder / "masks" / f"{tested[0]}.png")),
+        }
+        path = self._options.out / "comparison.png"
+        comparison(np.asarray(Image.open(image)), panels, target.class_names).save(path)
+        self._console.print(f"Wrote {path}")
+
+    def _table(self, job: JobRead) -> None:
+        if job.result is None or not job.result.evaluations:
+            self._console.print("Nothing was scored: the target has no masks in its test split.")
+            return
+        evaluations = job.result.evaluations
+        table = Table(title=f"DICE, %, on {evaluations[0].num_sections} test sections")
+        table.add_column("method")
+        names = list(evaluations[0].dice)
+        for name in [*names, "mean"]:
+            table.add_column(name, justify="right")
+        for row in evaluations:
+            scores = [*(row.dice[name] for name in names), row.mean_dice]
+            table.add_row(row.method, *("-" if s is None else f"{100 * s:.1f}" for s in scores))
+        self._console.print(table)
+        path = self._options.out / "result.json"
+        path.write_text(job.model_dump_json(indent=2) + "\n")
+        self._console.print(f"Wrote {path}")
+
+
+_SPLITS = ("train", "val", "test")
+
+
+def read_meta(folder: Path) -> FolderMeta:
+    """A folder's ``meta.json``; DemoError says what is wrong with it."""
+    path = folder / "meta.json"
+    try:
+        return FolderMeta.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise DemoError(f"{path}: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise DemoError(f"{path}: {where}: {first['msg']}") from error
+
+
+@contextmanager
+def _own_service(out: Path, console: Console) -> Iterator[str]:
+    """`stylefilter up` on a free port, its data in ``out/service``; ends with the block."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log_path = out / "service.log"
+    environment = os.environ | {"STYLEFILTER_DATA_FOLDER": str(out / "service")}
+    command = [sys.executable, "-m", "app.cli", "up", "--port", str(port)]
+    with log_path.open("wb") as log:
+        service = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        try:
+            _wait_ready(f"http://127.0.0.1:{port}", service, log_path)
+            console.print(f"Started the service at http://127.0.0.1:{port} (log: {log_path})")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            service.terminate()
+            service.wait()
+
+
+def _wait_ready(url: str, service: "subprocess.Popen[bytes]", log_path: Path) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    with Client(url) as client:
+        while not client.ready():
+            if service.poll() is not None:
+                raise DemoError(f"the service ended at once:\n{log_path.read_text()[-2000:]}")
+            if time.monotonic() > deadline:
+                raise DemoError(f"the service is not ready after {_START_SECONDS} s: {log_path}")
+            time.sleep(0.2)
+
+
+def _mask(png: bytes) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    return np.asarray(Image.open(io.BytesIO(png)))

@@ -1,0 +1,49 @@
+"""What routes ask for."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+from sqlalchemy.orm import Session
+
+from app.database import Database
+from app.predictions.predictor import Predictor
+from app.queue import JobQueue
+from app.settings import Settings
+from app.storage import Storage
+
+
+@dataclass(frozen=True)
+class Services:
+    """What lives as long as the application."""
+
+    settings: Settings
+    database: Database
+    storage: Storage
+    queue: JobQueue
+    predictor: Predictor
+
+
+def get_services(request: Request) -> Services:
+    return cast(Services, request.app.state.services)
+
+
+ServicesDep = Annotated[Services, Depends(get_services)]
+
+
+def get_session(services: ServicesDep) -> Iterator[Session]:
+    with services.database.session() as session:
+        yield session
+
+
+def get_reading(services: ServicesDep) -> Iterator[Session]:
+    with services.database.reading() as session:
+        yield session
+
+
+SessionDep = Annotated[Session, Depends(get_session)]
+"""May write; the service function commits. House rule: never in this dependency."""
+
+ReadingDep = Annotated[Session, Depends(get_reading)]
+"""Only reads."""

@@ -1,0 +1,146 @@
+"""One error tree, rendered as application/problem+json (RFC 9457)."""
+
+import logging
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.encoders import jsonable_encoder
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+logger = logging.getLogger(__name__)
+
+
+class ProblemItem(BaseModel):
+    """One thing that is wrong, and where: a field of the body or a file of the upload."""
+
+    where: str = Field(examples=["body.pixel_size_nm"])
+    message: str = Field(examples=["Input should be greater than 0"])
+
+
+class Problem(BaseModel):
+    """The body of every error response."""
+
+    type: str = Field("about:blank", examples=["about:blank"])
+    title: str = Field(examples=["Unprocessable Content"])
+    status: int = Field(examples=[422])
+    detail: str = Field(examples=["1 field of the request is not valid"])
+    code: str = Field(examples=["invalid_request"])
+    errors: list[ProblemItem] = []
+
+
+class ServiceError(Exception):
+    """A refusal with its HTTP status, a stable code and words for the user."""
+
+    status: int = 400
+    code: str = "bad_request"
+
+    def __init__(self, detail: str, errors: Sequence[ProblemItem] = ()) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.errors = list(errors)
+        self.headers: dict[str, str] = {}
+
+
+class NotFound(ServiceError):
+    status, code = 404, "not_found"
+
+
+class Conflict(ServiceError):
+    status, code = 409, "conflict"
+
+
+class TooLarge(ServiceError):
+    status, code = 413, "too_large"
+
+
+class UnsupportedMedia(ServiceError):
+    status, code = 415, "unsupported_media_type"
+
+
+class NotAcceptable(ServiceError):
+    status, code = 406, "not_acceptable"
+
+
+class Invalid(ServiceError):
+    status, code = 422, "invalid_request"
+
+
+class Busy(ServiceError):
+    status, code = 503, "busy"
+
+    def __init__(self, detail: str, retry_after_seconds: int) -> None:
+        super().__init__(detail)
+        self.headers = {"Retry-After": str(retry_after_seconds)}
+
+
+class OutOfStorage(ServiceError):
+    status, code = 507, "disk_full"
+
+
+PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
+    "4XX": {
+        "description": "The request was refused.",
+        "content": {"application/problem+json": {"schema": Problem.model_json_schema()}},
+    }
+}
+
+
+def invalid_fields(errors: Sequence[Any], prefix: str = "") -> Invalid:
+    """Turn pydantic's error list into one refusal that names each field."""
+    items = [
+        ProblemItem(
+            where=".".join([*filter(None, [prefix]), *(str(part) for part in error["loc"])]),
+            message=error["msg"].removeprefix("Value error, "),
+        )
+        for error in errors
+    ]
+    count = len(items)
+    noun = "field is" if count == 1 else "fields are"
+    first = f"{items[0].where}: {items[0].message}" if items else ""
+    return Invalid(f"{count} {noun} not valid: {first}", items)
+
+
+def install(app: FastAPI) -> None:
+    """Render every error of the application as a problem."""
+    app.add_exception_handler(ServiceError, _service_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _server_error)
+
+
+def _service_error(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ServiceError)
+    return _render(error.status, error.code, error.detail, error.errors, error.headers)
+
+
+def _validation_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    return _service_error(request, invalid_fields(error.errors()))
+
+
+def _http_error(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
+    return _render(error.status_code, code, str(error.detail), [], dict(error.headers or {}))
+
+
+def _server_error(request: Request, error: Exception) -> JSONResponse:
+    logger.error("request_failed path=%s", request.url.path, exc_info=error)
+    detail = "The service failed; its log has the reason. The request can be sent again."
+    return _render(500, "internal_error", detail, [], {})
+
+
+def _render(
+    status: int, code: str, detail: str, errors: list[ProblemItem], headers: dict[str, str]
+) -> JSONResponse:
+    problem = Problem(
+        title=HTTPStatus(status).phrase, status=status, detail=detail, code=code, errors=errors
+    )
+    return JSONResponse(
+        jsonable_encoder(problem), status, headers, media_type="application/problem+json"
+    )

@@ -1,0 +1,52 @@
+"""Is the process alive, is it ready, what does it count."""
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel, Field
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.requests import Request
+
+from app.dependencies import Services, ServicesDep
+
+router = APIRouter(tags=["health"])
+
+
+class Readiness(BaseModel):
+    """Whether requests can be served, and if not, why."""
+
+    ready: bool
+    problems: dict[str, str] = Field(examples=[{"broker": "broker is not reachable: refused"}])
+
+
+@router.get("/livez")
+def livez() -> dict[str, str]:
+    """The process answers."""
+    return {"status": "alive"}
+
+
+@router.get("/readyz", responses={503: {"model": Readiness}})
+def readyz(response: Response, services: ServicesDep) -> Readiness:
+    """Database, schema, broker and data folder are usable; 503 with the reasons when not."""
+    checks = {
+        "database": _database_problem(services),
+        "broker": services.queue.problem(),
+        "storage": services.storage.writable_problem(),
+    }
+    problems = {name: problem for name, problem in checks.items() if problem}
+    if problems:
+        response.status_code = 503
+    return Readiness(ready=not problems, problems=problems)
+
+
+@router.get("/metrics", response_class=Response)
+def metrics(request: Request) -> Response:
+    """Prometheus metrics."""
+    body = generate_latest(request.app.state.metrics)
+    return Response(body, media_type=CONTENT_TYPE_LATEST)
+
+
+def _database_problem(services: Services) -> str | None:
+    try:
+        return services.database.revision_problem()
+    except SQLAlchemyError as error:
+        return f"database is not reachable: {str(error).splitlines()[0]}"

@@ -1,0 +1,176 @@
+"""What the jobs routes take and give."""
+
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.tables import JobKind, JobState
+from models.config import PresetName, StyleFilterConfig
+
+_SOURCE = "0b0f4a0e-4f5c-4a57-8c6e-6a8f2a1f0c01"
+_TARGET = "0b0f4a0e-4f5c-4a57-8c6e-6a8f2a1f0c02"
+_MODEL = "0b0f4a0e-4f5c-4a57-8c6e-6a8f2a1f0c03"
+
+
+class _JobRequest(BaseModel):
+    preset: PresetName = Field("quick", description="Numbers to start from.")
+    config: StyleFilterConfig | None = Field(
+        None, description="Fields given here replace those of the preset; the others stay."
+    )
+
+
+class AdaptRequest(_JobRequest):
+    """The whole of StyleFilter: train CUT, pre-train the U-Net, adapt, evaluate."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "source": _SOURCE,
+                    "target": _TARGET,
+                    "preset": "quick",
+                    "config": {"style": {"steps": 300}, "seed": 1},
+                }
+            ]
+        },
+    )
+
+    source: UUID = Field(description="Dataset with masks.")
+    target: UUID = Field(description="Dataset to adapt to, with image-level labels.")
+
+
+class TrainStyleRequest(_JobRequest):
+    """Train CUT alone: renders images of the target in the source's style."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"source": _SOURCE, "target": _TARGET, "preset": "quick"}]},
+    )
+
+    source: UUID
+    target: UUID
+
+
+class PretrainRequest(_JobRequest):
+    """Train the U-Net on the source alone."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"source": _SOURCE, "preset": "quick"}]}
+    )
+
+    source: UUID
+
+
+class StyleFilterRequest(_JobRequest):
+    """Adapt a pre-trained segmenter with a trained style model.
+
+    Source, target, architecture and pixel size come from the two models.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"style_model": _MODEL, "segmenter_model": _MODEL, "preset": "quick"}]
+        },
+    )
+
+    style_model: UUID = Field(description="Trained model of kind style.")
+    segmenter_model: UUID = Field(description="Trained model of kind segmenter.")
+
+
+class EvaluateRequest(BaseModel):
+    """Score a trained model on the masked sections of a dataset, at their own pixel size."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"model": _MODEL, "dataset": _TARGET, "split": "test"}]},
+    )
+
+    model: UUID = Field(description="Trained model of kind segmenter or stylefilter.")
+    dataset: UUID = Field(description="Dataset with masks in the split.")
+    split: Literal["train", "val", "test"] = "test"
+    stylise: bool = Field(True, description="Render images in the source's style first.")
+    style_model: UUID | None = Field(
+        None, description="Default: the style model the model was adapted with."
+    )
+
+
+class JobError(BaseModel):
+    """Why a job failed: a stable code, and words."""
+
+    code: str = Field(examples=["worker_lost"])
+    message: str
+
+
+class StageRead(BaseModel):
+    """How far one stage of a job is."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    stage: str = Field(examples=["style"])
+    step: int
+    total: int
+    seconds: float
+    finished: bool
+
+
+class EvaluationRead(BaseModel):
+    """DICE of one method, pooled over a split by one confusion matrix."""
+
+    method: str = Field(examples=["StyleFilter"])
+    dataset: UUID
+    split: str
+    num_sections: int
+    dice: dict[str, float | None] = Field(
+        description="In [0, 1]; none for a class that the split's masks lack."
+    )
+    mean_dice: float | None = Field(description="Mean over the classes that occur.")
+    confusion: list[list[int]] = Field(description="Pixels; rows truth, columns prediction.")
+
+
+class JobResult(BaseModel):
+    """What a finished job measured."""
+
+    evaluations: list[EvaluationRead] = []
+    notes: list[str] = Field([], description="What the reader of the numbers must know.")
+
+
+class JobRead(BaseModel):
+    """A job as its row says."""
+
+    id: UUID
+    kind: JobKind
+    state: JobState
+    stage: str | None
+    step: int
+    total: int
+    steps_per_second: float | None
+    eta_seconds: float | None = Field(description="Of the current stage.")
+    stages: list[StageRead]
+    error: JobError | None
+    source: UUID | None
+    target: UUID | None
+    models: list[UUID] = Field(description="Trained models this job made.")
+    result: JobResult | None
+    config: StyleFilterConfig
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class Series(BaseModel):
+    """One loss or score over the steps of a stage."""
+
+    stage: str
+    name: str = Field(examples=["dice/mean"])
+    steps: list[int]
+    values: list[float]
+
+
+class MetricsRead(BaseModel):
+    """All series of a job."""
+
+    series: list[Series]

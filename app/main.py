@@ -1,0 +1,67 @@
+"""The HTTP service: create_app() wires what lives as long as the process."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from app import errors, health
+from app.database import Database
+from app.datasets import routes as datasets
+from app.dependencies import Services
+from app.jobs import routes as jobs
+from app.labels import routes as labels
+from app.monitoring import RequestMetrics, make_registry
+from app.predictions import routes as predictions
+from app.predictions.predictor import Predictor
+from app.queue import JobQueue
+from app.reconciler import Reconciler
+from app.registry import routes as registry
+from app.settings import Settings
+from app.storage import Storage
+
+DESCRIPTION = """Adapt organelle segmentation to a new electron microscope with image-level labels.
+
+Register a *source* dataset (images and masks) and a *target* (images), say which classes are in
+which target images, submit an adaptation, watch it, then predict.
+"""
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Build the service; the schema must be migrated already (`stylefilter migrate`)."""
+    settings = settings or Settings()
+    app = FastAPI(
+        title="StyleFilter Service",
+        description=DESCRIPTION,
+        version=version("stylefilter-service"),
+        lifespan=_lifespan,
+        responses=errors.PROBLEM_RESPONSES,
+        max_body_size=settings.max_upload_bytes,
+    )
+    app.state.settings = settings
+    for module in (datasets, labels, jobs, registry, predictions, health):
+        app.include_router(module.router)
+    app.add_middleware(RequestMetrics)
+    errors.install(app)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    settings: Settings = app.state.settings
+    database = Database(settings.database)
+    storage = Storage(settings.data_folder)
+    queue = JobQueue(settings)
+    predictor = Predictor(settings)
+    app.state.services = Services(settings, database, storage, queue, predictor)
+    app.state.metrics = make_registry(database)
+    reconciler = Reconciler(database, storage, queue, settings)
+    reconciler.start()
+    try:
+        yield
+    finally:
+        reconciler.close()
+        predictor.close()
+        queue.close()
+        database.close()

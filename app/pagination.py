@@ -1,0 +1,75 @@
+"""Opaque cursors, for lists that may grow long."""
+
+import base64
+import binascii
+import json
+from typing import Annotated, Any, Generic, TypeVar
+from uuid import UUID
+
+from fastapi import Query
+from pydantic import BaseModel, Field
+from sqlalchemy import Select, tuple_
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from app.errors import Invalid, ProblemItem
+
+Item = TypeVar("Item")
+Row = TypeVar("Row")
+
+LimitQuery = Annotated[int, Query(ge=1, le=1000, description="Most items in one answer.")]
+CursorQuery = Annotated[str | None, Query(description="`next` of the answer before.")]
+
+
+class Page(BaseModel, Generic[Item]):
+    """Some items of a list, and where it goes on."""
+
+    items: list[Item]
+    next: str | None = Field(None, description="Cursor of the next page; none on the last.")
+
+
+def newest_first(
+    session: Session, query: Select[Row], limit: int, cursor: str | None
+) -> tuple[list[Row], str | None]:
+    """A page of a table's rows by (created_at, id), newest first, and the next page's cursor."""
+    table: Any = query.column_descriptions[0]["entity"]
+    key = (table.created_at, table.id)
+    if cursor is not None:
+        last = session.get(table, _decode(cursor, UUID))
+        if last is None:
+            raise _not_ours()
+        query = query.where(tuple_(*key) < tuple_(last.created_at, last.id))
+    rows = list(session.scalars(query.order_by(*(part.desc() for part in key)).limit(limit + 1)))
+    following: Any = rows[limit - 1] if len(rows) > limit else None
+    return rows[:limit], None if following is None else _encode(str(following.id))
+
+
+def by_number(
+    session: Session,
+    query: Select[Row],
+    column: InstrumentedAttribute[int],
+    limit: int,
+    cursor: str | None,
+) -> tuple[list[Row], str | None]:
+    """A page of rows by a number, ascending, and the next page's cursor."""
+    if cursor is not None:
+        query = query.where(column > _decode(cursor, int))
+    rows = list(session.scalars(query.order_by(column).limit(limit + 1)))
+    following = rows[limit - 1] if len(rows) > limit else None
+    return rows[:limit], None if following is None else _encode(getattr(following, column.key))
+
+
+def _encode(key: str | int) -> str:
+    return base64.urlsafe_b64encode(json.dumps(key).encode()).decode().rstrip("=")
+
+
+def _decode(cursor: str, kind: type) -> Any:
+    try:
+        key = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        return kind(key)
+    except (binascii.Error, ValueError, TypeError, AttributeError, OverflowError) as error:
+        raise _not_ours() from error
+
+
+def _not_ours() -> Invalid:
+    item = ProblemItem(where="query.cursor", message="not a cursor of this list")
+    return Invalid("the cursor is not valid; leave it out to begin anew", [item])

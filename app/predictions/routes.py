@@ -1,0 +1,174 @@
+"""Prediction over HTTP: stylise, then segment."""
+
+import asyncio
+import io
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
+
+import numpy as np
+import tifffile
+from fastapi import APIRouter, Form, Header, Response, UploadFile
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.orm import Session
+
+from app.datasets import service as datasets
+from app.dependencies import Services, ServicesDep
+from app.errors import (
+    PROBLEM_RESPONSES,
+    Invalid,
+    NotAcceptable,
+    ProblemItem,
+    TooLarge,
+    UnsupportedMedia,
+)
+from app.monitoring import PREDICT_SECONDS
+from app.predictions.predictor import Request
+from app.registry import service as registry
+from app.tables import Dataset, ModelKind, TrainedModel
+from models.data.images import ImageError, decode_image, png_bytes
+
+if TYPE_CHECKING:
+    from models.inference import Prediction
+
+router = APIRouter(tags=["predict"])
+
+MEDIA_TYPES = ("image/png", "image/tiff", "application/x-npz")
+
+
+class PredictForm(BaseModel):
+    """The form of POST /predict."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    image: UploadFile = Field(description="One grey PNG or TIFF, 8 or 16 bit.")
+    model: UUID = Field(description="Trained model of kind stylefilter or segmenter.")
+    stylise: bool = Field(True, description="Render in the source's style first.")
+    style_model: UUID | None = Field(
+        None, description="Default: the one the model was adapted with."
+    )
+    dataset: UUID | None = Field(
+        None,
+        description="Dataset whose microscope made the image: gives its pixel size and grey "
+        "window. Default: the target the models were trained for, else the source.",
+    )
+    pixel_size_nm: float | None = Field(
+        None, gt=0, le=1e6, description="Of the image; default: the dataset's."
+    )
+
+
+@router.post(
+    "/predict",
+    response_class=Response,
+    responses=PROBLEM_RESPONSES
+    | {
+        200: {
+            "description": "Class ids (H, W) uint8 at the image's own size.",
+            "content": {name: {} for name in MEDIA_TYPES},
+        }
+    },
+)
+async def predict(
+    services: ServicesDep,
+    form: Annotated[PredictForm, Form()],
+    accept: Annotated[str, Header(description="image/png, image/tiff or x-npz.")] = "image/png",
+) -> Response:
+    """Segment one image: stylise it, unless told not to, then run the U-Net.
+
+    PNG and TIFF hold the class of each pixel. NPZ holds `mask`, `probabilities` (C, H, W) float16
+    and `class_names`.
+    """
+    started = perf_counter()
+    media_type = _negotiated(accept)
+    limit = services.settings.max_predict_bytes
+    data = await form.image.read(limit + 1)
+    if len(data) > limit:
+        raise TooLarge(f"the image has more than {limit} bytes")
+    request, class_names = await run_in_threadpool(_request, services, form, data)
+    prediction = await asyncio.wrap_future(services.predictor.submit(request))
+    body = await run_in_threadpool(_encoded, prediction, class_names, media_type)
+    PREDICT_SECONDS.labels(str(form.stylise).lower()).observe(perf_counter() - started)
+    return Response(body, media_type=media_type)
+
+
+def _negotiated(accept: str) -> str:
+    """The first of ours that the header asks for; a wildcard means PNG."""
+    for part in accept.split(","):
+        name = part.partition(";")[0].strip().lower()
+        if name in MEDIA_TYPES:
+            return name
+        if name in ("*/*", "image/*", ""):
+            return "image/png"
+    raise NotAcceptable(f"cannot answer with {accept}; ask for {', '.join(MEDIA_TYPES)}")
+
+
+def _request(services: Services, form: PredictForm, data: bytes) -> tuple[Request, list[str]]:
+    with services.database.reading() as session:
+        model = registry.get(session, form.model)
+        if model.kind == ModelKind.STYLE:
+            raise _refusal("model", "is a style model: it segments nothing")
+        style = _style(session, model, form.style_model) if form.stylise else None
+        imaged_like = _imaged_like(session, form.dataset, style or model)
+    pixels = _decoded(data, services.settings.max_predict_pixels)
+    if pixels.dtype.name != imaged_like.dtype:
+        raise _refusal(
+            "image",
+            f"has dtype {pixels.dtype.name}; dataset {imaged_like.name!r}, which says how to "
+            f"normalise it, has {imaged_like.dtype}",
+        )
+    request = Request(
+        segmenter=services.storage.model(model.path),
+        style=None if style is None else services.storage.model(style.path),
+        image=pixels,
+        pixel_size_nm=form.pixel_size_nm or imaged_like.pixel_size_nm,
+        intensity_window=(imaged_like.window_low, imaged_like.window_high),
+    )
+    return request, model.class_names
+
+
+def _imaged_like(session: Session, dataset_id: UUID | None, model: TrainedModel) -> Dataset:
+    if dataset_id is not None:
+        return datasets.get(session, dataset_id)
+    # The row of a deleted dataset stays, so that its models can still be used.
+    return session.get_one(Dataset, model.target_id or model.source_id)
+
+
+def _style(session: Session, model: TrainedModel, style_id: UUID | None) -> TrainedModel:
+    chosen = style_id or model.style_model_id
+    if chosen is None:
+        raise _refusal(
+            "style_model",
+            "is needed: the model was not adapted with one. Name it, or set stylise to false",
+        )
+    style = registry.get(session, chosen)
+    if style.kind != ModelKind.STYLE:
+        raise _refusal("style_model", f"is a model of kind {style.kind}, not style")
+    return style
+
+
+def _decoded(data: bytes, max_pixels: int) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
+    try:
+        return decode_image(data, max_pixels)
+    except ImageError as error:
+        raise UnsupportedMedia(f"the image {error}") from error
+
+
+def _encoded(prediction: "Prediction", class_names: list[str], media_type: str) -> bytes:
+    if media_type == "image/png":
+        return png_bytes(prediction.mask)
+    buffer = io.BytesIO()
+    if media_type == "image/tiff":
+        tifffile.imwrite(buffer, prediction.mask, compression="zlib")
+    else:
+        np.savez_compressed(
+            buffer,
+            mask=prediction.mask,
+            probabilities=prediction.probabilities.astype(np.float16),
+            class_names=np.array(class_names),
+        )
+    return buffer.getvalue()
+
+
+def _refusal(field: str, message: str) -> Invalid:
+    return Invalid(f"{field} {message}", [ProblemItem(where=f"body.{field}", message=message)])

@@ -1,0 +1,31 @@
+"""Trained models over HTTP."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+
+from app.dependencies import ReadingDep
+from app.pagination import CursorQuery, LimitQuery, Page
+from app.registry import service
+from app.registry.schemas import ModelRead
+from app.tables import ModelKind
+
+router = APIRouter(prefix="/models", tags=["models"])
+
+
+@router.get("")
+def list_models(
+    session: ReadingDep,
+    kind: Annotated[ModelKind | None, Query(description="Only models of this kind.")] = None,
+    limit: LimitQuery = 100,
+    cursor: CursorQuery = None,
+) -> Page[ModelRead]:
+    """Trained models with their lineage, newest first."""
+    return service.list_models(session, limit, cursor, kind)
+
+
+@router.get("/{model_id}")
+def get_model(model_id: UUID, session: ReadingDep) -> ModelRead:
+    """One trained model: job, datasets, configuration and metrics."""
+    return service.read(service.get(session, model_id))

@@ -1,0 +1,46 @@
+"""Use cases of trained models: list and look at."""
+
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.errors import NotFound
+from app.pagination import Page, newest_first
+from app.registry.schemas import ModelRead
+from app.tables import ModelKind, TrainedModel
+from models.config import StyleFilterConfig
+
+
+def get(session: Session, model_id: UUID) -> TrainedModel:
+    model = session.get(TrainedModel, model_id)
+    if model is None:
+        raise NotFound(f"there is no model {model_id}")
+    return model
+
+
+def list_models(
+    session: Session, limit: int, cursor: str | None, kind: ModelKind | None
+) -> Page[ModelRead]:
+    """Trained models, newest first."""
+    query = select(TrainedModel)
+    if kind is not None:
+        query = query.where(TrainedModel.kind == kind)
+    rows, following = newest_first(session, query, limit, cursor)
+    return Page(items=[read(row) for row in rows], next=following)
+
+
+def read(model: TrainedModel) -> ModelRead:
+    return ModelRead(
+        id=model.id,
+        kind=ModelKind(model.kind),
+        job=model.job_id,
+        source=model.source_id,
+        target=model.target_id,
+        style_model=model.style_model_id,
+        segmenter_model=model.segmenter_model_id,
+        class_names=model.class_names,
+        config=StyleFilterConfig.model_validate(model.config),
+        metrics=model.metrics,
+        created_at=model.created_at,
+    )

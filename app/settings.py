@@ -1,0 +1,83 @@
+"""The only reader of the environment. Every variable starts with ``STYLEFILTER_``."""
+
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from models.config import Device
+
+
+class Settings(BaseSettings):
+    """Where things are and how long they may take; without any variable, embedded mode."""
+
+    model_config = SettingsConfigDict(env_prefix="STYLEFILTER_", frozen=True, extra="ignore")
+
+    data_folder: Path = Field(
+        Path("stylefilter-data"),
+        description="Datasets, weights and, in embedded mode, the database and the broker.",
+    )
+    database_url: str = Field("", description="Empty: SQLite in the data folder.")
+    database_password_file: Path | None = Field(
+        None, description="File whose content becomes the password of the database URL."
+    )
+    broker_url: str = Field("", description="Empty: Celery over files in the data folder.")
+    broker_password_file: Path | None = Field(
+        None, description="File whose content becomes the password of the broker URL."
+    )
+    data_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (), description="Folders datasets may be registered from, separated by colons."
+    )
+    device: Device = Field("cpu", description="Where jobs train by default, and predictions run.")
+    threads: int = Field(0, ge=0, description="CPU threads of torch; 0 leaves its own choice.")
+
+    lease_seconds: float = Field(60, gt=0, description="A job silent for longer is lost.")
+    heartbeat_seconds: float = Field(10, gt=0, description="Interval of lease renewals.")
+    cancel_grace_seconds: float = Field(30, gt=0, description="Then a trainer is killed.")
+    reconcile_seconds: float = Field(2, gt=0, description="Interval of the reconciler.")
+    announce_again_seconds: float = Field(
+        5, gt=0, description="A queued job is announced again after this; doubles up to 60 s."
+    )
+
+    max_upload_bytes: int = Field(8 << 30, gt=0, description="Largest body of POST /datasets.")
+    max_predict_bytes: int = Field(1 << 28, gt=0, description="Largest body of POST /predict.")
+    max_section_pixels: int = Field(1 << 28, gt=0, description="Largest section, pixels.")
+    max_predict_pixels: int = Field(1 << 24, gt=0, description="Largest predicted image, pixels.")
+    predict_queue: int = Field(16, ge=1, description="Waiting predictions before 503.")
+    predict_models: int = Field(2, ge=1, description="Trained models kept in memory.")
+
+    @field_validator("data_roots", mode="before")
+    @classmethod
+    def _split_roots(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(Path(part) for part in value.split(":") if part)
+        return value
+
+    @field_validator("data_folder", mode="after")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.absolute()  # workers and trainers may run in another folder
+
+    @property
+    def database(self) -> str:
+        """SQLAlchemy URL with its password filled in."""
+        url = self.database_url or f"sqlite:///{self.data_folder / 'stylefilter.db'}"
+        if url.startswith("postgresql://"):
+            url = "postgresql+psycopg://" + url.removeprefix("postgresql://")
+        return _with_password(url, self.database_password_file)
+
+    @property
+    def broker(self) -> str:
+        """Celery broker URL with its password filled in."""
+        return _with_password(self.broker_url or "filesystem://", self.broker_password_file)
+
+
+def _with_password(url: str, password_file: Path | None) -> str:
+    if password_file is None:
+        return url
+    parts = urlsplit(url)
+    password = quote(password_file.read_text().strip(), safe="")
+    address = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:{password}@{address}"))

@@ -1,0 +1,73 @@
+"""Where bytes live: folders under the data folder, written aside and renamed last."""
+
+import errno
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import UUID, uuid4
+
+
+class Storage:
+    """The layout of the data folder.
+
+    ``datasets/<id>`` a dataset's arrays; ``jobs/<id>/<fence>`` what one attempt of a job wrote: its
+    log, its working files and its weights; ``incoming`` what is being written and not yet real.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.incoming = folder / "incoming"
+        for path in (self.incoming, folder / "datasets", folder / "jobs"):
+            path.mkdir(parents=True, exist_ok=True)
+
+    def dataset(self, dataset_id: UUID) -> Path:
+        return self.folder / "datasets" / str(dataset_id)
+
+    def job(self, job_id: UUID) -> Path:
+        return self.folder / "jobs" / str(job_id)
+
+    def attempt(self, job_id: UUID, fence: int) -> Path:
+        return self.job(job_id) / str(fence)
+
+    def model(self, path: str) -> Path:
+        """Absolute folder of a trained model from the relative path in its row."""
+        return self.folder / path
+
+    def relative(self, path: Path) -> str:
+        return str(path.relative_to(self.folder))
+
+    @contextmanager
+    def new_dataset(self, dataset_id: UUID) -> Iterator[Path]:
+        """A folder to fill; it becomes the dataset's when the block ends well, else it goes."""
+        draft = self.incoming / uuid4().hex
+        draft.mkdir(parents=True)
+        try:
+            yield draft
+            draft.rename(self.dataset(dataset_id))
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+    def remove(self, path: Path) -> None:
+        """Delete a folder of the store; a missing one is fine."""
+        shutil.rmtree(path, ignore_errors=True)
+
+    def writable_problem(self) -> str | None:
+        """Why nothing can be written, or None."""
+        probe = self.incoming / f"probe-{uuid4().hex}"
+        try:
+            probe.write_bytes(b"ok")
+            probe.unlink()
+        except OSError as error:
+            return f"data folder {self.folder} is not writable: {error.strerror}"
+        return None
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error, or what caused it, says that no space is left."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False

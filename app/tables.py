@@ -1,0 +1,230 @@
+"""The record of what exists: datasets, images, labels, jobs, metrics and trained models."""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    Uuid,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from app.database import now_plus
+
+
+class JobState(StrEnum):
+    """queued -> running -> succeeded | failed; cancelled from queued or through cancelling."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+ACTIVE = (JobState.RUNNING, JobState.CANCELLING)
+"""States in which a worker holds the job."""
+
+UNFINISHED = (JobState.QUEUED, *ACTIVE)
+
+
+class JobKind(StrEnum):
+    ADAPT = "adapt"
+    TRAIN_STYLE = "train-style"
+    PRETRAIN = "pretrain"
+    STYLEFILTER = "stylefilter"
+    EVALUATE = "evaluate"
+
+
+class ModelKind(StrEnum):
+    STYLE = "style"
+    SEGMENTER = "segmenter"
+    STYLEFILTER = "stylefilter"
+
+
+class LabelState(StrEnum):
+    PRESENT = "present"
+    ABSENT = "absent"
+    UNKNOWN = "unknown"
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Aware UTC on both engines: SQLite alone would give naive times back."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+Json = JSON().with_variant(JSONB(), "postgresql")
+
+
+class Table(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: Json, list[Any]: Json}
+
+
+def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
+    listed = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+class Dataset(Table):
+    """An immutable set of sections. Deleting keeps the row for lineage and drops the bytes."""
+
+    __tablename__ = "datasets"
+
+    id: Mapped[UUID] = mapped_column(Uuid, primary_key=True, default=uuid4)
+    name: Mapped[str] = mapped_column(String(200))
+    class_names: Mapped[list[Any]]
+    pixel_size_nm: Mapped[float]
+    tile_px: Mapped[int | None]
+    dtype: Mapped[str] = mapped_column(String(10))
+    window_low: Mapped[float]
+    window_high: Mapped[float]
+    digest: Mapped[str] = mapped_column(String(64))
+    num_bytes: Mapped[int] = mapped_column(BigInteger)
+    num_sections: Mapped[int]
+    num_masks: Mapped[int]
+    num_images: Mapped[int]
+    sections: Mapped[list[Any]] = mapped_column(deferred=True)
+    """name, split, height, width and has_mask of each section, in order."""
+    created_at: Mapped[datetime] = mapped_column(default=now_plus())
+    deleted_at: Mapped[datetime | None]
+
+
+class Image(Table):
+    """One image with image-level labels: a section, or a tile of one. ``n`` counts from 0."""
+
+    __tablename__ = "images"
+
+    dataset_id: Mapped[UUID] = mapped_column(ForeignKey(Dataset.id), primary_key=True)
+    n: Mapped[int] = mapped_column(primary_key=True)
+    section: Mapped[int]
+    y0: Mapped[int]
+    x0: Mapped[int]
+    height: Mapped[int]
+    width: Mapped[int]
+    class_pixels: Mapped[list[Any] | None]
+    """Pixels of each class in the mask; none without a mask."""
+    labels: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """Class name -> present | absent; a class that is missing is unknown."""
+
+
+class TrainedModel(Table):
+    """A registered result: weights in a folder, and where they come from."""
+
+    __tablename__ = "trained_models"
+    __table_args__ = (UniqueConstraint("job_id", "kind"), _one_of("kind", ModelKind))
+
+    id: Mapped[UUID] = mapped_column(Uuid, primary_key=True, default=uuid4)
+    kind: Mapped[str] = mapped_column(String(20))
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"))
+    source_id: Mapped[UUID] = mapped_column(ForeignKey(Dataset.id))
+    target_id: Mapped[UUID | None] = mapped_column(ForeignKey(Dataset.id))
+    style_model_id: Mapped[UUID | None] = mapped_column(ForeignKey("trained_models.id"))
+    segmenter_model_id: Mapped[UUID | None] = mapped_column(ForeignKey("trained_models.id"))
+    path: Mapped[str] = mapped_column(String(300))
+    class_names: Mapped[list[Any]]
+    config: Mapped[dict[str, Any]]
+    metrics: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(default=now_plus())
+
+
+class Job(Table):
+    """One run. The row is the truth; every write of its worker carries the ``fence``."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        _one_of("state", JobState),
+        _one_of("kind", JobKind),
+        Index("ix_jobs_state_created_at", "state", "created_at"),
+        Index("ix_jobs_created_at_id", "created_at", "id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(Uuid, primary_key=True, default=uuid4)
+    kind: Mapped[str] = mapped_column(String(20))
+    state: Mapped[str] = mapped_column(String(20), default=JobState.QUEUED)
+    config: Mapped[dict[str, Any]]
+    source_id: Mapped[UUID | None] = mapped_column(ForeignKey(Dataset.id))
+    target_id: Mapped[UUID | None] = mapped_column(ForeignKey(Dataset.id))
+    # No foreign keys: models refer to jobs already, and SQLite lacks the ALTER a circle needs.
+    style_model_id: Mapped[UUID | None]
+    segmenter_model_id: Mapped[UUID | None]
+    stylise: Mapped[bool] = mapped_column(default=True)
+    split: Mapped[str] = mapped_column(String(10), default="test")
+
+    stage: Mapped[str | None] = mapped_column(String(20))
+    step: Mapped[int] = mapped_column(default=0)
+    total: Mapped[int] = mapped_column(default=0)
+    steps_per_second: Mapped[float | None]
+    error_code: Mapped[str | None] = mapped_column(String(40))
+    error_message: Mapped[str | None] = mapped_column(Text)
+    error_traceback: Mapped[str | None] = mapped_column(Text)
+    result: Mapped[dict[str, Any] | None]
+
+    fence: Mapped[int] = mapped_column(default=0)
+    lease_owner: Mapped[str | None] = mapped_column(String(200))
+    lease_until: Mapped[datetime | None]
+    announcements: Mapped[int] = mapped_column(default=0)
+    announce_at: Mapped[datetime | None]
+    """When the reconciler announces a queued job (again)."""
+    created_at: Mapped[datetime] = mapped_column(default=now_plus())
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class JobStage(Table):
+    """How far each stage of a job came and how long it took."""
+
+    __tablename__ = "job_stages"
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey(Job.id, ondelete="CASCADE"), primary_key=True)
+    stage: Mapped[str] = mapped_column(String(20), primary_key=True)
+    position: Mapped[int]
+    step: Mapped[int]
+    total: Mapped[int]
+    seconds: Mapped[float]
+    finished: Mapped[bool] = mapped_column(default=False)
+
+
+class MetricPoint(Table):
+    """One value of one series: a loss or a validation DICE at a step of a stage."""
+
+    __tablename__ = "metric_points"
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey(Job.id, ondelete="CASCADE"), primary_key=True)
+    stage: Mapped[str] = mapped_column(String(20), primary_key=True)
+    name: Mapped[str] = mapped_column(String(250), primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True)
+    value: Mapped[float]

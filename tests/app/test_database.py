@@ -1,0 +1,72 @@
+"""The schema: migrations match the tables, on both engines, and go both ways."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import func, inspect, select
+
+from app.database import Database, now_plus
+from app.tables import Dataset, Table
+
+
+def test_migrations_build_exactly_the_tables(database: Database) -> None:
+    with database.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Table.metadata) == []
+
+
+def test_downgrade_removes_and_upgrade_rebuilds(database: Database) -> None:
+    command.downgrade(database._alembic(), "base")
+    assert inspect(database.engine).get_table_names() == ["alembic_version"]
+    assert "run `stylefilter migrate`" in (database.revision_problem() or "")
+    database.migrate()
+    database.migrate()
+    assert set(Table.metadata.tables) < set(inspect(database.engine).get_table_names())
+    assert database.revision_problem() is None
+
+
+def test_database_clock_is_utc_and_moves_by_seconds(database: Database) -> None:
+    with database.reading() as session:
+        now, later = session.execute(select(now_plus(), now_plus(90))).one()
+    if now.tzinfo is None:
+        now, later = now.replace(tzinfo=UTC), later.replace(tzinfo=UTC)
+    assert abs(now - datetime.now(UTC)) < timedelta(seconds=5)
+    assert timedelta(seconds=89.9) < later - now < timedelta(seconds=90.1)
+
+
+def test_times_come_back_aware_in_utc(database: Database) -> None:
+    with database.session() as session:
+        session.add(
+            Dataset(
+                name="a",
+                class_names=["x", "y"],
+                pixel_size_nm=4,
+                dtype="uint8",
+                window_low=0,
+                window_high=255,
+                digest="",
+                num_bytes=3_000_000_000,
+                num_sections=0,
+                num_masks=0,
+                num_images=0,
+                sections=[],
+            )
+        )
+        session.commit()
+        stored = session.scalars(select(Dataset)).one()
+        session.refresh(stored)
+    assert stored.created_at.tzinfo == UTC
+    assert abs(stored.created_at - datetime.now(UTC)) < timedelta(seconds=5)
+    assert stored.num_bytes == 3_000_000_000
+
+
+def test_writing_sessions_wait_for_each_other_on_sqlite(database: Database) -> None:
+    if database.engine.dialect.name != "sqlite":
+        pytest.skip("PostgreSQL locks rows, not the database")
+    with database.session() as first, database.reading() as reader:
+        first.execute(select(func.count()).select_from(Dataset))
+        # A reader neither waits for the writer nor blocks it.
+        assert reader.scalar(select(func.count()).select_from(Dataset)) == 0

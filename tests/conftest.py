@@ -1,0 +1,110 @@
+"""Fixtures of all tests: real databases, a real broker, real files."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+from sqlalchemy.engine import make_url
+
+from app.database import Database
+from app.settings import Settings
+from tests import services
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """URL of a PostgreSQL server; skips (or fails, where services are required) without one."""
+    try:
+        with services.postgres() as url:
+            yield url
+    except services.NoService as error:
+        _without(error)
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """URL of a Redis database for tests."""
+    try:
+        with services.redis_server() as url:
+            yield url
+    except services.NoService as error:
+        _without(error)
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_url: str) -> Iterator[str]:
+    """Name of a database that the migrations have built, to copy from."""
+    with _new_database(postgres_url, None) as name:
+        database = Database(_sqlalchemy_url(postgres_url, name))
+        database.migrate()
+        database.close()
+        yield name
+
+
+@pytest.fixture
+def postgres_database_url(postgres_url: str, postgres_template: str) -> Iterator[str]:
+    """SQLAlchemy URL of a fresh, migrated PostgreSQL database."""
+    with _new_database(postgres_url, postgres_template) as name:
+        yield _sqlalchemy_url(postgres_url, name)
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sqlite") / "template.db"
+    database = Database(f"sqlite:///{path}")
+    database.migrate()
+    database.close()
+    return path
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path, sqlite_template: Path) -> str:
+    """SQLAlchemy URL of a fresh, migrated database: the test runs on SQLite and PostgreSQL."""
+    if request.param == "postgresql":
+        url: str = request.getfixturevalue("postgres_database_url")
+        return url
+    path = tmp_path / "stylefilter.db"
+    path.write_bytes(sqlite_template.read_bytes())
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture
+def settings(tmp_path: Path, database_url: str) -> Settings:
+    """Settings on the fresh database, with a data folder and one data root of the test's own."""
+    root = tmp_path / "root"
+    root.mkdir()
+    return Settings(data_folder=tmp_path / "data", database_url=database_url, data_roots=(root,))
+
+
+@pytest.fixture
+def database(settings: Settings) -> Iterator[Database]:
+    database = Database(settings.database)
+    yield database
+    database.close()
+
+
+def _without(error: services.NoService) -> None:
+    if os.environ.get(services.REQUIRE_VARIABLE):
+        pytest.fail(f"services are required here: {error}")
+    pytest.skip(str(error))
+
+
+@contextmanager
+def _new_database(server: str, template: str | None) -> Iterator[str]:
+    name = f"stylefilter_test_{uuid4().hex}"
+    copied = f' TEMPLATE "{template}"' if template else ""
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"{copied}'.encode())
+        try:
+            yield name
+        finally:
+            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+
+
+def _sqlalchemy_url(server: str, name: str) -> str:
+    url = make_url(server).set(drivername="postgresql+psycopg", database=name)
+    return url.render_as_string(hide_password=False)

@@ -1,0 +1,159 @@
+"""PostgreSQL and Redis for tests: given by URL, else found running, else started from binaries."""
+
+import contextlib
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import redis
+
+POSTGRES_URL_VARIABLE = "STYLEFILTER_TEST_DATABASE_URL"
+REDIS_URL_VARIABLE = "STYLEFILTER_TEST_REDIS_URL"
+REQUIRE_VARIABLE = "STYLEFILTER_REQUIRE_SERVICES"
+
+_LOCAL_POSTGRES = "postgresql://postgres@127.0.0.1:5432/postgres"
+_LOCAL_REDIS = "redis://127.0.0.1:6379/15"
+_START_SECONDS = 30
+
+
+class NoService(Exception):
+    """Neither a server nor its binaries can be found."""
+
+
+@contextlib.contextmanager
+def postgres() -> Iterator[str]:
+    """URL of a PostgreSQL server on which databases may be made."""
+    given = os.environ.get(POSTGRES_URL_VARIABLE)
+    url = given or _LOCAL_POSTGRES
+    if _postgres_answers(url):
+        yield url
+        return
+    if given:
+        raise NoService(f"{POSTGRES_URL_VARIABLE} is set, but no server answers there")
+    with _own_postgres() as own:
+        yield own
+
+
+@contextlib.contextmanager
+def redis_server() -> Iterator[str]:
+    """URL of a Redis database that tests may write to; keys of Celery are removed at the end."""
+    given = os.environ.get(REDIS_URL_VARIABLE)
+    url = given or _LOCAL_REDIS
+    if not _redis_answers(url):
+        if given:
+            raise NoService(f"{REDIS_URL_VARIABLE} is set, but no server answers there")
+        with _own_redis() as own:
+            yield own
+            return
+    clean_redis(url)
+    yield url
+    clean_redis(url)
+
+
+def clean_redis(url: str) -> None:
+    """Remove what Celery left in the database, and nothing else."""
+    with redis.Redis.from_url(url) as client:
+        for pattern in ("jobs*", "_kombu*", "unacked*", "celery*"):
+            for key in client.scan_iter(pattern):
+                client.delete(key)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _postgres_answers(url: str) -> bool:
+    try:
+        with psycopg.connect(url, connect_timeout=3, autocommit=True) as connection:
+            row = connection.execute(
+                "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user"
+            ).fetchone()
+            return bool(row and row[0])
+    except psycopg.OperationalError:
+        return False
+
+
+def _redis_answers(url: str) -> bool:
+    try:
+        with redis.Redis.from_url(url, socket_connect_timeout=2) as client:
+            return bool(client.ping())
+    except redis.RedisError:
+        return False
+
+
+@contextlib.contextmanager
+def _own_postgres() -> Iterator[str]:
+    binaries = _postgres_binaries()
+    # PostgreSQL refuses to run as root.
+    user = _unprivileged_user() if os.getuid() == 0 else None
+    folder = Path(tempfile.mkdtemp(prefix="stylefilter-postgres-"))
+    if user is not None:
+        shutil.chown(folder, user)
+    data, port = folder / "data", free_port()
+    initdb = [str(binaries / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust"]
+    subprocess.run(initdb, check=True, user=user, stdout=subprocess.DEVNULL, cwd=folder)
+    options = ["-p", str(port), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
+    options += ["-k", str(folder)]
+    server = subprocess.Popen(
+        [str(binaries / "postgres"), "-D", str(data), *options],
+        user=user,
+        cwd=folder,
+        stderr=subprocess.DEVNULL,
+    )
+    url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
+    try:
+        _wait(lambda: _postgres_answers(url), "PostgreSQL")
+        yield url
+    finally:
+        server.terminate()
+        server.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _own_redis() -> Iterator[str]:
+    binary = shutil.which("redis-server")
+    if binary is None:
+        raise NoService("no Redis answers locally and redis-server is not installed")
+    port = free_port()
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    server = subprocess.Popen([binary, *options], stdout=subprocess.DEVNULL)
+    url = f"redis://127.0.0.1:{port}/0"
+    try:
+        _wait(lambda: _redis_answers(url), "Redis")
+        yield url
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _postgres_binaries() -> Path:
+    found = shutil.which("postgres")
+    candidates = [Path(found).parent] if found else []
+    candidates += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    for folder in candidates:
+        if (folder / "initdb").exists():
+            return folder
+    raise NoService("no PostgreSQL answers locally and its binaries are not installed")
+
+
+def _unprivileged_user() -> str:
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    return "postgres" if "postgres" in names else "nobody"
+
+
+def _wait(answers: Callable[[], bool], name: str) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while not answers():
+        if time.monotonic() > deadline:
+            raise NoService(f"{name} was started but does not answer")
+        time.sleep(0.1)

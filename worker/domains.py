@@ -1,0 +1,47 @@
+"""From rows to what training reads."""
+
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session, undefer
+
+from app.storage import Storage
+from app.tables import Dataset, Image, LabelState
+from models.data.domain import ABSENT, PRESENT, UNKNOWN, Domain, DomainInfo, Section, Tile
+
+_LABELS = {LabelState.PRESENT: PRESENT, LabelState.ABSENT: ABSENT}
+
+
+class DatasetMissing(ValueError):
+    """A dataset of the job was deleted, or its files are gone."""
+
+
+def load_domain(
+    session: Session, storage: Storage, dataset_id: UUID, working_nm: float | None = None
+) -> Domain:
+    """A registered dataset with its labels of this moment, seen at ``working_nm`` per pixel."""
+    dataset = session.get(Dataset, dataset_id, options=[undefer(Dataset.sections)])
+    folder = storage.dataset(dataset_id)
+    if dataset is None or dataset.deleted_at is not None or not folder.is_dir():
+        raise DatasetMissing(f"dataset {dataset_id} was deleted or its files are gone")
+    info = DomainInfo(
+        name=dataset.name,
+        class_names=tuple(dataset.class_names),
+        pixel_size_nm=dataset.pixel_size_nm,
+        intensity_window=(dataset.window_low, dataset.window_high),
+    )
+    sections = [Section(index=i, **section) for i, section in enumerate(dataset.sections)]
+    query = select(Image).where(Image.dataset_id == dataset_id).order_by(Image.n)
+    tiles = [_tile(image, info.class_names) for image in session.scalars(query)]
+    return Domain(folder, info, sections, tiles, working_nm=working_nm)
+
+
+def _tile(image: Image, class_names: tuple[str, ...]) -> Tile:
+    return Tile(
+        section=image.section,
+        y0=image.y0,
+        x0=image.x0,
+        height=image.height,
+        width=image.width,
+        labels=tuple(_LABELS.get(image.labels.get(n, ""), UNKNOWN) for n in class_names),
+    )

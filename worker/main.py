@@ -1,0 +1,43 @@
+"""The worker process: Celery with one task. ``python -m worker.main``.
+
+One thread runs one job at a time; the thread only supervises, the trainer is a process of its own.
+"""
+
+import argparse
+import logging
+import os
+import signal
+
+from celery import Celery, signals
+
+from app.queue import RUN_JOB, make_celery
+from app.settings import Settings
+from worker.parent import when_parent_ends
+from worker.tasks import JobRunner
+
+
+def make_worker(settings: Settings) -> Celery:
+    """Celery with the task ``run_job(id)``."""
+    runner = JobRunner(settings)
+    celery = make_celery(settings)
+    celery.task(runner.run_job, name=RUN_JOB)
+    # weak=False: Celery would otherwise forget the bound method at once.
+    signals.worker_shutting_down.connect(lambda **_: runner.stop(), weak=False)
+    return celery
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m worker.main")
+    parser.add_argument(
+        "--end-with-parent", action="store_true", help="stop when standard input closes"
+    )
+    if parser.parse_args().end_with_parent:
+        when_parent_ends(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    options = ["--pool=threads", "--concurrency=1", "--loglevel=INFO"]
+    options += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+    make_worker(Settings()).worker_main(["worker", *options])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""What each kind of job runs: calls into ``models``, and what is kept of the outcome."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from app.tables import Job, JobKind, ModelKind
+from models import checkpoint, inference, segmentation, style_transfer, stylefilter
+from models.config import StyleFilterConfig
+from models.data.domain import Domain, Split
+from models.data.histogram import HistogramMatch
+from models.device import resolve
+from models.evaluation import evaluate
+from models.inference import Predictor
+from models.metadata import DomainMeta, ModelMeta
+from models.networks.generator import Generator
+from models.networks.unet import UNet
+from models.progress import Progress, Report
+from worker.progress import Recorder
+
+Metrics = Mapping[str, float | str]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a job reads: its row, its datasets, and folders of trained models it builds on."""
+
+    job: Job
+    config: StyleFilterConfig
+    source: Domain | None
+    target: Domain | None
+    style_folder: Path | None
+    segmenter_folder: Path | None
+
+
+@dataclass(frozen=True)
+class NewModel:
+    """A trained model to register."""
+
+    kind: ModelKind
+    folder: Path
+    metrics: Metrics
+
+
+@dataclass
+class Outcome:
+    """What a job leaves."""
+
+    models: list[NewModel] = field(default_factory=list)
+    evaluations: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+class Stages:
+    """Runs one job in ``folder``, the attempt's own."""
+
+    def __init__(self, inputs: Inputs, folder: Path, recorder: Recorder) -> None:
+        self._in = inputs
+        self._folder = folder
+        self._recorder = recorder
+        self._outcome = Outcome()
+
+    def run(self) -> Outcome:
+        kinds: dict[str, Callable[[], None]] = {
+            JobKind.ADAPT: self._adapt,
+            JobKind.TRAIN_STYLE: self._train_style,
+            JobKind.PRETRAIN: self._pretrain,
+            JobKind.STYLEFILTER: self._stylefilter,
+            JobKind.EVALUATE: self._evaluate,
+        }
+        kinds[self._in.job.kind]()
+        return self._outcome
+
+    def _adapt(self) -> None:
+        source, target = self._pair()
+        config, work = self._in.config, self._folder / "work"
+        made = stylefilter.adapt(source, target, config, self._recorder, work)
+        self._keep_style(made.style)
+        self._keep_segmenter(ModelKind.SEGMENTER, made.source_only)
+        self._keep_segmenter(ModelKind.STYLEFILTER, made.adapted)
+        self._score_rows(made.style, made.source_only, made.adapted)
+
+    def _train_style(self) -> None:
+        source, target = self._pair()
+        config = self._in.config
+        self._keep_style(style_transfer.train_style(source, target, config, self._recorder))
+
+    def _pretrain(self) -> None:
+        assert self._in.source is not None
+        segmenter = segmentation.pretrain(self._in.source, self._in.config, self._recorder)
+        self._keep_segmenter(ModelKind.SEGMENTER, segmenter)
+
+    def _stylefilter(self) -> None:
+        source, target = self._pair()
+        style, source_only = self._load_style(), self._load_segmenter()
+        work = self._folder / "work"
+        stylised = inference.stylise_domain(style, target, work / "stylised.zarr", self._recorder)
+        adapted = stylefilter.adapt_segmenter(
+            source_only, source, stylised, self._in.config, self._recorder
+        )
+        self._keep_segmenter(ModelKind.STYLEFILTER, adapted)
+        self._score_rows(style, source_only, adapted)
+
+    def _evaluate(self) -> None:
+        job, target = self._in.job, self._in.target
+        assert target is not None
+        assert self._in.segmenter_folder is not None
+        segmenter, meta = checkpoint.load_segmenter(self._in.segmenter_folder, self._device())
+        style = None
+        if job.stylise:
+            style = partial(inference.stylise, self._load_style())
+        predictor = Predictor(segmenter, meta.working_nm, style)
+        name = "stylised" if job.stylise else "raw"
+        self._score(name, predictor, stylise=job.stylise, report=self._recorder)
+
+    def _score_rows(self, style: Generator, source_only: UNet, adapted: UNet) -> None:
+        """Score on the target's test sections, where it has masks to score by."""
+        source, target = self._pair()
+        if not target.split("test", masked=True):
+            self._outcome.notes.append("The target has no masks in its test split: no score.")
+            return
+        nm, cut = source.working_nm, partial(inference.stylise, style)
+        rows = [
+            ("Source-only", Predictor(source_only, nm), False),
+            (
+                "Histogram matching",
+                Predictor(source_only, nm, HistogramMatch.to(source)),
+                True,
+            ),
+            ("CUT", Predictor(source_only, nm, cut), True),
+            ("StyleFilter", Predictor(adapted, nm, cut), True),
+        ]
+        for index, (name, predictor, stylise) in enumerate(rows):
+            report = _part(self._recorder, index, len(rows))
+            self._score(name, predictor, stylise=stylise, report=report)
+
+    def _score(self, name: str, predictor: Predictor, *, stylise: bool, report: Report) -> None:
+        job, target = self._in.job, self._in.target
+        assert target is not None
+        assert job.target_id is not None
+        split: Split = job.split  # type: ignore[assignment]  # checked when the job was taken
+        scores = evaluate(predictor, target, split, stylise=stylise, report=report)
+        self._outcome.evaluations.append(
+            {
+                "method": name,
+                "dataset": str(job.target_id),
+                "split": split,
+                "num_sections": len(target.split(split, masked=True)),
+                "dice": dict(zip(scores.class_names, scores.dice, strict=True)),
+                "mean_dice": scores.mean_dice,
+                "confusion": [list(row) for row in scores.confusion],
+            }
+        )
+
+    def _keep_style(self, style: Generator) -> None:
+        metrics: Metrics = {**self._recorder.summary("style"), "selected": "last"}
+        folder = self._folder / ModelKind.STYLE
+        checkpoint.save_generator(folder, style, self._meta("generator"), metrics)
+        self._outcome.models.append(NewModel(ModelKind.STYLE, folder, metrics))
+
+    def _keep_segmenter(self, kind: ModelKind, segmenter: UNet) -> None:
+        adapted = kind == ModelKind.STYLEFILTER
+        summary = self._recorder.summary("adapt" if adapted else "pretrain")
+        validated = "target_val" if adapted else "source_val"
+        metrics: Metrics = {**summary, "selected": validated if "dice/mean" in summary else "last"}
+        folder = self._folder / kind
+        meta = self._meta("segmenter", adapted=adapted)
+        checkpoint.save_segmenter(folder, segmenter, meta, metrics)
+        self._outcome.models.append(NewModel(kind, folder, metrics))
+
+    def _meta(self, kind: Any, *, adapted: bool = True) -> ModelMeta:
+        source, target = self._in.source, self._in.target
+        assert source is not None
+        return ModelMeta(
+            kind=kind,
+            config=self._in.config,
+            class_names=source.info.class_names,
+            working_nm=source.working_nm,
+            source=DomainMeta.of(source),
+            target=DomainMeta.of(target) if target is not None and adapted else None,
+        )
+
+    def _pair(self) -> tuple[Domain, Domain]:
+        assert self._in.source is not None
+        assert self._in.target is not None
+        return self._in.source, self._in.target
+
+    def _load_style(self) -> Generator:
+        assert self._in.style_folder is not None
+        return checkpoint.load_generator(self._in.style_folder, self._device())[0]
+
+    def _load_segmenter(self) -> UNet:
+        assert self._in.segmenter_folder is not None
+        return checkpoint.load_segmenter(self._in.segmenter_folder, self._device())[0]
+
+    def _device(self) -> torch.device:
+        return resolve(self._in.config.device)
+
+
+def _part(report: Report, index: int, parts: int) -> Report:
+    """Count the steps of one of several equal runs as a part of one stage."""
+
+    def within(progress: Progress) -> None:
+        step = index * progress.total + progress.step
+        report(Progress(progress.stage, step, parts * progress.total, progress.values))
+
+    return within

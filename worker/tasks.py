@@ -1,0 +1,151 @@
+"""run_job(id): claim, supervise the trainer process, record how it ended."""
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from time import monotonic
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.database import Database
+from app.settings import Settings
+from app.storage import Storage
+from app.tables import Job, JobState
+from worker.lease import Lease, claim, finish, give_back, renew
+
+logger = logging.getLogger(__name__)
+
+_POLL_SECONDS = 0.2
+_SETTLE_PAUSE_SECONDS = 1.0
+_LOG_TAIL_BYTES = 4000
+
+
+class JobRunner:
+    """Runs announced jobs, one trainer process at a time."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._database = Database(settings.database)
+        self._storage = Storage(settings.data_folder)
+        self._owner = f"{socket.gethostname()}:{os.getpid()}"
+        self._stopping = threading.Event()
+
+    def run_job(self, job_id: str) -> None:
+        """Run the job if it is queued; a repeated or late message does nothing."""
+        if self._stopping.is_set():
+            return
+        lease = claim(self._database, UUID(job_id), self._owner, self._settings.lease_seconds)
+        if lease is None:
+            logger.info("job_not_queued job=%s", job_id)
+            return
+        logger.info("job_claimed job=%s fence=%s", job_id, lease.fence)
+        folder = self._storage.attempt(lease.job_id, lease.fence)
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "trainer.log").open("wb") as log:
+            code = self._supervise(lease, log.fileno())
+        self._settle(lease, code, folder)
+
+    def stop(self) -> None:
+        """Give the running job back and take no more; the worker is about to end."""
+        self._stopping.set()
+
+    def _supervise(self, lease: Lease, log: int) -> int:
+        """Keep the lease while the trainer runs; its exit code."""
+        command = [sys.executable, "-m", "worker.trainer", str(lease.job_id), str(lease.fence)]
+        trainer = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
+        renewed = monotonic()
+        cancelled_at: float | None = None
+        try:
+            while True:
+                try:
+                    return trainer.wait(_POLL_SECONDS)
+                except subprocess.TimeoutExpired:
+                    now = monotonic()
+                if now - renewed > self._settings.heartbeat_seconds:
+                    state = self._renew(lease)
+                    if state is not None:
+                        renewed = now
+                    if state == JobState.CANCELLING:
+                        cancelled_at = cancelled_at or now
+                overdue = now - (cancelled_at or now) > self._settings.cancel_grace_seconds
+                lost = now - renewed > self._settings.lease_seconds
+                if self._stopping.is_set() or overdue or lost:
+                    trainer.kill()
+                    return trainer.wait()
+        finally:
+            trainer.kill()
+            trainer.wait()
+            if trainer.stdin is not None:
+                trainer.stdin.close()
+
+    def _renew(self, lease: Lease) -> JobState | None:
+        try:
+            return renew(self._database, lease, self._settings.lease_seconds)
+        except SQLAlchemyError as error:
+            logger.warning("lease_not_renewed job=%s error=%s", lease.job_id, error)
+            return None
+
+    def _settle(self, lease: Lease, code: int, folder: Path) -> None:
+        """Record an end that the trainer did not record itself, and leave no half result."""
+        tail = _tail(folder / "trainer.log")
+        deadline = monotonic() + self._settings.lease_seconds
+        while True:
+            try:
+                kept = self._record(lease, code, tail)
+                break
+            except SQLAlchemyError as error:
+                logger.warning("end_not_recorded job=%s error=%s", lease.job_id, error)
+                if monotonic() > deadline:
+                    return  # the lease has run out: the reconciler ends the job
+                self._stopping.wait(_SETTLE_PAUSE_SECONDS)
+        if not kept:
+            self._storage.remove(folder)
+
+    def _record(self, lease: Lease, code: int, tail: str) -> bool:
+        """End or give back the job if it is still ours; whether its results are to be kept."""
+        with self._database.session() as session:
+            if self._stopping.is_set() and code == -signal.SIGKILL and give_back(session, lease):
+                session.commit()
+                logger.info("job_given_back job=%s", lease.job_id)
+                return False
+            job = session.scalars(select(Job).where(Job.id == lease.job_id)).one()
+            if job.state == JobState.CANCELLING:
+                finish(session, lease, JobState.CANCELLED)
+            else:
+                finish(
+                    session,
+                    lease,
+                    JobState.FAILED,
+                    error_code="disk_full" if code == 28 else "trainer_died",
+                    error_message=_words(code),
+                    error_traceback=tail,
+                )
+            session.commit()
+            session.refresh(job)
+            logger.info("job_ended job=%s state=%s", lease.job_id, job.state)
+            return job.state == JobState.SUCCEEDED and job.fence == lease.fence
+
+
+def _words(code: int) -> str:
+    if code == -signal.SIGKILL:
+        return "The trainer was killed (SIGKILL): most often the machine ran out of memory."
+    if code < 0:
+        return f"The trainer was ended by {signal.Signals(-code).name}."
+    return f"The trainer ended with exit code {code} and said nothing; its log is kept here."
+
+
+def _tail(path: Path) -> str:
+    try:
+        with path.open("rb") as log:
+            log.seek(0, os.SEEK_END)
+            log.seek(max(0, log.tell() - _LOG_TAIL_BYTES))
+            return log.read().decode(errors="replace")
+    except OSError:
+        return ""
