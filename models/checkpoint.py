@@ -11,7 +11,7 @@ from uuid import uuid4
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from models.metadata import ModelMeta
@@ -66,7 +66,8 @@ def _save(
     partial.mkdir(parents=True)
     try:
         weights = {name: t.detach().cpu().contiguous() for name, t in module.state_dict().items()}
-        save_file(weights, partial / WEIGHTS)
+        # Not save_file: its error on a full disk is no OSError and has no errno.
+        (partial / WEIGHTS).write_bytes(save(weights))
         (partial / CONFIG).write_text(meta.model_dump_json(indent=2) + "\n")
         (partial / METRICS).write_text(json.dumps(dict(metrics), indent=2) + "\n")
         os.rename(partial, folder)

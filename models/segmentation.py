@@ -28,9 +28,7 @@ def pretrain(source: Domain, config: StyleFilterConfig, report: Report) -> UNet:
     Without such masks the last weights are kept, and the log says so.
     """
     stage, device = config.pretrain, resolve(config.device)
-    sections = source.split("train", masked=True)
-    if not sections:
-        raise ValueError(f"dataset {source.info.name!r} has no training sections with masks")
+    sections = source.training_sections(masked=True)
     with seeded_weights(config.seed):
         segmenter = UNet(source.num_classes, config.segmenter).to(device)
     optimiser = adamw(segmenter, stage)

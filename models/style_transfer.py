@@ -132,9 +132,7 @@ def train_style(
 ) -> Generator:
     """Train theta_style, target -> source, on the images of both training splits."""
     style, device = config.style, resolve(config.device)
-    sections_a, sections_b = target.split("train"), source.split("train")
-    _require_sections(sections_a, target)
-    _require_sections(sections_b, source)
+    sections_a, sections_b = target.training_sections(), source.training_sections()
     rng = random_stream(config.seed, "style")
     with seeded_weights(config.seed):
         cut = Cut(style, device)
@@ -188,8 +186,3 @@ def _images(
 ) -> Tensor:
     crops = [style_image(domain, section, side, rng) for section in sections]
     return torch.from_numpy(np.stack(crops)[:, None])
-
-
-def _require_sections(sections: Sequence[Section], domain: Domain) -> None:
-    if not sections:
-        raise ValueError(f"dataset {domain.info.name!r} has no training sections")

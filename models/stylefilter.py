@@ -60,9 +60,9 @@ def adapt_segmenter(
     stage, segmenter = config.adaptation, copy.deepcopy(source_only)
     device = next(segmenter.parameters()).device
     optimiser, rng = adamw(segmenter, stage), random_stream(config.seed, "adapt")
-    source_sections = source.split("train", masked=True)
+    source_sections = source.training_sections(masked=True)
     source_passes = shuffled_passes(source_sections, rng)
-    target_passes = shuffled_passes(target.split("train"), rng)
+    target_passes = shuffled_passes(target.training_sections(), rng)
 
     def step() -> Mapping[str, float]:
         x_s = source_batch(source, list(islice(source_passes, stage.batch_size)), stage, rng)

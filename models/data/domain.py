@@ -97,6 +97,14 @@ class Domain:
         """Sections of a split; only those with a mask when ``masked``."""
         return tuple(s for s in self.sections if s.split == name and (s.has_mask or not masked))
 
+    def training_sections(self, *, masked: bool = False) -> tuple[Section, ...]:
+        """``split("train")``, of which there must be at least one."""
+        sections = self.split("train", masked=masked)
+        if not sections:
+            what = "training sections with masks" if masked else "training sections"
+            raise ValueError(f"dataset {self.info.name!r} has no {what}")
+        return sections
+
     def working_shape(self, section: Section) -> tuple[int, int]:
         """(H, W) of a section at the working pixel size."""
         return working_shape(

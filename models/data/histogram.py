@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from models.data.domain import Domain
 
 _LEVELS = 1024
+_PIXELS_PER_SECTION = 2**16  # ample for a histogram, and bounds memory on large datasets
 
 
 class HistogramMatch:
@@ -23,10 +24,8 @@ class HistogramMatch:
     @classmethod
     def to(cls, source: Domain) -> Self:
         """Pool the training sections of ``source`` at its working pixel size."""
-        sections = source.split("train")
-        if not sections:
-            raise ValueError(f"dataset {source.info.name!r} has no training sections")
-        pooled = np.concatenate([source.image(section).ravel() for section in sections])
+        sections = source.training_sections()
+        pooled = np.concatenate([_spread(source.image(section)) for section in sections])
         return cls(np.quantile(pooled, _midpoints(_LEVELS)).astype(np.float32))
 
     def __call__(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -35,6 +34,11 @@ class HistogramMatch:
         ranks = (np.cumsum(counts) - counts / 2) / image.size
         matched = np.interp(ranks, _midpoints(len(self._quantiles)), self._quantiles)
         return matched.astype(np.float32)[level].reshape(image.shape)
+
+
+def _spread(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Every n-th pixel of an image, so that about ``_PIXELS_PER_SECTION`` remain."""
+    return image.ravel()[:: max(1, image.size // _PIXELS_PER_SECTION)]
 
 
 def _midpoints(levels: int) -> NDArray[np.float64]:

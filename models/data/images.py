@@ -4,11 +4,14 @@ A file holds one section (H, W) or a stack of sections (N, H, W). The declared s
 before a pixel is decoded, so that a small file cannot unpack into more memory than allowed.
 """
 
+import errno
 import io
 import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
+from math import prod
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,6 +29,8 @@ _GREY_MODES = {"L": np.uint8, "I;16": np.uint16, "I;16B": np.uint16}
 
 Image.MAX_IMAGE_PIXELS = None  # our own limit is checked against the header instead
 
+_MAX_CHUNKS = 1 << 16  # of one section: each costs a look-up, whether it is stored or not
+
 Array = NDArray[np.generic]
 
 
@@ -42,12 +47,16 @@ def section_name(file_name: str) -> str:
     return name
 
 
-def read_sections(file: Path | BinaryIO, max_pixels: int) -> Iterator[Array]:
+def read_sections(
+    file: Path | BinaryIO, max_pixels: int, *, indexed: bool = False
+) -> Iterator[Array]:
     """Yield the (H, W) sections of a file, one at a time.
 
     Args:
         file: a PNG, a TIFF, a zipped Zarr array, or the folder of a Zarr array.
         max_pixels: largest H * W accepted.
+        indexed: read the palette indices of a PNG, as masks are often saved. The indices of a
+            micrograph would be no grey values.
 
     Raises:
         ImageError: not one of these formats, damaged, not grey, or too large.
@@ -57,17 +66,21 @@ def read_sections(file: Path | BinaryIO, max_pixels: int) -> Iterator[Array]:
             yield from _zarr_sections(zarr.storage.LocalStore(file, read_only=True), max_pixels)
             return
         with file.open("rb") if isinstance(file, Path) else file as stream:
-            yield from _stream_sections(stream, max_pixels)
+            yield from _stream_sections(stream, max_pixels, indexed)
     except ImageError:
         raise
+    except (FileNotFoundError, PermissionError) as error:
+        raise ImageError(f"cannot be read: {error.strerror}") from error
     except (UnidentifiedImageError, tifffile.TiffFileError, zipfile.BadZipFile) as error:
         raise ImageError(f"not a readable PNG, TIFF or Zarr: {error}") from error
-    except (zarr.errors.BaseZarrError, SyntaxError, EOFError, KeyError, struct.error) as error:
+    except (zarr.errors.BaseZarrError, SyntaxError, EOFError, KeyError) as error:
+        raise ImageError(f"damaged: {error}") from error
+    except (ArithmeticError, struct.error, zlib.error) as error:
         raise ImageError(f"damaged: {error}") from error
     except (OSError, ValueError, TypeError, RuntimeError, IndexError) as error:
         # Decoders answer damaged bytes with all of these; none of them is a fault of the service.
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk's failure, not the file's
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise  # the disk's failure, not the file's; a seek to a damaged place is EINVAL
         raise ImageError(f"damaged or not supported: {error}") from error
 
 
@@ -118,7 +131,7 @@ def png_bytes(image: Array) -> bytes:
     return buffer.getvalue()
 
 
-def _stream_sections(stream: BinaryIO, max_pixels: int) -> Iterator[Array]:
+def _stream_sections(stream: BinaryIO, max_pixels: int, indexed: bool) -> Iterator[Array]:
     magic = stream.read(8)
     stream.seek(0)
     if magic[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
@@ -126,23 +139,29 @@ def _stream_sections(stream: BinaryIO, max_pixels: int) -> Iterator[Array]:
     elif magic[:4] == b"PK\x03\x04":
         yield from _zip_sections(stream, max_pixels)
     elif magic == b"\x89PNG\r\n\x1a\n":
-        yield _read_png(stream, max_pixels)
+        yield _read_png(stream, max_pixels, indexed)
     else:
         raise ImageError("is not a PNG, a TIFF or a zipped Zarr array")
 
 
-def _read_png(stream: BinaryIO, max_pixels: int) -> Array:
+def _read_png(stream: BinaryIO, max_pixels: int, indexed: bool) -> Array:
     with Image.open(stream, formats=("PNG",)) as image:
         _check_size((image.height, image.width), max_pixels)
-        if image.mode in ("P", "1"):
-            return np.asarray(image, dtype=np.uint8)  # palette index: how masks are often saved
+        if image.mode in ("P", "1") and (indexed or _has_grey_palette(image)):
+            return np.asarray(image, dtype=np.uint8)
         if image.mode not in _GREY_MODES:
             raise ImageError(f"is a {image.mode} picture; convert it to one grey channel")
         return np.asarray(image).astype(_GREY_MODES[image.mode])
 
 
+def _has_grey_palette(image: Image.Image) -> bool:
+    palette = image.getpalette() or []
+    return palette != [] and palette == [value // 3 for value in range(len(palette))]
+
+
 def _tiff_sections(stream: BinaryIO, max_pixels: int) -> Iterator[Array]:
-    with tifffile.TiffFile(stream) as tiff:
+    # Named, because tifffile cannot cope with the missing name of an uploaded file.
+    with tifffile.TiffFile(stream, name="section") as tiff:
         for page in tiff.pages:
             if not isinstance(page, tifffile.TiffPage):
                 page = page.aspage()
@@ -151,8 +170,9 @@ def _tiff_sections(stream: BinaryIO, max_pixels: int) -> Iterator[Array]:
             if page.imagedepth != 1 or len(page.shape) != 2:
                 raise ImageError(f"has pages of shape {page.shape}; sections are (H, W)")
             _check_size((page.imagelength, page.imagewidth), max_pixels)
-            section = page.asarray()
-            yield section.astype(section.dtype.newbyteorder("="))
+            if page.is_tiled:
+                _check_chunk((page.tilelength, page.tilewidth), max_pixels)
+            yield _native(page.asarray())
 
 
 def _zip_sections(stream: BinaryIO, max_pixels: int) -> Iterator[Array]:
@@ -161,6 +181,7 @@ def _zip_sections(stream: BinaryIO, max_pixels: int) -> Iterator[Array]:
         while chunk := stream.read(1 << 20):
             copy.write(chunk)
         copy.flush()
+        zipfile.ZipFile(copy.name).close()  # a damaged one is an error here, not within Zarr
         store = zarr.storage.ZipStore(copy.name, mode="r", read_only=True)
         try:
             yield from _zarr_sections(store, max_pixels)
@@ -178,12 +199,25 @@ def _zarr_sections(
     if array.ndim not in (2, 3):
         raise ImageError(f"is a Zarr array of shape {array.shape}; (H, W) or (N, H, W) is read")
     _check_size((array.shape[-2], array.shape[-1]), max_pixels)
-    _check_size((array.chunks[-2], array.chunks[-1]), 4 * max_pixels)
+    _check_chunk(array.chunks, max_pixels)
+    rows, cols = (-(-array.shape[axis] // array.chunks[axis]) for axis in (-2, -1))
+    if rows * cols > _MAX_CHUNKS:
+        raise ImageError(f"has {rows * cols} chunks to a section; make them larger")
     if array.ndim == 2:
-        yield np.asarray(array[:])
+        yield _native(np.asarray(array[:]))
         return
     for index in range(array.shape[0]):
-        yield np.asarray(array[index])
+        yield _native(np.asarray(array[index]))
+
+
+def _native(section: Array) -> Array:
+    """In this machine's byte order: equal pixels are to have equal bytes."""
+    return section.astype(section.dtype.newbyteorder("="), copy=False)
+
+
+def _check_chunk(chunk: tuple[int, ...], max_pixels: int) -> None:
+    if prod(chunk) > 4 * max_pixels:  # one chunk is decoded as a whole
+        raise ImageError(f"has chunks of {_size(chunk)}; chunk it section by section")
 
 
 def _check_size(shape: tuple[int, int], max_pixels: int) -> None:

@@ -27,10 +27,11 @@ def named_splits(names: Sequence[str], wanted: Mapping[str, Sequence[str]]) -> l
     Raises:
         ValueError: a listed name is no section, or is listed twice.
     """
+    known = set(names)
     chosen: dict[str, Split] = {}
     for split, members in wanted.items():
         for name in members:
-            if name not in names:
+            if name not in known:
                 raise ValueError(f"{split} lists {name!r}, which is no section")
             if name in chosen:
                 raise ValueError(f"{name!r} is listed in {chosen[name]} and in {split}")

@@ -6,6 +6,7 @@ Legend: B batch, C channels, H height, W width, c base filters.
 
 from collections.abc import Iterable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -16,14 +17,20 @@ XAVIER_GAIN = 0.02
 
 
 class BlurDown(nn.Module):
-    """Halve H and W (rounded up) behind the blur outer([1, 2, 1], [1, 2, 1]) / 16.
+    """Halve H and W (rounded up) behind the blur outer([1, 2, 1], [1, 2, 1]) / 16."""
 
-    Two average poolings are the same filter: [1, 2, 1] is [1, 1] convolved with itself.
-    """
+    kernel: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        taps = torch.tensor([1.0, 2.0, 1.0])
+        self.register_buffer("kernel", torch.outer(taps, taps) / 16, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        channels = x.shape[1]
         padded = F.pad(x, (1, 1, 1, 1), mode="reflect")
-        return F.avg_pool2d(F.avg_pool2d(padded, 2, stride=1), 2, stride=2)
+        weight = self.kernel.expand(channels, 1, 3, 3)
+        return F.conv2d(padded, weight, stride=2, groups=channels)
 
 
 class BlurUp(nn.Module):

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from domains import square_domain, write_domain
 
 from models.config import AdaptationConfig, AugmentationConfig, PretrainConfig
 from models.data.augmentation import photometric
@@ -29,6 +28,7 @@ from models.data.samples import (
     target_batch,
 )
 from models.data.stylised import StylisedDomain, array_name
+from tests.models.domains import square_domain, write_domain
 
 STILL = AugmentationConfig(rotate=False, brightness=0, contrast=0, noise_sigma=0)
 

@@ -89,7 +89,7 @@ def test_projector(flipped: bool) -> None:
 def test_resampling(size: str, way: str, module: nn.Module) -> None:
     g = golden("blurpool")
     x = tensor(g[f"{size}_x"]).requires_grad_()
-    y = module(x)
+    y = module.double()(x)
     y.backward(tensor(g[f"{size}_{way}_gy"]))
     close(y, g[f"{size}_{way}_y"])
     close(x.grad, g[f"{size}_{way}_gx"])

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from domains import square_domain, write_domain
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -30,6 +29,7 @@ from models.networks.unet import UNet
 from models.progress import Progress
 from models.scores import Evaluation, confusion_matrix
 from models.tiling import Tiling, apply_tiled
+from tests.models.domains import square_domain, write_domain
 
 CPU = torch.device("cpu")
 SMALL = StyleFilterConfig(

@@ -1,0 +1,146 @@
+"""The torch-free readers: what they yield, and that damage is always said in words."""
+
+import io
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from PIL import Image
+
+from models.data.images import (
+    ImageError,
+    check_mask,
+    decode_image,
+    png_bytes,
+    read_sections,
+    section_name,
+)
+from tests.app.files import encoded, grey, png, tiff, write_zarr, zipped
+
+MANY = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("file_name", "name"),
+    [
+        ("a.png", "a"),
+        ("A.B.TIFF", "A.B"),
+        ("stack.zarr.zip", "stack"),
+        ("stack.zip", "stack"),
+        ("folder/sub/a.tif", "a"),
+        (r"C:\em\a.tif", "a"),
+        (".png", ".png"),
+        ("plain", "plain"),
+        ("a.ome.tif", "a.ome"),
+    ],
+)
+def test_names_images_and_masks_are_paired_by(file_name: str, name: str) -> None:
+    assert section_name(file_name) == name
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_png_round_trip(dtype: str) -> None:
+    image = grey(1, 7, 5, dtype)
+    np.testing.assert_array_equal(decode_image(png_bytes(image), MANY), image)
+
+
+def test_sections_come_one_at_a_time_in_native_byte_order() -> None:
+    stack = np.stack([grey(n, 6, 4, "uint16") for n in range(3)])
+    sections = list(read_sections(io.BytesIO(tiff(stack, byteorder=">")), MANY))
+    np.testing.assert_array_equal(sections, stack)
+    assert {section.dtype for section in sections} == {np.dtype("=u2")}
+
+
+def test_a_palette_picture_is_an_image_only_if_its_colours_are_its_indices() -> None:
+    image = grey(1, 6, 4)
+    palette = Image.fromarray(image).convert("P")
+    np.testing.assert_array_equal(decode_image(encoded(palette), MANY), image)
+    palette.putpalette([255 - value // 3 for value in range(768)])
+    inverted = encoded(palette)
+    with pytest.raises(ImageError, match="is a P picture"):
+        decode_image(inverted, MANY)
+    (indices,) = read_sections(io.BytesIO(inverted), MANY, indexed=True)
+    np.testing.assert_array_equal(indices, image)
+
+
+def test_sizes_are_checked_before_pixels_are_read(tmp_path: Path) -> None:
+    image = grey(1, 10, 10)
+    (tmp_path / "z").mkdir()
+    files = [
+        io.BytesIO(png(image)),
+        io.BytesIO(tiff(image)),
+        io.BytesIO(zipped(write_zarr(tmp_path / "z" / "a", image))),
+        tmp_path / "z" / "a",
+    ]
+    for file in files:
+        with pytest.raises(ImageError, match="is 10 x 10 px, more than 99 pixels"):
+            list(read_sections(file, 99))
+    assert len(list(read_sections(tmp_path / "z" / "a", 100))) == 1
+
+
+def test_a_group_is_no_array(tmp_path: Path) -> None:
+    zarr.create_group(str(tmp_path / "g"))
+    with pytest.raises(ImageError, match="its root must be one array"):
+        list(read_sections(tmp_path / "g", MANY))
+
+
+def test_a_file_that_is_gone_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="cannot be read: No such file"):
+        list(read_sections(tmp_path / "gone.png", MANY))
+
+
+def test_mask_values_become_classes_and_ignored_pixels_255() -> None:
+    mask = np.array([[0, 1, 2], [9, 9, 0]], dtype=np.int32)
+    found = check_mask(mask, (2, 3), 3, 9)
+    np.testing.assert_array_equal(found, [[0, 1, 2], [255, 255, 0]])
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(check_mask(mask == 9, (2, 3), 2, 255), mask == 9)
+    with pytest.raises(ImageError, match="has class id 2, 9; the classes are 0 to 1, ignored 255"):
+        check_mask(mask, (2, 3), 2, 255)
+    with pytest.raises(ImageError, match="is 2 x 3 px, its image is 3 x 2 px"):
+        check_mask(mask, (3, 2), 3, 9)
+
+
+def _tiff_of(*options: dict) -> list[bytes]:
+    image = grey(2, 32, 32, "uint16")
+    return [tiff(image, **option) for option in options]
+
+
+def test_damaged_files_of_every_kind_raise_nothing_but_image_errors(tmp_path: Path) -> None:
+    image = grey(1, 32, 32)
+    files = [png(image), png(grey(1, 32, 32, "uint16")), encoded(Image.fromarray(image > 9))]
+    files += _tiff_of(
+        {}, {"compression": "zlib"}, {"bigtiff": True}, {"tile": (16, 16), "compression": "zlib"}
+    )
+    for index, options in enumerate(
+        ({}, {"compressors": None}, {"zarr_format": 2}, {"compressors": zarr.codecs.GzipCodec()})
+    ):
+        files.append(zipped(write_zarr(tmp_path / str(index), image, **options)))
+    rng, refused = random.Random(0), 0
+    for whole in files:
+        for _ in range(60):
+            damaged = bytearray(whole)
+            if rng.random() < 0.3:
+                del damaged[rng.randrange(len(damaged)) :]
+            for _ in range(rng.randint(1, 6)):
+                if damaged:
+                    damaged[rng.randrange(min(len(damaged), 400))] = rng.randrange(256)
+            try:
+                decode_image(bytes(damaged), MANY)
+            except ImageError:
+                refused += 1
+    assert refused > 30 * len(files)
+
+
+def test_pages_of_several_kinds_in_one_tiff() -> None:
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as writer:
+        writer.write(grey(1, 8, 8), photometric="minisblack")
+        writer.write(np.zeros((8, 8, 3), np.uint8), photometric="rgb")
+    sections = read_sections(io.BytesIO(buffer.getvalue()), MANY)
+    np.testing.assert_array_equal(next(sections), grey(1, 8, 8))
+    with pytest.raises(ImageError, match="has 3 channels"):
+        next(sections)
