@@ -86,7 +86,7 @@ class Client:
     def cancel(self, job: UUID) -> JobRead:
         return JobRead.model_validate_json(self._send("POST", f"/jobs/{job}/cancel").content)
 
-    def watch(self, job: UUID, interval_seconds: float = 0.5) -> Iterator[JobRead]:
+    def watch(self, job: UUID, interval_seconds: float = 1.0) -> Iterator[JobRead]:
         """Yield the job now and then, and a last time when it has ended."""
         while True:
             current = self.job(job)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, DateTime, Engine, create_engine, event
+from sqlalchemy import Connection, DateTime, Dialect, Engine, TypeDecorator, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.compiler import compiles
@@ -21,10 +22,25 @@ from sqlalchemy.sql.functions import FunctionElement
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 
 
+class UtcDateTime(TypeDecorator[datetime]):
+    """Aware UTC on both engines: SQLite alone would give naive times back."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, _dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
 class now_plus(FunctionElement[Any]):
     """The database's clock plus whole ``seconds``: leases never compare two machines' clocks."""
 
-    type = DateTime(timezone=True)
+    type = UtcDateTime()
     inherit_cache = False
 
     def __init__(self, seconds: float = 0) -> None:

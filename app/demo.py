@@ -103,7 +103,12 @@ class Demo:
                 "config": {"seed": self._options.seed},
             }
         )
-        job = self._watch(self._client.adapt(request).id)
+        submitted = self._client.adapt(request)
+        try:
+            job = self._watch(submitted.id)
+        except KeyboardInterrupt:
+            self._client.cancel(submitted.id)  # or it would begin anew at the next start
+            raise
         if job.state != JobState.SUCCEEDED:
             reason = job.error.message if job.error else "it was cancelled"
             raise DemoError(f"job {job.id} has {job.state}: {reason}")

@@ -1,6 +1,7 @@
 """One picture: an image, several segmentations of it, and a legend."""
 
 from collections.abc import Mapping, Sequence
+from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,9 +41,11 @@ def comparison(
     scale = min(1.0, _LARGEST_PANEL_PX / max(image.shape))
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
 
-    width = len(panels) * (size[0] + _MARGIN) + _MARGIN
+    font = ImageFont.load_default(size=15)
+    entries = [20 + font.getlength(name) + 2 * _MARGIN for name in class_names]
+    width = _MARGIN + max(len(panels) * (size[0] + _MARGIN), ceil(sum(entries)))
     canvas = Image.new("RGB", (width, size[1] + 2 * _TEXT + 2 * _MARGIN), "white")
-    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=15)
+    draw = ImageDraw.Draw(canvas)
     for index, (title, panel) in enumerate(panels.items()):
         x = _MARGIN + index * (size[0] + _MARGIN)
         draw.text((x, _MARGIN // 2), title, fill="black", font=font)
@@ -50,11 +53,11 @@ def comparison(
         canvas.paste(panel.convert("RGB").resize(size, resample), (x, _TEXT))
     x = float(_MARGIN)
     y = _TEXT + size[1] + _MARGIN
-    for index, name in enumerate(class_names):
+    for index, (name, entry) in enumerate(zip(class_names, entries, strict=True)):
         colour = tuple(int(part) for part in _COLOURS[index % len(_COLOURS)])
         draw.rectangle((x, y, x + 14, y + 14), fill=colour)
         draw.text((x + 20, y - 2), name, fill="black", font=font)
-        x += 20 + draw.textlength(name, font=font) + 2 * _MARGIN
+        x += entry
     return canvas
 
 

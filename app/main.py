@@ -7,12 +7,14 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from app import errors, health
+from app.body_limit import BodyLimit
 from app.database import Database
 from app.datasets import routes as datasets
 from app.dependencies import Services
 from app.jobs import routes as jobs
 from app.labels import routes as labels
 from app.monitoring import RequestMetrics, make_registry
+from app.openapi import DocumentedAPI
 from app.predictions import routes as predictions
 from app.predictions.predictor import Predictor
 from app.queue import JobQueue
@@ -31,17 +33,17 @@ which target images, submit an adaptation, watch it, then predict.
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Build the service; the schema must be migrated already (`stylefilter migrate`)."""
     settings = settings or Settings()
-    app = FastAPI(
+    app = DocumentedAPI(
         title="StyleFilter Service",
         description=DESCRIPTION,
         version=version("stylefilter-service"),
         lifespan=_lifespan,
         responses=errors.PROBLEM_RESPONSES,
-        max_body_size=settings.max_upload_bytes,
     )
     app.state.settings = settings
     for module in (datasets, labels, jobs, registry, predictions, health):
         app.include_router(module.router)
+    app.add_middleware(BodyLimit, settings=settings)
     app.add_middleware(RequestMetrics)
     errors.install(app)
     return app

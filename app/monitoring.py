@@ -5,6 +5,7 @@ every mode; only one API process has to be scraped for them.
 """
 
 from collections.abc import Iterable, Iterator
+from http import HTTPMethod
 from time import perf_counter
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -38,6 +39,9 @@ PREDICT_SECONDS = Histogram(
 )
 
 
+_METHODS = {method.value for method in HTTPMethod}
+
+
 class JobCollector(Collector):
     """Jobs by state, age of the queue, and durations of finished stages."""
 
@@ -56,9 +60,8 @@ class JobCollector(Collector):
             "stylefilter_stage_duration_seconds", "Finished stages of jobs.", labels=["stage"]
         )
         with self._database.reading() as session:
-            counts = dict(
-                session.execute(select(Job.state, func.count()).group_by(Job.state)).tuples().all()
-            )
+            by_state = select(Job.state, func.count()).group_by(Job.state)
+            counts = dict(session.execute(by_state).all())
             oldest = session.execute(
                 select(func.min(Job.created_at), now_plus()).where(Job.state == JobState.QUEUED)
             ).one()
@@ -106,6 +109,7 @@ class RequestMetrics:
             await self._app(scope, receive, watch)
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
-            method = scope["method"] if route != "unmatched" else "any"
+            # A client may send any word as the method; it must not grow the list of series.
+            method = scope["method"] if scope["method"] in _METHODS else "other"
             REQUEST_SECONDS.labels(method, route).observe(perf_counter() - started)
             REQUESTS.labels(method, route, str(status)).inc()

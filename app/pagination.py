@@ -17,7 +17,13 @@ Item = TypeVar("Item")
 Row = TypeVar("Row")
 
 LimitQuery = Annotated[int, Query(ge=1, le=1000, description="Most items in one answer.")]
-CursorQuery = Annotated[str | None, Query(description="`next` of the answer before.")]
+CursorQuery = Annotated[
+    str | None, Query(max_length=100, description="`next` of the answer before.")
+]
+
+
+LARGEST_NUMBER = 2**31 - 1
+"""What a column of numbers holds."""
 
 
 class Page(BaseModel, Generic[Item]):
@@ -52,7 +58,10 @@ def by_number(
 ) -> tuple[list[Row], str | None]:
     """A page of rows by a number, ascending, and the next page's cursor."""
     if cursor is not None:
-        query = query.where(column > _decode(cursor, int))
+        number = _decode(cursor, int)
+        if not 0 <= number <= LARGEST_NUMBER:
+            raise _not_ours()
+        query = query.where(column > number)
     rows = list(session.scalars(query.order_by(column).limit(limit + 1)))
     following = rows[limit - 1] if len(rows) > limit else None
     return rows[:limit], None if following is None else _encode(getattr(following, column.key))

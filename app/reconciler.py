@@ -105,4 +105,4 @@ class Reconciler:
             )
             .returning(Job.id, Job.fence)
         )
-        return [(job_id, fence - 1) for job_id, fence in session.execute(statement).tuples()]
+        return [(job_id, fence - 1) for job_id, fence in session.execute(statement)]

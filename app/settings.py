@@ -13,7 +13,9 @@ from models.config import Device
 class Settings(BaseSettings):
     """Where things are and how long they may take; without any variable, embedded mode."""
 
-    model_config = SettingsConfigDict(env_prefix="STYLEFILTER_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="STYLEFILTER_", frozen=True, extra="ignore", env_ignore_empty=True
+    )
 
     data_folder: Path = Field(
         Path("stylefilter-data"),
@@ -30,7 +32,10 @@ class Settings(BaseSettings):
     data_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
         (), description="Folders datasets may be registered from, separated by colons."
     )
-    device: Device = Field("cpu", description="Where jobs train by default, and predictions run.")
+    device: Device = Field("cpu", description="Where jobs train by default.")
+    predict_device: Device | None = Field(
+        None, description="Where predictions run; none: where jobs train."
+    )
     threads: int = Field(0, ge=0, description="CPU threads of torch; 0 leaves its own choice.")
 
     lease_seconds: float = Field(60, gt=0, description="A job silent for longer is lost.")

@@ -2,10 +2,14 @@
 
 import errno
 import shutil
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID, uuid4
+
+_REMOVALS = 20
 
 
 class Storage:
@@ -46,11 +50,15 @@ class Storage:
             yield draft
             draft.rename(self.dataset(dataset_id))
         finally:
-            shutil.rmtree(draft, ignore_errors=True)
+            self.remove(draft)
 
     def remove(self, path: Path) -> None:
         """Delete a folder of the store; a missing one is fine."""
-        shutil.rmtree(path, ignore_errors=True)
+        for _ in range(_REMOVALS):
+            shutil.rmtree(path, ignore_errors=True)
+            if not path.exists():
+                return
+            time.sleep(0.05)  # Zarr's threads may still be writing when one of them has failed
 
     def writable_problem(self) -> str | None:
         """Why nothing can be written, or None."""
@@ -68,6 +76,8 @@ def is_disk_full(error: BaseException) -> bool:
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if isinstance(seen, sqlite3.Error) and seen.sqlite_errorcode == sqlite3.SQLITE_FULL:
             return True
         seen = seen.__cause__ or seen.__context__
     return False

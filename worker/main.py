@@ -23,6 +23,7 @@ def make_worker(settings: Settings) -> Celery:
     celery.task(runner.run_job, name=RUN_JOB)
     # weak=False: Celery would otherwise forget the bound method at once.
     signals.worker_shutting_down.connect(lambda **_: runner.stop(), weak=False)
+    signals.worker_shutdown.connect(lambda **_: runner.close(), weak=False)
     return celery
 
 

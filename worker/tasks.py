@@ -24,7 +24,8 @@ logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.2
 _SETTLE_PAUSE_SECONDS = 1.0
-_LOG_TAIL_BYTES = 4000
+_EXIT_DISK_FULL = 28  # of worker.trainer, which this process must not import: it loads torch
+_LOG_TAIL_BYTES = 16_000
 
 
 class JobRunner:
@@ -51,6 +52,9 @@ class JobRunner:
         with (folder / "trainer.log").open("wb") as log:
             code = self._supervise(lease, log.fileno())
         self._settle(lease, code, folder)
+
+    def close(self) -> None:
+        self._database.close()
 
     def stop(self) -> None:
         """Give the running job back and take no more; the worker is about to end."""
@@ -95,6 +99,8 @@ class JobRunner:
     def _settle(self, lease: Lease, code: int, folder: Path) -> None:
         """Record an end that the trainer did not record itself, and leave no half result."""
         tail = _tail(folder / "trainer.log")
+        # Never part of a result, and maybe what fills the disk that the database needs.
+        self._storage.remove(folder / "work")
         deadline = monotonic() + self._settings.lease_seconds
         while True:
             try:
@@ -123,7 +129,7 @@ class JobRunner:
                     session,
                     lease,
                     JobState.FAILED,
-                    error_code="disk_full" if code == 28 else "trainer_died",
+                    error_code="disk_full" if code == _EXIT_DISK_FULL else "trainer_died",
                     error_message=_words(code),
                     error_traceback=tail,
                 )
@@ -134,6 +140,8 @@ class JobRunner:
 
 
 def _words(code: int) -> str:
+    if code == _EXIT_DISK_FULL:
+        return "The disk is full; nothing of this attempt was kept."
     if code == -signal.SIGKILL:
         return "The trainer was killed (SIGKILL): most often the machine ran out of memory."
     if code < 0:

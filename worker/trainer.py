@@ -4,6 +4,7 @@ Its own process, so that a hard kill, a lost CUDA context or a full memory end w
 success, failure and cancellation itself; how it ended otherwise is told by its supervisor.
 """
 
+import faulthandler
 import logging
 import os
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import torch
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.database import Database
@@ -143,7 +145,12 @@ class Trainer:
         else:
             code, message = describe(error)
         trace = "".join(traceback.format_exception(error))
-        self._end(JobState.FAILED, error_code=code, error_message=message, error_traceback=trace)
+        try:
+            self._end(
+                JobState.FAILED, error_code=code, error_message=message, error_traceback=trace
+            )
+        except SQLAlchemyError:
+            logger.exception("end_not_recorded job=%s", self._lease.job_id)  # the supervisor will
         return EXIT_DISK_FULL if code == "disk_full" else EXIT_FAILED
 
     def _end(self, state: JobState, **values: str) -> None:
@@ -161,6 +168,7 @@ def describe(error: Exception) -> tuple[str, str]:
 
 
 def main() -> int:
+    faulthandler.enable()  # a crash in native code leaves its stack in the job's log
     job_id, fence = UUID(sys.argv[1]), int(sys.argv[2])
     logging.basicConfig(
         level=logging.INFO, format=f"%(asctime)s %(levelname)s %(name)s job={job_id} %(message)s"

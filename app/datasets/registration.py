@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -10,7 +11,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from app.datasets.schemas import DatasetCreate
+from app.datasets.schemas import CONTROL, DatasetCreate
 from app.errors import Invalid, ProblemItem
 from models.data.domain import Split
 from models.data.images import (
@@ -23,7 +24,8 @@ from models.data.images import (
 from models.data.splits import block_splits, named_splits
 
 _CHUNK_PX = 512
-_PERCENTILES = (0.1, 99.9)
+_PERMILLES = (1, 999)
+_MAX_IMAGES = 1_000_000
 
 Array = NDArray[np.generic]
 
@@ -79,22 +81,32 @@ class Registration:
 
     def run(self, images: Sequence[InputFile], masks: Sequence[InputFile]) -> Stock:
         """Read everything; Invalid names each offending file."""
+        self._check_names([*images, *masks])
         mask_of = self._pair(images, masks)
         for image in images:
             self._read(image, mask_of.get(image.stem))
         if not self._problems:
             self._finish()
+        self._refuse_problems()
+        return self._stock
+
+    def _refuse_problems(self) -> None:
         if self._problems:
-            count = len(self._problems)
-            first = self._problems[0]
+            count, first = len(self._problems), self._problems[0]
             raise Invalid(
                 f"{count} problem(s) with the files; first: {first.where} {first.message}",
                 self._problems,
             )
-        return self._stock
 
     def _problem(self, where: str, message: str) -> None:
         self._problems.append(ProblemItem(where=where, message=message))
+
+    def _check_names(self, files: Sequence[InputFile]) -> None:
+        """Refuse at once: such a name could not even be reported with another problem."""
+        for file in files:
+            if CONTROL.search(file.name):
+                self._problem(ascii(file.name), "has a name with characters that cannot be stored")
+        self._refuse_problems()
 
     def _pair(
         self, images: Sequence[InputFile], masks: Sequence[InputFile]
@@ -116,21 +128,30 @@ class Registration:
         return mask_of
 
     def _read(self, image: InputFile, mask: InputFile | None) -> None:
+        masks = None if mask is None else _Masks(mask, self._max_pixels)
+        found = False
         try:
-            sections = read_sections(image.file, self._max_pixels)
-            mask_sections = None if mask is None else _Masks(mask, self._max_pixels)
-            found = False
-            for name, section in _numbered(image, sections):
+            for name, section in _numbered(image, read_sections(image.file, self._max_pixels)):
                 found = True
-                self._add(name, section, mask_sections)
+                self._add(name, section, masks)
             if not found:
                 self._problem(image.name, "holds no image")
-            if mask_sections is not None and mask_sections.has_more():
-                self._problem(mask_sections.name, "holds more masks than its image has sections")
+            if masks is not None and masks.has_more():
+                self._problem(masks.name, "holds more masks than its image has sections")
         except ImageError as error:
             self._problem(image.name, str(error))
 
     def _add(self, name: str, section: Array, masks: "_Masks | None") -> None:
+        # Mask first: if both are wrong, both are named.
+        mask = None if masks is None else self._mask(name, masks, section)
+        try:
+            self._check(name, section)
+        except ImageError as error:
+            raise ImageError(_of_section(name, error)) from error
+        if masks is None or mask is not None:
+            self._store(name, section, mask)
+
+    def _check(self, name: str, section: Array) -> None:
         check_image(section)
         if self._stock.dtype not in ("", section.dtype.name):
             raise ImageError(f"has dtype {section.dtype.name}, others {self._stock.dtype}")
@@ -139,27 +160,29 @@ class Registration:
         if digest in self._seen:
             raise ImageError(f"has the same pixels as {self._seen[digest]}")
         self._seen[digest] = name
-        mask = None if masks is None else self._mask(masks, section)
-        if masks is not None and mask is None:
-            return
-        self._store(name, section, mask)
 
-    def _mask(self, masks: "_Masks", section: Array) -> NDArray[np.uint8] | None:
+    def _mask(self, name: str, masks: "_Masks", section: Array) -> NDArray[np.uint8] | None:
+        if masks.failed:
+            return None
+        shape = (section.shape[0], section.shape[1])
+        num_classes = len(self._request.class_names)
         try:
-            shape = (section.shape[0], section.shape[1])
-            num_classes = len(self._request.class_names)
             return check_mask(masks.next(), shape, num_classes, self._request.ignore_value)
         except ImageError as error:
-            self._problem(masks.name, str(error))
+            masks.failed = True
+            self._problem(masks.name, _of_section(name, error))
             return None
 
     def _store(self, name: str, section: Array, mask: NDArray[np.uint8] | None) -> None:
+        self._check_tiles(section.shape)
         index = len(self._stock.sections)
         self._put(f"images/{index:06d}", section)
         if mask is not None:
             self._put(f"masks/{index:06d}", mask)
-        self._histogram += np.bincount(section.ravel(), minlength=65536)
         height, width = section.shape
+        for y0 in range(0, height, _CHUNK_PX):  # in strips: counting takes eight bytes per pixel
+            strip = section[y0 : y0 + _CHUNK_PX]
+            self._histogram += np.bincount(strip.ravel(), minlength=65536)
         self._stock.sections.append(
             {"name": name, "height": height, "width": width, "has_mask": mask is not None}
         )
@@ -169,6 +192,13 @@ class Registration:
             counts = None if mask is None else self._count(mask[window])
             record = TileRecord(index, y0, x0, tile_height, tile_width, counts)
             self._stock.tiles.append(record)
+
+    def _check_tiles(self, shape: tuple[int, ...]) -> None:
+        tile_px = self._request.tile_px or max(shape)
+        num_tiles = prod(-(-side // tile_px) for side in shape)
+        if len(self._stock.tiles) + num_tiles > _MAX_IMAGES:
+            self._problem("tile_px", f"makes more than {_MAX_IMAGES} images: take larger tiles")
+            self._refuse_problems()
 
     def _put(self, name: str, array: Array) -> None:
         chunks = (min(_CHUNK_PX, array.shape[0]), min(_CHUNK_PX, array.shape[1]))
@@ -208,8 +238,9 @@ class Registration:
         if self._request.intensity_window is not None:
             self._stock.window = self._request.intensity_window
         elif self._stock.dtype == "uint16":
-            cumulative = np.cumsum(self._histogram) / self._histogram.sum()
-            low, high = (int(np.searchsorted(cumulative, p / 100)) for p in _PERCENTILES)
+            cumulative = np.cumsum(self._histogram)
+            ranks = [permille * int(cumulative[-1]) for permille in _PERMILLES]
+            low, high = np.searchsorted(1000 * cumulative, ranks).tolist()
             if low == high:
                 self._problem("intensity_window", f"nearly all pixels are {low}: name the window")
             self._stock.window = (float(low), float(high))
@@ -220,7 +251,8 @@ class _Masks:
 
     def __init__(self, file: InputFile, max_pixels: int) -> None:
         self.name = file.name
-        self._sections = read_sections(file.file, max_pixels)
+        self.failed = False
+        self._sections = read_sections(file.file, max_pixels, indexed=True)
 
     def next(self) -> Array:
         section = next(self._sections, None)
@@ -230,9 +262,9 @@ class _Masks:
 
     def has_more(self) -> bool:
         try:
-            return next(self._sections, None) is not None
+            return not self.failed and next(self._sections, None) is not None
         except ImageError:
-            return False  # said already, when the damaged mask was read
+            return True  # something is there, if only a damaged mask
 
 
 def tile_windows(
@@ -245,6 +277,11 @@ def tile_windows(
     for y0 in range(0, height, tile_px):
         for x0 in range(0, width, tile_px):
             yield y0, x0, min(tile_px, height - y0), min(tile_px, width - x0)
+
+
+def _of_section(name: str, error: ImageError) -> str:
+    """The error, and which section of a stack it is about."""
+    return f"section {name}: {error}" if "/" in name else str(error)
 
 
 def _numbered(image: InputFile, sections: Iterator[Array]) -> Iterator[tuple[str, Array]]:

@@ -1,11 +1,11 @@
 """Datasets over HTTP."""
 
 import json
-from pathlib import Path
+from pathlib import PurePath
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
@@ -20,8 +20,8 @@ from app.datasets.schemas import (
     ImageRead,
 )
 from app.dependencies import ReadingDep, ServicesDep
-from app.errors import Invalid, ProblemItem, TooLarge, UnsupportedMedia, invalid_fields
-from app.pagination import CursorQuery, LimitQuery, Page
+from app.errors import Invalid, ProblemItem, UnsupportedMedia, invalid_fields
+from app.pagination import LARGEST_NUMBER, CursorQuery, LimitQuery, Page
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
 
@@ -38,6 +38,8 @@ _UPLOAD_SCHEMA: dict[str, Any] = {
         "masks": {"type": "array", "items": {"type": "string", "format": "binary"}},
     },
 }
+NumberPath = Annotated[int, Path(ge=0, le=LARGEST_NUMBER, description="Number of the image.")]
+
 _BODY = {
     "required": True,
     "content": {
@@ -59,7 +61,6 @@ async def register(request: Request, response: Response, services: ServicesDep) 
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
-        _check_length(request, services.settings.max_upload_bytes)
         async with request.form(max_files=100_000, max_fields=16, max_part_size=1 << 22) as form:
             metadata, images, masks = _form_parts(form)
             report = await run_in_threadpool(
@@ -108,7 +109,7 @@ def list_images(
 )
 def preview_image(
     dataset_id: UUID,
-    n: int,
+    n: NumberPath,
     session: ReadingDep,
     services: ServicesDep,
     layer: Annotated[Literal["images", "masks"], Query(description="Pixels or mask.")] = "images",
@@ -133,14 +134,6 @@ def _register_folder(services: ServicesDep, metadata: DatasetCreate) -> DatasetR
     return service.register(services.database, services.storage, metadata, files, services.settings)
 
 
-def _check_length(request: Request, limit: int) -> None:
-    length = request.headers.get("content-length", "")
-    if not length.isdigit():
-        raise TooLarge("the upload must declare its Content-Length")
-    if int(length) > limit:
-        raise TooLarge(f"the upload has {length} bytes, more than the limit of {limit}")
-
-
 def _form_parts(form: FormData) -> tuple[DatasetCreate, list[InputFile], list[InputFile]]:
     metadata = form.get("metadata")
     if not isinstance(metadata, str):
@@ -160,7 +153,7 @@ def _files(form: FormData, kind: str) -> list[InputFile]:
         message = f"{kind} must be files"
         raise Invalid(message, [ProblemItem(where=f"body.{kind}", message=message)])
     return [
-        InputFile(f"{kind}/{Path(part.filename or '').name or number}", part.file)
+        InputFile(f"{kind}/{PurePath(part.filename or '').name or number}", part.file)
         for number, part in enumerate(files)
     ]
 

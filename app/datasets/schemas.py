@@ -1,14 +1,27 @@
 """What the datasets routes take and give."""
 
+import re
 from datetime import datetime
 from typing import Annotated, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from models.data.domain import Split
 
-ClassName = Annotated[str, Field(min_length=1, max_length=100)]
+CONTROL = re.compile("[\\x00-\\x1f\\ud800-\\udfff]")
+"""Characters that PostgreSQL or UTF-8 cannot store, or that break lines."""
+
+
+def _without_control(text: str) -> str:
+    if CONTROL.search(text):
+        raise ValueError("holds a control character")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_without_control)]
+ClassName = Annotated[Text, Field(min_length=1, max_length=100)]
+Grey = Annotated[float, Field(ge=-1e6, le=1e6)]
 
 DATASET_EXAMPLE: dict[str, JsonValue] = {
     "name": "HeLa, FIB-SEM",
@@ -34,16 +47,16 @@ class DatasetCreate(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [DATASET_EXAMPLE]})
 
-    name: str = Field(min_length=1, max_length=200)
+    name: Text = Field(min_length=1, max_length=200)
     class_names: list[ClassName] = Field(
         min_length=2, max_length=255, description="Ordered: class id 0, 1, ..."
     )
-    pixel_size_nm: float = Field(gt=0, le=1e6, allow_inf_nan=False)
+    pixel_size_nm: float = Field(ge=1e-3, le=1e6)
     ignore_value: int = Field(255, ge=0, le=65535, description="Mask value without a class.")
     tile_px: int | None = Field(
         None, ge=16, le=65536, description="Cut sections into tiles; each has its own labels."
     )
-    intensity_window: tuple[float, float] | None = Field(
+    intensity_window: tuple[Grey, Grey] | None = Field(
         None,
         description="Grey values that become 0 and 1. Default: 0 and 255 for uint8; the 0.1 and "
         "99.9 percentiles of the dataset for uint16.",

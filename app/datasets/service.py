@@ -77,6 +77,18 @@ def get(session: Session, dataset_id: UUID) -> Dataset:
     return dataset
 
 
+def hold(session: Session, dataset_id: UUID) -> Dataset:
+    """The dataset, safe from deletion until the transaction ends."""
+    get(session, dataset_id)
+    session.get(
+        Dataset,
+        dataset_id,
+        populate_existing=True,
+        with_for_update={"read": True, "key_share": True},
+    )
+    return get(session, dataset_id)
+
+
 def report(session: Session, dataset_id: UUID) -> DatasetReport:
     return _report(session, get(session, dataset_id))
 
@@ -117,6 +129,8 @@ def preview(session: Session, storage: Storage, dataset_id: UUID, n: int, layer:
 def remove(database: Database, storage: Storage, dataset_id: UUID) -> None:
     """Drop a dataset's images and bytes; its row stays for the lineage of models."""
     with database.session() as session:
+        dataset = get(session, dataset_id)
+        session.refresh(dataset, with_for_update=True)
         dataset = get(session, dataset_id)
         in_use = session.scalar(
             select(func.count())
@@ -208,8 +222,8 @@ def _allowed_folder(settings: Settings, folder: str) -> Path:
     if "\0" in folder:
         raise _folder_problem("the folder's name is not valid")
     for root in roots:
-        path = (root / folder).resolve()  # follows links, so that none leads outside
-        if path.is_relative_to(root) and path.is_dir():
+        path = _resolved(root / folder)
+        if path is not None and path.is_relative_to(root) and path.is_dir():
             return path
     raise _folder_problem(f"{folder!r} is no folder under an allowed data root")
 
@@ -218,15 +232,34 @@ def _folder_problem(message: str) -> Invalid:
     return Invalid(message, [ProblemItem(where="body.folder", message=message)])
 
 
+def _resolved(path: Path) -> Path | None:
+    """Where a path really is, all links followed; None if they lead nowhere."""
+    try:
+        return path.resolve(strict=True)
+    except (OSError, RuntimeError):
+        return None
+
+
 def _files_of(folder: Path, kind: str) -> list[InputFile]:
     stack = folder / f"{kind}.zarr"
     if stack.is_dir():
         return [_input(folder, stack, "stack.zarr")]
     paths = sorted(folder.glob(f"{kind}/*"))
-    return [_input(folder, p, p.name) for p in paths if p.name.lower().endswith(SUFFIXES)]
+    return [
+        _input(folder, path, path.name)
+        for path in paths
+        # Systems leave files of their own (.DS_Store, ._a.png) beside the user's.
+        if path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".")
+    ]
 
 
 def _input(folder: Path, path: Path, name: str) -> InputFile:
-    if not path.resolve().is_relative_to(folder):
-        raise _folder_problem(f"{path.name} is a link that leads out of the folder")
+    links = [inner for inner in (path, *path.rglob("*")) if inner.is_symlink()]
+    for link in links:
+        resolved = _resolved(link)
+        if resolved is None or not resolved.is_relative_to(folder):
+            inside = link.relative_to(folder)
+            raise _folder_problem(f"{inside} is a link that leads out of the folder, or nowhere")
+    if not path.is_file() and not path.is_dir():
+        raise _folder_problem(f"{path.relative_to(folder)} is no file")
     return InputFile(f"{path.parent.name}/{name}" if path.is_file() else name, path)

@@ -27,6 +27,8 @@ def get_jobs(session: SessionDep, services: ServicesDep) -> Jobs:
     return Jobs(session, services.queue, services.settings)
 
 
+_NO_NUL = r"^[^\x00]*$"  # PostgreSQL refuses to compare a text that holds one
+
 JobsDep = Annotated[Jobs, Depends(get_jobs)]
 
 
@@ -81,8 +83,8 @@ def get_job(job_id: UUID, session: ReadingDep) -> JobRead:
 def get_metrics(
     job_id: UUID,
     session: ReadingDep,
-    stage: Annotated[str | None, Query(description="Only this stage.")] = None,
-    name: Annotated[str | None, Query(description="Only this series.")] = None,
+    stage: Annotated[str | None, Query(pattern=_NO_NUL, description="Only this stage.")] = None,
+    name: Annotated[str | None, Query(pattern=_NO_NUL, description="Only this series.")] = None,
 ) -> MetricsRead:
     """Losses and validation DICE by step."""
     return service.metrics(session, job_id, stage, name)

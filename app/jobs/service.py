@@ -40,6 +40,7 @@ from app.tables import (
     TrainedModel,
 )
 from models.config import PresetName, StyleFilterConfig, preset
+from models.data.domain import working_shape
 
 
 class Jobs:
@@ -154,7 +155,7 @@ class Jobs:
 
     def _dataset(self, dataset_id: UUID, where: str) -> Dataset:
         try:
-            return datasets.get(self._session, dataset_id)
+            return datasets.hold(self._session, dataset_id)
         except NotFound as error:
             error.errors = [ProblemItem(where=f"body.{where}", message=error.detail)]
             raise
@@ -179,6 +180,18 @@ class Jobs:
         for where, dataset in (("source", source), ("target", target)):
             if not any(section["split"] == "train" for section in dataset.sections):
                 raise _refusal(where, "has no section in the train split")
+        self._check_scale(target, source.pixel_size_nm)
+
+    def _check_scale(self, target: Dataset, source_nm: float) -> None:
+        for section in target.sections:
+            native = section["height"], section["width"]
+            height, width = working_shape(native, target.pixel_size_nm, source_nm)
+            if height * width > self._settings.max_section_pixels:
+                raise _refusal(
+                    "target",
+                    f"has pixels of {target.pixel_size_nm} nm, the source of {source_nm}: section "
+                    f"{section['name']!r} would be resampled to {height} x {width} px",
+                )
 
 
 def list_jobs(
@@ -229,13 +242,14 @@ def cancel(session: Session, job_id: UUID) -> JobRead:
     running = {"state": JobState.CANCELLING}
     for before, values in ((JobState.QUEUED, queued), (JobState.RUNNING, running)):
         statement = update(Job).where(Job.id == job_id, Job.state == before).values(values)
-        if session.execute(statement.returning(Job.id)).first():
+        changed = session.scalar(statement.returning(Job.id))
+        if changed is not None:
             break
     session.commit()
     session.expire_all()
     job = _row(session, job_id)
-    if job.state not in (JobState.CANCELLED, JobState.CANCELLING):
-        raise Conflict(f"job {job_id} has {job.state} already")
+    if changed is None and job.state != JobState.CANCELLING:
+        raise Conflict(f"job {job_id} has ended already: it is {job.state}")
     return get(session, job_id)
 
 

@@ -15,7 +15,7 @@ from app.tables import Dataset, Image, LabelState
 
 def update(session: Session, dataset_id: UUID, request: LabelsUpdate) -> LabelsSummary:
     """Write all labels of the request, or refuse it naming every wrong entry."""
-    dataset = datasets.get(session, dataset_id)
+    dataset = datasets.hold(session, dataset_id)
     _check(dataset, request)
     images = _images(session, dataset_id)
     for entry in request.labels:
@@ -46,7 +46,7 @@ def derive(session: Session, dataset_id: UUID, request: DeriveRequest) -> Labels
 
     Images without a mask, and those whose mask ignores every pixel, keep their labels.
     """
-    dataset = datasets.get(session, dataset_id)
+    dataset = datasets.hold(session, dataset_id)
     images = _images(session, dataset_id)
     changed = 0
     for image in images.values():
@@ -83,7 +83,9 @@ def _check(dataset: Dataset, request: LabelsUpdate) -> None:
 
 
 def _images(session: Session, dataset_id: UUID) -> dict[int, Image]:
+    """All images, locked, so that labels which others write meanwhile are merged, not lost."""
     query = select(Image).where(Image.dataset_id == dataset_id).order_by(Image.n)
+    query = query.with_for_update().execution_options(populate_existing=True)
     return {image.n: image for image in session.scalars(query)}
 
 

@@ -94,7 +94,7 @@ class Predictor:
 
         if self._settings.threads:
             torch.set_num_threads(self._settings.threads)
-        device = resolve(self._settings.device)
+        device = resolve(self._settings.predict_device or self._settings.device)
         unet, meta = load_segmenter(segmenter, device)
         if style is None:
             return Network(unet, meta.working_nm)

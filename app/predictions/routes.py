@@ -27,6 +27,7 @@ from app.monitoring import PREDICT_SECONDS
 from app.predictions.predictor import Request
 from app.registry import service as registry
 from app.tables import Dataset, ModelKind, TrainedModel
+from models.data.domain import working_shape
 from models.data.images import ImageError, decode_image, png_bytes
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ def _request(services: Services, form: PredictForm, data: bytes) -> tuple[Reques
             raise _refusal("model", "is a style model: it segments nothing")
         style = _style(session, model, form.style_model) if form.stylise else None
         imaged_like = _imaged_like(session, form.dataset, style or model)
+        working_nm = _working_nm(session, model)
     pixels = _decoded(data, services.settings.max_predict_pixels)
     if pixels.dtype.name != imaged_like.dtype:
         raise _refusal(
@@ -117,14 +119,27 @@ def _request(services: Services, form: PredictForm, data: bytes) -> tuple[Reques
             f"has dtype {pixels.dtype.name}; dataset {imaged_like.name!r}, which says how to "
             f"normalise it, has {imaged_like.dtype}",
         )
+    pixel_size_nm = form.pixel_size_nm or imaged_like.pixel_size_nm
+    height, width = working_shape((pixels.shape[0], pixels.shape[1]), pixel_size_nm, working_nm)
+    if height * width > services.settings.max_predict_pixels:
+        raise _refusal(
+            "pixel_size_nm",
+            f"is {pixel_size_nm}; at the model's {working_nm} nm per pixel the image would have "
+            f"{height} x {width} px, more than {services.settings.max_predict_pixels} in all",
+        )
     request = Request(
         segmenter=services.storage.model(model.path),
         style=None if style is None else services.storage.model(style.path),
         image=pixels,
-        pixel_size_nm=form.pixel_size_nm or imaged_like.pixel_size_nm,
+        pixel_size_nm=pixel_size_nm,
         intensity_window=(imaged_like.window_low, imaged_like.window_high),
     )
     return request, model.class_names
+
+
+def _working_nm(session: Session, model: TrainedModel) -> float:
+    source = session.get_one(Dataset, model.source_id)
+    return source.pixel_size_nm * float(model.config["pixel_size_factor"])
 
 
 def _imaged_like(session: Session, dataset_id: UUID | None, model: TrainedModel) -> Dataset:

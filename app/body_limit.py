@@ -1,0 +1,46 @@
+"""How many bytes a request may send; counted as they come, so that nobody has to declare them."""
+
+from fastapi import HTTPException
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.settings import Settings
+
+_JSON_BYTES = 1 << 27  # a million image-level labels
+_FORM_BYTES = 1 << 20  # fields and boundaries around an uploaded image
+
+
+class BodyLimit:
+    """ASGI middleware: a body past the limit is refused with 413 while it is being read."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        self._uploads = {
+            "/datasets": settings.max_upload_bytes,
+            "/predict": settings.max_predict_bytes + _FORM_BYTES,
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        limit = self._limit(scope["path"], headers.get("content-type", ""))
+        declared = headers.get("content-length", "0")
+        received = int(declared) if declared.isdecimal() and int(declared) > limit else 0
+
+        async def counted() -> Message:
+            nonlocal received
+            # Nothing is read of a body that says it is too large.
+            message: Message = {} if received > limit else await receive()
+            received += len(message.get("body", b""))
+            if received > limit:
+                raise HTTPException(413, f"the request has more than {limit} bytes")
+            return message
+
+        await self._app(scope, counted, send)
+
+    def _limit(self, path: str, media_type: str) -> int:
+        if media_type.lower().startswith("multipart/form-data"):
+            return self._uploads.get(path, _JSON_BYTES)
+        return _JSON_BYTES

@@ -1,0 +1,76 @@
+"""The service as its users meet it: a real server on a free port; no worker runs."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import httpx
+import pytest
+import uvicorn
+
+from app.main import create_app
+from app.settings import Settings
+from tests.app.files import Folder
+from tests.services import free_port
+
+Serve = Callable[[Settings], httpx.Client]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Starts the service with the given settings; returns a client of it."""
+    with ExitStack() as running:
+        yield lambda settings: running.enter_context(_served(settings))
+
+
+@pytest.fixture
+def api(settings: Settings, serve: Serve) -> httpx.Client:
+    """A client of the service with the test's settings."""
+    return serve(settings)
+
+
+@pytest.fixture
+def folder(settings: Settings) -> Folder:
+    """An empty folder `cells` under the allowed data root."""
+    return Folder(settings.data_roots[0] / "cells")
+
+
+class _Server(uvicorn.Server):
+    """Stops at once: uvicorn's own pauses of 0.1 s would be half of the time of most tests."""
+
+    async def main_loop(self) -> None:
+        while not self.should_exit:
+            await asyncio.sleep(0.005)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for listener in [*self.servers, *(sockets or ())]:
+            listener.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        await asyncio.sleep(0.005)
+        await self._wait_tasks_to_complete()
+        await self.lifespan.shutdown()
+
+
+@contextmanager
+def _served(settings: Settings) -> Iterator[httpx.Client]:
+    port = free_port()
+    config = uvicorn.Config(
+        create_app(settings), port=port, log_config=None, timeout_graceful_shutdown=5
+    )
+    server = _Server(config)
+    thread = threading.Thread(target=server.run, name="server")
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive(), "the service ended at once"
+            thread.join(0.005)
+        # Without TLS there is nothing to verify, and no certificates need to be read.
+        url = f"http://127.0.0.1:{port}"
+        with httpx.Client(base_url=url, timeout=30, verify=False) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join()

@@ -1,0 +1,55 @@
+"""Rows as a worker leaves them."""
+
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from app.database import Database, now_plus
+from app.tables import Job, JobKind, JobState, ModelKind, TrainedModel
+from models.config import StyleFilterConfig, preset
+
+SMOKE = preset("smoke")
+
+
+def add_job(database: Database, source: str, target: str | None = None, **columns: Any) -> UUID:
+    """A job row; by default a finished adaptation with the smoke preset."""
+    values = {
+        "kind": JobKind.ADAPT,
+        "state": JobState.SUCCEEDED,
+        "config": SMOKE.model_dump(),
+        "announce_at": now_plus(3600),
+        "lease_until": now_plus(3600),
+    } | columns
+    with database.session() as session:
+        job = Job(source_id=UUID(source), target_id=None if target is None else UUID(target))
+        for name, value in values.items():
+            setattr(job, name, value)
+        session.add(job)
+        session.commit()
+        return job.id
+
+
+def add_model(database: Database, job: UUID, source: str, **columns: Any) -> UUID:
+    """A row of a trained model; by default a segmenter of two classes."""
+    values = {
+        "kind": ModelKind.SEGMENTER,
+        "path": str(Path("jobs") / str(job) / "1" / "segmenter"),
+        "class_names": ["background", "organelle"],
+        "config": SMOKE.model_dump(),
+        "metrics": {"dice/mean": 0.5},
+    } | columns
+    with database.session() as session:
+        model = TrainedModel(job_id=job, source_id=UUID(source))
+        for name, value in values.items():
+            setattr(model, name, value)
+        session.add(model)
+        session.commit()
+        return model.id
+
+
+def config_with(**stages: dict[str, Any] | float) -> dict[str, Any]:
+    """The smoke preset with some fields replaced, as stored."""
+    merged = SMOKE.model_dump()
+    for name, value in stages.items():
+        merged[name] = merged[name] | value if isinstance(value, dict) else value
+    return StyleFilterConfig.model_validate(merged).model_dump()

@@ -1,0 +1,125 @@
+"""The typed client, against the running service."""
+
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+
+from app.client import ApiError, Client
+from app.database import Database
+from app.datasets.schemas import DatasetCreate
+from app.jobs.schemas import AdaptRequest
+from app.labels.schemas import DeriveRequest, ImageLabels, LabelsUpdate
+from app.tables import Job, JobKind, JobState, LabelState
+from models.config import preset
+from tests.app.files import METADATA, Folder, grey, mask, png
+from tests.app.records import add_job, add_model
+
+
+@pytest.fixture
+def client(api: httpx.Client):
+    with Client(str(api.base_url)) as client:
+        yield client
+
+
+def register(client: Client, folder: Path, **metadata: object):
+    image, labels = folder / "a.png", folder / "a.mask.png"
+    image.write_bytes(png(grey(1)))
+    labels.write_bytes(png(mask()))
+    masks = folder / "masks"
+    masks.mkdir(exist_ok=True)
+    labels = labels.rename(masks / "a.png")
+    return client.upload_dataset(DatasetCreate(**METADATA | metadata), [image], [labels])
+
+
+def test_from_files_to_a_cancelled_job(client: Client, database: Database, tmp_path: Path) -> None:
+    assert client.ready()
+    source = register(client, tmp_path)
+    target = register(client, tmp_path, tile_px=16)
+    assert (source.num_images, target.num_images) == (1, 12)
+    labels = LabelsUpdate(labels=[ImageLabels(image=2, classes={"organelle": LabelState.ABSENT})])
+    assert client.put_labels(target.id, labels).counts["organelle"][LabelState.ABSENT] == 1
+    assert client.derive_labels(target.id, DeriveRequest(min_pixels=2)).changed_images == 12
+    request = AdaptRequest.model_validate(
+        {"source": source.id, "target": target.id, "preset": "smoke", "config": {"seed": 5}}
+    )
+    job = client.adapt(request)
+    assert job.kind == JobKind.ADAPT
+    assert job.config == preset("smoke").model_copy(update={"seed": 5})
+    seen = []
+    for now in client.watch(job.id, interval_seconds=0):
+        seen.append(now.state)
+        if len(seen) == 2:
+            client.cancel(job.id)
+    assert seen == [JobState.QUEUED, JobState.QUEUED, JobState.CANCELLED]
+    model = add_model(database, add_job(database, str(source.id)), str(source.id))
+    assert client.model(model).source == source.id
+
+
+def test_a_folder_of_the_service(client: Client, folder: Folder) -> None:
+    folder.image("a.png", png(grey(1)))
+    report = client.register_folder(DatasetCreate(**folder.metadata))
+    assert [section.name for section in report.sections] == ["a"]
+
+
+def test_refusals_are_raised_in_the_words_of_the_service(
+    client: Client, database: Database, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"x")
+    image = tmp_path / "grey.tif"
+    image.write_bytes(png(grey(1))[:60])
+    with pytest.raises(ApiError) as refused:
+        client.upload_dataset(DatasetCreate(**METADATA), [broken, image])
+    lines = str(refused.value).splitlines()
+    assert lines[0].startswith("POST /datasets: 2 problem(s) with the files; first: images/broken")
+    assert lines[1] == "  images/broken.png: is not a PNG, a TIFF or a zipped Zarr array"
+    assert lines[2].startswith("  images/grey.tif: damaged")
+    unknown = uuid4()
+    with pytest.raises(ApiError, match=f"GET /jobs/{unknown}: there is no job {unknown}"):
+        client.job(unknown)
+    with pytest.raises(ApiError, match=f"there is no model {unknown}"):
+        client.predict(broken, {"model": str(unknown)})
+    source = register(client, tmp_path)
+    job = add_job(database, str(source.id), state=JobState.QUEUED)
+    client.cancel(job)
+    with pytest.raises(ApiError, match="has ended already: it is cancelled"):
+        client.cancel(job)
+    with database.reading() as session:
+        assert session.get_one(Job, UUID(str(job))).state == JobState.CANCELLED
+
+
+def test_a_service_that_is_not_there() -> None:
+    with Client("http://127.0.0.1:1") as client:
+        assert not client.ready()
+        with pytest.raises(ApiError, match="GET /jobs/.*: .*refused"):
+            client.job(uuid4())
+
+
+class _Proxy(BaseHTTPRequestHandler):
+    """Answers as a proxy does whose service is down: not with a problem."""
+
+    def do_GET(self) -> None:
+        self.send_response(502)
+        self.end_headers()
+        self.wfile.write(b"<html>Bad Gateway</html>")
+
+    def log_message(self, *_args: object) -> None:
+        pass
+
+
+def test_an_answer_that_is_no_problem_is_told_by_its_status() -> None:
+    with HTTPServer(("127.0.0.1", 0), _Proxy) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            with Client(f"http://127.0.0.1:{server.server_port}") as client:
+                with pytest.raises(ApiError, match="status 502"):
+                    client.job(uuid4())
+                assert not client.ready()
+        finally:
+            server.shutdown()
+            thread.join()

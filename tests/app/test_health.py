@@ -1,0 +1,201 @@
+"""Liveness, readiness, Prometheus metrics, and what every error looks like."""
+
+import socket
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from app.database import Database
+from app.settings import Settings
+from app.tables import JobStage, JobState
+from tests.app.conftest import Serve
+from tests.app.files import grey, png, problem, registered, upload
+from tests.app.records import add_job
+
+
+def samples(api: httpx.Client) -> dict[tuple[str, str], float]:
+    """Metrics as {(name, sorted label values): value}."""
+    response = api.get("/metrics")
+    assert response.status_code == 200
+    return {
+        (sample.name, " ".join(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(response.text)
+        for sample in family.samples
+    }
+
+
+def test_alive_and_ready(api: httpx.Client) -> None:
+    assert api.get("/livez").json() == {"status": "alive"}
+    response = api.get("/readyz")
+    assert (response.status_code, response.json()) == (200, {"ready": True, "problems": {}})
+
+
+def test_not_ready_without_a_broker(settings: Settings, serve: Serve) -> None:
+    api = serve(settings.model_copy(update={"broker_url": "redis://127.0.0.1:1/0"}))
+    response = api.get("/readyz")
+    assert response.status_code == 503
+    assert response.json()["ready"] is False
+    assert list(response.json()["problems"]) == ["broker"]
+    assert response.json()["problems"]["broker"].startswith("broker is not reachable: ")
+    assert api.get("/livez").status_code == 200
+
+
+def test_not_ready_without_a_schema(settings: Settings, serve: Serve, tmp_path: Path) -> None:
+    api = serve(settings.model_copy(update={"database_url": f"sqlite:///{tmp_path}/new.db"}))
+    response = api.get("/readyz")
+    assert response.status_code == 503
+    assert response.json()["problems"] == {
+        "database": "schema is at nothing, code needs 0001: run `stylefilter migrate`"
+    }
+    refused = problem(api.get("/datasets"), 503)
+    assert refused["code"] == "database_down"
+    assert refused["detail"] == "the database cannot be used now; /readyz says why"
+
+
+def test_not_ready_without_a_database_server(settings: Settings, serve: Serve) -> None:
+    url = "postgresql+psycopg://nobody:secret@127.0.0.1:1/none"
+    api = serve(settings.model_copy(update={"database_url": url}))
+    response = api.get("/readyz")
+    assert response.status_code == 503
+    assert response.json()["problems"]["database"].startswith("database is not reachable: ")
+    assert "secret" not in response.text
+    refused = api.get("/jobs")
+    assert problem(refused, 503)["code"] == "database_down"
+    assert refused.headers["retry-after"] == "5"
+
+
+def test_not_ready_without_the_data_folder(api: httpx.Client, settings: Settings) -> None:
+    # A file in its place refuses root too, which permissions would not.
+    incoming = settings.data_folder / "incoming"
+    incoming.rmdir()
+    incoming.write_bytes(b"")
+    response = api.get("/readyz")
+    assert response.status_code == 503
+    assert response.json()["problems"] == {
+        "storage": f"data folder {settings.data_folder} is not writable: Not a directory"
+    }
+
+
+def test_requests_are_counted_by_route_template(api: httpx.Client) -> None:
+    dataset = registered(upload(api, {"a.png": png(grey(1))}))["id"]
+    before = samples(api)
+    for path in (f"/datasets/{dataset}", f"/datasets/{dataset}/images/0", "/datasets/x", "/.env"):
+        api.get(path)
+    api.request("BREW", "/datasets")
+    after = samples(api)
+    name = "stylefilter_http_requests_total"
+    counted = {
+        labels: after[of, labels] - before.get((of, labels), 0)
+        for of, labels in after
+        if of == name and after[of, labels] != before.get((of, labels), 0)
+    }
+    assert counted == {
+        "GET /datasets/{dataset_id} 200": 1,
+        "GET /datasets/{dataset_id}/images/{n} 200": 1,
+        "GET /datasets/{dataset_id} 422": 1,
+        "GET unmatched 404": 1,
+        "other /datasets 405": 1,
+        "GET /metrics 200": 1,
+    }
+    everything = " ".join(labels for _, labels in after)
+    assert not any(raw in everything for raw in (dataset, ".env", "BREW", "/datasets/x"))
+    assert after["stylefilter_http_request_duration_seconds_count", "GET /datasets/{dataset_id}"]
+
+
+def test_jobs_queue_and_stages_are_read_from_the_database(
+    api: httpx.Client, database: Database
+) -> None:
+    empty = samples(api)
+    assert empty["stylefilter_queue_age_seconds", ""] == 0
+    assert {empty["stylefilter_jobs", state] for state in JobState} == {0}
+    source = registered(upload(api, {"a.png": png(grey(1))}))["id"]
+    old = datetime.now(UTC) - timedelta(seconds=600)
+    add_job(database, source, state=JobState.QUEUED, created_at=old)
+    add_job(database, source, state=JobState.QUEUED)
+    for seconds in (2.0, 3.5):
+        job = add_job(database, source, created_at=old - timedelta(seconds=600))
+        with database.session() as session:
+            for stage, finished in (("style", True), ("adapt", False)):
+                session.add(
+                    JobStage(
+                        job_id=job,
+                        stage=stage,
+                        position=0,
+                        step=1,
+                        total=1,
+                        seconds=seconds,
+                        finished=finished,
+                    )
+                )
+            session.commit()
+    found = samples(api)
+    assert found["stylefilter_jobs", "queued"] == 2
+    assert found["stylefilter_jobs", "succeeded"] == 2
+    assert found["stylefilter_jobs", "failed"] == 0
+    assert 600 <= found["stylefilter_queue_age_seconds", ""] < 630
+    assert found["stylefilter_stage_duration_seconds_count", "style"] == 2
+    assert found["stylefilter_stage_duration_seconds_sum", "style"] == 5.5
+    assert ("stylefilter_stage_duration_seconds_count", "adapt") not in found
+
+
+def test_errors_of_the_framework_are_problems_too(api: httpx.Client) -> None:
+    assert problem(api.get("/nothing"), 404)["code"] == "not_found"
+    wrong_method = api.patch("/datasets")
+    assert problem(wrong_method, 405)["code"] == "method_not_allowed"
+    assert wrong_method.headers["allow"]
+
+
+def raw(api: httpx.Client, length: str) -> bytes:
+    """The answer to a POST that declares a length and sends nothing."""
+    address = (api.base_url.host, api.base_url.port)
+    head = "POST /jobs/adapt HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
+    head += f"content-length: {length}\r\n\r\n"
+    with socket.create_connection(address, timeout=10) as connection:
+        connection.sendall(head.encode())
+        return b"".join(iter(lambda: connection.recv(1000), b""))
+
+
+def test_a_body_that_declares_too_much_is_not_waited_for(api: httpx.Client) -> None:
+    answer = raw(api, str((1 << 27) + 1))
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"application/problem+json" in answer
+    assert b'"code": "too_large"' in answer
+    assert f"the request has more than {1 << 27} bytes".encode() in answer
+
+
+def test_a_length_that_is_no_number_is_no_crash(api: httpx.Client) -> None:
+    for length in ("-5", "1e3", "\u00b2"):
+        assert raw(api, length).startswith(b"HTTP/1.1 400 ")
+    assert api.get("/livez").status_code == 200
+
+
+def test_the_service_starts_and_answers_without_torch(
+    tmp_path: Path, sqlite_template: Path
+) -> None:
+    script = """
+import asyncio, sys, httpx
+from app.main import create_app
+
+async def main():
+    app = create_app()
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+            for path in ("/readyz", "/metrics", "/openapi.json", "/datasets", "/docs"):
+                assert (await client.get(path)).status_code == 200, path
+    assert "torch" not in sys.modules
+
+asyncio.run(main())
+"""
+    environment = {
+        "STYLEFILTER_DATA_FOLDER": str(tmp_path),
+        "STYLEFILTER_DATABASE_URL": f"sqlite:///{sqlite_template}",
+        "PATH": "",
+    }
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

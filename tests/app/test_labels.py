@@ -1,0 +1,211 @@
+"""Image-level labels: written in bulk, merged, read, derived from masks."""
+
+import threading
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import numpy as np
+import pytest
+
+from app.database import Database
+from app.tables import Image
+from tests.app.files import grey, mask, png, problem, registered, upload, wrong
+
+CLASSES = ["background", "nucleus", "vesicle"]
+
+
+@pytest.fixture
+def dataset(api: httpx.Client) -> str:
+    """One section of 2 x 3 tiles, with a mask: 100 px of class 1, then 3 of class 2 in tile 5."""
+    labels = np.zeros((32, 48), np.uint8)
+    labels[:10, :10] = 1
+    labels[31, 45:] = 2
+    report = registered(
+        upload(
+            api,
+            {"a.png": png(grey(1, 32, 48))},
+            {"a.png": png(labels)},
+            class_names=CLASSES,
+            tile_px=16,
+        )
+    )
+    return str(report["id"])
+
+
+def put(api: httpx.Client, dataset: str, labels: dict[int, dict[str, str]]) -> httpx.Response:
+    body = {"labels": [{"image": n, "classes": classes} for n, classes in labels.items()]}
+    return api.put(f"/datasets/{dataset}/labels", json=body)
+
+
+def read(api: httpx.Client, dataset: str) -> list[dict[str, str]]:
+    return [item["classes"] for item in api.get(f"/datasets/{dataset}/labels").json()["items"]]
+
+
+def states(background: str, nucleus: str, vesicle: str) -> dict[str, str]:
+    return {"background": background, "nucleus": nucleus, "vesicle": vesicle}
+
+
+NOTHING = states("unknown", "unknown", "unknown")
+
+
+def test_all_is_unknown_at_first(api: httpx.Client, dataset: str) -> None:
+    page = api.get(f"/datasets/{dataset}/labels", params={"limit": 1}).json()
+    assert page["items"] == [{"image": 0, "section": "a", "classes": NOTHING}]
+    rest = api.get(f"/datasets/{dataset}/labels", params={"cursor": page["next"]}).json()
+    assert [item["image"] for item in rest["items"]] == [1, 2, 3, 4, 5]
+
+
+def test_many_images_are_labelled_at_once_and_merged(api: httpx.Client, dataset: str) -> None:
+    written = put(
+        api,
+        dataset,
+        {
+            0: {"nucleus": "present", "vesicle": "absent"},
+            3: {"nucleus": "absent"},
+            5: {"vesicle": "present"},
+        },
+    )
+    assert written.json() == {
+        "changed_images": 3,
+        "counts": {
+            "background": {"present": 0, "absent": 0, "unknown": 6},
+            "nucleus": {"present": 1, "absent": 1, "unknown": 4},
+            "vesicle": {"present": 1, "absent": 1, "unknown": 4},
+        },
+    }
+    put(api, dataset, {0: {"nucleus": "unknown", "background": "present"}})
+    assert read(api, dataset) == [
+        states("present", "unknown", "absent"),
+        NOTHING,
+        NOTHING,
+        states("unknown", "absent", "unknown"),
+        NOTHING,
+        states("unknown", "unknown", "present"),
+    ]
+
+
+def test_one_wrong_entry_and_none_is_written(api: httpx.Client, dataset: str) -> None:
+    put(api, dataset, {1: {"nucleus": "present"}})
+    before = read(api, dataset)
+    refused = put(
+        api,
+        dataset,
+        {
+            0: {"nucleus": "absent"},
+            6: {"nucleus": "present"},
+            2: {"golgi": "present", "er": "absent"},
+        },
+    )
+    body = problem(refused, 422)
+    assert [(item["where"], item["message"]) for item in body["errors"]] == [
+        ("body.labels.1.image", "there is no image 6; the last is 5"),
+        ("body.labels.2.classes.er", "'er' is no class"),
+        ("body.labels.2.classes.golgi", "'golgi' is no class"),
+    ]
+    assert body["detail"].startswith("3 label(s) are wrong, none was written")
+    assert read(api, dataset) == before
+
+
+def test_labels_of_another_shape_name_the_field(api: httpx.Client, dataset: str) -> None:
+    maybe = {"image": 0, "classes": {"nucleus": "maybe"}}
+    cases: list[tuple[Any, str]] = [
+        ({"labels": []}, "body.labels"),
+        ({"labels": [{"image": -1, "classes": {}}]}, "body.labels.0.image"),
+        ({"labels": [maybe]}, "body.labels.0.classes.nucleus"),
+        ({"labels": [{"image": 0}]}, "body.labels.0.classes"),
+        ({"labels": [{"image": 0, "classes": {}, "n": 1}]}, "body.labels.0.n"),
+        ({}, "body.labels"),
+        ([], "body"),
+    ]
+    for body, where in cases:
+        assert list(wrong(api.put(f"/datasets/{dataset}/labels", json=body))) == [where]
+
+
+def test_body_that_is_no_json(api: httpx.Client, dataset: str) -> None:
+    path = f"/datasets/{dataset}/labels"
+    headers = {"content-type": "application/json"}
+    assert "JSON" in problem(api.put(path, content=b"{", headers=headers), 422)["detail"]
+    assert problem(api.put(path, content=b"[" * 10**5, headers=headers), 400)
+    half = b'{"labels": [{"image": 0, "classes": {"\\ud800": "present"}}]}'
+    problem(api.put(path, content=half, headers=headers), 422)
+
+
+def test_derived_from_masks(api: httpx.Client, dataset: str) -> None:
+    path = f"/datasets/{dataset}/labels/derive"
+    put(api, dataset, {1: {"nucleus": "present"}})
+    summary = api.post(path).json()
+    assert summary["changed_images"] == 6
+    assert summary["counts"]["nucleus"] == {"present": 1, "absent": 5, "unknown": 0}
+    expected = [states("present", "absent", "absent") for _ in range(6)]
+    expected[0]["nucleus"] = "present"
+    expected[5]["vesicle"] = "present"
+    assert read(api, dataset) == expected
+    counts = api.post(path, json={"min_pixels": 4}).json()["counts"]
+    assert counts["vesicle"] == {"present": 0, "absent": 6, "unknown": 0}
+    assert counts["nucleus"]["present"] == 1
+    # The first tile has 100 pixels of the nucleus, and 156 of background.
+    counts = api.post(path, json={"min_pixels": 101}).json()["counts"]
+    assert counts["nucleus"]["present"] == 0
+    assert counts["background"]["present"] == 6
+    assert api.post(path, json={"min_pixels": 157}).json()["counts"]["background"]["present"] == 5
+
+
+def test_derived_for_a_split_leaves_the_others(api: httpx.Client) -> None:
+    report = registered(
+        upload(
+            api,
+            {f"{n}.png": png(grey(n)) for n in range(4)},
+            # The last has a mask that ignores every pixel: it says nothing.
+            {"0.png": png(mask()), "1.png": png(mask()), "3.png": png(mask() * 0 + 255)},
+            splits={"train": ["0", "2", "3"], "val": ["1"]},
+        )
+    )
+    path = f"/datasets/{report['id']}/labels"
+    assert api.post(f"{path}/derive", json={"split": "train"}).json()["changed_images"] == 1
+    known = {"background": "present", "organelle": "present"}
+    unknown = {"background": "unknown", "organelle": "unknown"}
+    assert read(api, report["id"]) == [known, unknown, unknown, unknown]
+    for split in ("test", "unused"):
+        refused = wrong(api.post(f"{path}/derive", json={"split": split}))
+        assert list(refused) == ["path.dataset_id"]
+
+
+def test_derive_refuses_what_it_cannot_do(api: httpx.Client) -> None:
+    report = registered(upload(api, {"a.png": png(grey(1))}))
+    path = f"/datasets/{report['id']}/labels/derive"
+    body = problem(api.post(path), 422)
+    assert body["detail"] == "no image of the dataset (or split) has a mask to derive labels from"
+    assert list(wrong(api.post(path, json={"min_pixels": 0}))) == ["body.min_pixels"]
+    assert list(wrong(api.post(path, json={"split": "all"}))) == ["body.split"]
+    assert list(wrong(api.post(path, json={"minpixels": 1}))) == ["body.minpixels"]
+
+
+def test_labels_of_a_dataset_that_is_not_there(api: httpx.Client) -> None:
+    unknown = uuid4()
+    for response in (
+        put(api, str(unknown), {0: {"nucleus": "present"}}),
+        api.get(f"/datasets/{unknown}/labels"),
+        api.post(f"/datasets/{unknown}/labels/derive"),
+    ):
+        assert problem(response, 404)["detail"] == f"there is no dataset {unknown}"
+
+
+def test_labels_that_two_write_at_once_are_merged(
+    api: httpx.Client, database: Database, dataset: str
+) -> None:
+    answers: list[httpx.Response] = []
+    other = threading.Thread(
+        target=lambda: answers.append(put(api, dataset, {0: {"vesicle": "absent"}}))
+    )
+    with database.session() as session:
+        image = session.get_one(Image, (UUID(dataset), 0))
+        image.labels = {"nucleus": "present"}
+        session.flush()
+        other.start()
+        other.join(0.3)  # the other has begun, and waits for this transaction
+        assert other.is_alive()
+        session.commit()
+    other.join()
+    assert answers[0].status_code == 200
+    assert read(api, dataset)[0] == states("unknown", "present", "absent")

@@ -1,0 +1,133 @@
+"""The OpenAPI page: whole, described, and true."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter
+
+from app.datasets.schemas import DatasetCreate
+from app.errors import Problem
+from app.jobs.schemas import (
+    AdaptRequest,
+    EvaluateRequest,
+    PretrainRequest,
+    StyleFilterRequest,
+    TrainStyleRequest,
+)
+from app.main import create_app
+from app.settings import Settings
+
+OPERATIONS = {
+    "POST /datasets",
+    "GET /datasets",
+    "GET /datasets/{dataset_id}",
+    "DELETE /datasets/{dataset_id}",
+    "GET /datasets/{dataset_id}/images",
+    "GET /datasets/{dataset_id}/images/{n}",
+    "PUT /datasets/{dataset_id}/labels",
+    "GET /datasets/{dataset_id}/labels",
+    "POST /datasets/{dataset_id}/labels/derive",
+    "POST /jobs/adapt",
+    "POST /jobs/train-style",
+    "POST /jobs/pretrain",
+    "POST /jobs/stylefilter",
+    "POST /jobs/evaluate",
+    "GET /jobs",
+    "GET /jobs/{job_id}",
+    "GET /jobs/{job_id}/metrics",
+    "POST /jobs/{job_id}/cancel",
+    "GET /models",
+    "GET /models/{model_id}",
+    "POST /predict",
+    "GET /livez",
+    "GET /readyz",
+    "GET /metrics",
+}
+
+
+@pytest.fixture(scope="module")
+def page() -> dict[str, Any]:
+    return create_app(Settings()).openapi()
+
+
+@pytest.fixture(scope="module")
+def operations(page: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {
+        f"{method.upper()} {path}": operation
+        for path, methods in page["paths"].items()
+        for method, operation in methods.items()
+    }
+
+
+def inside(node: Any) -> Iterator[dict[str, Any]]:
+    """All objects in a JSON tree."""
+    if isinstance(node, dict):
+        yield node
+        node = list(node.values())
+    for child in node if isinstance(node, list) else ():
+        yield from inside(child)
+
+
+def test_every_operation_is_there_and_described(operations: dict[str, Any]) -> None:
+    assert set(operations) == OPERATIONS
+    assert [name for name, operation in operations.items() if not operation["description"]] == []
+
+
+def test_every_refusal_is_a_problem(operations: dict[str, Any]) -> None:
+    for name, operation in operations.items():
+        refusals = {
+            status: response["content"]
+            for status, response in operation["responses"].items()
+            if status.startswith("4")
+        }
+        schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
+        assert refusals == {"4XX": {"application/problem+json": schema}}, name
+
+
+def test_every_reference_leads_to_a_schema(page: dict[str, Any]) -> None:
+    references = {node["$ref"] for node in inside(page) if isinstance(node.get("$ref"), str)}
+    assert "#/components/schemas/DatasetCreate" in references
+    known = {f"#/components/schemas/{name}" for name in page["components"]["schemas"]}
+    assert references <= known
+
+
+def test_the_page_is_built_once(page: dict[str, Any]) -> None:
+    app = create_app(Settings())
+    assert app.openapi() is app.openapi()
+    assert app.openapi() == page
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        DatasetCreate,
+        AdaptRequest,
+        TrainStyleRequest,
+        PretrainRequest,
+        StyleFilterRequest,
+        EvaluateRequest,
+    ],
+)
+def test_examples_of_requests_are_accepted(page: dict[str, Any], model: type) -> None:
+    examples = page["components"]["schemas"][model.__name__]["examples"]
+    assert examples
+    for example in examples:
+        parsed = TypeAdapter(model).validate_python(example)
+        assert parsed.model_dump(mode="json", exclude_unset=True) == example
+
+
+def test_the_example_of_an_upload_and_of_a_problem(operations: dict[str, Any]) -> None:
+    content = operations["POST /datasets"]["requestBody"]["content"]
+    (example,) = content["multipart/form-data"]["schema"]["properties"]["metadata"]["examples"]
+    assert DatasetCreate.model_validate_json(example).folder is None
+    fields = Problem.model_fields.items()
+    values = {name: field.examples[0] for name, field in fields if field.examples}
+    assert Problem(**values).status == 422
+
+
+def test_files_are_described_as_such(operations: dict[str, Any]) -> None:
+    predicted = operations["POST /predict"]["responses"]["200"]["content"]
+    assert set(predicted) == {"image/png", "image/tiff", "application/x-npz"}
+    preview = operations["GET /datasets/{dataset_id}/images/{n}"]["responses"]["200"]["content"]
+    assert set(preview) == {"image/png"}

@@ -1,0 +1,69 @@
+"""Settings: read from the environment, passwords from files."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+from sqlalchemy.engine import make_url
+
+from app.settings import Settings
+
+
+def test_without_any_variable_everything_is_in_the_data_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = Settings()
+    assert settings.data_folder == tmp_path / "stylefilter-data"
+    assert settings.database == f"sqlite:///{tmp_path}/stylefilter-data/stylefilter.db"
+    assert settings.broker == "filesystem://"
+    assert settings.data_roots == ()
+
+
+def test_data_roots_are_separated_by_colons(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STYLEFILTER_DATA_ROOTS", "/data/em:/mnt/my cells::")
+    assert Settings().data_roots == (Path("/data/em"), Path("/mnt/my cells"))
+
+
+def test_blank_variables_count_as_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DATABASE_URL", "DATABASE_PASSWORD_FILE", "DATA_ROOTS", "THREADS"):
+        monkeypatch.setenv(f"STYLEFILTER_{name}", "")
+    settings = Settings()
+    assert (settings.database_password_file, settings.data_roots, settings.threads) == (None, (), 0)
+    assert settings.database.startswith("sqlite:///")
+
+
+@pytest.mark.parametrize("password", ["plain", "p@ss:w/rd#?%", "ü µ"])
+def test_passwords_are_filled_in_and_quoted(tmp_path: Path, password: str) -> None:
+    file = tmp_path / "password"
+    file.write_text(f"{password}\n")
+    settings = Settings(
+        database_url="postgresql://style@db.example:5433/filter?sslmode=require",
+        database_password_file=file,
+        broker_url="redis://redis:6379/1",
+        broker_password_file=file,
+    )
+    url = make_url(settings.database)
+    assert (url.drivername, url.username, url.password) == ("postgresql+psycopg", "style", password)
+    assert (url.host, url.port, url.database) == ("db.example", 5433, "filter")
+    assert url.query == {"sslmode": "require"}
+    broker = make_url(settings.broker)
+    assert (broker.username or "", broker.password) == ("", password)
+    assert (broker.host, broker.port, broker.database) == ("redis", 6379, "1")
+
+
+def test_a_password_in_the_url_is_replaced_only_by_a_file(tmp_path: Path) -> None:
+    url = "postgresql+psycopg://style:old@db/filter"
+    assert Settings(database_url=url).database == url
+    file = tmp_path / "password"
+    file.write_text("new")
+    replaced = Settings(database_url=url, database_password_file=file).database
+    assert replaced == "postgresql+psycopg://style:new@db/filter"
+
+
+def test_values_out_of_range_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("THREADS", "-1"), ("DEVICE", "tpu"), ("PREDICT_QUEUE", "0")):
+        with monkeypatch.context() as patch:
+            patch.setenv(f"STYLEFILTER_{name}", value)
+            with pytest.raises(ValidationError, match=name.lower()):
+                Settings()

@@ -1,0 +1,85 @@
+"""Starting, finding and waiting for real processes."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+Found = TypeVar("Found")
+
+PACE = {
+    "STYLEFILTER_THREADS": "1",
+    "STYLEFILTER_LEASE_SECONDS": "6",
+    "STYLEFILTER_HEARTBEAT_SECONDS": "0.4",
+    "STYLEFILTER_RECONCILE_SECONDS": "0.3",
+    "STYLEFILTER_ANNOUNCE_AGAIN_SECONDS": "1",
+    "STYLEFILTER_CANCEL_GRACE_SECONDS": "10",
+}
+"""Short intervals, so that what takes a minute in production takes seconds here."""
+
+
+def environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment without its own settings, with ``variables``."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("STYLEFILTER_")}
+    # As in an activated virtual environment: its commands come first.
+    inherited["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{inherited['PATH']}"
+    return inherited | dict(variables)
+
+
+@contextmanager
+def running(
+    command: Sequence[str], variables: Mapping[str, str], log: Path
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """The command as leader of a process group of its own; killed when the block ends."""
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            command,
+            env=environment(variables),
+            cwd=log.parent,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+
+def wait_for(condition: Callable[[], Found | None], what: str, seconds: float = 60) -> Found:
+    """Poll until the condition gives something true."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
+        time.sleep(0.05)
+
+
+def processes_of(data_folder: Path) -> dict[int, str]:
+    """Command lines by id of the living processes whose settings name this data folder."""
+    setting = f"STYLEFILTER_DATA_FOLDER={data_folder}".encode()
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if setting in (folder / "environ").read_bytes().split(b"\0"):
+                words = (folder / "cmdline").read_bytes().split(b"\0")
+                found[int(folder.name)] = b" ".join(words).decode().strip()
+        except OSError:
+            continue  # it ended meanwhile, or belongs to someone else
+    found.pop(os.getpid(), None)
+    return found
+
+
+def trainer_of(data_folder: Path) -> int:
+    """Process id of the trainer that runs on this data folder."""
+    pids = [pid for pid, line in processes_of(data_folder).items() if "worker.trainer" in line]
+    assert len(pids) == 1, f"expected one trainer, found {pids}"
+    return pids[0]

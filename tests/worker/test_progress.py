@@ -1,0 +1,203 @@
+"""What reaches the database of a training's progress, and what stops the training."""
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from time import monotonic, sleep
+from uuid import UUID
+
+import pytest
+from sqlalchemy import event, select, update
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+
+from app.database import Database
+from app.tables import Job, JobKind, JobStage, JobState, MetricPoint
+from models.config import preset
+from models.progress import Progress, Stage
+from worker.lease import Lease, claim, give_back
+from worker.progress import Cancelled, Recorder, Replaced
+
+
+@pytest.fixture
+def lease(database: Database) -> Lease:
+    return _lease(database)
+
+
+def _lease(database: Database) -> Lease:
+    with database.session() as session:
+        job = Job(kind=JobKind.ADAPT, config=preset("smoke").model_dump())
+        session.add(job)
+        session.commit()
+    lease = claim(database, job.id, "here", 60)
+    assert lease is not None
+    return lease
+
+
+@pytest.fixture
+def writes(database: Database) -> Iterator[list[str]]:
+    """Statements that changed jobs since the test began."""
+    seen: list[str] = []
+
+    def note(*arguments: object) -> None:
+        statement = str(arguments[2])
+        if statement.startswith("UPDATE jobs"):
+            seen.append(statement)
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    yield seen
+    event.remove(database.engine, "before_cursor_execute", note)
+
+
+def report(
+    recorder: Recorder,
+    step: int,
+    total: int,
+    values: Mapping[str, float] | None = None,
+    stage: Stage = "style",
+) -> None:
+    recorder(Progress(stage, step, total, values or {}))
+
+
+def points(session: Session, job_id: UUID, name: str) -> dict[int, float]:
+    query = select(MetricPoint.step, MetricPoint.value).where(
+        MetricPoint.job_id == job_id, MetricPoint.name == name
+    )
+    return dict(session.execute(query.order_by(MetricPoint.step)).all())
+
+
+def test_rows_are_written_at_most_every_half_second(
+    database: Database, lease: Lease, writes: list[str]
+) -> None:
+    recorder = Recorder(database, lease, 60)
+    started = monotonic()
+    for step in range(1, 1001):
+        report(recorder, step, 1000, {"nce": 1.0 / step})
+        sleep(0.001)
+    elapsed = monotonic() - started
+    assert elapsed > 1
+    # The first step, the last, and one per half second between them.
+    assert 3 <= len(writes) <= 2 + elapsed / 0.5
+    with database.reading() as session:
+        job = session.get_one(Job, lease.job_id)
+        assert (job.stage, job.step, job.total) == ("style", 1000, 1000)
+        assert job.steps_per_second == pytest.approx(1000 / elapsed, rel=0.3)
+        # Thinned to nothing less than all: none is lost between two writes.
+        assert points(session, lease.job_id, "nce") == {
+            step: pytest.approx(1.0 / step) for step in range(1, 1001)
+        }
+
+
+def test_a_long_series_is_thinned_but_every_score_is_kept(database: Database, lease: Lease) -> None:
+    recorder = Recorder(database, lease, 60)
+    total, scored = 25_000, {}
+    for step in range(1, total + 1):
+        values = {"nce": float(step)}
+        if step % 777 == 0:
+            values |= {"dice/mean": step / total, "dice/nucleus": step / (2 * total)}
+            scored[step] = step / total
+        report(recorder, step, total, values)
+    with database.reading() as session:
+        losses = points(session, lease.job_id, "nce")
+        assert losses == {step: float(step) for step in [1, *range(25, total + 1, 25)]}
+        assert points(session, lease.job_id, "dice/mean") == pytest.approx(scored)
+        assert len(points(session, lease.job_id, "dice/nucleus")) == len(scored)
+
+
+def test_stages_keep_their_order_seconds_and_end(database: Database, lease: Lease) -> None:
+    recorder, started = Recorder(database, lease, 60), monotonic()
+    for step in (1, 2, 3):
+        sleep(0.1)
+        report(recorder, step, 3)
+    between = monotonic()
+    sleep(0.4)
+    report(recorder, 1, 2, stage="pretrain")
+    ended = monotonic()
+    with database.reading() as session:
+        query = select(JobStage).where(JobStage.job_id == lease.job_id).order_by(JobStage.position)
+        style, pretrain = session.scalars(query)
+        assert (style.stage, style.step, style.total, style.finished) == ("style", 3, 3, True)
+        assert 0.3 <= style.seconds <= between - started
+        assert (pretrain.stage, pretrain.step, pretrain.finished) == ("pretrain", 1, False)
+        # The time until the first report is the stage's own.
+        assert 0.4 <= pretrain.seconds <= ended - started - 0.3
+
+
+def test_the_summary_holds_last_losses_and_best_scores(database: Database, lease: Lease) -> None:
+    recorder = Recorder(database, lease, 60)
+    report(recorder, 1, 3, {"loss": 3.0, "dice/mean": 0.2, "dice/a": 0.1})
+    report(recorder, 2, 3, {"loss": 2.0, "dice/mean": 0.6, "dice/a": 0.5})
+    report(recorder, 3, 3, {"loss": 1.0, "dice/mean": 0.4, "dice/a": 0.9})
+    assert recorder.summary("style") == {"loss": 1.0, "dice/mean": 0.6, "dice/a": 0.5}
+    assert recorder.summary("adapt") == {}
+
+
+def test_a_cancellation_stops_the_training(database: Database, lease: Lease) -> None:
+    recorder = Recorder(database, lease, 60)
+    report(recorder, 1, 9)
+    with database.session() as session:
+        session.execute(update(Job).values(state=JobState.CANCELLING))
+        session.commit()
+    with pytest.raises(Cancelled):
+        report(recorder, 9, 9)
+
+
+def test_a_replaced_attempt_stops_and_writes_nothing(database: Database, lease: Lease) -> None:
+    recorder = Recorder(database, lease, 60)
+    report(recorder, 1, 9, {"nce": 1.0})
+    with database.session() as session:
+        assert give_back(session, lease)
+        session.commit()
+    assert claim(database, lease.job_id, "there", 60) == Lease(lease.job_id, fence=2)
+    with pytest.raises(Replaced):
+        report(recorder, 9, 9, {"nce": 2.0})
+    with database.reading() as session:
+        job = session.get_one(Job, lease.job_id)
+        assert (job.stage, job.step) == (None, 0)
+        assert points(session, lease.job_id, "nce") == {}
+
+
+@pytest.fixture
+def hurried(sqlite_template: Path, tmp_path: Path) -> Iterator[tuple[Database, Path]]:
+    """SQLite that waits a tenth of a second for a lock, and its file."""
+    path = tmp_path / "hurried.db"
+    path.write_bytes(sqlite_template.read_bytes())
+    database = Database(f"sqlite:///{path}")
+    event.listen(database.engine, "connect", _hurry)
+    yield database, path
+    database.close()
+
+
+def test_training_outlasts_a_database_that_is_away(hurried: tuple[Database, Path]) -> None:
+    database, path = hurried
+    lease = _lease(database)
+    recorder = Recorder(database, lease, patience_seconds=60)
+    report(recorder, 1, 9, {"nce": 1.0})
+    lock = sqlite3.connect(path, isolation_level=None)
+    lock.execute("BEGIN IMMEDIATE")
+    sleep(0.6)
+    report(recorder, 2, 9, {"nce": 2.0})  # due, and refused
+    lock.execute("ROLLBACK")
+    lock.close()
+    report(recorder, 3, 9, {"nce": 3.0})
+    with database.reading() as session:
+        assert session.get_one(Job, lease.job_id).step == 3
+        assert points(session, lease.job_id, "nce") == {1: 1.0, 2: 2.0, 3: 3.0}
+
+
+def test_a_database_that_stays_away_ends_the_training(hurried: tuple[Database, Path]) -> None:
+    database, path = hurried
+    recorder = Recorder(database, _lease(database), patience_seconds=1)
+    report(recorder, 1, 9)
+    lock = sqlite3.connect(path, isolation_level=None)
+    lock.execute("BEGIN IMMEDIATE")
+    sleep(0.6)
+    report(recorder, 2, 9)
+    sleep(0.6)
+    with pytest.raises(OperationalError, match="locked"):
+        report(recorder, 3, 9)
+    lock.close()
+
+
+def _hurry(connection: sqlite3.Connection, _record: object) -> None:
+    connection.execute("PRAGMA busy_timeout = 100")

@@ -1,0 +1,102 @@
+"""The doorbell in files: what a torn file does, and a folder that is gone."""
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from shutil import rmtree
+from time import monotonic
+from uuid import UUID, uuid4
+
+import pytest
+from celery import Celery
+
+from app.queue import RUN_JOB, JobQueue, make_celery
+from app.settings import Settings
+from tests.processes import environment
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(data_folder=tmp_path)
+
+
+def received(celery: Celery) -> list[UUID]:
+    """Job ids of all messages that wait, in their order."""
+    with celery.connection_for_read() as connection, connection.SimpleQueue("jobs") as queue:
+        found = []
+        while len(queue):
+            message = queue.get(timeout=2)
+            message.ack()
+            assert message.headers["task"] == RUN_JOB
+            found.append(UUID(message.payload[0][0]))
+        return found
+
+
+def test_jobs_arrive_in_the_order_of_their_announcement(settings: Settings) -> None:
+    queue, ids = JobQueue(settings), [uuid4() for _ in range(20)]
+    for job_id in ids:
+        queue.announce(job_id)
+    assert received(make_celery(settings)) == ids
+
+
+@pytest.mark.parametrize("torn", ["", '{"body": "W1tdLCB7fV0='])
+def test_a_torn_message_is_passed_over(settings: Settings, torn: str) -> None:
+    queue, ids = JobQueue(settings), [uuid4(), uuid4()]
+    queue.announce(ids[0])
+    folder = settings.data_folder / "broker" / "messages"
+    (folder / "00000000000000000000_torn.jobs.msg").write_text(torn)
+    queue.announce(ids[1])
+    assert received(make_celery(settings)) == ids
+    assert list(folder.iterdir()) == []
+
+
+def test_a_message_that_is_being_written_is_not_seen(settings: Settings) -> None:
+    queue, job_id = JobQueue(settings), uuid4()
+    folder = settings.data_folder / "broker" / "messages"
+    (folder / "00000000000000000000_half.jobs.draft").write_text("")
+    queue.announce(job_id)
+    assert received(make_celery(settings)) == [job_id]
+
+
+ANNOUNCE = """
+import sys, uuid
+from app.queue import JobQueue
+from app.settings import Settings
+JobQueue(Settings()).announce(uuid.UUID(sys.argv[1]))
+"""
+
+
+def test_a_torn_exchange_is_mended(settings: Settings) -> None:
+    """In a process of its own: one that has bound the queue already does not look again."""
+    celery = make_celery(settings)
+    exchange = settings.data_folder / "broker" / "control" / "jobs.exchange"
+    exchange.write_text("")  # cut off by a crash
+    job_id = uuid4()
+    command = [sys.executable, "-c", ANNOUNCE, str(job_id)]
+    variables = environment({"STYLEFILTER_DATA_FOLDER": str(settings.data_folder)})
+    subprocess.run(command, env=variables, check=True, timeout=60)
+    assert "jobs" in exchange.read_text()
+    assert received(celery) == [job_id]
+
+
+def test_a_broker_that_is_gone_is_logged_not_raised(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue = JobQueue(settings)
+    rmtree(settings.data_folder / "broker")
+    with caplog.at_level(logging.WARNING):
+        queue.announce(uuid4())
+    assert "announce_failed" in caplog.text
+
+
+def test_the_broker_says_what_is_wrong(tmp_path: Path) -> None:
+    nobody = Settings(data_folder=tmp_path, broker_url="redis://127.0.0.1:1/0")
+    queue = JobQueue(nobody)
+    asked = monotonic()
+    problem = queue.problem()
+    assert problem is not None
+    assert "broker is not reachable" in problem
+    queue.announce(uuid4())  # neither raises nor waits: the request has stored its job
+    assert monotonic() - asked < 2
+    assert JobQueue(Settings(data_folder=tmp_path)).problem() is None

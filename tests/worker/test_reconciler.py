@@ -1,0 +1,168 @@
+"""The reconciler against real rows, folders and broker messages."""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+from uuid import UUID
+
+import pytest
+from sqlalchemy import select, update
+
+from app.database import Database, now_plus
+from app.queue import JobQueue
+from app.reconciler import Reconciler
+from app.settings import Settings
+from app.storage import Storage
+from app.tables import Job, JobKind, JobState
+from models.config import preset
+from tests.processes import wait_for
+from worker.lease import claim, renew
+
+
+@pytest.fixture
+def messages(settings: Settings) -> Path:
+    return settings.data_folder / "broker" / "messages"
+
+
+@pytest.fixture
+def reconciler(settings: Settings, database: Database) -> Iterator[Reconciler]:
+    queue = JobQueue(settings)
+    yield Reconciler(database, Storage(settings.data_folder), queue, settings)
+    queue.close()
+
+
+def add(database: Database, **columns: object) -> UUID:
+    with database.session() as session:
+        job = Job(kind=JobKind.ADAPT, config=preset("smoke").model_dump(), **columns)
+        session.add(job)
+        session.commit()
+        return job.id
+
+
+def read(database: Database, job_id: UUID) -> Job:
+    with database.reading() as session:
+        return session.get_one(Job, job_id)
+
+
+def change(database: Database, **values: object) -> None:
+    with database.session() as session:
+        session.execute(update(Job).values(**values))
+        session.commit()
+
+
+def test_a_queued_job_is_announced_again_with_growing_pauses(
+    database: Database, reconciler: Reconciler, messages: Path
+) -> None:
+    job_id = add(database, announce_at=now_plus())
+    pauses = []
+    for _ in range(6):
+        change(database, announce_at=now_plus())
+        reconciler.reconcile()
+        with database.reading() as session:
+            at, now = session.execute(select(Job.announce_at, now_plus())).one()
+            pauses.append((at - now).total_seconds())
+    assert pauses == pytest.approx([5, 10, 20, 40, 60, 60], abs=1)
+    assert read(database, job_id).announcements == 6
+    texts = [path.read_text() for path in messages.glob("*.msg")]
+    assert len(texts) == 6
+
+
+def test_a_job_that_was_announced_lately_is_left_alone(
+    database: Database, reconciler: Reconciler, messages: Path
+) -> None:
+    job_id = add(database, announce_at=now_plus(5))
+    reconciler.reconcile()
+    assert read(database, job_id).announcements == 0
+    assert list(messages.glob("*.msg")) == []
+
+
+@pytest.mark.parametrize("state", [JobState.RUNNING, JobState.CANCELLING])
+def test_a_job_without_a_living_worker_ends_as_failed(
+    database: Database, settings: Settings, reconciler: Reconciler, state: JobState
+) -> None:
+    job_id = add(database)
+    lease = claim(database, job_id, "gone", 60)
+    assert lease is not None
+    storage = Storage(settings.data_folder)
+    half_written = storage.attempt(job_id, lease.fence) / "style.part"
+    half_written.mkdir(parents=True)
+    change(database, state=state, lease_until=now_plus(-0.001))
+    reconciler.reconcile()
+    job = read(database, job_id)
+    assert (job.state, job.error_code) == ("failed", "worker_lost")
+    assert job.error_message is not None
+    assert "worker fell silent" in job.error_message
+    assert job.finished_at is not None
+    assert not storage.attempt(job_id, lease.fence).exists()
+    # The worker was only asleep: it is turned away when it wakes.
+    assert renew(database, lease, 60) is None
+    assert read(database, job_id).state == "failed"
+
+
+def test_a_job_with_a_living_worker_is_left_alone(
+    database: Database, settings: Settings, reconciler: Reconciler
+) -> None:
+    job_id = add(database)
+    lease = claim(database, job_id, "alive", 60)
+    assert lease is not None
+    attempt = Storage(settings.data_folder).attempt(job_id, lease.fence)
+    attempt.mkdir(parents=True)
+    reconciler.reconcile()
+    assert read(database, job_id).state == "running"
+    assert attempt.is_dir()
+
+
+def test_ended_jobs_are_left_alone(database: Database, reconciler: Reconciler) -> None:
+    past = now_plus(-100)
+    ids = [
+        add(database, state=state, lease_until=past, announce_at=past)
+        for state in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
+    ]
+    reconciler.reconcile()
+    assert [read(database, i).state for i in ids] == ["succeeded", "failed", "cancelled"]
+    assert [read(database, i).announcements for i in ids] == [0, 0, 0]
+
+
+def test_many_reconcilers_announce_and_reap_once(
+    settings: Settings, database: Database, messages: Path
+) -> None:
+    queued = [add(database, announce_at=now_plus()) for _ in range(10)]
+    lost = [
+        add(database, state=JobState.RUNNING, fence=1, lease_until=now_plus(-1)) for _ in range(10)
+    ]
+    barrier = Barrier(4)
+
+    def run(_: int) -> None:
+        own, queue = Database(settings.database), JobQueue(settings)
+        barrier.wait()
+        Reconciler(own, Storage(settings.data_folder), queue, settings).reconcile()
+        queue.close()
+        own.close()
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(run, range(4)))
+    assert [read(database, i).announcements for i in queued] == [1] * 10
+    assert len(list(messages.glob("*.msg"))) == 10
+    assert [read(database, i).fence for i in lost] == [2] * 10
+    assert {read(database, i).state for i in lost} == {"failed"}
+
+
+def test_the_thread_outlasts_a_database_that_is_away(
+    settings: Settings, database: Database
+) -> None:
+    """Without its table a round fails; with the table back, the next one does its work."""
+    hasty = settings.model_copy(update={"reconcile_seconds": 0.05})
+    queue = JobQueue(hasty)
+    reconciler = Reconciler(database, Storage(hasty.data_folder), queue, hasty)
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE jobs RENAME TO jobs_away")
+    reconciler.start()
+    time.sleep(0.3)
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE jobs_away RENAME TO jobs")
+    job_id = add(database, announce_at=now_plus())
+    wait_for(lambda: read(database, job_id).announcements == 1, "the announcement", 10)
+    reconciler.close()
+    queue.close()

@@ -1,0 +1,310 @@
+"""Jobs from claim to end: a real trainer process on a small synthetic pair."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from threading import Thread
+from uuid import UUID, uuid4
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from app.database import Database
+from app.jobs.schemas import (
+    EvaluateRequest,
+    JobRead,
+    PretrainRequest,
+    StyleFilterRequest,
+    TrainStyleRequest,
+)
+from app.settings import Settings
+from app.tables import JobState
+from tests.processes import processes_of, trainer_of, wait_for
+from tests.worker.conftest import Service
+from worker.tasks import JobRunner
+
+SMOKE = "smoke"
+MODEL_FILES = ("config.json", "metrics.json", "weights.safetensors")
+
+sqlite_only = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+def run(service: Service, job_id: UUID) -> JobRead:
+    with closing(JobRunner(service.settings)) as runner:
+        runner.run_job(str(job_id))
+    return service.job(job_id)
+
+
+@contextmanager
+def supervised(service: Service, job_id: UUID) -> Iterator[Thread]:
+    """The job runs in a thread of this process until the block ends; it has made a step."""
+    with background(service, job_id) as (_, thread):
+        wait_for(lambda: service.row(job_id).step, "the first step")
+        yield thread
+
+
+@contextmanager
+def background(service: Service, job_id: UUID) -> Iterator[tuple[JobRunner, Thread]]:
+    with closing(JobRunner(service.settings)) as runner:
+        thread = Thread(target=runner.run_job, args=[str(job_id)])
+        thread.start()
+        try:
+            yield runner, thread
+        finally:
+            runner.stop()
+            thread.join()
+
+
+def model_files(attempt: int, *kinds: str) -> set[str]:
+    return {f"{attempt}/{kind}/{name}" for kind in kinds for name in MODEL_FILES}
+
+
+@pytest.mark.slow
+def test_each_kind_of_job_succeeds_and_builds_on_the_others(service: Service) -> None:
+    source, target = service.source, service.target
+    adapted = run(service, service.adapt())
+    assert (adapted.state, adapted.error) == ("succeeded", None)
+    assert [stage.stage for stage in adapted.stages] == [
+        "style",
+        "pretrain",
+        "stylise",
+        "adapt",
+        "evaluate",
+    ]
+    assert all(stage.finished and stage.seconds > 0 for stage in adapted.stages)
+    assert service.files(adapted.id) == {"1/trainer.log"} | model_files(
+        1, "style", "segmenter", "stylefilter"
+    )
+    assert adapted.result is not None
+    names = ["Source-only", "Histogram matching", "CUT", "StyleFilter"]
+    assert [row.method for row in adapted.result.evaluations] == names
+
+    rows = {row.kind: row for row in service.models()}
+    final = rows["stylefilter"]
+    assert final.style_model_id == rows["style"].id
+    assert final.segmenter_model_id == rows["segmenter"].id
+    assert {row.source_id for row in rows.values()} == {source}
+    assert (rows["style"].target_id, final.target_id) == (target, target)
+    assert rows["segmenter"].target_id is None
+    folder = service.storage.model(final.path)
+    config = json.loads((folder / "config.json").read_text())
+    assert config["config"] == final.config == adapted.config.model_dump()
+    assert json.loads((folder / "metrics.json").read_text()) == final.metrics
+    assert load_file(folder / "weights.safetensors")
+
+    style = run(
+        service,
+        service.submit(
+            lambda jobs: jobs.train_style(
+                TrainStyleRequest(source=source, target=target, preset=SMOKE)
+            )
+        ),
+    )
+    pretrained = run(
+        service,
+        service.submit(lambda jobs: jobs.pretrain(PretrainRequest(source=source, preset=SMOKE))),
+    )
+    for job, kind in ((style, "style"), (pretrained, "segmenter")):
+        assert (job.state, job.error) == ("succeeded", None)
+        assert service.files(job.id) == {"1/trainer.log"} | model_files(1, kind)
+    request = StyleFilterRequest(
+        style_model=style.models[0], segmenter_model=pretrained.models[0], preset=SMOKE
+    )
+    filtered = run(service, service.submit(lambda jobs: jobs.stylefilter(request)))
+    assert (filtered.state, filtered.error) == ("succeeded", None)
+    assert service.files(filtered.id) == {"1/trainer.log"} | model_files(1, "stylefilter")
+    (made,) = [row for row in service.models() if row.job_id == filtered.id]
+    assert made.style_model_id == style.models[0]
+    assert made.segmenter_model_id == pretrained.models[0]
+    # Same seed, same data: the stages one by one give the weights of the whole.
+    whole = load_file(service.storage.model(final.path) / "weights.safetensors")
+    parts = load_file(service.storage.model(made.path) / "weights.safetensors")
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+    scored = run(
+        service,
+        service.submit(lambda jobs: jobs.evaluate(EvaluateRequest(model=final.id, dataset=target))),
+    )
+    assert (scored.state, scored.error, scored.models) == ("succeeded", None, [])
+    assert scored.result is not None
+    (evaluation,) = scored.result.evaluations
+    assert evaluation.confusion == adapted.result.evaluations[-1].confusion
+    assert service.files(scored.id) == {"1/trainer.log"}
+
+
+@sqlite_only
+def test_a_cancelled_job_stops_within_seconds_and_leaves_nothing(service: Service) -> None:
+    job_id = service.endless()
+    with supervised(service, job_id) as thread:
+        service.cancel(job_id)
+        assert service.job(job_id).state == JobState.CANCELLING
+        thread.join(5)
+        assert not thread.is_alive()
+    job = service.job(job_id)
+    assert (job.state, job.error, job.models) == ("cancelled", None, [])
+    assert service.files(job_id) == set()
+    assert service.models() == []
+
+
+@sqlite_only
+@pytest.mark.parametrize(
+    ("number", "words", "last_line"),
+    [
+        (signal.SIGKILL, "killed (SIGKILL): most often the machine ran out of memory", ""),
+        (signal.SIGSEGV, "ended by SIGSEGV", "Fatal Python error: Segmentation fault"),
+    ],
+)
+def test_a_trainer_that_dies_fails_the_job_with_words_and_its_log(
+    service: Service, number: signal.Signals, words: str, last_line: str
+) -> None:
+    job_id = service.endless()
+    with supervised(service, job_id) as thread:
+        os.kill(trainer_of(service.settings.data_folder), number)
+        thread.join(10)
+        assert not thread.is_alive()
+    row = service.row(job_id)
+    assert (row.state, row.error_code) == ("failed", "trainer_died")
+    assert words in (row.error_message or "")
+    assert last_line in (row.error_traceback or "")
+    assert service.files(job_id) == set()
+    assert service.models() == []
+
+
+@sqlite_only
+def test_a_trainer_that_does_not_stop_is_killed(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It asks for a cancellation between steps only, and here it is not yet at its first."""
+    monkeypatch.setenv("STYLEFILTER_CANCEL_GRACE_SECONDS", "0.5")
+    service = replace(service, settings=Settings())
+    slow = {"base_filters": 64, "num_blocks": 9, "crop_px": 256, "batch_size": 16}
+    job_id = service.adapt(style=slow)
+    log = service.storage.attempt(job_id, 1) / "trainer.log"
+    with background(service, job_id) as (_, thread):
+        wait_for(log.exists, "the trainer")
+        service.cancel(job_id)
+        thread.join(10)
+        assert not thread.is_alive()
+    assert service.job(job_id).state == "cancelled"
+    assert service.files(job_id) == set()
+
+
+FAILURES: list[tuple[str, str, dict[str, object]]] = [
+    # float32 has no such number: the logits are infinite.
+    ("non_finite_loss", "stage style, step 1", {"style": {"temperature": 1e-60}}),
+    pytest.param(  # type: ignore[list-item]
+        "device_unavailable",
+        "no CUDA GPU",
+        {"device": "cuda"},
+        marks=pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU"),
+    ),
+]
+
+
+@sqlite_only
+@pytest.mark.parametrize(("code", "words", "config"), FAILURES)
+def test_a_failure_is_told_in_words_and_leaves_nothing(
+    service: Service, code: str, words: str, config: dict[str, object]
+) -> None:
+    job = run(service, service.adapt(**config))
+    assert job.state == "failed"
+    assert job.error is not None
+    assert job.error.code == code
+    assert words in job.error.message
+    assert "Traceback" in (service.row(job.id).error_traceback or "")
+    assert service.files(job.id) == set()
+    assert service.models() == []
+
+
+@sqlite_only
+def test_a_dataset_whose_files_are_gone_fails_the_job(service: Service) -> None:
+    job_id = service.adapt()
+    service.storage.remove(service.storage.dataset(service.target))
+    job = run(service, job_id)
+    assert job.error is not None
+    assert (job.state, job.error.code) == ("failed", "dataset_changed")
+    assert str(service.target) in job.error.message
+
+
+@sqlite_only
+def test_a_job_that_is_announced_twice_runs_once(service: Service) -> None:
+    """At once, by two workers, and once more when it has ended."""
+    job_id = service.adapt(style={"steps": 1}, pretrain={"steps": 1}, adaptation={"steps": 1})
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(lambda _: run(service, job_id), range(2)))
+    ended = service.row(job_id)
+    assert (ended.state, ended.fence) == ("succeeded", 1)
+    run(service, job_id)
+    assert vars(service.row(job_id)).keys() == vars(ended).keys()
+    assert service.row(job_id).finished_at == ended.finished_at
+    assert len(service.models()) == 3
+
+
+@sqlite_only
+def test_a_message_of_a_job_that_never_was_does_nothing(service: Service) -> None:
+    job_id = uuid4()
+    with closing(JobRunner(service.settings)) as runner:
+        runner.run_job(str(job_id))
+    assert not service.storage.job(job_id).exists()
+
+
+@sqlite_only
+def test_a_stopped_runner_gives_its_job_back_and_takes_no_other(service: Service) -> None:
+    job_id, other = service.endless(), service.adapt()
+    with background(service, job_id) as (runner, thread):
+        wait_for(lambda: service.row(job_id).step, "the first step")
+        runner.stop()
+        thread.join(10)
+        assert not thread.is_alive()
+        runner.run_job(str(other))
+    assert processes_of(service.settings.data_folder) == {}
+    assert service.job(job_id).state == "queued"
+    assert service.files(job_id) == set()
+    assert service.row(other).fence == 0
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """The data folder on a file system of its own, of four MiB."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "stylefilter-test", str(folder)]
+    try:
+        subprocess.run(mount, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"mounting a small disk is not permitted: {error}")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@sqlite_only
+@pytest.mark.parametrize("embedded", [False, True])
+def test_a_full_disk_fails_the_job_and_leaves_nothing(
+    small_disk: Path, service: Service, monkeypatch: pytest.MonkeyPatch, embedded: bool
+) -> None:
+    """Embedded, the failure itself has to be written to the disk that was full."""
+    if embedded:
+        path = small_disk / "stylefilter.db"
+        with closing(sqlite3.connect(service.database.url.database or "")) as outside:
+            outside.execute(f"VACUUM INTO '{path}'")
+        monkeypatch.setenv("STYLEFILTER_DATABASE_URL", f"sqlite:///{path}")
+        settings = Settings()
+        service = replace(service, settings=settings, database=Database(settings.database))
+    # Weights of eleven million bytes.
+    job_id = service.adapt(style={"base_filters": 32, "steps": 1})
+    job = run(service, job_id)
+    assert job.error is not None
+    assert (job.state, job.error.code) == ("failed", "disk_full")
+    assert "disk is full" in job.error.message
+    assert service.files(job_id) == set()
+    assert service.models() == []
+    service.database.close()

@@ -1,0 +1,19 @@
+"""Whether the worker of this host answers: the exit code. ``python -m worker.health``."""
+
+import socket
+import sys
+
+from app.queue import make_celery
+from app.settings import Settings
+
+_TIMEOUT_SECONDS = 8
+
+
+def main() -> int:
+    name = f"celery@{socket.gethostname()}"
+    with make_celery(Settings()) as celery:
+        return 0 if celery.control.ping(destination=[name], timeout=_TIMEOUT_SECONDS) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
