@@ -3,13 +3,10 @@
 import errno
 import shutil
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID, uuid4
-
-_REMOVALS = 20
 
 
 class Storage:
@@ -54,11 +51,7 @@ class Storage:
 
     def remove(self, path: Path) -> None:
         """Delete a folder of the store; a missing one is fine."""
-        for _ in range(_REMOVALS):
-            shutil.rmtree(path, ignore_errors=True)
-            if not path.exists():
-                return
-            time.sleep(0.05)  # Zarr's threads may still be writing when one of them has failed
+        shutil.rmtree(path, ignore_errors=True)
 
     def writable_problem(self) -> str | None:
         """Why nothing can be written, or None."""

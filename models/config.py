@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 PresetName = Literal["smoke", "quick", "paper"]
 Device = Literal["cpu", "cuda"]
+MAX_STEPS, MAX_EPOCHS = 10**8, 10**5
+"""A stage counts its steps in 32 bits."""
+
 NormName = Literal["batch", "group", "instance"]
 
 
@@ -27,10 +30,17 @@ class StyleConfig(FrozenConfig):
     num_blocks: int = Field(9, ge=5, le=9, description="Residual blocks; the taps need five.")
     crop_px: int = Field(256, ge=32, le=1024, multiple_of=4, description="Training crop, pixels.")
     steps: int | None = Field(
-        None, ge=1, description="Length in steps; replaces the epochs: half constant, half decay."
+        None,
+        ge=1,
+        le=MAX_STEPS,
+        description="Length in steps; replaces the epochs: half constant, half decay.",
     )
-    epochs_constant: int = Field(200, ge=0, description="Epochs at the full learning rate.")
-    epochs_decay: int = Field(200, ge=0, description="Epochs of linear decay to zero.")
+    epochs_constant: int = Field(
+        200, ge=0, le=MAX_EPOCHS, description="Epochs at the full learning rate."
+    )
+    epochs_decay: int = Field(
+        200, ge=0, le=MAX_EPOCHS, description="Epochs of linear decay to zero."
+    )
     batch_size: int = Field(1, ge=1, le=16, description="Target-source pairs per step.")
     learning_rate: float = Field(2e-4, gt=0, le=1e-1, description="Adam, betas (0.5, 0.999).")
     num_patches: int = Field(256, ge=2, le=4096, description="PatchNCE positions per tap.")
@@ -71,8 +81,12 @@ class PretrainConfig(FrozenConfig):
     crop_px: int = Field(
         500, ge=32, le=2048, description="Crop side, pixels; smaller images are padded, ignored."
     )
-    steps: int | None = Field(None, ge=1, description="Length in steps; replaces the epochs.")
-    epochs: int = Field(100, ge=1, description="Passes over the source's training sections.")
+    steps: int | None = Field(
+        None, ge=1, le=MAX_STEPS, description="Length in steps; replaces the epochs."
+    )
+    epochs: int = Field(
+        100, ge=1, le=MAX_EPOCHS, description="Passes over the source's training sections."
+    )
     batch_size: int = Field(2, ge=1, le=64, description="Source images per step [A].")
     learning_rate: float = Field(1e-4, gt=0, le=1e-1, description="AdamW, constant.")
     weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW.")

@@ -24,7 +24,7 @@ from models.data.images import (
 from models.data.splits import block_splits, named_splits
 
 _CHUNK_PX = 512
-_PERMILLES = (1, 999)
+_PERMILLES = (5, 995)
 _MAX_IMAGES = 1_000_000
 
 Array = NDArray[np.generic]
@@ -59,7 +59,7 @@ class Stock:
     """What registration found."""
 
     dtype: str = ""
-    window: tuple[float, float] = (0.0, 255.0)
+    window: tuple[float, float] = (0.0, 1.0)
     sections: list[dict[str, Any]] = field(default_factory=list)
     tiles: list[TileRecord] = field(default_factory=list)
     num_bytes: int = 0
@@ -202,7 +202,12 @@ class Registration:
 
     def _put(self, name: str, array: Array) -> None:
         chunks = (min(_CHUNK_PX, array.shape[0]), min(_CHUNK_PX, array.shape[1]))
-        self._group.create_array(name, data=array, chunks=chunks)
+        stored = self._group.create_array(name, shape=array.shape, dtype=array.dtype, chunks=chunks)
+        # Chunk by chunk: of several at once, Zarr would go on writing after one has failed.
+        for y0 in range(0, array.shape[0], chunks[0]):
+            for x0 in range(0, array.shape[1], chunks[1]):
+                window = (slice(y0, y0 + chunks[0]), slice(x0, x0 + chunks[1]))
+                stored[window] = array[window]
         self._digest.update(np.ascontiguousarray(array).data)
         self._stock.num_bytes += array.nbytes
 
@@ -237,13 +242,13 @@ class Registration:
     def _set_window(self) -> None:
         if self._request.intensity_window is not None:
             self._stock.window = self._request.intensity_window
-        elif self._stock.dtype == "uint16":
-            cumulative = np.cumsum(self._histogram)
-            ranks = [permille * int(cumulative[-1]) for permille in _PERMILLES]
-            low, high = np.searchsorted(1000 * cumulative, ranks).tolist()
-            if low == high:
-                self._problem("intensity_window", f"nearly all pixels are {low}: name the window")
-            self._stock.window = (float(low), float(high))
+            return
+        cumulative = np.cumsum(self._histogram)
+        ranks = [permille * int(cumulative[-1]) for permille in _PERMILLES]
+        low, high = np.searchsorted(1000 * cumulative, ranks).tolist()
+        if low == high:
+            self._problem("intensity_window", f"nearly all pixels are {low}: name the window")
+        self._stock.window = (float(low), float(high))
 
 
 class _Masks:

@@ -58,8 +58,8 @@ class DatasetCreate(BaseModel):
     )
     intensity_window: tuple[Grey, Grey] | None = Field(
         None,
-        description="Grey values that become 0 and 1. Default: 0 and 255 for uint8; the 0.1 and "
-        "99.9 percentiles of the dataset for uint16.",
+        description="Grey values that become 0 and 1. Default: the 0.5 and 99.5 percentiles of the "
+        "dataset's pixels, so that contrast and brightness alone are no gap between domains.",
     )
     splits: SplitLists | None = Field(
         None,

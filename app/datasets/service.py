@@ -23,7 +23,7 @@ from app.pagination import Page, by_number, newest_first
 from app.settings import Settings
 from app.storage import Storage, is_disk_full
 from app.tables import UNFINISHED, Dataset, Image, Job
-from models.data.images import SUFFIXES, png_bytes
+from models.data.images import png_bytes
 
 _PLAIN_FIELDS = tuple(DatasetRead.model_fields.keys() - {"intensity_window"})
 
@@ -248,8 +248,9 @@ def _files_of(folder: Path, kind: str) -> list[InputFile]:
     return [
         _input(folder, path, path.name)
         for path in paths
-        # Systems leave files of their own (.DS_Store, ._a.png) beside the user's.
-        if path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".")
+        # Systems leave files of their own (.DS_Store, ._a.png) beside the user's; any other file
+        # that is no image is refused by name, not passed over.
+        if not path.name.startswith(".")
     ]
 
 

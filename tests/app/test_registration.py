@@ -22,6 +22,7 @@ from tests.app.files import (
     tiff,
     upload,
     write_zarr,
+    wrong,
     zipped,
 )
 
@@ -35,7 +36,7 @@ def test_upload_is_reported_in_full(api: httpx.Client) -> None:
     expected = METADATA | {
         "tile_px": None,
         "dtype": "uint8",
-        "intensity_window": [0.0, 255.0],
+        "intensity_window": [1.0, 255.0],
         "num_sections": 2,
         "num_masks": 1,
         "num_images": 2,
@@ -187,10 +188,13 @@ def test_sections_are_split_in_blocks_by_default_and_by_name_on_request(
     assert splits == {"09": "train", "00": "train", "05": "val"}
 
 
-def test_intensity_window_of_16_bit_is_by_percentiles_unless_named(api: httpx.Client) -> None:
+def test_intensity_window_is_by_percentiles_unless_named(api: httpx.Client) -> None:
     ramp = (np.arange(10_000, dtype=np.uint16) + 500).reshape(100, 100)
     report = registered(upload(api, {"a.tif": tiff(ramp)}))
-    assert report["intensity_window"] == [509.0, 10489.0]  # values 10 and 9990 of the ramp
+    assert report["intensity_window"] == [549.0, 10449.0]  # values 50 and 9950 of the ramp
+    eight_bit = np.repeat(np.arange(200, dtype=np.uint8), 50).reshape(100, 100)
+    report = registered(upload(api, {"a.png": png(eight_bit)}))
+    assert report["intensity_window"] == [0.0, 198.0]
     named = registered(upload(api, {"a.tif": tiff(ramp)}, intensity_window=[100, 20000]))
     assert named["intensity_window"] == [100.0, 20000.0]
 
@@ -218,9 +222,11 @@ def test_masks_may_be_palette_or_binary_pictures(api: httpx.Client) -> None:
 
 def test_what_systems_leave_in_a_folder_is_passed_over(api: httpx.Client, folder: Folder) -> None:
     folder.image("a.png", png(grey(1)))
-    for name in ("._a.png", ".DS_Store", "Thumbs.db"):
+    for name in ("._a.png", ".DS_Store"):
         folder.image(name, b"\0\5\26\7")
     assert [s["name"] for s in registered(folder.register(api))["sections"]] == ["a"]
+    folder.image("b.jpg", b"\xff\xd8\xff\xe0")
+    assert "is not a PNG" in wrong(folder.register(api))["images/b.jpg"]
 
 
 def test_names_beyond_ascii_are_kept(api: httpx.Client) -> None:

@@ -105,7 +105,8 @@ def test_a_long_series_is_thinned_but_every_score_is_kept(database: Database, le
 
 
 def test_stages_keep_their_order_seconds_and_end(database: Database, lease: Lease) -> None:
-    recorder, started = Recorder(database, lease, 60), monotonic()
+    started = monotonic()
+    recorder = Recorder(database, lease, 60)
     for step in (1, 2, 3):
         sleep(0.1)
         report(recorder, step, 3)
