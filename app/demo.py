@@ -162,7 +162,7 @@ class Demo:
             TextColumn("{task.fields[seconds]:>4.0f} s"),
         )
         bars: dict[str, TaskID] = {}
-        with Progress(*columns, console=self._console) as progress:
+        with Progress(*columns, console=self._console, refresh_per_second=2) as progress:
             for job in self._client.watch(job_id):
                 for stage in job.stages:
                     if stage.stage not in bars:

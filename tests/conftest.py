@@ -1,6 +1,5 @@
 """Fixtures of all tests: real databases, a real broker, real files."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +23,7 @@ def postgres_url() -> Iterator[str]:
         with services.postgres() as url:
             yield url
     except services.NoService as error:
-        _without(error)
+        services.without(str(error))
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +33,7 @@ def redis_url() -> Iterator[str]:
         with services.redis_server() as url:
             yield url
     except services.NoService as error:
-        _without(error)
+        services.without(str(error))
 
 
 @pytest.fixture(scope="session")
@@ -91,12 +90,6 @@ def database(settings: Settings) -> Iterator[Database]:
     database = Database(settings.database)
     yield database
     database.close()
-
-
-def _without(error: services.NoService) -> None:
-    if os.environ.get(services.REQUIRE_VARIABLE):
-        pytest.fail(f"services are required here: {error}")
-    pytest.skip(str(error))
 
 
 def _empty(url: str) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
+import pytest
 import redis
 
 POSTGRES_URL_VARIABLE = "STYLEFILTER_TEST_DATABASE_URL"
@@ -63,6 +64,13 @@ def clean_redis(url: str) -> None:
         for pattern in ("jobs*", "_kombu*", "unacked*", "celery*"):
             for key in client.scan_iter(pattern):
                 client.delete(key)
+
+
+def without(reason: str) -> None:
+    """Skip the test for want of a service, or fail it where services are required."""
+    if os.environ.get(REQUIRE_VARIABLE):
+        pytest.fail(f"services are required here: {reason}")
+    pytest.skip(reason)
 
 
 def free_port() -> int:

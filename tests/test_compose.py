@@ -31,7 +31,7 @@ from app.settings import Settings
 from app.tables import JobState
 from models.data.synthetic import CLASSES, write_domain
 from tests.processes import PACE, environment, running, wait_for
-from tests.services import free_port
+from tests.services import free_port, without
 
 ROOT = Path(__file__).resolve().parent.parent
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -201,7 +201,7 @@ def local(name: str, addresses: dict[str, str], folder: Path) -> dict[str, str]:
 def server(empty_database: str, redis_url: str, pair: Path, tmp_path: Path) -> Iterator[Server]:
     assert redis_url  # a machine for services; the password needs a Redis of our own
     if shutil.which("redis-server") is None:
-        pytest.skip("redis-server is not installed: its command cannot be tried")
+        without("redis-server is not installed: its command cannot be tried")
     database, redis_port, port = make_url(empty_database), free_port(), free_port()
     passwords = tmp_path / "passwords"
     passwords.mkdir()

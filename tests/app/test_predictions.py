@@ -97,8 +97,12 @@ class World:
 
 @pytest.fixture
 def world(api: httpx.Client, database: Database, settings: Settings, networks: Networks) -> World:
-    source = registered(upload(api, {"s.png": png(grey(1))}, {"s.png": png(mask())}))["id"]
-    target = registered(upload(api, {"t.png": png(grey(2))}, pixel_size_nm=3.0))["id"]
+    source = registered(
+        upload(api, {"s.png": png(grey(1))}, {"s.png": png(mask())}, intensity_window=WINDOW)
+    )["id"]
+    target = registered(
+        upload(api, {"t.png": png(grey(2))}, pixel_size_nm=3.0, intensity_window=WINDOW)
+    )["id"]
     job = add_job(database, source, target)
     folder = settings.data_folder / "jobs" / str(job) / "1"
     shutil.copytree(networks.folder, folder)
