@@ -1,12 +1,16 @@
 """How many bytes a request may send; counted as they come, so that nobody has to declare them."""
 
+import re
+
 from fastapi import HTTPException
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.settings import Settings
 
-_JSON_BYTES = 1 << 27  # a million image-level labels
+_JSON_BYTES = 1 << 23  # parsed while no other request is served
+_LABELS_BYTES = 1 << 26  # a million image-level labels
+_LABELS_PATH = re.compile(r"/datasets/[^/]+/labels")
 _FORM_BYTES = 1 << 20  # fields and boundaries around an uploaded image
 
 
@@ -25,7 +29,7 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        limit = self._limit(scope["path"], headers.get("content-type", ""))
+        limit = self._limit(scope, headers.get("content-type", ""))
         declared = headers.get("content-length", "0")
         received = int(declared) if declared.isdecimal() and int(declared) > limit else 0
 
@@ -40,7 +44,10 @@ class BodyLimit:
 
         await self._app(scope, counted, send)
 
-    def _limit(self, path: str, media_type: str) -> int:
+    def _limit(self, scope: Scope, media_type: str) -> int:
+        path: str = scope["path"]
         if media_type.lower().startswith("multipart/form-data"):
             return self._uploads.get(path, _JSON_BYTES)
+        if scope["method"] == "PUT" and _LABELS_PATH.fullmatch(path):
+            return _LABELS_BYTES
         return _JSON_BYTES

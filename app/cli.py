@@ -25,6 +25,8 @@ cli = typer.Typer(
 )
 console = Console()
 
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
 
 @cli.command()
 def migrate() -> None:
@@ -40,7 +42,17 @@ def up(
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8000,
 ) -> None:
     """Start the API and one worker, after migrating the database. Ctrl-C stops both."""
+    from app.main import create_app
+
     settings = Settings()
+    if host not in _LOOPBACK:
+        console.print(
+            f"[bold red]Warning:[/] whoever reaches {host} can use and delete everything: the "
+            "service has no authentication. Put a proxy that asks who they are in front of it.\n"
+            f"It answers to {host} and to the names in STYLEFILTER_ALLOWED_HOSTS."
+        )
+        allowed = (*settings.allowed_hosts, host.lower())
+        settings = settings.model_copy(update={"allowed_hosts": allowed})
     logging.basicConfig(
         level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
@@ -54,7 +66,7 @@ def up(
         address = f"http://{host}:{listener.getsockname()[1]}"
         console.print(f"StyleFilter Service: {address} (docs: {address}/docs). Ctrl-C stops it.")
         config = uvicorn.Config(
-            "app.main:create_app",
+            lambda: create_app(settings),
             factory=True,
             log_level="warning",
             timeout_graceful_shutdown=5,
@@ -98,6 +110,7 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         listener.bind((host, port))
     except OSError as error:
+        listener.close()
         raise typer.BadParameter(
             f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}; choose --port"
         ) from error

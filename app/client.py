@@ -1,11 +1,12 @@
 """A typed client of the HTTP API."""
 
+import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 from uuid import UUID
 
 import httpx
@@ -52,7 +53,7 @@ class Client:
         """Register files of this machine as a dataset."""
         with ExitStack() as opened:
             files = [
-                (kind, (path.name, opened.enter_context(path.open("rb"))))
+                (kind, (path.name, opened.enter_context(closing(_FileOnDemand(path)))))
                 for kind, paths in (("images", images), ("masks", masks))
                 for path in paths
             ]
@@ -100,7 +101,7 @@ class Client:
 
     def predict(self, image: Path, fields: dict[str, str], accept: str = "image/png") -> bytes:
         """Predict one image file; ``fields`` are the form fields of POST /predict."""
-        with image.open("rb") as stream:
+        with closing(_FileOnDemand(image)) as stream:
             response = self._send(
                 "POST",
                 "/predict",
@@ -113,11 +114,42 @@ class Client:
     def _send(self, method: str, path: str, **kwargs: object) -> httpx.Response:
         try:
             response = self._http.request(method, path, **kwargs)  # type: ignore[arg-type]
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, OSError) as error:  # OSError: of a file to send
             raise ApiError(f"{method} {path}: {error or type(error).__name__}") from error
         if response.is_error:
             raise ApiError(f"{method} {path}: {_detail(response)}")
         return response
+
+
+class _FileOnDemand:
+    """A file to send, open only while it is being read: of many, one at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stream: BinaryIO | None = None
+
+    def tell(self) -> int:
+        return 0 if self._stream is None else self._stream.tell()
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """To the start, or (only told, not done) to the end: httpx asks for no more."""
+        if whence == os.SEEK_END:
+            return self._path.stat().st_size
+        self.close()
+        return offset
+
+    def read(self, size: int = -1) -> bytes:
+        if self._stream is None:
+            self._stream = self._path.open("rb")
+        data = self._stream.read(size)
+        if not data:
+            self.close()
+        return data
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
 
 
 def _detail(response: httpx.Response) -> str:

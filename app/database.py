@@ -95,7 +95,7 @@ class Database:
     def revision_problem(self) -> str | None:
         """Why the schema does not fit this code, or None when it does."""
         head = ScriptDirectory.from_config(self._alembic()).get_current_head()
-        with self.engine.connect() as connection:
+        with self.engine.execution_options(read_only=True).connect() as connection:
             current = MigrationContext.configure(connection).get_current_revision()
         if current == head:
             return None
@@ -109,6 +109,11 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def only_read(session: Session) -> None:
+    """After a commit: what follows in this session reads, and takes no write lock on SQLite."""
+    session.connection(execution_options={"read_only": True})
 
 
 def _configure_sqlite(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:

@@ -29,6 +29,7 @@ from models.config import PresetName
 from models.data.synthetic import write_domain
 
 _START_SECONDS = 60
+_STOP_SECONDS = 45
 _SYNTHETIC_SECTIONS = 14
 _SYNTHETIC_PX = 512
 
@@ -100,7 +101,7 @@ class Demo:
                 "source": source.id,
                 "target": target.id,
                 "preset": self._options.preset,
-                "config": {"seed": self._options.seed},
+                "config": {"seed": self._options.seed} | self._lengths(),
             }
         )
         submitted = self._client.adapt(request)
@@ -114,6 +115,16 @@ class Demo:
             raise DemoError(f"job {job.id} has {job.state}: {reason}")
         self._figure(job, target, target_folder)
         self._table(job)
+
+    def _lengths(self) -> dict[str, object]:
+        """Shorter stages for the synthetic pair, which is easy: the demo is for minutes."""
+        if self._options.source is not None or self._options.preset != "quick":
+            return {}
+        return {
+            "style": {"steps": 600},
+            "pretrain": {"steps": 250, "validate_every_steps": 125},
+            "adaptation": {"steps": 60, "validate_every_steps": 20},
+        }
 
     def _folders(self) -> tuple[Path, Path]:
         if self._options.source is not None and self._options.target is not None:
@@ -240,14 +251,21 @@ def _own_service(out: Path, console: Console) -> Iterator[str]:
     environment = os.environ | {"STYLEFILTER_DATA_FOLDER": str(out / "service")}
     command = [sys.executable, "-m", "app.cli", "up", "--port", str(port)]
     with log_path.open("wb") as log:
-        service = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        # A session of its own: after Ctrl-C the demo still has a job to cancel.
+        service = subprocess.Popen(
+            command, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
         try:
             _wait_ready(f"http://127.0.0.1:{port}", service, log_path)
             console.print(f"Started the service at http://127.0.0.1:{port} (log: {log_path})")
             yield f"http://127.0.0.1:{port}"
         finally:
             service.terminate()
-            service.wait()
+            try:
+                service.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                service.kill()
+                service.wait()
 
 
 def _wait_ready(url: str, service: "subprocess.Popen[bytes]", log_path: Path) -> None:

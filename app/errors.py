@@ -129,6 +129,11 @@ def install(app: FastAPI) -> None:
 
 def _service_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)
+    return problem_response(error)
+
+
+def problem_response(error: ServiceError) -> Response:
+    """The refusal as an answer, for what stands outside of the application's own handlers."""
     return _render(error.status, error.code, error.detail, error.errors, error.headers)
 
 

@@ -11,6 +11,7 @@ from app.body_limit import BodyLimit
 from app.database import Database
 from app.datasets import routes as datasets
 from app.dependencies import Services
+from app.host_check import HostCheck
 from app.jobs import routes as jobs
 from app.labels import routes as labels
 from app.monitoring import RequestMetrics, make_registry
@@ -44,6 +45,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for module in (datasets, labels, jobs, registry, predictions, health):
         app.include_router(module.router)
     app.add_middleware(BodyLimit, settings=settings)
+    app.add_middleware(HostCheck, settings=settings)
     app.add_middleware(RequestMetrics)
     errors.install(app)
     return app
@@ -54,6 +56,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     database = Database(settings.database)
     storage = Storage(settings.data_folder)
+    storage.sweep()
     queue = JobQueue(settings)
     predictor = Predictor(settings)
     app.state.services = Services(settings, database, storage, queue, predictor)

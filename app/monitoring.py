@@ -16,7 +16,7 @@ from sqlalchemy import func, select
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.database import Database, now_plus
-from app.tables import Job, JobStage, JobState
+from app.tables import UNFINISHED, Job, JobStage, JobState
 
 REQUEST_SECONDS = Histogram(
     "stylefilter_http_request_duration_seconds",
@@ -43,7 +43,7 @@ _METHODS = {method.value for method in HTTPMethod}
 
 
 class JobCollector(Collector):
-    """Jobs by state, age of the queue, and durations of finished stages."""
+    """Jobs by state, age of the queue, and durations of the finished stages of ended jobs."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -57,7 +57,9 @@ class JobCollector(Collector):
             "stylefilter_queue_age_seconds", "Age of the oldest queued job; 0 without one."
         )
         stages = SummaryMetricFamily(
-            "stylefilter_stage_duration_seconds", "Finished stages of jobs.", labels=["stage"]
+            "stylefilter_stage_duration_seconds",
+            "Finished stages of ended jobs.",
+            labels=["stage"],
         )
         with self._database.reading() as session:
             by_state = select(Job.state, func.count()).group_by(Job.state)
@@ -67,7 +69,9 @@ class JobCollector(Collector):
             ).one()
             durations = session.execute(
                 select(JobStage.stage, func.count(), func.sum(JobStage.seconds))
-                .where(JobStage.finished.is_(True))
+                .join(Job)
+                # The stages of a job that begins anew are forgotten; a counter must not fall.
+                .where(JobStage.finished.is_(True), Job.state.not_in(UNFINISHED))
                 .group_by(JobStage.stage)
             ).all()
         for state in JobState:

@@ -7,7 +7,7 @@ import logging
 import threading
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import case, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -89,19 +89,24 @@ class Reconciler:
 
     def _lose(self, session: Session) -> list[tuple[UUID, int]]:
         """End jobs whose lease ran out: nobody works on them any more."""
+        running = Job.state == JobState.RUNNING  # else its user wanted it to stop, and so it did
+        words = (
+            "The worker fell silent (killed, out of memory, or its host is down). "
+            "Nothing was kept; submit the job again."
+        )
         statement = (
             update(Job)
             .where(Job.state.in_(ACTIVE), Job.lease_until < now_plus())
             .values(
-                state=JobState.FAILED,
-                error_code="worker_lost",
-                error_message=(
-                    "The worker fell silent (killed, out of memory, or its host is down). "
-                    "Nothing was kept; submit the job again."
-                ),
+                state=case((running, JobState.FAILED.value), else_=JobState.CANCELLED.value),
+                error_code=case((running, "worker_lost")),
+                error_message=case((running, words)),
                 # Raising the fence turns away a worker that was only asleep.
                 fence=Job.fence + 1,
                 finished_at=now_plus(),
+                lease_owner=None,
+                lease_until=None,
+                steps_per_second=None,
             )
             .returning(Job.id, Job.fence)
         )

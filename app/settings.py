@@ -32,6 +32,10 @@ class Settings(BaseSettings):
     data_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
         (), description="Folders datasets may be registered from, separated by colons."
     )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("localhost", "127.0.0.1", "::1"),
+        description="Host names the API answers to, separated by commas; * answers to all.",
+    )
     device: Device = Field("cpu", description="Where jobs train by default.")
     predict_device: Device | None = Field(
         None, description="Where predictions run; none: where jobs train."
@@ -58,6 +62,13 @@ class Settings(BaseSettings):
     def _split_roots(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(Path(part) for part in value.split(":") if part)
+        return value
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _split_hosts(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip().lower() for part in value.split(",") if part.strip())
         return value
 
     @field_validator("data_folder", mode="after")

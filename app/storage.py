@@ -3,10 +3,13 @@
 import errno
 import shutil
 import sqlite3
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import UUID, uuid4
+
+_STALE_SECONDS = 24 * 3600
 
 
 class Storage:
@@ -52,6 +55,13 @@ class Storage:
     def remove(self, path: Path) -> None:
         """Delete a folder of the store; a missing one is fine."""
         shutil.rmtree(path, ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Delete what a process that died left in ``incoming`` a day ago or earlier."""
+        for path in self.incoming.iterdir():
+            with suppress(OSError):  # another process sweeps too
+                if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def writable_problem(self) -> str | None:
         """Why nothing can be written, or None."""

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
+from app.jobs.schemas import EvaluationRead, JobResult
 from app.tables import Job, JobKind, ModelKind
 from models import checkpoint, inference, segmentation, style_transfer, stylefilter
 from models.config import StyleFilterConfig
-from models.data.domain import Domain, Split
+from models.data.domain import UNKNOWN, Domain, Split
 from models.data.histogram import HistogramMatch
 from models.device import resolve
 from models.evaluation import evaluate
@@ -51,8 +52,7 @@ class Outcome:
     """What a job leaves."""
 
     models: list[NewModel] = field(default_factory=list)
-    evaluations: list[dict[str, Any]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    result: JobResult = field(default_factory=JobResult)
 
 
 class Stages:
@@ -78,6 +78,7 @@ class Stages:
     def _adapt(self) -> None:
         source, target = self._pair()
         config, work = self._in.config, self._folder / "work"
+        self._note_labels()
         made = stylefilter.adapt(source, target, config, self._recorder, work)
         self._keep_style(made.style)
         self._keep_segmenter(ModelKind.SEGMENTER, made.source_only)
@@ -96,6 +97,7 @@ class Stages:
 
     def _stylefilter(self) -> None:
         source, target = self._pair()
+        self._note_labels()
         style, source_only = self._load_style(), self._load_segmenter()
         work = self._folder / "work"
         stylised = inference.stylise_domain(style, target, work / "stylised.zarr", self._recorder)
@@ -121,7 +123,7 @@ class Stages:
         """Score on the target's test sections, where it has masks to score by."""
         source, target = self._pair()
         if not target.split("test", masked=True):
-            self._outcome.notes.append("The target has no masks in its test split: no score.")
+            self._note("The target has no masks in its test split: no score.")
             return
         nm, cut = source.working_nm, partial(inference.stylise, style)
         rows = [
@@ -144,17 +146,30 @@ class Stages:
         assert job.target_id is not None
         split: Split = job.split  # type: ignore[assignment]  # checked when the job was taken
         scores = evaluate(predictor, target, split, stylise=stylise, report=report)
-        self._outcome.evaluations.append(
-            {
-                "method": name,
-                "dataset": str(job.target_id),
-                "split": split,
-                "num_sections": len(target.split(split, masked=True)),
-                "dice": dict(zip(scores.class_names, scores.dice, strict=True)),
-                "mean_dice": scores.mean_dice,
-                "confusion": [list(row) for row in scores.confusion],
-            }
+        self._outcome.result.evaluations.append(
+            EvaluationRead(
+                method=name,
+                dataset=job.target_id,
+                split=split,
+                num_sections=len(target.split(split, masked=True)),
+                dice=dict(zip(scores.class_names, scores.dice, strict=True)),
+                mean_dice=scores.mean_dice,
+                confusion=[list(row) for row in scores.confusion],
+            )
         )
+
+    def _note(self, words: str) -> None:
+        self._outcome.result.notes.append(words)
+
+    def _note_labels(self) -> None:
+        if not self._in.config.adaptation.label_filter:
+            self._note("Labels: not used; label_filter is off.")
+            return
+        target = self._pair()[1]
+        training = {section.index for section in target.training_sections()}
+        tiles = [tile for tile in target.tiles if tile.section in training]
+        labelled = sum(any(label != UNKNOWN for label in tile.labels) for tile in tiles)
+        self._note(f"Labels: {labelled} of {len(tiles)} training tiles labelled.")
 
     def _keep_style(self, style: Generator) -> None:
         metrics: Metrics = {**self._recorder.summary("style"), "selected": "last"}
@@ -165,8 +180,12 @@ class Stages:
     def _keep_segmenter(self, kind: ModelKind, segmenter: UNet) -> None:
         adapted = kind == ModelKind.STYLEFILTER
         summary = self._recorder.summary("adapt" if adapted else "pretrain")
-        validated = "target_val" if adapted else "source_val"
-        metrics: Metrics = {**summary, "selected": validated if "dice/mean" in summary else "last"}
+        name, domain = ("Adapted", "target") if adapted else ("Source-only", "source")
+        selected, words = "last", f"those of the last step, the {domain} has no validation masks"
+        if "dice/mean" in summary:
+            selected, words = f"{domain}_val", f"best DICE on the {domain}'s validation masks"
+        self._note(f"{name} weights: {words} ({selected}).")
+        metrics: Metrics = {**summary, "selected": selected}
         folder = self._folder / kind
         meta = self._meta("segmenter", adapted=adapted)
         checkpoint.save_segmenter(folder, segmenter, meta, metrics)

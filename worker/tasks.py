@@ -7,8 +7,11 @@ import socket
 import subprocess
 import sys
 import threading
+import traceback
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
+from typing import Self
 from uuid import UUID
 
 from sqlalchemy import select
@@ -16,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.database import Database
 from app.settings import Settings
-from app.storage import Storage
+from app.storage import Storage, is_disk_full
 from app.tables import Job, JobState
 from worker.lease import Lease, claim, finish, give_back, renew
 
@@ -24,8 +27,36 @@ logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.2
 _SETTLE_PAUSE_SECONDS = 1.0
-_EXIT_DISK_FULL = 28  # of worker.trainer, which this process must not import: it loads torch
+# Of worker.trainer, which this process must not import: it loads torch.
+_EXIT_DISK_FULL, _EXIT_ORPHANED = 28, 75
 _LOG_TAIL_BYTES = 16_000
+_DISK_FULL = "The disk is full; nothing of this attempt was kept."
+
+
+@dataclass(frozen=True)
+class _End:
+    """How an attempt ended, should the trainer not have said so itself.
+
+    ``stopped``: a signal or a closed pipe ended it, as happens to a worker that is being stopped.
+    """
+
+    code: str
+    message: str
+    trace: str
+    stopped: bool = False
+
+    @classmethod
+    def of_trainer(cls, code: int, log: str) -> Self:
+        name = "disk_full" if code == _EXIT_DISK_FULL else "trainer_died"
+        return cls(name, _words(code), log, stopped=code < 0 or code == _EXIT_ORPHANED)
+
+    @classmethod
+    def of_error(cls, error: Exception) -> Self:
+        trace = "".join(traceback.format_exception(error))
+        if is_disk_full(error):
+            return cls("disk_full", _DISK_FULL, trace)
+        words = f"The worker could not run the trainer: {type(error).__name__}: {error}"
+        return cls("worker_error", words, trace)
 
 
 class JobRunner:
@@ -48,10 +79,12 @@ class JobRunner:
             return
         logger.info("job_claimed job=%s fence=%s", job_id, lease.fence)
         folder = self._storage.attempt(lease.job_id, lease.fence)
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "trainer.log").open("wb") as log:
-            code = self._supervise(lease, log.fileno())
-        self._settle(lease, code, folder)
+        try:
+            end = self._attempt(lease, folder)
+        except Exception as error:  # whatever it was: the job must not wait for its lease to end
+            logger.exception("attempt_broken job=%s", job_id)
+            end = _End.of_error(error)
+        self._settle(lease, end, folder)
 
     def close(self) -> None:
         self._database.close()
@@ -60,10 +93,21 @@ class JobRunner:
         """Give the running job back and take no more; the worker is about to end."""
         self._stopping.set()
 
+    def _attempt(self, lease: Lease, folder: Path) -> _End:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "trainer.log"
+        with path.open("wb") as log:
+            code = self._supervise(lease, log.fileno())
+        return _End.of_trainer(code, _tail(path))
+
     def _supervise(self, lease: Lease, log: int) -> int:
         """Keep the lease while the trainer runs; its exit code."""
         command = [sys.executable, "-m", "worker.trainer", str(lease.job_id), str(lease.fence)]
-        trainer = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
+        # A session of its own: Ctrl-C, or systemd's SIGTERM, to the worker's group would else end
+        # the trainer before the worker knows that it is being stopped.
+        trainer = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
+        )
         renewed = monotonic()
         cancelled_at: float | None = None
         try:
@@ -96,15 +140,14 @@ class JobRunner:
             logger.warning("lease_not_renewed job=%s error=%s", lease.job_id, error)
             return None
 
-    def _settle(self, lease: Lease, code: int, folder: Path) -> None:
+    def _settle(self, lease: Lease, end: _End, folder: Path) -> None:
         """Record an end that the trainer did not record itself, and leave no half result."""
-        tail = _tail(folder / "trainer.log")
         # Never part of a result, and maybe what fills the disk that the database needs.
         self._storage.remove(folder / "work")
         deadline = monotonic() + self._settings.lease_seconds
         while True:
             try:
-                kept = self._record(lease, code, tail)
+                kept = self._record(lease, end)
                 break
             except SQLAlchemyError as error:
                 logger.warning("end_not_recorded job=%s error=%s", lease.job_id, error)
@@ -114,14 +157,16 @@ class JobRunner:
         if not kept:
             self._storage.remove(folder)
 
-    def _record(self, lease: Lease, code: int, tail: str) -> bool:
+    def _record(self, lease: Lease, end: _End) -> bool:
         """End or give back the job if it is still ours; whether its results are to be kept."""
         with self._database.session() as session:
-            if self._stopping.is_set() and code == -signal.SIGKILL and give_back(session, lease):
+            if self._stopping.is_set() and end.stopped and give_back(session, lease):
                 session.commit()
                 logger.info("job_given_back job=%s", lease.job_id)
                 return False
-            job = session.scalars(select(Job).where(Job.id == lease.job_id)).one()
+            # Locked, or a cancellation between reading and writing would be lost.
+            query = select(Job).where(Job.id == lease.job_id).with_for_update()
+            job = session.scalars(query).one()
             if job.state == JobState.CANCELLING:
                 finish(session, lease, JobState.CANCELLED)
             else:
@@ -129,19 +174,19 @@ class JobRunner:
                     session,
                     lease,
                     JobState.FAILED,
-                    error_code="disk_full" if code == _EXIT_DISK_FULL else "trainer_died",
-                    error_message=_words(code),
-                    error_traceback=tail,
+                    error_code=end.code,
+                    error_message=end.message,
+                    error_traceback=end.trace,
                 )
-            session.commit()
             session.refresh(job)
+            session.commit()
             logger.info("job_ended job=%s state=%s", lease.job_id, job.state)
             return job.state == JobState.SUCCEEDED and job.fence == lease.fence
 
 
 def _words(code: int) -> str:
     if code == _EXIT_DISK_FULL:
-        return "The disk is full; nothing of this attempt was kept."
+        return _DISK_FULL
     if code == -signal.SIGKILL:
         return "The trainer was killed (SIGKILL): most often the machine ran out of memory."
     if code < 0:

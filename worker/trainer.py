@@ -105,7 +105,7 @@ class Trainer:
 
     def _succeed(self, outcome: Outcome) -> None:
         """Register models and end the job in one transaction: both are seen, or neither."""
-        result = {"evaluations": outcome.evaluations, "notes": outcome.notes}
+        result = outcome.result.model_dump(mode="json")
         with self._database.session() as session:
             job = session.get_one(Job, self._lease.job_id)
             self._register(session, job, outcome)

@@ -1,6 +1,10 @@
 """Datasets over HTTP."""
 
+import errno
 import json
+import resource
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -9,6 +13,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
 
 from app.datasets import service
 from app.datasets.registration import InputFile
@@ -20,8 +25,10 @@ from app.datasets.schemas import (
     ImageRead,
 )
 from app.dependencies import ReadingDep, ServicesDep
-from app.errors import Invalid, ProblemItem, UnsupportedMedia, invalid_fields
+from app.errors import Invalid, ProblemItem, TooLarge, UnsupportedMedia, invalid_fields
 from app.pagination import LARGEST_NUMBER, CursorQuery, LimitQuery, Page
+
+_MAX_FILES = 1000  # of one upload: each takes up to 1 MiB of memory, or a file descriptor
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
 
@@ -61,7 +68,7 @@ async def register(request: Request, response: Response, services: ServicesDep) 
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
-        async with request.form(max_files=100_000, max_fields=16, max_part_size=1 << 22) as form:
+        async with _form(request) as form:
             metadata, images, masks = _form_parts(form)
             report = await run_in_threadpool(
                 service.register,
@@ -132,6 +139,25 @@ def _register_folder(services: ServicesDep, metadata: DatasetCreate) -> DatasetR
         raise Invalid(message, [ProblemItem(where="body.folder", message=message)])
     files = service.folder_files(services.settings, metadata.folder)
     return service.register(services.database, services.storage, metadata, files, services.settings)
+
+
+@asynccontextmanager
+async def _form(request: Request) -> AsyncIterator[FormData]:
+    """The upload; TooLarge says what to do instead if it has more files than can be held."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = min(_MAX_FILES, descriptors // 2)
+    advice = "send stacks (TIFF, zipped Zarr) instead of single sections, or register a folder"
+    try:
+        async with request.form(max_files=most, max_fields=16, max_part_size=1 << 22) as form:
+            yield form
+    except HTTPException as error:
+        if not error.detail.startswith("Too many files"):
+            raise
+        raise TooLarge(f"more than {most} files in one upload: {advice}") from error
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+        raise TooLarge(f"more files than the service can hold open now: {advice}") from error
 
 
 def _form_parts(form: FormData) -> tuple[DatasetCreate, list[InputFile], list[InputFile]]:

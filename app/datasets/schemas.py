@@ -59,7 +59,8 @@ class DatasetCreate(BaseModel):
     intensity_window: tuple[Grey, Grey] | None = Field(
         None,
         description="Grey values that become 0 and 1. Default: the 0.5 and 99.5 percentiles of the "
-        "dataset's pixels, so that contrast and brightness alone are no gap between domains.",
+        "pixels of all sections, so that contrast and brightness alone are no gap between domains. "
+        "Those of validation and test count too (no labels do): name a window where that matters.",
     )
     splits: SplitLists | None = Field(
         None,

@@ -103,6 +103,7 @@ class JobError(BaseModel):
 
     code: str = Field(examples=["worker_lost"])
     message: str
+    traceback: str | None = Field(description="Where it happened, or the end of the trainer's log.")
 
 
 class StageRead(BaseModel):

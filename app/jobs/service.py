@@ -1,15 +1,16 @@
 """Use cases of jobs: submit, look at, cancel. Commit first, then ring the doorbell."""
 
+import math
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 from uuid import UUID
 
 from pydantic import ValidationError
-from sqlalchemy import select, update
+from sqlalchemy import case, select, update
 from sqlalchemy.orm import Session
 
-from app.database import now_plus
+from app.database import now_plus, only_read
 from app.datasets import service as datasets
 from app.errors import Conflict, Invalid, NotFound, ProblemItem, invalid_fields
 from app.jobs.schemas import (
@@ -42,6 +43,14 @@ from app.tables import (
 from models.config import PresetName, StyleFilterConfig, preset
 from models.data.domain import working_shape
 
+_REPLACED_BY = {
+    "epochs": "steps",
+    "epochs_constant": "steps",
+    "epochs_decay": "steps",
+    "validate_every_epochs": "validate_every_steps",
+}
+"""Lengths in epochs, and the steps that would replace them."""
+
 
 class Jobs:
     """Submits jobs: checks the request against what is registered, then stores and announces."""
@@ -52,24 +61,25 @@ class Jobs:
         self._settings = settings
 
     def adapt(self, request: AdaptRequest) -> JobRead:
-        self._check_pair(request.source, request.target)
-        self._labelled_source(request.source)
         config = self._config(request.preset, request.config)
+        self._check_pair(request.source, request.target, config)
+        self._labelled_source(request.source)
         return self._submit(
             Job(kind=JobKind.ADAPT, source_id=request.source, target_id=request.target), config
         )
 
     def train_style(self, request: TrainStyleRequest) -> JobRead:
-        self._check_pair(request.source, request.target)
         config = self._config(request.preset, request.config)
+        self._check_pair(request.source, request.target, config)
         return self._submit(
             Job(kind=JobKind.TRAIN_STYLE, source_id=request.source, target_id=request.target),
             config,
         )
 
     def pretrain(self, request: PretrainRequest) -> JobRead:
-        self._labelled_source(request.source)
         config = self._config(request.preset, request.config)
+        source = self._labelled_source(request.source)
+        self._check_scale(source, source.pixel_size_nm * config.pixel_size_factor, "source")
         return self._submit(Job(kind=JobKind.PRETRAIN, source_id=request.source), config)
 
     def stylefilter(self, request: StyleFilterRequest) -> JobRead:
@@ -80,8 +90,6 @@ class Jobs:
         if style.config["pixel_size_factor"] != segmenter.config["pixel_size_factor"]:
             raise _refusal("segmenter_model", "works at another pixel size than the style model")
         assert style.target_id is not None
-        self._check_pair(style.source_id, style.target_id)
-        self._labelled_source(style.source_id)
         given = request.config.model_fields_set if request.config else set()
         for name in sorted(given & {"style", "segmenter", "pretrain", "pixel_size_factor"}):
             raise _refusal(f"config.{name}", "comes from the trained models here; leave it out")
@@ -91,6 +99,9 @@ class Jobs:
             "pretrain": segmenter.config["pretrain"],
             "pixel_size_factor": style.config["pixel_size_factor"],
         }
+        config = self._config(request.preset, request.config, inherited)
+        self._check_pair(style.source_id, style.target_id, config)
+        self._labelled_source(style.source_id)
         job = Job(
             kind=JobKind.STYLEFILTER,
             source_id=style.source_id,
@@ -98,7 +109,7 @@ class Jobs:
             style_model_id=style.id,
             segmenter_model_id=segmenter.id,
         )
-        return self._submit(job, self._config(request.preset, request.config, inherited))
+        return self._submit(job, config)
 
     def evaluate(self, request: EvaluateRequest) -> JobRead:
         model = self._model(request.model, None, "model")
@@ -107,6 +118,7 @@ class Jobs:
         dataset = self._dataset(request.dataset, "dataset")
         _check_classes(dataset, model.class_names, "dataset")
         _check_masks(dataset, request.split, "dataset")
+        self._check_scale(dataset, self._working_nm(model), "dataset")
         style_id = self._style_for(request, model)
         job = Job(
             kind=JobKind.EVALUATE,
@@ -117,15 +129,18 @@ class Jobs:
             stylise=request.stylise,
             split=request.split,
         )
-        return self._submit(job, StyleFilterConfig.model_validate(model.config))
+        config = model.config | {"device": self._settings.device}
+        return self._submit(job, StyleFilterConfig.model_validate(config))
 
     def _style_for(self, request: EvaluateRequest, model: TrainedModel) -> UUID | None:
         if not request.stylise:
             return None
         if request.style_model is not None:
             style = self._model(request.style_model, ModelKind.STYLE, "style_model")
-            if style.config["pixel_size_factor"] != model.config["pixel_size_factor"]:
-                raise _refusal("style_model", "works at another pixel size than the model")
+            ours, needed = self._working_nm(style), self._working_nm(model)
+            if not math.isclose(ours, needed):
+                message = f"works at {ours:g} nm per pixel, the model at {needed:g}"
+                raise _refusal("style_model", message)
             return style.id
         if model.style_model_id is None:
             message = "name one: the model was not adapted with any; or set stylise to false"
@@ -140,6 +155,9 @@ class Jobs:
     ) -> StyleFilterConfig:
         base = preset(name).model_dump() | {"device": self._settings.device} | (inherited or {})
         overrides = {} if given is None else given.model_dump(exclude_unset=True)
+        for stage, value in overrides.items():
+            if isinstance(value, dict):
+                overrides[stage] = _lengths_in_epochs(value)
         try:
             return StyleFilterConfig.model_validate(_merged(base, overrides))
         except ValidationError as error:
@@ -151,6 +169,7 @@ class Jobs:
         self._session.add(job)
         self._session.commit()
         self._queue.announce(job.id)
+        only_read(self._session)
         return get(self._session, job.id)
 
     def _dataset(self, dataset_id: UUID, where: str) -> Dataset:
@@ -170,27 +189,35 @@ class Jobs:
             raise _refusal(where, f"is a model of kind {model.kind}, not {kind}")
         return model
 
-    def _labelled_source(self, source_id: UUID) -> None:
-        _check_masks(self._dataset(source_id, "source"), "train", "source")
+    def _working_nm(self, model: TrainedModel) -> float:
+        """Nanometres per pixel of the images that a model sees."""
+        source = self._session.get_one(Dataset, model.source_id)
+        return source.pixel_size_nm * float(model.config["pixel_size_factor"])
 
-    def _check_pair(self, source_id: UUID, target_id: UUID) -> None:
+    def _labelled_source(self, source_id: UUID) -> Dataset:
+        source = self._dataset(source_id, "source")
+        _check_masks(source, "train", "source")
+        return source
+
+    def _check_pair(self, source_id: UUID, target_id: UUID, config: StyleFilterConfig) -> None:
         source = self._dataset(source_id, "source")
         target = self._dataset(target_id, "target")
         _check_classes(target, source.class_names, "target")
+        working_nm = source.pixel_size_nm * config.pixel_size_factor
         for where, dataset in (("source", source), ("target", target)):
             if not any(section["split"] == "train" for section in dataset.sections):
                 raise _refusal(where, "has no section in the train split")
-        self._check_scale(target, source.pixel_size_nm)
+            self._check_scale(dataset, working_nm, where)
 
-    def _check_scale(self, target: Dataset, source_nm: float) -> None:
-        for section in target.sections:
+    def _check_scale(self, dataset: Dataset, working_nm: float, where: str) -> None:
+        for section in dataset.sections:
             native = section["height"], section["width"]
-            height, width = working_shape(native, target.pixel_size_nm, source_nm)
+            height, width = working_shape(native, dataset.pixel_size_nm, working_nm)
             if height * width > self._settings.max_section_pixels:
                 raise _refusal(
-                    "target",
-                    f"has pixels of {target.pixel_size_nm} nm, the source of {source_nm}: section "
-                    f"{section['name']!r} would be resampled to {height} x {width} px",
+                    where,
+                    f"has pixels of {dataset.pixel_size_nm} nm, the job works at {working_nm:g}: "
+                    f"section {section['name']!r} would be resampled to {height} x {width} px",
                 )
 
 
@@ -235,21 +262,22 @@ def metrics(session: Session, job_id: UUID, stage: str | None, name: str | None)
 def cancel(session: Session, job_id: UUID) -> JobRead:
     """Cancel a queued job at once; ask the worker of a running one to stop.
 
-    Each is one conditional UPDATE, so that a job claimed in between is not lost sight of.
+    One conditional UPDATE: a job may be claimed or given back at the same moment.
     """
-    _row(session, job_id)
-    queued = {"state": JobState.CANCELLED, "finished_at": now_plus()}
-    running = {"state": JobState.CANCELLING}
-    for before, values in ((JobState.QUEUED, queued), (JobState.RUNNING, running)):
-        statement = update(Job).where(Job.id == job_id, Job.state == before).values(values)
-        changed = session.scalar(statement.returning(Job.id))
-        if changed is not None:
-            break
+    queued = Job.state == JobState.QUEUED
+    statement = (
+        update(Job)
+        .where(Job.id == job_id, Job.state.in_(UNFINISHED))
+        .values(
+            state=case((queued, JobState.CANCELLED.value), else_=JobState.CANCELLING.value),
+            finished_at=case((queued, now_plus())),
+        )
+    )
+    changed = session.scalar(statement.returning(Job.id))
     session.commit()
-    session.expire_all()
-    job = _row(session, job_id)
-    if changed is None and job.state != JobState.CANCELLING:
-        raise Conflict(f"job {job_id} has ended already: it is {job.state}")
+    only_read(session)
+    if changed is None:
+        raise Conflict(f"job {job_id} has ended already: it is {_row(session, job_id).state}")
     return get(session, job_id)
 
 
@@ -279,7 +307,11 @@ def _job(job: Job, stages: list[StageRead], models: list[UUID]) -> JobRead:
         eta = (job.total - job.step) / job.steps_per_second
     error = None
     if job.error_code is not None:
-        error = JobError(code=job.error_code, message=job.error_message or "")
+        error = JobError(
+            code=job.error_code,
+            message=job.error_message or "",
+            traceback=job.error_traceback,
+        )
     return JobRead(
         id=job.id,
         kind=JobKind(job.kind),
@@ -309,6 +341,12 @@ def _merged(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
         both = isinstance(old, dict) and isinstance(value, dict)
         merged[name] = _merged(old, value) if both and old is not None else value
     return merged
+
+
+def _lengths_in_epochs(given: dict[str, Any]) -> dict[str, Any]:
+    """A length given in epochs takes away the steps of the preset; given steps stay."""
+    cleared = {steps: None for epochs, steps in _REPLACED_BY.items() if epochs in given}
+    return cleared | given
 
 
 def _refusal(field: str, message: str) -> Invalid:

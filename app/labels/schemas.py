@@ -36,7 +36,7 @@ class LabelsRead(BaseModel):
 class LabelsSummary(BaseModel):
     """What changed, and where the dataset now stands."""
 
-    changed_images: int
+    changed_images: int = Field(description="Images whose labels are others than before.")
     counts: dict[str, dict[LabelState, int]] = Field(
         description="For each class, the number of images present, absent and unknown."
     )

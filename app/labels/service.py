@@ -1,9 +1,10 @@
 """Use cases of image-level labels: write in bulk, read, derive from masks."""
 
-from collections import Counter
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import Select, func, select
+from sqlalchemy import update as update_table
 from sqlalchemy.orm import Session
 
 from app.datasets import service as datasets
@@ -12,19 +13,29 @@ from app.labels.schemas import DeriveRequest, LabelsRead, LabelsSummary, LabelsU
 from app.pagination import Page
 from app.tables import Dataset, Image, LabelState
 
+_CHUNK = 1000
+
+Labels = dict[str, str]
+
 
 def update(session: Session, dataset_id: UUID, request: LabelsUpdate) -> LabelsSummary:
     """Write all labels of the request, or refuse it naming every wrong entry."""
     dataset = datasets.hold(session, dataset_id)
     _check(dataset, request)
-    images = _images(session, dataset_id)
+    wanted: dict[int, dict[str, str]] = {}
     for entry in request.labels:
-        image = images[entry.image]
-        merged = {**image.labels, **{name: state.value for name, state in entry.classes.items()}}
-        image.labels = _known(merged)
+        wanted.setdefault(entry.image, {}).update(entry.classes)
+    numbers = sorted(wanted)
+    changed = 0
+    for start in range(0, len(numbers), _CHUNK):
+        images = _locked(dataset_id).where(Image.n.in_(numbers[start : start + _CHUNK]))
+        labels = {
+            image.n: (image.labels, _known({**image.labels, **wanted[image.n]}))
+            for image in session.execute(images)
+        }
+        changed += _write(session, dataset_id, labels)
     session.commit()
-    changed = len({entry.image for entry in request.labels})
-    return _summary(dataset, images, changed)
+    return _summary(session, dataset, changed)
 
 
 def read(session: Session, dataset_id: UUID, limit: int, cursor: str | None) -> Page[LabelsRead]:
@@ -47,21 +58,23 @@ def derive(session: Session, dataset_id: UUID, request: DeriveRequest) -> Labels
     Images without a mask, and those whose mask ignores every pixel, keep their labels.
     """
     dataset = datasets.hold(session, dataset_id)
-    images = _images(session, dataset_id)
-    changed = 0
-    for image in images.values():
-        wanted = request.split in (None, dataset.sections[image.section]["split"])
-        if wanted and image.class_pixels and any(image.class_pixels):
-            image.labels = {
-                name: LabelState.PRESENT if count >= request.min_pixels else LabelState.ABSENT
-                for name, count in zip(dataset.class_names, image.class_pixels, strict=True)
-            }
-            changed += 1
-    if not changed:
+    found = changed = 0
+    for start in range(0, dataset.num_images, _CHUNK):
+        images = _locked(dataset_id).where(Image.n.between(start, start + _CHUNK - 1))
+        labels = {
+            image.n: (image.labels, _derived(dataset, image.class_pixels, request.min_pixels))
+            for image in session.execute(images)
+            if request.split in (None, dataset.sections[image.section]["split"])
+            and image.class_pixels
+            and any(image.class_pixels)
+        }
+        found += len(labels)
+        changed += _write(session, dataset_id, labels)
+    if not found:
         message = "no image of the dataset (or split) has a mask to derive labels from"
         raise Invalid(message, [ProblemItem(where="path.dataset_id", message=message)])
     session.commit()
-    return _summary(dataset, images, changed)
+    return _summary(session, dataset, changed)
 
 
 def _check(dataset: Dataset, request: LabelsUpdate) -> None:
@@ -82,14 +95,33 @@ def _check(dataset: Dataset, request: LabelsUpdate) -> None:
         raise Invalid(f"{len(problems)} label(s) are wrong, none was written; {first}", problems)
 
 
-def _images(session: Session, dataset_id: UUID) -> dict[int, Image]:
-    """All images, locked, so that labels which others write meanwhile are merged, not lost."""
-    query = select(Image).where(Image.dataset_id == dataset_id).order_by(Image.n)
-    query = query.with_for_update().execution_options(populate_existing=True)
-    return {image.n: image for image in session.scalars(query)}
+def _locked(dataset_id: UUID) -> Select[Any]:
+    """Images, locked, so that labels which others write meanwhile are merged, not lost."""
+    columns = (Image.n, Image.section, Image.class_pixels, Image.labels)
+    query = select(*columns).where(Image.dataset_id == dataset_id)
+    return query.order_by(Image.n).with_for_update()
 
 
-def _known(labels: dict[str, str]) -> dict[str, str]:
+def _write(session: Session, dataset_id: UUID, labels: dict[int, tuple[Labels, Labels]]) -> int:
+    """Write the (old, new) labels of images where they differ; how many did."""
+    rows = [
+        {"dataset_id": dataset_id, "n": n, "labels": new}
+        for n, (old, new) in labels.items()
+        if new != old
+    ]
+    if rows:
+        session.execute(update_table(Image), rows)
+    return len(rows)
+
+
+def _derived(dataset: Dataset, class_pixels: list[int], min_pixels: int) -> Labels:
+    return {
+        name: LabelState.PRESENT if count >= min_pixels else LabelState.ABSENT
+        for name, count in zip(dataset.class_names, class_pixels, strict=True)
+    }
+
+
+def _known(labels: Labels) -> Labels:
     return {name: state for name, state in labels.items() if state != LabelState.UNKNOWN}
 
 
@@ -97,9 +129,10 @@ def _state(image: Image, name: str) -> LabelState:
     return LabelState(image.labels.get(name, LabelState.UNKNOWN))
 
 
-def _summary(dataset: Dataset, images: dict[int, Image], changed: int) -> LabelsSummary:
-    counts = {}
-    for name in dataset.class_names:
-        found = Counter(_state(image, name) for image in images.values())
-        counts[name] = {state: found[state] for state in LabelState}
+def _summary(session: Session, dataset: Dataset, changed: int) -> LabelsSummary:
+    counts = {name: dict.fromkeys(LabelState, 0) for name in dataset.class_names}
+    query = select(Image.labels, func.count()).where(Image.dataset_id == dataset.id)
+    for labels, count in session.execute(query.group_by(Image.labels)):
+        for name in dataset.class_names:
+            counts[name][LabelState(labels.get(name, LabelState.UNKNOWN))] += count
     return LabelsSummary(changed_images=changed, counts=counts)

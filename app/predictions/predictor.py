@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import Busy, Invalid
+from app.errors import Busy, Invalid, ServiceError
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -22,6 +22,18 @@ if TYPE_CHECKING:
     from models.inference import Predictor as Network
 
 Array = NDArray[np.generic]
+
+
+class ModelUnreadable(ServiceError):
+    status, code = 503, "model_unreadable"
+
+
+class DeviceMissing(ServiceError):
+    status, code = 503, "device_unavailable"
+
+
+class GpuMemory(ServiceError):
+    status, code = 507, "gpu_oom"
 
 
 @dataclass(frozen=True)
@@ -67,22 +79,47 @@ class Predictor:
             self._waiting -= 1
 
     def _predict(self, request: Request) -> "Prediction":
-        network = self._network(request.segmenter, request.style)
-        return network.predict(
-            request.image,
-            request.pixel_size_nm,
-            intensity_window=request.intensity_window,
-            stylise=request.style is not None,
-        )
+        import torch
+
+        from models.checkpoint import CheckpointError
+        from models.device import DeviceUnavailable
+
+        try:
+            network = self._network(request.segmenter, request.style)
+            return network.predict(
+                request.image,
+                request.pixel_size_nm,
+                intensity_window=request.intensity_window,
+                stylise=request.style is not None,
+            )
+        except CheckpointError as error:
+            raise ModelUnreadable(f"the model's weights cannot be read: {error}") from error
+        except DeviceUnavailable as error:
+            raise DeviceMissing(f"predictions cannot run: {error}") from error
+        except torch.OutOfMemoryError as error:
+            self._evict(keep=0)
+            raise GpuMemory(
+                "the GPU's memory is too small now: predict a smaller image, try again when no job "
+                "trains, or set STYLEFILTER_PREDICT_DEVICE to cpu"
+            ) from error
 
     def _network(self, segmenter: Path, style: Path | None) -> "Network":
         key = (segmenter, style)
         if key not in self._networks:
+            self._evict(keep=self._settings.predict_models - 1)
             self._networks[key] = self._load(segmenter, style)
-            while len(self._networks) > self._settings.predict_models:
-                self._networks.popitem(last=False)
         self._networks.move_to_end(key)
         return self._networks[key]
+
+    def _evict(self, keep: int) -> None:
+        import torch
+
+        evicted = False
+        while len(self._networks) > keep:
+            self._networks.popitem(last=False)
+            evicted = True
+        if evicted and torch.cuda.is_available():
+            torch.cuda.empty_cache()  # else the memory stays this process's, not the trainer's
 
     def _load(self, segmenter: Path, style: Path | None) -> "Network":
         import torch

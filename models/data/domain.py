@@ -5,11 +5,11 @@ own. Training reads whole sections, so a crop keeps its context across tile bord
 is filtered by the labels of the tile it lies in (Eq. 3, tile by tile).
 """
 
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 import zarr
@@ -26,7 +26,7 @@ Split = Literal["train", "val", "test", "unused"]
 
 A = TypeVar("A", bound=NDArray[np.generic])
 
-_CACHED_SECTIONS = 48  # bounds memory: 48 sections of 1024 px are about 250 MB with their masks
+_CACHE_BYTES = 512 << 20  # of a domain: 100 sections of 1024 px with their masks
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,11 @@ class Domain:
         self.tiles = tuple(tiles)
         self.working_nm = working_nm or info.pixel_size_nm
         self._group = zarr.open_group(str(store), mode="r")
-        self._image = lru_cache(_CACHED_SECTIONS)(self._read_image)
-        self._mask = lru_cache(_CACHED_SECTIONS)(self._read_mask)
-        self._allowed = lru_cache(_CACHED_SECTIONS)(self._make_allowed)
+        self._cache = _Cache(_CACHE_BYTES)
+        self._labels: dict[int, list[Tile]] = {}
+        for tile in self.tiles:
+            self._labels.setdefault(tile.section, []).append(tile)
+        self._painted: dict[int, _Painted] = {}
 
     @property
     def num_classes(self) -> int:
@@ -113,11 +115,11 @@ class Domain:
 
     def image(self, section: Section) -> NDArray[np.float32]:
         """(H, W) float32 in [0, 1] at the working pixel size; read-only."""
-        return self._image(section)
+        return self._cache.get(("image", section.index), lambda: self._read_image(section))
 
     def mask(self, section: Section) -> NDArray[np.uint8]:
         """(H, W) uint8 class index or 255 at the working pixel size; read-only."""
-        return self._mask(section)
+        return self._cache.get(("mask", section.index), lambda: self._read_mask(section))
 
     def native_image(self, section: Section) -> NDArray[np.generic]:
         """(H, W) uint8 or uint16 as stored."""
@@ -129,13 +131,26 @@ class Domain:
             raise ValueError(f"section {section.name!r} of {self.info.name!r} has no mask")
         return np.asarray(self._group[f"masks/{section.index:06d}"], dtype=np.uint8)
 
-    def allowed(self, section: Section) -> NDArray[np.bool_]:
-        """(C, H, W): may a pseudo-label take this class here? False where labelled absent.
+    def allowed(
+        self, section: Section, rows: slice = slice(None), cols: slice = slice(None)
+    ) -> NDArray[np.bool_]:
+        """(C, H, W) of a window: may a pseudo-label take this class? False where labelled absent.
 
         Unknown allows. Where all classes are absent nothing is allowed, and the pixel takes no part
         in the target loss.
         """
-        return self._allowed(section)
+        height, width = self.working_shape(section)
+        top, bottom, _ = rows.indices(height)
+        left, right, _ = cols.indices(width)
+        allowed = np.ones((self.num_classes, bottom - top, right - left), dtype=bool)
+        if section.index not in self._painted:
+            self._painted[section.index] = self._paint(section)
+        painted = self._painted[section.index]
+        for number in painted.touching(top, bottom, left, right):
+            y0, y1, x0, x1 = painted.edges[number]
+            window = (slice(max(y0 - top, 0), y1 - top), slice(max(x0 - left, 0), x1 - left))
+            allowed[:, *window] = ~painted.absent[number][:, None, None]
+        return allowed
 
     def _read_image(self, section: Section) -> NDArray[np.float32]:
         grey = normalise(self.native_image(section), self.info.intensity_window)
@@ -144,17 +159,54 @@ class Domain:
     def _read_mask(self, section: Section) -> NDArray[np.uint8]:
         return _frozen(resample_mask(self.native_mask(section), self.working_shape(section)))
 
-    def _make_allowed(self, section: Section) -> NDArray[np.bool_]:
+    def _paint(self, section: Section) -> "_Painted":
         height, width = self.working_shape(section)
         scale_y, scale_x = height / section.height, width / section.width
-        allowed = np.ones((self.num_classes, height, width), dtype=bool)
-        for tile in self.tiles:
-            if tile.section == section.index:
-                rows = slice(round(tile.y0 * scale_y), round((tile.y0 + tile.height) * scale_y))
-                cols = slice(round(tile.x0 * scale_x), round((tile.x0 + tile.width) * scale_x))
-                absent = np.asarray(tile.labels) == ABSENT
-                allowed[:, rows, cols] = ~absent[:, None, None]
-        return _frozen(allowed)
+        tiles = self._labels.get(section.index, [])
+        edges = [
+            (
+                round(tile.y0 * scale_y),
+                round((tile.y0 + tile.height) * scale_y),
+                round(tile.x0 * scale_x),
+                round((tile.x0 + tile.width) * scale_x),
+            )
+            for tile in tiles
+        ]
+        labels = np.array([tile.labels for tile in tiles]).reshape(-1, self.num_classes)
+        return _Painted(np.array(edges, dtype=np.int64).reshape(-1, 4), labels == ABSENT)
+
+
+@dataclass(frozen=True)
+class _Painted:
+    """The tiles of a section at the working size: y0, y1, x0, x1 and the absent classes of each."""
+
+    edges: NDArray[np.int64]
+    absent: NDArray[np.bool_]
+
+    def touching(self, top: int, bottom: int, left: int, right: int) -> NDArray[np.intp]:
+        """Numbers of the tiles in a window, in order: the later of two that overlap prevails."""
+        y0, y1, x0, x1 = self.edges.T
+        return np.flatnonzero((y0 < bottom) & (y1 > top) & (x0 < right) & (x1 > left))
+
+
+class _Cache:
+    """The arrays used last, of ``budget`` bytes in all, or one that is larger."""
+
+    def __init__(self, budget: int) -> None:
+        self._budget = budget
+        self._arrays: OrderedDict[tuple[str, int], NDArray[Any]] = OrderedDict()
+        self.num_bytes = 0
+
+    def get(self, key: tuple[str, int], read: Callable[[], A]) -> A:
+        if key in self._arrays:
+            self._arrays.move_to_end(key)
+            return cast(A, self._arrays[key])
+        array = read()
+        self.num_bytes += array.nbytes
+        while self._arrays and self.num_bytes > self._budget:
+            self.num_bytes -= self._arrays.popitem(last=False)[1].nbytes
+        self._arrays[key] = array
+        return array
 
 
 def working_shape(

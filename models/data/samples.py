@@ -29,9 +29,21 @@ class Crop:
     quarter_turns: int = 0
     mirrored: bool = False
 
+    @property
+    def rows(self) -> slice:
+        return slice(self.y0, self.y0 + self.side)
+
+    @property
+    def cols(self) -> slice:
+        return slice(self.x0, self.x0 + self.side)
+
     def padded(self, array: NDArray[A], fill: float) -> NDArray[A]:
         """Cut (..., H, W) to (..., S, S); what lies outside, bottom and right, is ``fill``."""
-        return self._turned(_padded(self._window(array), self.side, fill))
+        return self.completed(self._window(array), fill)
+
+    def completed(self, window: NDArray[A], fill: float) -> NDArray[A]:
+        """What ``padded`` makes of the window ``rows``, ``cols`` that is cut already."""
+        return self._turned(_padded(window, self.side, fill))
 
     def reflected(self, array: NDArray[A]) -> NDArray[A]:
         """Cut (H, W) to (S, S); smaller sections are continued by reflection."""
@@ -39,7 +51,7 @@ class Crop:
         return self._turned(np.pad(window, _missing(window, self.side), mode="reflect"))
 
     def _window(self, array: NDArray[A]) -> NDArray[A]:
-        return array[..., self.y0 : self.y0 + self.side, self.x0 : self.x0 + self.side]
+        return array[..., self.rows, self.cols]
 
     def _turned(self, array: NDArray[A]) -> NDArray[A]:
         mirrored = array[..., ::-1] if self.mirrored else array
@@ -136,7 +148,9 @@ def target_batch(
                 for c, inside in zip(crops, insides, strict=True)
             ]
         )[:, None],
-        allowed=np.stack([c.padded(target.allowed(c.section), fill=False) for c in crops]),
+        allowed=np.stack(
+            [c.completed(target.allowed(c.section, c.rows, c.cols), fill=False) for c in crops]
+        ),
         inside=np.stack(insides),
     )
 
@@ -151,7 +165,8 @@ def _noisy(
 
 
 def _inside(crop: Crop, domain: Domain) -> NDArray[np.bool_]:
-    return crop.padded(np.ones(domain.working_shape(crop.section), dtype=bool), fill=False)
+    everywhere = np.broadcast_to(np.True_, domain.working_shape(crop.section))
+    return crop.padded(everywhere, fill=False)
 
 
 def _padded(window: NDArray[A], side: int, fill: float) -> NDArray[A]:

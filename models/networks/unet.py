@@ -49,7 +49,7 @@ class UNet(nn.Module):
         super().__init__()
         filters = [config.base_filters * 2**level for level in range(config.depth + 1)]
         self.num_classes = num_classes
-        self.min_px = 2 ** (config.depth + 1)  # norms need more than one pixel at the bottom
+        self.min_px = config.min_px
         self.stem = DoubleConv(1, filters[0], config.norm)
         self.downs = nn.ModuleList(
             DoubleConv(fine, coarse, config.norm)

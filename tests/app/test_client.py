@@ -1,6 +1,9 @@
 """The typed client, against the running service."""
 
+import os
+import resource
 import threading
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -123,3 +126,28 @@ def test_an_answer_that_is_no_problem_is_told_by_its_status() -> None:
         finally:
             server.shutdown()
             thread.join()
+
+
+def test_files_are_opened_one_at_a_time(client: Client, tmp_path: Path) -> None:
+    images = [tmp_path / f"{n}.png" for n in range(60)]
+    for seed, image in enumerate(images):
+        image.write_bytes(png(grey(seed)))
+    assert client.ready()  # connected
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ExitStack() as opened:
+        for _ in range(120):
+            opened.enter_context(open(os.devnull, "rb"))
+        used = len(os.listdir("/proc/self/fd"))
+        # The service runs in this process: its own files need a few.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used + 40, before[1]))
+        opened.callback(resource.setrlimit, resource.RLIMIT_NOFILE, before)
+        report = client.upload_dataset(DatasetCreate(**METADATA), images)
+    assert report.num_images == 60
+
+
+def test_a_file_that_cannot_be_read_is_said(client: Client, tmp_path: Path) -> None:
+    gone = tmp_path / "gone.png"
+    with pytest.raises(ApiError, match=r"POST /datasets: .*No such file.*gone\.png"):
+        client.upload_dataset(DatasetCreate(**METADATA), [gone])
+    with pytest.raises(ApiError, match=r"POST /predict: .*No such file.*gone\.png"):
+        client.predict(gone, {"model": str(uuid4())})

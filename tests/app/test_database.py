@@ -70,3 +70,4 @@ def test_writing_sessions_wait_for_each_other_on_sqlite(database: Database) -> N
         first.execute(select(func.count()).select_from(Dataset))
         # A reader neither waits for the writer nor blocks it.
         assert reader.scalar(select(func.count()).select_from(Dataset)) == 0
+        assert database.revision_problem() is None

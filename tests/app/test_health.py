@@ -5,6 +5,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
@@ -116,8 +117,9 @@ def test_jobs_queue_and_stages_are_read_from_the_database(
     old = datetime.now(UTC) - timedelta(seconds=600)
     add_job(database, source, state=JobState.QUEUED, created_at=old)
     add_job(database, source, state=JobState.QUEUED)
-    for seconds in (2.0, 3.5):
-        job = add_job(database, source, created_at=old - timedelta(seconds=600))
+    ended, running = JobState.SUCCEEDED, JobState.RUNNING
+    for seconds, state in ((2.0, ended), (3.5, JobState.FAILED), (7.0, running)):
+        job = add_job(database, source, created_at=old - timedelta(seconds=600), state=state)
         with database.session() as session:
             for stage, finished in (("style", True), ("adapt", False)):
                 session.add(
@@ -134,9 +136,10 @@ def test_jobs_queue_and_stages_are_read_from_the_database(
             session.commit()
     found = samples(api)
     assert found["stylefilter_jobs", "queued"] == 2
-    assert found["stylefilter_jobs", "succeeded"] == 2
-    assert found["stylefilter_jobs", "failed"] == 0
+    assert found["stylefilter_jobs", "succeeded"] == 1
+    assert found["stylefilter_jobs", "cancelled"] == 0
     assert 600 <= found["stylefilter_queue_age_seconds", ""] < 630
+    # Of ended jobs alone: those of a running one may yet be forgotten and counted again.
     assert found["stylefilter_stage_duration_seconds_count", "style"] == 2
     assert found["stylefilter_stage_duration_seconds_sum", "style"] == 5.5
     assert ("stylefilter_stage_duration_seconds_count", "adapt") not in found
@@ -149,10 +152,10 @@ def test_errors_of_the_framework_are_problems_too(api: httpx.Client) -> None:
     assert wrong_method.headers["allow"]
 
 
-def raw(api: httpx.Client, length: str) -> bytes:
-    """The answer to a POST that declares a length and sends nothing."""
+def raw(api: httpx.Client, length: str, request: str = "POST /jobs/adapt") -> bytes:
+    """The answer to a request that declares a length and sends nothing."""
     address = (api.base_url.host, api.base_url.port)
-    head = "POST /jobs/adapt HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
+    head = f"{request} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
     head += f"content-length: {length}\r\n\r\n"
     with socket.create_connection(address, timeout=10) as connection:
         connection.sendall(head.encode())
@@ -160,11 +163,14 @@ def raw(api: httpx.Client, length: str) -> bytes:
 
 
 def test_a_body_that_declares_too_much_is_not_waited_for(api: httpx.Client) -> None:
-    answer = raw(api, str((1 << 27) + 1))
-    assert answer.startswith(b"HTTP/1.1 413 ")
-    assert b"application/problem+json" in answer
-    assert b'"code": "too_large"' in answer
-    assert f"the request has more than {1 << 27} bytes".encode() in answer
+    labels = f"/datasets/{uuid4()}/labels"
+    limits = {"POST /jobs/adapt": 8 << 20, f"PUT {labels}": 64 << 20}
+    for request, limit in limits.items():
+        answer = raw(api, str(limit + 1), request)
+        assert answer.startswith(b"HTTP/1.1 413 ")
+        assert b"application/problem+json" in answer
+        assert b'"code": "too_large"' in answer
+        assert f"the request has more than {limit} bytes".encode() in answer
 
 
 def test_a_length_that_is_no_number_is_no_crash(api: httpx.Client) -> None:
@@ -184,7 +190,7 @@ async def main():
     app = create_app()
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             for path in ("/readyz", "/metrics", "/openapi.json", "/datasets", "/docs"):
                 assert (await client.get(path)).status_code == 200, path
     assert "torch" not in sys.modules

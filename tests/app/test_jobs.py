@@ -8,14 +8,19 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from sqlalchemy import update
 
 from app.database import Database, now_plus
+from app.jobs import service
+from app.jobs.schemas import PretrainRequest
+from app.queue import JobQueue
 from app.settings import Settings
 from app.tables import Dataset, Job, JobKind, JobStage, JobState, MetricPoint, ModelKind
 from models.config import preset
 from tests.app.conftest import Serve
 from tests.app.files import grey, mask, png, problem, registered, upload, wrong
 from tests.app.records import add_job, add_model, config_with
+from worker.lease import Lease, give_back
 
 
 @pytest.fixture
@@ -145,6 +150,33 @@ def test_a_field_given_as_null_replaces_the_preset_too(api: httpx.Client, source
     assert (job["config"]["pretrain"]["steps"], job["config"]["pretrain"]["epochs"]) == (None, 2)
 
 
+def test_a_length_in_epochs_replaces_the_steps_of_the_preset(
+    api: httpx.Client, source: str, target: str
+) -> None:
+    config = {
+        "style": {"epochs_decay": 3},
+        "pretrain": {"epochs": 2},
+        "adaptation": {"validate_every_epochs": 1.0},
+    }
+    body = {"source": source, "target": target}
+    job = accepted(submit(api, "adapt", **body, preset="quick", config=config))
+    expected = preset("quick").model_dump()
+    expected["style"] |= {"steps": None, "epochs_decay": 3}
+    expected["pretrain"] |= {"steps": None, "epochs": 2}
+    expected["adaptation"] |= {"validate_every_steps": None, "validate_every_epochs": 1.0}
+    assert job["config"] == expected
+    for stage, epochs, steps in (
+        ("style", "epochs_constant", "steps"),
+        ("pretrain", "epochs", "steps"),
+        ("adaptation", "validate_every_epochs", "validate_every_steps"),
+    ):
+        both = accepted(submit(api, "adapt", **body, config={stage: {epochs: 2, steps: 7}}))
+        assert both["config"][stage] == preset("quick").model_dump()[stage] | {epochs: 2, steps: 7}
+    # A stored config can be sent again as it is.
+    again = accepted(submit(api, "adapt", **body, preset="quick", config=job["config"]))
+    assert again["config"] == job["config"]
+
+
 def test_stylefilter_takes_architecture_and_pixel_size_from_its_models(
     api: httpx.Client, database: Database, source: str, target: str
 ) -> None:
@@ -216,8 +248,8 @@ def test_datasets_that_do_not_suit(api: httpx.Client, source: str, target: str) 
             "body.target": "has no section in the train split"
         }
         assert wrong(submit(api, kind, source=source, target=coarse)) == {
-            "body.target": "has pixels of 1000000.0 nm, the source of 4.0: section 'o' would be "
-            "resampled to 10000000 x 14000000 px"
+            "body.target": "has pixels of 1000000.0 nm, the job works at 8: section 'o' would be "
+            "resampled to 5000000 x 7000000 px"
         }
     assert accepted(submit(api, "train-style", source=target, target=target))
 
@@ -280,9 +312,73 @@ def test_evaluations_that_cannot_be(
     )
     other_scale = body | {"stylise": True, "style_model": str(coarse)}
     assert wrong(submit(api, "evaluate", **other_scale)) == {
-        "body.style_model": "works at another pixel size than the model"
+        "body.style_model": "works at 16 nm per pixel, the model at 4"
     }
     accepted(submit(api, "evaluate", **body | {"stylise": True, "style_model": style}))
+
+
+def test_an_evaluation_compares_pixel_sizes_not_factors(
+    api: httpx.Client, database: Database, source: str, segmenter: str
+) -> None:
+    """Two style models of a source with pixels twice as fine as the segmenter's 4 nm."""
+    image, labels = {"f.png": png(grey(3))}, {"f.png": png(mask())}
+    fine = str(registered(upload(api, image, labels, pixel_size_nm=2.0))["id"])
+    same_factor, same_nm = (
+        str(
+            add_model(
+                database,
+                add_job(database, fine),
+                fine,
+                kind=ModelKind.STYLE,
+                config=config_with(pixel_size_factor=factor),
+            )
+        )
+        for factor in (1.0, 2.0)
+    )
+    body = {"model": segmenter, "dataset": source, "split": "train"}
+    assert wrong(submit(api, "evaluate", **body, style_model=same_factor)) == {
+        "body.style_model": "works at 2 nm per pixel, the model at 4"
+    }
+    accepted(submit(api, "evaluate", **body, style_model=same_nm))
+
+
+def test_an_evaluation_runs_on_the_device_of_the_settings(
+    settings: Settings, serve: Serve, database: Database, source: str
+) -> None:
+    trained = config_with() | {"device": "cuda"}
+    model = add_model(database, add_job(database, source), source, config=trained)
+    body = {"model": str(model), "dataset": source, "split": "train", "stylise": False}
+    job = accepted(submit(serve(settings), "evaluate", **body))
+    assert job["config"] == trained | {"device": "cpu"}
+
+
+def test_no_section_may_be_resampled_to_more_pixels_than_the_limit(
+    settings: Settings, serve: Serve, database: Database, source: str, target: str
+) -> None:
+    """Sections of 40 x 56 pixels, as they are and four times as fine."""
+    api = serve(settings.model_copy(update={"max_section_pixels": 5000}))
+    told = (
+        "has pixels of 4.0 nm, the job works at 1: section '0' would be resampled to 160 x 224 px"
+    )
+    fine = {"pixel_size_factor": 0.25}
+    for kind, body in (
+        ("pretrain", {"source": source}),
+        ("adapt", {"source": source, "target": target}),
+        ("train-style", {"source": source, "target": target}),
+    ):
+        assert wrong(submit(api, kind, **body, config=fine)) == {"body.source": told}
+        accepted(submit(api, kind, **body, config={"pixel_size_factor": 1.0}))
+    model = add_model(database, add_job(database, source), source, config=config_with(**fine))
+    body = {"model": str(model), "dataset": source, "split": "train", "stylise": False}
+    assert wrong(submit(api, "evaluate", **body)) == {"body.dataset": told}
+    # A coarse target fits once both domains are seen at a coarser size.
+    image = {"c.png": png(grey(4))}
+    coarse = registered(upload(api, image, pixel_size_nm=8.0))["id"]
+    pair = {"source": source, "target": coarse}
+    assert list(wrong(submit(api, "adapt", **pair, config={"pixel_size_factor": 1.0}))) == [
+        "body.target"
+    ]
+    accepted(submit(api, "adapt", **pair, config={"pixel_size_factor": 2.0}))
 
 
 def test_a_config_out_of_range_names_the_field(api: httpx.Client, source: str, target: str) -> None:
@@ -314,6 +410,12 @@ def test_a_config_that_only_the_preset_makes_impossible(api: httpx.Client, sourc
     none = {"style": {"steps": None, "epochs_constant": 0, "epochs_decay": 0}}
     refused = submit(api, "train-style", source=source, target=source, config=none)
     assert "style training has no length" in problem(refused, 422)["detail"]
+    deep = {"segmenter": {"depth": 5}}
+    assert wrong(submit(api, "pretrain", source=source, preset="smoke", config=deep)) == {
+        "body.config": "segmenter.depth 5 needs crops of at least 64 px, pretrain.crop_px is 32"
+    }
+    given = deep | {"pretrain": {"crop_px": 64}, "adaptation": {"crop_px": 64}}
+    accepted(submit(api, "pretrain", source=source, preset="smoke", config=given))
 
 
 def test_an_infinite_number_is_refused(api: httpx.Client, source: str) -> None:
@@ -348,6 +450,36 @@ def test_cancel_of_a_running_and_of_ended_jobs(
         assert problem(api.post(f"/jobs/{ended}/cancel"), 409)["detail"].endswith(f"it is {state}")
 
 
+def test_cancel_while_the_job_is_given_back(
+    api: httpx.Client, database: Database, source: str
+) -> None:
+    running = add_job(database, source, state=JobState.RUNNING, fence=1)
+    answers: list[httpx.Response] = []
+    cancel = threading.Thread(target=lambda: answers.append(api.post(f"/jobs/{running}/cancel")))
+    with database.session() as session:
+        assert give_back(session, Lease(running, 1))
+        cancel.start()
+        cancel.join(0.3)
+        session.commit()
+    cancel.join()
+    assert (answers[0].status_code, answers[0].json()["state"]) == (202, "cancelled")
+
+
+def test_what_is_read_after_a_commit_keeps_no_writer_waiting(
+    settings: Settings, database: Database, source: str
+) -> None:
+    queue = JobQueue(settings)
+    with database.session() as first, database.session() as second:
+        request = PretrainRequest(source=UUID(source))
+        job = service.Jobs(first, queue, settings).pretrain(request)
+        # Would wait, and fail after 30 s, for the other session.
+        assert service.cancel(second, job.id).state == "cancelled"
+        with database.session() as third:
+            third.execute(update(Job).values(step=1))
+            third.commit()
+    queue.close()
+
+
 def test_progress_results_and_errors_are_told(
     api: httpx.Client, database: Database, source: str, target: str
 ) -> None:
@@ -378,6 +510,7 @@ def test_progress_results_and_errors_are_told(
         state=JobState.FAILED,
         error_code="worker_lost",
         error_message="The worker fell silent.",
+        error_traceback="Traceback (most recent call last): ...",
     )
     with database.session() as session:
         for position, (stage, step) in enumerate([("style", 4), ("pretrain", 30)]):
@@ -404,7 +537,11 @@ def test_progress_results_and_errors_are_told(
     assert body["result"] == {"evaluations": [evaluation], "notes": ["n"]}
     assert (body["models"], body["eta_seconds"]) == ([str(model)], None)
     body = api.get(f"/jobs/{failed}").json()
-    assert body["error"] == {"code": "worker_lost", "message": "The worker fell silent."}
+    assert body["error"] == {
+        "code": "worker_lost",
+        "message": "The worker fell silent.",
+        "traceback": "Traceback (most recent call last): ...",
+    }
 
 
 def test_metrics_are_grouped_in_series(api: httpx.Client, database: Database, source: str) -> None:

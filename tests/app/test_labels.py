@@ -209,3 +209,46 @@ def test_labels_that_two_write_at_once_are_merged(
     other.join()
     assert answers[0].status_code == 200
     assert read(api, dataset)[0] == states("unknown", "present", "absent")
+
+
+def test_only_images_whose_labels_differ_are_counted(api: httpx.Client, dataset: str) -> None:
+    labels = {0: {"nucleus": "present"}, 1: {"nucleus": "unknown"}, 2: {"vesicle": "absent"}}
+    assert put(api, dataset, labels).json()["changed_images"] == 2
+    assert put(api, dataset, labels).json()["changed_images"] == 0
+    assert put(api, dataset, {2: {"vesicle": "unknown"}}).json()["changed_images"] == 1
+    path = f"/datasets/{dataset}/labels/derive"
+    assert api.post(path).json()["changed_images"] == 6
+    assert api.post(path).json()["changed_images"] == 0
+    twice = [
+        {"image": 0, "classes": {"nucleus": "absent"}},
+        {"image": 0, "classes": {"nucleus": "unknown", "vesicle": "present"}},
+    ]
+    summary = api.put(f"/datasets/{dataset}/labels", json={"labels": twice}).json()
+    assert summary["changed_images"] == 1
+    assert read(api, dataset)[0] == states("present", "unknown", "present")
+
+
+def test_labels_of_more_images_than_are_written_at_once(api: httpx.Client) -> None:
+    report = registered(
+        upload(
+            api,
+            {"a.png": png(grey(1, 800, 800))},
+            {"a.png": png(mask(800, 800))},
+            tile_px=16,
+        )
+    )
+    labels = {n: {"organelle": "present"} for n in range(0, 2500, 2)}
+    summary = put(api, report["id"], labels).json()
+    assert summary["changed_images"] == 1250
+    assert summary["counts"]["organelle"] == {"present": 1250, "absent": 0, "unknown": 1250}
+    summary = api.post(f"/datasets/{report['id']}/labels/derive").json()
+    assert summary["changed_images"] == 2500
+    assert summary["counts"]["organelle"] == {"present": 1, "absent": 2499, "unknown": 0}
+
+
+def test_one_label_touches_one_image(database: Database, api: httpx.Client, dataset: str) -> None:
+    if database.engine.dialect.name == "sqlite":
+        pytest.skip("SQLite locks the whole database")
+    with database.session() as session:
+        session.get_one(Image, (UUID(dataset), 3), with_for_update=True)
+        assert put(api, dataset, {0: {"nucleus": "present"}}).status_code == 200

@@ -355,5 +355,34 @@ def test_weights_that_are_gone_fail_in_words(
     api: httpx.Client, settings: Settings, world: World
 ) -> None:
     shutil.rmtree(settings.data_folder / "jobs")
-    failed = problem(predict(api, model=world.adapted), 500)
-    assert failed["code"] == "internal_error"
+    failed = problem(predict(api, model=world.adapted), 503)
+    assert failed["code"] == "model_unreadable"
+    assert failed["detail"].startswith("the model's weights cannot be read: ")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the machine has the device")
+def test_a_device_that_is_not_there_fails_in_words(
+    settings: Settings, serve: Serve, world: World
+) -> None:
+    on_gpu = serve(settings.model_copy(update={"predict_device": "cuda"}))
+    failed = problem(predict(on_gpu, model=world.adapted), 503)
+    assert failed["code"] == "device_unavailable"
+    assert "this machine offers no CUDA GPU" in failed["detail"]
+
+
+def test_a_model_is_dropped_before_the_next_is_loaded(
+    settings: Settings, serve: Serve, world: World
+) -> None:
+    narrow = serve(settings.model_copy(update={"predict_models": 1}))
+    assert predict(narrow, model=world.adapted).status_code == 200
+    folder = next((settings.data_folder / "jobs").rglob("segmenter"))
+    shutil.rmtree(folder)
+    raw = {"model": world.segmenter, "stylise": "false"}
+    problem(predict(narrow, **raw), 503)
+    shutil.rmtree(folder.parent / "adapted")
+    problem(predict(narrow, model=world.adapted), 503)
+
+
+def test_a_zip_is_no_image(api: httpx.Client, world: World) -> None:
+    refused = problem(predict(api, b"PK\x03\x04" + bytes(100), model=world.adapted), 415)
+    assert refused["detail"] == "the image is a zip file; send one PNG or TIFF"

@@ -3,12 +3,14 @@
 import io
 import json
 import os
+import resource
 import struct
 import subprocess
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -425,3 +427,35 @@ def test_a_disk_that_is_full_while_an_upload_comes_in(
     predicted = api.post("/predict", files={"image": large["a.png"]})
     assert problem(predicted, 507)["code"] == "disk_full"
     registered(upload(api, {"a.png": png(grey(1))}))
+
+
+@contextmanager
+def _descriptors(free: int) -> Iterator[None]:
+    """So many file descriptors are left to this process, which serves the API too."""
+    with ExitStack() as opened:
+        for _ in range(80):
+            opened.enter_context(open(os.devnull, "rb"))
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        used = len(os.listdir("/proc/self/fd"))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used + free, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_more_files_than_can_be_held_open(api: httpx.Client) -> None:
+    images = {f"{n}.png": bytes((1 << 20) + 1) for n in range(40)}
+    with _descriptors(free=20):
+        refused = problem(upload(api, images), 413)
+    assert refused["detail"].startswith("more files than the service can hold open now: send stack")
+
+
+def test_more_files_than_one_upload_may_have(api: httpx.Client) -> None:
+    refused = problem(upload(api, {f"{n}.png": b"x" for n in range(1001)}), 413)
+    assert refused["code"] == "too_large"
+    limit = min(1000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+    assert refused["detail"] == (
+        f"more than {limit} files in one upload: send stacks (TIFF, zipped Zarr) instead of single "
+        "sections, or register a folder"
+    )

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 from sqlalchemy.engine import make_url
+from typer.testing import CliRunner
 
+from app.cli import cli
 from app.settings import Settings
 
 
@@ -67,3 +69,13 @@ def test_values_out_of_range_are_refused(monkeypatch: pytest.MonkeyPatch) -> Non
             patch.setenv(f"STYLEFILTER_{name}", value)
             with pytest.raises(ValidationError, match=name.lower()):
                 Settings()
+
+
+def test_listening_beyond_this_machine_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STYLEFILTER_DATA_FOLDER", str(tmp_path))
+    # An address for documentation: no machine has it, so that nothing is started.
+    result = CliRunner().invoke(cli, ["up", "--host", "192.0.2.1"])
+    assert result.exit_code == 2
+    assert "the service has no authentication" in " ".join(result.output.split())

@@ -1,5 +1,6 @@
 """Domains, crops, augmentation and histogram matching."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,70 @@ def test_allowed_follows_the_labels_of_each_tile(tmp_path: Path) -> None:
         "nothing": [0, 0],
         "no tile": [1, 1],
     }
+
+
+def test_allowed_of_a_window_is_the_window_of_allowed(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    tiles = [
+        Tile(
+            int(rng.integers(2)),
+            *(int(n) for n in rng.integers([0, 0, 1, 1], [60, 50, 30, 30])),
+            (int(rng.integers(-1, 2)), int(rng.integers(-1, 2))),
+        )
+        for _ in range(40)
+    ]
+    image = np.zeros((61, 53), np.uint8)
+    domain = write_domain(
+        tmp_path / "d.zarr", [image, image], [None] * 2, ["train"] * 2, tiles, working_nm=5.3
+    )
+    for section in domain.sections:
+        height, width = domain.working_shape(section)
+        painted = np.ones((2, height, width), dtype=bool)
+        for tile in tiles:
+            if tile.section == section.index:
+                rows, cols = (
+                    slice(round(start * scale), round((start + length) * scale))
+                    for start, length, scale in (
+                        (tile.y0, tile.height, height / 61),
+                        (tile.x0, tile.width, width / 53),
+                    )
+                )
+                painted[:, rows, cols] = (np.array(tile.labels) != ABSENT)[:, None, None]
+        np.testing.assert_array_equal(domain.allowed(section), painted)
+        for _ in range(50):
+            crop = random_crop(domain, section, int(rng.integers(1, 70)), rng)
+            np.testing.assert_array_equal(
+                crop.completed(domain.allowed(section, crop.rows, crop.cols), fill=False),
+                crop.padded(painted, fill=False),
+            )
+
+
+def test_sections_in_memory_are_bounded_in_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.data.domain._CACHE_BYTES", 2 * 64 * 64 * 4 + 1)
+    domain = square_domain(tmp_path / "d.zarr", side=64)
+    first, second, third = domain.split("train")
+    kept = domain.image(first)
+    domain.image(second)
+    assert domain.image(first) is kept
+    del kept
+    tracemalloc.start()
+    for section in (second, third, first) * 2:
+        domain.image(section)
+        domain.mask(section)
+    used = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert used < 3 * 64 * 64 * 4
+
+
+def test_a_section_larger_than_the_cache_is_still_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.data.domain._CACHE_BYTES", 1)
+    domain = square_domain(tmp_path / "d.zarr", side=64)
+    section = domain.sections[0]
+    assert domain.image(section) is domain.image(section)
 
 
 def test_crop_pads_bottom_and_right_then_turns() -> None:

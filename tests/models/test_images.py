@@ -1,9 +1,17 @@
 """The torch-free readers: what they yield, and that damage is always said in words."""
 
 import io
+import json
 import random
+import struct
+import tracemalloc
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import numcodecs
 import numpy as np
 import pytest
 import tifffile
@@ -129,7 +137,7 @@ def test_damaged_files_of_every_kind_raise_nothing_but_image_errors(tmp_path: Pa
                 if damaged:
                     damaged[rng.randrange(min(len(damaged), 400))] = rng.randrange(256)
             try:
-                decode_image(bytes(damaged), MANY)
+                list(read_sections(io.BytesIO(damaged), MANY))
             except ImageError:
                 refused += 1
     assert refused > 30 * len(files)
@@ -144,3 +152,114 @@ def test_pages_of_several_kinds_in_one_tiff() -> None:
     np.testing.assert_array_equal(next(sections), grey(1, 8, 8))
     with pytest.raises(ImageError, match="has 3 channels"):
         next(sections)
+
+
+BOMB_BYTES = 64 << 20
+ZEROS = np.zeros(BOMB_BYTES, np.uint8)
+
+
+@contextmanager
+def _little_memory() -> Iterator[None]:
+    """What happens inside takes less than an eighth of what a bomb unpacks into."""
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < BOMB_BYTES // 8
+    finally:
+        tracemalloc.stop()
+
+
+def _zarr_bomb(chunk: bytes, **changes: object) -> bytes:
+    """A zipped Zarr v2 of one 8 x 8 chunk."""
+    metadata = {
+        "zarr_format": 2,
+        "shape": [8, 8],
+        "chunks": [8, 8],
+        "dtype": "|u1",
+        "fill_value": 0,
+        "order": "C",
+        "filters": None,
+        "compressor": None,
+    }
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(".zarray", json.dumps(metadata | changes))
+        archive.writestr("0.0", chunk)
+    return buffer.getvalue()
+
+
+def _refusal(data: bytes) -> str:
+    with pytest.raises(ImageError) as refused, _little_memory():
+        list(read_sections(io.BytesIO(data), MANY))
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["zlib", "gzip", "zstd", "blosc", "lz4"])
+def test_a_zarr_chunk_unpacks_into_no_more_than_its_pixels(name: str) -> None:
+    codec = numcodecs.get_codec({"id": name})
+    config = codec.get_config()
+    said = _refusal(_zarr_bomb(codec.encode(ZEROS[: 8 << 20]), compressor=config))
+    assert "more pixels than they have" in said
+    said = _refusal(_zarr_bomb(codec.encode(ZEROS), compressor=config))
+    assert "more pixels than they have" in said or "of more than" in said
+    image = grey(1, 8, 8)
+    good = _zarr_bomb(codec.encode(image), compressor=config)
+    (section,) = read_sections(io.BytesIO(good), MANY)
+    np.testing.assert_array_equal(section, image)
+
+
+def test_zarr_filters_and_other_compressors_and_objects_are_refused() -> None:
+    gzip = numcodecs.GZip()
+    twice = gzip.encode(gzip.encode(ZEROS))
+    config = gzip.get_config()
+    bomb = _zarr_bomb(twice, filters=[config], compressor=config)
+    assert _refusal(bomb) == "has Zarr filters or shards; save it without"
+    packed = _zarr_bomb(numcodecs.BZ2().encode(ZEROS), compressor={"id": "bz2", "level": 1})
+    assert _refusal(packed).startswith("is compressed by bz2; none or one of zlib, gzip")
+    objects = _zarr_bomb(b"", dtype="|O", filters=[{"id": "vlen-utf8"}])
+    assert _refusal(objects).startswith("has dtype ")
+
+
+def test_a_member_of_the_zip_that_lies_about_its_size_is_refused() -> None:
+    assert "of more than" in _refusal(_zarr_bomb(bytes(ZEROS)))
+    bomb = bytearray(_zarr_bomb(bytes(ZEROS)))
+    entry = bomb.rindex(b"PK\x01\x02")
+    bomb[entry + 24 : entry + 28] = struct.pack("<I", 64)
+    with _little_memory(), pytest.raises(ImageError):
+        list(read_sections(io.BytesIO(bomb), MANY))
+
+
+@pytest.mark.parametrize("how", ["zlib strip", "zlib tile", "packbits strip"])
+def test_a_tiff_strip_unpacks_into_no_more_than_its_pixels(how: str) -> None:
+    image = grey(1, 16, 16)
+    tile = (16, 16) if "tile" in how else None
+    if "packbits" in how:
+        data = encoded(Image.fromarray(image), "TIFF", compression="packbits")
+    else:
+        data = tiff(image, compression="zlib", tile=tile)
+    (section,) = read_sections(io.BytesIO(data), MANY)
+    np.testing.assert_array_equal(section, image)
+    bomb = zlib.compress(bytes(ZEROS)) if "zlib" in how else b"\x81\0" * (1 << 16)
+    data = data.ljust(-(-len(data) // 2) * 2, b"\0")
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        kind = "Tile" if tile else "Strip"
+        tags = file.pages[0].tags
+        places = {f"{kind}Offsets": len(data), f"{kind}ByteCounts": len(bomb)}
+        at = {tags[name].offset: (tags[name].code, value) for name, value in places.items()}
+    changed = bytearray(data + bomb)
+    for offset, (code, value) in at.items():
+        changed[offset : offset + 12] = struct.pack("<HHII", code, 4, 1, value)
+    assert "unpack into more pixels than they have" in _refusal(bytes(changed))
+
+
+def test_a_tiff_of_another_compression_is_refused_in_words() -> None:
+    data = bytearray(tiff(grey(1), compression="zlib"))
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        offset = file.pages[0].tags["Compression"].valueoffset
+    data[offset : offset + 2] = struct.pack("<H", 34925)
+    assert _refusal(bytes(data)).startswith("is compressed by LZMA; none, deflate and packbits")
+
+
+def test_one_image_to_predict_is_no_zip() -> None:
+    with pytest.raises(ImageError, match="is a zip file; send one PNG or TIFF"):
+        decode_image(_zarr_bomb(bytes(64)), MANY)

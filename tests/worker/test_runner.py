@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 import pytest
 import torch
 from safetensors.torch import load_file
+from sqlalchemy import update
 
 from app.database import Database
 from app.jobs.schemas import (
@@ -26,10 +27,11 @@ from app.jobs.schemas import (
     TrainStyleRequest,
 )
 from app.settings import Settings
-from app.tables import JobState
+from app.tables import Job, JobState
 from tests.processes import processes_of, trainer_of, wait_for
 from tests.worker.conftest import Service
-from worker.tasks import JobRunner
+from worker.lease import claim
+from worker.tasks import JobRunner, _End
 
 SMOKE = "smoke"
 MODEL_FILES = ("config.json", "metrics.json", "weights.safetensors")
@@ -84,6 +86,11 @@ def test_each_kind_of_job_succeeds_and_builds_on_the_others(service: Service) ->
         1, "style", "segmenter", "stylefilter"
     )
     assert adapted.result is not None
+    assert adapted.result.notes == [
+        "Labels: 8 of 8 training tiles labelled.",
+        "Source-only weights: best DICE on the source's validation masks (source_val).",
+        "Adapted weights: best DICE on the target's validation masks (target_val).",
+    ]
     names = ["Source-only", "Histogram matching", "CUT", "StyleFilter"]
     assert [row.method for row in adapted.result.evaluations] == names
 
@@ -226,6 +233,35 @@ def test_a_failure_is_told_in_words_and_leaves_nothing(
 
 
 @sqlite_only
+def test_a_worker_that_cannot_start_the_trainer_ends_the_job(service: Service) -> None:
+    job_id = service.adapt()
+    folder = service.storage.job(job_id)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.write_text("a file in the place of the job's folder")
+    job = run(service, job_id)
+    assert job.error is not None
+    assert (job.state, job.error.code) == ("failed", "worker_error")
+    assert job.error.message.startswith("The worker could not run the trainer: NotADirectoryError")
+    assert "Traceback" in (job.error.traceback or "")
+
+
+def test_a_cancellation_while_the_end_is_recorded_is_not_lost(service: Service) -> None:
+    """The trainer died, and before that is written its user cancels."""
+    job_id = service.adapt()
+    lease = claim(service.database, job_id, "test", 60)
+    assert lease is not None
+    with closing(JobRunner(service.settings)) as runner, service.database.session() as session:
+        session.execute(update(Job).values(state=JobState.CANCELLING))
+        end = Thread(target=runner._record, args=[lease, _End.of_trainer(1, "")])
+        end.start()
+        end.join(0.5)
+        session.commit()
+        end.join()
+    job = service.job(job_id)
+    assert (job.state, job.error) == ("cancelled", None)
+
+
+@sqlite_only
 def test_a_dataset_whose_files_are_gone_fails_the_job(service: Service) -> None:
     job_id = service.adapt()
     service.storage.remove(service.storage.dataset(service.target))
@@ -308,3 +344,17 @@ def test_a_full_disk_fails_the_job_and_leaves_nothing(
     assert service.files(job_id) == set()
     assert service.models() == []
     service.database.close()
+
+
+@sqlite_only
+def test_a_disk_too_full_for_the_attempts_folder_fails_the_job(
+    small_disk: Path, service: Service
+) -> None:
+    job_id = service.adapt()
+    used = os.statvfs(small_disk)
+    options = f"remount,nr_inodes={used.f_files - used.f_ffree}"
+    subprocess.run(["mount", "-o", options, str(small_disk)], check=True)
+    job = run(service, job_id)
+    assert job.error is not None
+    assert (job.state, job.error.code) == ("failed", "disk_full")
+    assert "disk is full" in job.error.message

@@ -1,5 +1,6 @@
 """The worker as it is started: a Celery process of its own, and what its death leaves."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -113,12 +114,23 @@ def test_a_killed_worker_takes_its_trainer_along_and_its_job_fails(
 
 
 @pytest.mark.usefixtures("reconciler")
-def test_a_worker_that_is_stopped_hands_its_job_to_the_next(service: Service, start: Start) -> None:
+@pytest.mark.parametrize(
+    ("number", "kill"),
+    [(signal.SIGTERM, os.kill), (signal.SIGTERM, os.killpg), (signal.SIGINT, os.killpg)],
+)
+def test_a_worker_that_is_stopped_hands_its_job_to_the_next(
+    service: Service,
+    start: Start,
+    number: signal.Signals,
+    kill: Callable[[int, int], None],
+) -> None:
+    """Told alone, by systemd with all of its group, or by Ctrl-C in its terminal."""
     folder = service.settings.data_folder
     job_id = service.adapt(style={"steps": 80})
     with start("first") as first:
         wait_for(lambda: service.row(job_id).step, "the first step")
-        first.send_signal(signal.SIGTERM)
+        assert os.getpgid(trainer_of(folder)) != first.pid
+        kill(first.pid, number)
         assert first.wait(10) == 0
     assert processes_of(folder) == {}
     assert service.row(job_id).state == "queued"
