@@ -2,9 +2,9 @@
 
 Both domains draw the same biology: cells side by side, some with a nucleus, mitochondria or a cloud
 of vesicles. Geometry is in nanometres and independent of the microscope; two microscopes then
-image it. The target differs in stain (no single brightness curve maps one domain to the other),
-sharpness, noise and artefacts, in pixel size, and in one class: it has no vesicles, only
-bright granules in the cytosol that a model of the source takes for vesicles.
+image it. The target is a fast scan: noisier for its contrast than any brightness curve could mend,
+less sharp, striped and unevenly lit, and of another pixel size. It also lacks a class: it has no
+vesicles, only bright granules in the cytosol that look like them.
 
 Legend: H, W are pixels; *signed distance* is in nm, negative inside a shape; grey is 0 to 1.
 """

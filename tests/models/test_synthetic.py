@@ -136,20 +136,20 @@ def test_the_target_is_darker_flatter_and_noisier(
     source, target = (sections[domain] for domain in DOMAINS)
 
     assert source.image.mean() - target.image.mean() > 25
-    assert source.image.std() / target.image.std() > 1.4
     for index in (MEMBRANE, MITOCHONDRION, NUCLEUS):
-        assert contrast(source, index) > 1.5 * contrast(target, index)
+        assert contrast(source, index) > 1.3 * contrast(target, index)
 
 
-def test_no_linear_map_of_grey_turns_one_domain_into_the_other(
+def test_no_map_of_grey_turns_one_domain_into_the_other(
     sections: dict[DomainName, SyntheticSection],
 ) -> None:
-    # A linear map keeps ratios of contrasts.
+    # A map of grey leaves the noise between neighbouring pixels in proportion to the contrast.
     source, target = (
-        contrast(sections[domain], MITOCHONDRION) / contrast(sections[domain], MEMBRANE)
+        np.median(np.abs(np.diff(sections[domain].image.astype(float), axis=-1)))
+        / contrast(sections[domain], MEMBRANE)
         for domain in DOMAINS
     )
-    assert source - target > 0.15
+    assert target > 4 * source
 
 
 def test_granules_of_the_target_look_like_vesicles(
