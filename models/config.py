@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 PresetName = Literal["smoke", "quick", "paper"]
 Device = Literal["cpu", "cuda"]
+Precision = Literal["float32", "bf16"]
 MAX_STEPS, MAX_EPOCHS = 10**8, 10**5
 """A stage counts its steps in 32 bits."""
 
@@ -50,9 +51,21 @@ class StyleConfig(FrozenConfig):
     lambda_nce: float = Field(1.0, ge=0, le=100, description="Weight of PatchNCE (FastCUT: 10).")
     nce_identity: bool = Field(True, description="PatchNCE on source images too (FastCUT: no).")
     flip_equivariance: bool = Field(False, description="Random flips of G's input (FastCUT: yes).")
+    precision: Precision = Field(
+        "float32",
+        description="Of convolutions and matrix products; norms and losses are always float32.",
+    )
+    accumulate: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Parts a batch is computed in, one after the other: the same gradient "
+        "(but for batch norm) in less memory. Divides the batch size.",
+    )
 
     @model_validator(mode="after")
     def _has_length(self) -> Self:
+        _check_parts(self.batch_size, self.accumulate)
         if self.steps is None and self.epochs_constant + self.epochs_decay == 0:
             raise ValueError("style training has no length: set steps or epochs")
         return self
@@ -100,6 +113,22 @@ class PretrainConfig(FrozenConfig):
         None, ge=1, description="Validation interval in steps; replaces the epochs."
     )
     augmentation: AugmentationConfig = AugmentationConfig()
+    precision: Precision = Field(
+        "float32",
+        description="Of convolutions and matrix products; norms and losses are always float32.",
+    )
+    accumulate: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Parts a batch is computed in, one after the other: the same gradient "
+        "(but for batch norm) in less memory. Divides the batch size.",
+    )
+
+    @model_validator(mode="after")
+    def _has_equal_parts(self) -> Self:
+        _check_parts(self.batch_size, self.accumulate)
+        return self
 
 
 class AdaptationConfig(PretrainConfig):
@@ -109,11 +138,40 @@ class AdaptationConfig(PretrainConfig):
     label_filter: bool = Field(
         True, description="Filter pseudo-labels by image-level labels: Eq. 3; off is Eq. 2."
     )
-    student_view: Literal["stylised", "raw"] = Field(
+    student_view: Literal["stylised", "raw", "both"] = Field(
         "stylised",
         description="Target image the student sees. The printed loss says raw; the paper's results "
-        "(StyleFilter without CUT at test time fails) say stylised.",
+        "(StyleFilter without CUT at test time fails) say stylised. both: half the loss of each.",
     )
+    pseudo_labeler: Literal["current", "frozen", "ema"] = Field(
+        "current",
+        description="Who labels the target: the weights being trained (Eq. 2 and 3 have one "
+        "theta_seg), the source-only ones, or an exponential moving average (mean teacher).",
+    )
+    ema_decay: float = Field(
+        0.99, ge=0, lt=1, description="Share of the old average kept per step; for ema only."
+    )
+    norm_statistics: Literal["target", "both"] = Field(
+        "target",
+        description="Whose images batch norm's stored statistics describe. target: those the "
+        "network will segment, stylised target crops, estimated anew before each validation. both: "
+        "a running mean over both domains' batches, which fits neither. The paper is silent.",
+    )
+    select_on: Literal["target_val", "source_val", "last"] = Field(
+        "target_val",
+        description="Which validation masks choose the weights. target_val is the paper's protocol "
+        "and needs masks that image-level labels are to replace; the others need none.",
+    )
+    epoch_by: Literal["source", "target", "max"] = Field(
+        "source",
+        description="Which domain's training sections one epoch passes over; the paper is silent, "
+        "and the other domain is drawn in step, over and over.",
+    )
+
+
+def _check_parts(batch_size: int, accumulate: int) -> None:
+    if batch_size % accumulate:
+        raise ValueError(f"accumulate {accumulate} does not divide batch_size {batch_size}")
 
 
 class StyleFilterConfig(FrozenConfig):
@@ -149,8 +207,8 @@ def preset(name: PresetName) -> StyleFilterConfig:
     """Return a named configuration.
 
     ``paper`` is every number of the paper; ``quick`` shrinks filters (16), blocks (6), crops (96
-    and 128 px), lengths and resolution (pixels twice as large) and takes group norm, for a
-    laptop CPU; ``smoke`` shrinks all to seconds and shows only that the path works.
+    and 128 px), lengths and resolution (pixels twice as large), for a laptop CPU; ``smoke``
+    shrinks all to seconds and shows only that the path works.
     """
     if name == "paper":
         return StyleFilterConfig()
@@ -159,8 +217,7 @@ def preset(name: PresetName) -> StyleFilterConfig:
             style=StyleConfig(
                 base_filters=16, num_blocks=6, crop_px=96, steps=1000, learning_rate=4e-4
             ),
-            # Statistics of so few and small batches drift when two domains share them.
-            segmenter=SegmenterConfig(base_filters=16, norm="group"),
+            segmenter=SegmenterConfig(base_filters=16),
             pretrain=PretrainConfig(
                 crop_px=128, steps=600, batch_size=4, learning_rate=1e-3, validate_every_steps=100
             ),

@@ -11,15 +11,21 @@ Stage = Literal["style", "pretrain", "stylise", "adapt", "evaluate"]
 class Progress:
     """Step ``step`` (from 1) of ``total`` of a stage is done.
 
-    ``values`` holds the losses of the step, and at steps with a validation also ``dice/<class>``
-    and ``dice/mean``, in [0, 1].
+    ``values`` holds the losses of the step. At steps with a validation also ``dice/<class>`` and
+    ``dice/mean`` of the domain the stage is for, in adaptation ``source_dice/...`` too, all in
+    [0, 1]; ``kept`` then says that these weights are the best so far.
     """
 
     stage: Stage
     step: int
     total: int
     values: Mapping[str, float]
+    kept: bool = False
 
 
 Report = Callable[[Progress], None]
 """Called after each step. To stop the run it raises; nothing in ``models`` catches that."""
+
+
+class Stop(Exception):
+    """Raised by a report to end the run for now: its state is saved before it ends."""

@@ -1,7 +1,6 @@
 """Step 2 of StyleFilter: the U-Net, supervised on the source (Eq. 1)."""
 
 from collections.abc import Mapping
-from itertools import islice
 
 import numpy as np
 import torch
@@ -9,43 +8,81 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.config import PretrainConfig, StyleFilterConfig
-from models.data.domain import Domain
-from models.data.samples import shuffled_passes, source_batch
+from models.data.domain import IGNORE, Domain
+from models.data.samples import SourceBatch, parts, source_batch
+from models.data.sampling import Sample, Sampler
 from models.device import resolve
 from models.inference import segment
+from models.lengths import Lengths
 from models.losses import cross_entropy
 from models.networks.unet import UNet
-from models.progress import Report
+from models.parallel import mean_count, num_processes, rank
 from models.scores import Evaluation, confusion_matrix
-from models.training import KeepBest, random_stream, seeded_weights, steps_of, train, update
+from models.training import KeepBest, Run, Task, autocast, seeded_weights, to_device, train, update
 
 _BETAS = (0.9, 0.999)  # the paper's "momentum term of 0.9"
 
 
-def pretrain(source: Domain, config: StyleFilterConfig, report: Report) -> UNet:
+def pretrain(
+    source: Domain,
+    config: StyleFilterConfig,
+    run: Run,
+) -> UNet:
     """Train theta_seg on the source; the weights with the best DICE on its validation masks.
 
     Without such masks the last weights are kept, and the log says so.
     """
     stage, device = config.pretrain, resolve(config.device)
     sections = source.training_sections(masked=True)
+    sampler = Sampler(sections, config.seed, "pretrain", "source")
     with seeded_weights(config.seed):
         segmenter = UNet(source.num_classes, config.segmenter).to(device)
     optimiser = adamw(segmenter, stage)
-    rng = random_stream(config.seed, "pretrain")
-    passes = shuffled_passes(sections, rng)
 
-    def step() -> Mapping[str, float]:
-        batch = source_batch(source, list(islice(passes, stage.batch_size)), stage, rng)
+    def batch(step: int) -> SourceBatch:
+        return source_batch(source, own_samples(sampler, step, stage.batch_size), stage)
+
+    def step(_: int, batch: SourceBatch) -> Mapping[str, float]:
         segmenter.train()
-        logits = segmenter(as_input(batch.images, device))
-        loss = cross_entropy(logits, torch.from_numpy(batch.masks).to(device))
-        return {"loss": update(loss, optimiser)}
+        num_known = pixels_of_all(batch.masks != IGNORE, device)
+        losses = (
+            supervised_loss(segmenter, part, stage, num_known)
+            for part in parts(batch, stage.accumulate)
+        )
+        return {"loss": sum(update(losses, optimiser))}
 
-    steps, interval = lengths(stage, len(sections))
-    keep = KeepBest(segmenter, lambda: validate(segmenter, source), interval)
-    train("pretrain", steps, step, report=report, keep=keep)
+    length = Lengths.of(stage, len(sections), num_processes=num_processes())
+    task = Task(
+        stage="pretrain",
+        steps=length.steps,
+        modules={"segmenter": segmenter},
+        optimisers={"segmenter": optimiser},
+        batch=batch,
+        step=step,
+        keep=KeepBest(segmenter, lambda: validate(segmenter, source), length.interval),
+    )
+    train(task, run)
     return segmenter.eval()
+
+
+def supervised_loss(
+    segmenter: UNet, batch: SourceBatch, config: PretrainConfig, num_known: Tensor
+) -> Tensor:
+    """CE(x_s, m_s) of Eq. 1 of labelled crops, over ``num_known`` pixels."""
+    device = next(segmenter.parameters()).device
+    with autocast(device, config.precision):
+        logits = segmenter(as_input(batch.images, device))
+    return cross_entropy(logits, to_device(batch.masks, device), num_known)
+
+
+def pixels_of_all(known: NDArray[np.bool_], device: torch.device) -> Tensor:
+    """How many pixels of a batch are known, as (): their mean over the processes."""
+    return mean_count(torch.as_tensor(np.count_nonzero(known), device=device))
+
+
+def own_samples(sampler: Sampler, step: int, size: int) -> list[Sample]:
+    """This process's samples of a step's batch."""
+    return sampler.batch(step, size, part=rank(), parts=num_processes())
 
 
 def validate(segmenter: UNet, domain: Domain) -> Mapping[str, float]:
@@ -68,15 +105,6 @@ def adamw(segmenter: UNet, config: PretrainConfig) -> torch.optim.Optimizer:
     )
 
 
-def lengths(config: PretrainConfig, num_sections: int) -> tuple[int, int]:
-    """Steps of a stage, and between validations; an epoch is one pass over the source."""
-    per_epoch = -(-num_sections // config.batch_size)
-    return (
-        steps_of(config.steps, config.epochs, per_epoch),
-        steps_of(config.validate_every_steps, config.validate_every_epochs, per_epoch),
-    )
-
-
 def as_input(images: NDArray[np.float32], device: torch.device) -> Tensor:
     """Images (B, 1, H, W) in [0, 1] as the U-Net's input in [-1, 1]."""
-    return torch.from_numpy(images * 2 - 1).to(device)
+    return to_device(images * 2 - 1, device)

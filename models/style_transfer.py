@@ -4,25 +4,26 @@ As in CUT, A is the domain to translate (the target) and B the style to imitate 
 Legend: B batch, S side of the crop; images (B, 1, S, S) float32 in [-1, 1].
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count, islice
-from typing import Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from models.config import StyleConfig, StyleFilterConfig
-from models.data.domain import Domain, Section
-from models.data.samples import shuffled_passes, style_image
+from models.data.domain import Domain
+from models.data.samples import style_image
+from models.data.sampling import Sample, Sampler, stream
 from models.device import resolve
+from models.lengths import Schedule
 from models.losses import lsgan, patch_nce
 from models.networks.discriminator import Discriminator
 from models.networks.generator import Generator, tap_sizes
 from models.networks.patch_projector import PatchProjector, sample_positions
-from models.progress import Report
-from models.training import random_stream, seeded_weights, train, update
+from models.parallel import num_processes, rank
+from models.training import Run, Task, autocast, seeded_weights, to_device, train, update
 
 _BETAS = (0.5, 0.999)
 
@@ -41,19 +42,25 @@ class Cut:
 
     def __init__(self, config: StyleConfig, device: torch.device | None = None) -> None:
         self.config = config
-        self.generator = Generator(config.base_filters, config.num_blocks).to(device)
-        self.projector = PatchProjector(self.generator.tap_channels, config.projector_width).to(
-            device
-        )
-        self.discriminator = Discriminator(config.base_filters).to(device)
-        self._optimiser_g, self._optimiser_f, self._optimiser_d = (
-            torch.optim.Adam(network.parameters(), lr=config.learning_rate, betas=_BETAS)
-            for network in (self.generator, self.projector, self.discriminator)
-        )
+        self.device = device or torch.device("cpu")
+        self.generator = Generator(config.base_filters, config.num_blocks)
+        self.projector = PatchProjector(self.generator.tap_channels, config.projector_width)
+        self.discriminator = Discriminator(config.base_filters)
+        self.modules: Mapping[str, nn.Module] = {
+            "generator": self.generator,
+            "projector": self.projector,
+            "discriminator": self.discriminator,
+        }
+        self.optimisers = {
+            name: torch.optim.Adam(
+                network.to(self.device).parameters(), lr=config.learning_rate, betas=_BETAS
+            )
+            for name, network in self.modules.items()
+        }
 
     def set_rate(self, factor: float) -> None:
         """Scale the learning rate of all three optimisers."""
-        for optimiser in (self._optimiser_g, self._optimiser_f, self._optimiser_d):
+        for optimiser in self.optimisers.values():
             for group in optimiser.param_groups:
                 group["lr"] = self.config.learning_rate * factor
 
@@ -63,44 +70,68 @@ class Cut:
         sizes, count = tap_sizes(*size), self.config.num_patches
         positions_a = sample_positions(sizes, count, rng)
         positions_b = sample_positions(sizes, count, rng) if self.config.nce_identity else []
-        device = next(self.generator.parameters()).device
-        return Draws(flip, [p.to(device) for p in positions_a], [p.to(device) for p in positions_b])
+        return Draws(flip, positions_a, positions_b)
 
     def step(self, real_a: Tensor, real_b: Tensor, draws: Draws) -> Mapping[str, float]:
         """Update D, then G and F together; both images (B, 1, H, W) in [-1, 1]."""
-        real = torch.cat([real_a, real_b]) if self.config.nce_identity else real_a
-        translated, keys = self._translate(real, flip=draws.flip)
-        fake_b = translated[: len(real_a)]
-        loss_d = update(self._discriminator_loss(fake_b.detach(), real_b), self._optimiser_d)
+        number = self.config.accumulate
+        pairs = list(zip(real_a.chunk(number), real_b.chunk(number), strict=True))
+        # D is updated between a translation and G's loss on it. Only the last part's graph waits
+        # for that; the other parts are translated once more, so memory is that of one part.
+        with torch.no_grad():
+            early = [self._translate(*pair, draws) for pair in pairs[:-1]]
+        last = self._translate(*pairs[-1], draws)
+        losses_d = [
+            self._discriminator_loss(translation.fake_b.detach(), real) / number
+            for translation, (_, real) in zip([*early, last], pairs, strict=True)
+        ]
+        loss_d = sum(update(losses_d, self.optimisers["discriminator"]))
+
+        terms: list[list[float]] = []
+
+        def losses_g() -> Iterator[Tensor]:
+            for pair in reversed(pairs):
+                translation = self._translate(*pair, draws) if terms else last
+                loss_gan, losses_nce = self._generator_losses(translation, draws)
+                terms.append([float(term.detach()) for term in (loss_gan, *losses_nce)])
+                yield (loss_gan + torch.stack(losses_nce).mean()) / number
 
         self.discriminator.requires_grad_(False)
-        loss_gan = self.config.lambda_gan * lsgan(self.discriminator(fake_b), real=True)
-        queries = self.generator.encode(translated)
-        if draws.flip:
-            queries = [query.flip(-1) for query in queries]
-        loss_nce = self._nce_terms(queries, keys, draws)
-        loss_g = loss_gan + torch.stack(loss_nce).mean()
-        update(loss_g, self._optimiser_g, self._optimiser_f)
+        update(losses_g(), self.optimisers["generator"], self.optimisers["projector"])
         self.discriminator.requires_grad_(True)
+        names = ("loss_gan", "loss_nce", "loss_nce_identity")
+        means = np.mean(terms, axis=0).tolist()
+        return {"loss_d": loss_d, **dict(zip(names, means, strict=False))}
 
-        names = ("loss_nce", "loss_nce_identity")
-        nce = {name: float(term.detach()) for name, term in zip(names, loss_nce, strict=False)}
-        return {"loss_d": loss_d, "loss_gan": float(loss_gan.detach()), **nce}
-
-    def _translate(self, real: Tensor, *, flip: bool) -> tuple[Tensor, list[Tensor]]:
-        """G's output, and the key features of the unflipped images, without gradient."""
-        if flip:
-            with torch.no_grad():
-                keys = self.generator.encode(real)
-            return self.generator(real.flip(-1)), keys
-        # G does not change before the keys are used: its own pass already holds them.
-        translated, taps = self.generator.translate(real)
-        return translated, [tap.detach() for tap in taps]
+    def _translate(self, real_a: Tensor, real_b: Tensor, draws: Draws) -> "_Translation":
+        real = torch.cat([real_a, real_b]) if self.config.nce_identity else real_a
+        with autocast(self.device, self.config.precision):
+            if draws.flip:
+                with torch.no_grad():
+                    keys = self.generator.encode(real)
+                translated = self.generator(real.flip(-1))
+            else:
+                # G does not change before the keys are used: its own pass already holds them.
+                translated, taps = self.generator.translate(real)
+                keys = [tap.detach() for tap in taps]
+        return _Translation(translated, translated[: len(real_a)], keys)
 
     def _discriminator_loss(self, fake_b: Tensor, real_b: Tensor) -> Tensor:
-        fake = lsgan(self.discriminator(fake_b), real=False)
-        real = lsgan(self.discriminator(real_b), real=True)
-        return (fake + real) / 2
+        with autocast(self.device, self.config.precision):
+            fake, real = self.discriminator(fake_b), self.discriminator(real_b)
+        return (lsgan(fake, real=False) + lsgan(real, real=True)) / 2
+
+    def _generator_losses(
+        self, translation: "_Translation", draws: Draws
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The adversarial term, and PatchNCE of A and perhaps of B."""
+        with autocast(self.device, self.config.precision):
+            scores = self.discriminator(translation.fake_b)
+            queries = self.generator.encode(translation.images)
+        if draws.flip:
+            queries = [query.flip(-1) for query in queries]
+        losses_nce = self._nce_terms(queries, translation.keys, draws)
+        return self.config.lambda_gan * lsgan(scores, real=True), losses_nce
 
     def _nce_terms(
         self, queries: Sequence[Tensor], keys: Sequence[Tensor], draws: Draws
@@ -127,62 +158,62 @@ class Cut:
         return self.config.lambda_nce * torch.stack(per_tap).mean()
 
 
+@dataclass(frozen=True)
+class _Translation:
+    """G's output for A (and B), that for A alone, and the key features of the unflipped images."""
+
+    images: Tensor
+    fake_b: Tensor
+    keys: Sequence[Tensor]
+
+
 def train_style(
-    source: Domain, target: Domain, config: StyleFilterConfig, report: Report
+    source: Domain,
+    target: Domain,
+    config: StyleFilterConfig,
+    run: Run,
 ) -> Generator:
     """Train theta_style, target -> source, on the images of both training splits."""
     style, device = config.style, resolve(config.device)
     sections_a, sections_b = target.training_sections(), source.training_sections()
-    rng = random_stream(config.seed, "style")
+    sampler_a = Sampler(sections_a, config.seed, "style", "target")
+    sampler_b = Sampler(sections_b, config.seed, "style", "source")
     with seeded_weights(config.seed):
         cut = Cut(style, device)
-    schedule = Schedule.of(style, max(len(sections_a), len(sections_b)))
-    passes = shuffled_passes(sections_a, rng)
-    counter = count(1)
+    num_sections = max(len(sections_a), len(sections_b))
+    schedule = Schedule.of(style, num_sections, num_processes=num_processes())
 
-    def step() -> Mapping[str, float]:
-        batch_a = list(islice(passes, style.batch_size))
-        batch_b = [sections_b[i] for i in rng.integers(len(sections_b), size=style.batch_size)]
-        real_a = _images(target, batch_a, style.crop_px, rng).to(device)
-        real_b = _images(source, batch_b, style.crop_px, rng).to(device)
-        cut.set_rate(schedule.factor(next(counter)))
-        return cut.step(real_a, real_b, cut.draw((style.crop_px, style.crop_px), rng))
+    def batch(step: int) -> StyleBatch:
+        size, part, parts = style.batch_size, rank(), num_processes()
+        batch_a = sampler_a.batch(step, size, part=part, parts=parts)
+        batch_b = sampler_b.batch(step, size, part=part, parts=parts, replacement=True)
+        # The step's own stream: processes that share a batch share its coin and positions.
+        rng = stream(config.seed, "style", "step", step)
+        return StyleBatch(
+            _images(target, batch_a, style.crop_px),
+            _images(source, batch_b, style.crop_px),
+            cut.draw((style.crop_px, style.crop_px), rng),
+        )
 
-    train("style", schedule.steps, step, report=report)
+    def step(number: int, batch: StyleBatch) -> Mapping[str, float]:
+        cut.set_rate(schedule.factor(number))
+        real_a, real_b = to_device(batch.real_a, device), to_device(batch.real_b, device)
+        return cut.step(real_a, real_b, batch.draws)
+
+    task = Task("style", schedule.steps, cut.modules, cut.optimisers, batch, step)
+    train(task, run)
     return cut.generator.eval()
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """Full learning rate for ``constant`` periods, then linear decay over ``decay`` periods.
+class StyleBatch:
+    """Crops of the target and the source, (B, 1, S, S) float32 in [-1, 1], and the draws."""
 
-    A period is an epoch of ``period_steps`` steps, or one step where the config counts in steps.
-    """
-
-    constant: int
-    decay: int
-    period_steps: int
-
-    @classmethod
-    def of(cls, config: StyleConfig, num_sections: int) -> Self:
-        """An epoch is one pass over the larger domain; an incomplete last batch is dropped."""
-        if config.steps is not None:
-            return cls(config.steps - config.steps // 2, config.steps // 2, 1)
-        per_epoch = max(1, num_sections // config.batch_size)
-        return cls(config.epochs_constant, config.epochs_decay, per_epoch)
-
-    @property
-    def steps(self) -> int:
-        return (self.constant + self.decay) * self.period_steps
-
-    def factor(self, step: int) -> float:
-        """Of the learning rate at ``step`` (from 1); the last period still has 1 / (decay + 1)."""
-        period = (step - 1) // self.period_steps + 1
-        return 1 - max(0, period - self.constant) / (self.decay + 1)
+    real_a: NDArray[np.float32]
+    real_b: NDArray[np.float32]
+    draws: Draws
 
 
-def _images(
-    domain: Domain, sections: Sequence[Section], side: int, rng: np.random.Generator
-) -> Tensor:
-    crops = [style_image(domain, section, side, rng) for section in sections]
-    return torch.from_numpy(np.stack(crops)[:, None])
+def _images(domain: Domain, samples: Sequence[Sample], side: int) -> NDArray[np.float32]:
+    crops = [style_image(domain, sample.section, side, sample.rng) for sample in samples]
+    return np.stack(crops)[:, None]

@@ -1,26 +1,41 @@
 """StyleFilter: section 2 of the paper, in its order."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from models.config import StyleFilterConfig
 from models.data.domain import IGNORE, Domain
-from models.data.samples import shuffled_passes, source_batch, target_batch
+from models.data.samples import SourceBatch, TargetBatch, parts, source_batch, target_batch
+from models.data.sampling import Sampler
 from models.data.stylised import StylisedDomain
 from models.inference import stylise_domain
+from models.lengths import Lengths, sections_per_epoch
 from models.losses import cross_entropy
 from models.networks.generator import Generator
+from models.networks.statistics import estimate_statistics, statistics_kept
 from models.networks.unet import UNet
-from models.progress import Report
+from models.parallel import mean_count, num_processes
 from models.pseudo_labels import pseudo_labels
-from models.segmentation import adamw, as_input, lengths, pretrain, validate
+from models.segmentation import (
+    adamw,
+    as_input,
+    own_samples,
+    pixels_of_all,
+    pretrain,
+    supervised_loss,
+    validate,
+)
 from models.style_transfer import train_style
-from models.training import KeepBest, random_stream, train, update
+from models.training import KeepBest, Run, Task, autocast, to_device, train, update
+
+_CROPS = 64  # of the stylised target, to estimate batch norm's statistics from
 
 
 @dataclass(frozen=True)
@@ -33,14 +48,21 @@ class AdaptedModels:
 
 
 def adapt(
-    source: Domain, target: Domain, config: StyleFilterConfig, report: Report, workspace: Path
+    source: Domain,
+    target: Domain,
+    config: StyleFilterConfig,
+    run: Run,
+    workspace: Path,
 ) -> AdaptedModels:
-    """Adapt from ``source`` to ``target``; ``workspace`` takes the stylised target images."""
+    """Adapt from ``source`` to ``target``.
+
+    ``workspace`` takes the stylised target images.
+    """
     check_pair(source, target)
-    style = train_style(source, target, config, report)
-    source_only = pretrain(source, config, report)
-    stylised = stylise_domain(style, target, workspace / "stylised.zarr", report)
-    adapted = adapt_segmenter(source_only, source, stylised, config, report)
+    style = train_style(source, target, config, run)
+    source_only = pretrain(source, config, run)
+    stylised = stylise_domain(style, target, workspace / "stylised.zarr", run.report)
+    adapted = adapt_segmenter(source_only, source, stylised, config, run)
     return AdaptedModels(style, source_only, adapted)
 
 
@@ -49,41 +71,135 @@ def adapt_segmenter(
     source: Domain,
     target: StylisedDomain,
     config: StyleFilterConfig,
-    report: Report,
+    run: Run,
 ) -> UNet:
     """Train a copy of ``source_only`` with L_SF = CE(x_s, m_s) + CE(x_t, P_filter(x*_t, l_t)).
 
-    The current weights label the target, in eval mode and without gradient. Source and target go
-    through the network apart, so that neither changes the other's batch statistics. The weights
-    with the best DICE on the target's validation masks are kept, else the last.
+    Source and target go through the network apart, so that neither changes the other's batch
+    statistics. ``select_on`` says which weights are kept.
     """
-    stage, segmenter = config.adaptation, copy.deepcopy(source_only)
-    device = next(segmenter.parameters()).device
-    optimiser, rng = adamw(segmenter, stage), random_stream(config.seed, "adapt")
-    source_sections = source.training_sections(masked=True)
-    source_passes = shuffled_passes(source_sections, rng)
-    target_passes = shuffled_passes(target.training_sections(), rng)
+    adaptation = _Adaptation(source_only, source, target, config)
+    train(adaptation.task(), run)
+    return adaptation.segmenter.eval()
 
-    def step() -> Mapping[str, float]:
-        x_s = source_batch(source, list(islice(source_passes, stage.batch_size)), stage, rng)
-        x_t = target_batch(target, list(islice(target_passes, stage.batch_size)), stage, rng)
-        with torch.no_grad():
-            logits = segmenter.eval()(as_input(x_t.stylised, device))
-        allowed = torch.from_numpy(x_t.allowed).to(device) if stage.label_filter else None
+
+class _Adaptation:
+    """The third step's networks, samples and update."""
+
+    def __init__(
+        self, source_only: UNet, source: Domain, target: StylisedDomain, config: StyleFilterConfig
+    ) -> None:
+        self._config, self._source, self._target = config.adaptation, source, target
+        self.segmenter = copy.deepcopy(source_only)
+        self._device = next(self.segmenter.parameters()).device
+        self._optimiser = adamw(self.segmenter, self._config)
+        self._labeler = {
+            "current": self.segmenter,
+            "frozen": copy.deepcopy(source_only),
+            "ema": copy.deepcopy(source_only),
+        }[self._config.pseudo_labeler]
+        self._sections = source.training_sections(masked=True), target.training_sections()
+        self._samplers = (
+            Sampler(self._sections[0], config.seed, "adapt", "source"),
+            Sampler(self._sections[1], config.seed, "adapt", "target"),
+        )
+        self._statistics = Sampler(self._sections[1], config.seed, "adapt", "statistics")
+        # The first pseudo-labels are made with the statistics of the images they are for, too.
+        for network in {id(n): n for n in (self.segmenter, self._labeler)}.values():
+            self._estimate_statistics(network)
+
+    def task(self) -> Task[tuple[SourceBatch, TargetBatch]]:
+        per_epoch = sections_per_epoch(self._config, *map(len, self._sections))
+        length = Lengths.of(self._config, per_epoch, num_processes=num_processes())
+        by = {"target_val": "dice/mean", "source_val": "source_dice/mean", "last": None}
+        modules = {"segmenter": self.segmenter}
+        if self._config.pseudo_labeler == "ema":
+            modules["labeler"] = self._labeler
+        return Task(
+            stage="adapt",
+            steps=length.steps,
+            modules=modules,
+            optimisers={"segmenter": self._optimiser},
+            batch=self._batch,
+            step=self._step,
+            keep=KeepBest(
+                self.segmenter, self._validate, length.interval, by[self._config.select_on]
+            ),
+        )
+
+    def _batch(self, step: int) -> tuple[SourceBatch, TargetBatch]:
+        x_s, x_t = (own_samples(s, step, self._config.batch_size) for s in self._samplers)
+        return (
+            source_batch(self._source, x_s, self._config),
+            target_batch(self._target, x_t, self._config),
+        )
+
+    def _step(self, _: int, batch: tuple[SourceBatch, TargetBatch]) -> Mapping[str, float]:
+        config = self._config
+        x_s, x_t = parts(batch[0], config.accumulate), parts(batch[1], config.accumulate)
+        labels = [self._labels(part) for part in x_t]
+        known_s = pixels_of_all(batch[0].masks != IGNORE, self._device)
+        known_t = mean_count(torch.stack([(part != IGNORE).sum() for part in labels]).sum())
+        own_statistics = config.norm_statistics == "target"
+        self.segmenter.train()
+
+        def losses() -> Iterator[Tensor]:
+            for source, target, target_labels in zip(x_s, x_t, labels, strict=True):
+                with statistics_kept(self.segmenter) if own_statistics else nullcontext():
+                    loss_source = supervised_loss(self.segmenter, source, config, known_s)
+                yield loss_source
+                yield self._target_loss(target, target_labels, known_t)
+
+        values = update(losses(), self._optimiser)
+        if config.pseudo_labeler == "ema":
+            follow(self._labeler, self.segmenter, config.ema_decay)
+        return {"loss_source": sum(values[0::2]), "loss_target": sum(values[1::2])}
+
+    @torch.no_grad()
+    def _labels(self, batch: TargetBatch) -> Tensor:
+        """P_filter(x*_t, l_t): in eval mode, without gradient, 255 where padded."""
+        self._labeler.eval()
+        with autocast(self._device, self._config.precision):
+            logits = self._labeler(as_input(batch.stylised, self._device))
+        allowed = to_device(batch.allowed, self._device) if self._config.label_filter else None
         labels = pseudo_labels(logits, allowed)
-        labels[~torch.from_numpy(x_t.inside).to(device)] = IGNORE
+        return labels.masked_fill(~to_device(batch.inside, self._device), IGNORE)
 
-        segmenter.train()
-        masks = torch.from_numpy(x_s.masks).to(device)
-        loss_source = cross_entropy(segmenter(as_input(x_s.images, device)), masks)
-        loss_target = cross_entropy(segmenter(as_input(x_t.student, device)), labels)
-        update(loss_source + loss_target, optimiser)
-        return {"loss_source": loss_source.item(), "loss_target": loss_target.item()}
+    def _target_loss(self, batch: TargetBatch, labels: Tensor, num_known: Tensor) -> Tensor:
+        """CE(x_t, labels), the mean over the views the student sees."""
+        views = np.moveaxis(batch.students, 1, 0)  # (V, B, 1, S, S)
+        losses = []
+        for view in views:
+            with autocast(self._device, self._config.precision):
+                logits = self.segmenter(as_input(view, self._device))
+            losses.append(cross_entropy(logits, labels, num_known))
+        return torch.stack(losses).mean()
 
-    steps, interval = lengths(stage, len(source_sections))
-    keep = KeepBest(segmenter, lambda: validate(segmenter, target), interval)
-    train("adapt", steps, step, report=report, keep=keep)
-    return segmenter.eval()
+    def _estimate_statistics(self, network: UNet) -> None:
+        if self._config.norm_statistics == "target":
+            size = self._config.batch_size
+            samples = (self._statistics.batch(n + 1, size) for n in range(-(-_CROPS // size)))
+            crops = (target_batch(self._target, batch, self._config) for batch in samples)
+            batches = (as_input(crop.stylised, self._device) for crop in crops)
+            estimate_statistics(network, batches)
+
+    def _validate(self) -> Mapping[str, float]:
+        """DICE on both domains' validation masks: the target's under plain names."""
+        self._estimate_statistics(self.segmenter)
+        scores = validate(self.segmenter, self._source)
+        on_source = {f"source_{name}": score for name, score in scores.items()}
+        return {**validate(self.segmenter, self._target), **on_source}
+
+
+@torch.no_grad()
+def follow(average: UNet, current: UNet, decay: float) -> None:
+    """Move an exponential moving average of weights and statistics towards the current ones."""
+    ours, theirs = average.state_dict(), current.state_dict()
+    for name, value in ours.items():
+        if value.is_floating_point():
+            value.lerp_(theirs[name], 1 - decay)
+        else:
+            value.copy_(theirs[name])
 
 
 def check_pair(source: Domain, target: Domain) -> None:

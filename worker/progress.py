@@ -52,7 +52,7 @@ class Recorder:
             self._flush(progress, must=finished)
 
     def summary(self, stage: str) -> Mapping[str, float]:
-        """Last losses of a stage, and its validation scores where their mean was best."""
+        """Last losses of a stage, and its validation scores: of the weights kept, and ``last/``."""
         return self._summaries.get(stage, {})
 
     def _begin(self, progress: Progress) -> None:
@@ -65,13 +65,14 @@ class Recorder:
         stride = max(1, math.ceil(progress.total / _POINTS_PER_SERIES))
         on_grid = progress.step % stride == 0 or progress.step in (1, progress.total)
         summary = self._summaries[progress.stage]
-        best = progress.values.get("dice/mean", -1.0) > summary.get("dice/mean", -1.0)
         for name, value in progress.values.items():
-            score = name.startswith("dice/")
+            score = name.startswith(("dice/", "source_dice/"))
             if score or on_grid:
                 self._points[(progress.stage, name, progress.step)] = value
-            if best or not score:
+            if progress.kept or not score:
                 summary[name] = value
+            if score and progress.step == progress.total:
+                summary[f"last/{name}"] = value
 
     def _flush(self, progress: Progress, *, must: bool) -> None:
         try:

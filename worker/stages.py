@@ -21,6 +21,7 @@ from models.metadata import DomainMeta, ModelMeta
 from models.networks.generator import Generator
 from models.networks.unet import UNet
 from models.progress import Progress, Report
+from models.training import Run
 from worker.progress import Recorder
 
 Metrics = Mapping[str, float | str]
@@ -62,6 +63,7 @@ class Stages:
         self._in = inputs
         self._folder = folder
         self._recorder = recorder
+        self._run = Run(recorder)
         self._outcome = Outcome()
 
     def run(self) -> Outcome:
@@ -79,7 +81,7 @@ class Stages:
         source, target = self._pair()
         config, work = self._in.config, self._folder / "work"
         self._note_labels()
-        made = stylefilter.adapt(source, target, config, self._recorder, work)
+        made = stylefilter.adapt(source, target, config, self._run, work)
         self._keep_style(made.style)
         self._keep_segmenter(ModelKind.SEGMENTER, made.source_only)
         self._keep_segmenter(ModelKind.STYLEFILTER, made.adapted)
@@ -88,11 +90,11 @@ class Stages:
     def _train_style(self) -> None:
         source, target = self._pair()
         config = self._in.config
-        self._keep_style(style_transfer.train_style(source, target, config, self._recorder))
+        self._keep_style(style_transfer.train_style(source, target, config, self._run))
 
     def _pretrain(self) -> None:
         assert self._in.source is not None
-        segmenter = segmentation.pretrain(self._in.source, self._in.config, self._recorder)
+        segmenter = segmentation.pretrain(self._in.source, self._in.config, self._run)
         self._keep_segmenter(ModelKind.SEGMENTER, segmenter)
 
     def _stylefilter(self) -> None:
@@ -102,7 +104,7 @@ class Stages:
         work = self._folder / "work"
         stylised = inference.stylise_domain(style, target, work / "stylised.zarr", self._recorder)
         adapted = stylefilter.adapt_segmenter(
-            source_only, source, stylised, self._in.config, self._recorder
+            source_only, source, stylised, self._in.config, self._run
         )
         self._keep_segmenter(ModelKind.STYLEFILTER, adapted)
         self._score_rows(style, source_only, adapted)

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
@@ -195,9 +196,14 @@ class _Cache:
     def __init__(self, budget: int) -> None:
         self._budget = budget
         self._arrays: OrderedDict[tuple[str, int], NDArray[Any]] = OrderedDict()
+        self._lock = Lock()  # batches are prepared in a thread while validation reads
         self.num_bytes = 0
 
     def get(self, key: tuple[str, int], read: Callable[[], A]) -> A:
+        with self._lock:
+            return self._get(key, read)
+
+    def _get(self, key: tuple[str, int], read: Callable[[], A]) -> A:
         if key in self._arrays:
             self._arrays.move_to_end(key)
             return cast(A, self._arrays[key])

@@ -1,10 +1,12 @@
-"""Random square crops of sections, as the batches of every stage. Every draw comes from ``rng``.
+"""Random square crops of sections, as the batches of every stage.
+
+Every draw comes from the sample's own random numbers (``sampling.py``).
 
 Legend: B batch, C classes, S side of the crop in pixels of the working size.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
 import numpy as np
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from models.config import AdaptationConfig, PretrainConfig
 from models.data.augmentation import photometric
 from models.data.domain import IGNORE, Domain, Section
+from models.data.sampling import Sample
 from models.data.stylised import StylisedDomain
 
 A = TypeVar("A", bound=np.generic)
@@ -70,21 +73,18 @@ class SourceBatch:
 class TargetBatch:
     """Target crops: what labels them, what the student sees, and what constrains the labels.
 
-    ``stylised`` and ``student`` are (B, 1, S, S) float32 in [0, 1]; only ``student`` carries
-    photometric noise. ``allowed`` is (B, C, S, S), ``inside`` (B, S, S) bool: not padding.
+    ``stylised`` is (B, 1, S, S) float32 in [0, 1]. ``students`` is (B, V, 1, S, S) of the V views
+    the student sees (stylised, raw, or both in this order), with photometric noise. ``allowed`` is
+    (B, C, S, S), ``inside`` (B, S, S) bool: not padding.
     """
 
     stylised: NDArray[np.float32]
-    student: NDArray[np.float32]
+    students: NDArray[np.float32]
     allowed: NDArray[np.bool_]
     inside: NDArray[np.bool_]
 
 
-def shuffled_passes(sections: Sequence[Section], rng: np.random.Generator) -> Iterator[Section]:
-    """Endless passes over the sections, each in a fresh random order."""
-    while True:
-        for index in rng.permutation(len(sections)):
-            yield sections[index]
+BatchT = TypeVar("BatchT", SourceBatch, TargetBatch)
 
 
 def random_crop(domain: Domain, section: Section, side: int, rng: np.random.Generator) -> Crop:
@@ -114,45 +114,52 @@ def style_image(
     return crop.reflected(domain.image(section)) * 2 - 1
 
 
-def source_batch(
-    domain: Domain,
-    sections: Sequence[Section],
-    config: PretrainConfig,
-    rng: np.random.Generator,
-) -> SourceBatch:
-    """One augmented labelled crop of each of ``sections``; padding is 0 with mask 255."""
+def source_batch(domain: Domain, samples: Sequence[Sample], config: PretrainConfig) -> SourceBatch:
+    """One augmented labelled crop of each sample; padding is 0 with mask 255."""
     images, masks = [], []
-    for section in sections:
-        crop = segmentation_crop(domain, section, config, rng)
-        image = crop.padded(domain.image(section), 0)
-        images.append(_noisy(image, _inside(crop, domain), config, rng))
-        masks.append(crop.padded(domain.mask(section), IGNORE).astype(np.int64))
+    for sample in samples:
+        crop = segmentation_crop(domain, sample.section, config, sample.rng)
+        image = crop.padded(domain.image(sample.section), 0)
+        images.append(_noisy(image, _inside(crop, domain), config, sample.rng))
+        masks.append(crop.padded(domain.mask(sample.section), IGNORE).astype(np.int64))
     return SourceBatch(np.stack(images)[:, None], np.stack(masks))
 
 
 def target_batch(
-    target: StylisedDomain,
-    sections: Sequence[Section],
-    config: AdaptationConfig,
-    rng: np.random.Generator,
+    target: StylisedDomain, samples: Sequence[Sample], config: AdaptationConfig
 ) -> TargetBatch:
-    """One crop of each of ``sections``: the same geometry for both views and the labels' map."""
-    crops = [segmentation_crop(target, section, config, rng) for section in sections]
+    """One crop of each sample: the same geometry for all views and the labels' map."""
+    crops = [segmentation_crop(target, s.section, config, s.rng) for s in samples]
     insides = [_inside(crop, target) for crop in crops]
-    view = target if config.student_view == "stylised" else target.raw
+    views = {
+        "stylised": (target,),
+        "raw": (target.raw,),
+        "both": (target, target.raw),
+    }[config.student_view]
+    students = [
+        [
+            _noisy(crop.padded(view.image(crop.section), 0), inside, config, sample.rng)
+            for view in views
+        ]
+        for crop, inside, sample in zip(crops, insides, samples, strict=True)
+    ]
+    allowed = [c.completed(target.allowed(c.section, c.rows, c.cols), fill=False) for c in crops]
     return TargetBatch(
         stylised=np.stack([c.padded(target.image(c.section), 0) for c in crops])[:, None],
-        student=np.stack(
-            [
-                _noisy(c.padded(view.image(c.section), 0), inside, config, rng)
-                for c, inside in zip(crops, insides, strict=True)
-            ]
-        )[:, None],
-        allowed=np.stack(
-            [c.completed(target.allowed(c.section, c.rows, c.cols), fill=False) for c in crops]
-        ),
+        students=np.stack([np.stack(images)[:, None] for images in students]),
+        allowed=np.stack(allowed),
         inside=np.stack(insides),
     )
+
+
+def parts(batch: BatchT, number: int) -> list[BatchT]:
+    """A batch divided along its first axis into ``number`` equal parts."""
+    arrays = {field.name: getattr(batch, field.name) for field in fields(batch)}
+    size = len(next(iter(arrays.values()))) // number
+    return [
+        replace(batch, **{name: array[i * size : (i + 1) * size] for name, array in arrays.items()})
+        for i in range(number)
+    ]
 
 
 def _noisy(

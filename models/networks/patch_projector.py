@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.losses import full_precision
 from models.networks.generator import xavier_init
 
 _EPSILON = 1e-7
@@ -28,7 +29,7 @@ class PatchProjector(nn.Module):
     def forward(self, features: Sequence[Tensor], positions: Sequence[Tensor]) -> list[Tensor]:
         """Embed each tap's (B, C, H, W) at its flat ``positions`` (P,): a list of (B, P, D)."""
         return [
-            unit_vectors(mlp(gather(feature, at)))
+            unit_vectors(mlp(full_precision(gather(feature, at))))
             for mlp, feature, at in zip(self.mlps, features, positions, strict=True)
         ]
 
@@ -47,7 +48,8 @@ def gather(feature: Tensor, positions: Tensor) -> Tensor:
     reference does, sends a channels-last gradient into InstanceNorm, which torch 2.13 on CPU
     answers with a wrong gradient at batch 1.
     """
-    picked = feature.flatten(2).index_select(2, positions)  # (B, C, P)
+    at = positions.to(feature.device)
+    picked = feature.flatten(2).index_select(2, at)  # (B, C, P)
     return picked.transpose(1, 2)  # (B, P, C)
 
 

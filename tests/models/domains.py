@@ -11,6 +11,7 @@ from torch import nn
 
 from models.data.domain import Domain, DomainInfo, Section, Split, Tile
 from models.progress import Progress
+from models.training import Run
 
 WINDOW = (0.0, 255.0)
 
@@ -66,6 +67,9 @@ def square_domain(
 
 def ignore(progress: Progress) -> None:
     assert progress.step <= progress.total
+
+
+QUIET = Run(ignore)
 
 
 def equal_weights(one: nn.Module, other: nn.Module) -> bool:

@@ -1,6 +1,7 @@
 """Domains, crops, augmentation and histogram matching."""
 
 import tracemalloc
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from models.data.domain import (
     IGNORE,
     PRESENT,
     UNKNOWN,
+    Section,
     Tile,
     normalise,
     resample_image,
@@ -23,11 +25,11 @@ from models.data.histogram import HistogramMatch
 from models.data.samples import (
     Crop,
     random_crop,
-    shuffled_passes,
     source_batch,
     style_image,
     target_batch,
 )
+from models.data.sampling import Sample, Sampler, stream
 from models.data.stylised import StylisedDomain, array_name
 from tests.models.domains import square_domain, write_domain
 
@@ -196,10 +198,31 @@ def test_random_crops_reach_every_place(tmp_path: Path) -> None:
 
 def test_passes_visit_each_section_once(tmp_path: Path) -> None:
     sections = square_domain(tmp_path / "d.zarr").sections
-    passes = shuffled_passes(sections, np.random.default_rng(0))
-    rounds = [[next(passes) for _ in sections] for _ in range(4)]
-    assert all(sorted(s.index for s in one) == list(range(5)) for one in rounds)
-    assert rounds[0] != rounds[1]
+    sampler = Sampler(sections, 0, "pretrain", "source")
+    rounds = [[s.section.index for s in sampler.batch(step, 5)] for step in range(1, 5)]
+    assert all(sorted(one) == list(range(5)) for one in rounds)
+    assert len({tuple(one) for one in rounds}) > 1
+
+
+def test_a_sample_depends_on_its_position_alone(tmp_path: Path) -> None:
+    sections = square_domain(tmp_path / "d.zarr").sections
+
+    def drawn(samples: list[Sample]) -> list[tuple[int, float]]:
+        return [(sample.section.index, float(sample.rng.random())) for sample in samples]
+
+    for replacement in (False, True):
+        sampler = Sampler(sections, 3, "style", "target")
+        one_process = drawn(sampler.batch(7, 4, replacement=replacement))
+        fresh = Sampler(sections, 3, "style", "target")
+        halves = [fresh.batch(7, 2, part=part, parts=2, replacement=replacement) for part in (0, 1)]
+        assert drawn(halves[0]) + drawn(halves[1]) == one_process
+        assert len({number for _, number in one_process}) == 4
+
+
+def test_streams_differ_by_seed_stage_purpose_and_position() -> None:
+    keys = [(0, "style", "step", 1), (1, "style", "step", 1), (0, "adapt", "step", 1)]
+    keys += [(0, "style", "source", 1), (0, "style", "step", 2)]
+    assert len({float(stream(*key).random()) for key in keys}) == len(keys)
 
 
 def test_photometric_stays_in_range_and_follows_its_strengths() -> None:
@@ -221,7 +244,7 @@ def test_photometric_stays_in_range_and_follows_its_strengths() -> None:
 def test_source_batch_pads_small_sections_with_ignored_pixels(tmp_path: Path) -> None:
     domain = square_domain(tmp_path / "d.zarr", side=40)
     config = PretrainConfig(crop_px=64)
-    batch = source_batch(domain, domain.sections[:2], config, np.random.default_rng(0))
+    batch = source_batch(domain, samples(domain.sections[:2]), config)
     assert batch.images.shape == (2, 1, 64, 64)
     assert batch.images.dtype == np.float32
     padding = batch.masks == IGNORE
@@ -239,27 +262,32 @@ def test_source_batch_moves_mask_and_image_alike(tmp_path: Path) -> None:
         intensity_window=(0, 1023),
     )
     config = PretrainConfig(crop_px=32, augmentation=STILL.model_copy(update={"rotate": True}))
-    rng = np.random.default_rng(0)
     seen = set()
-    for _ in range(20):
-        batch = source_batch(domain, domain.sections, config, rng)
+    for seed in range(20):
+        batch = source_batch(domain, samples(domain.sections, seed), config)
         values = np.rint(batch.images[0, 0] * 1023)
         assert np.array_equal(values % 7, batch.masks[0])
         seen.add(int(values[0, 0]))
     assert seen == {0, 31, 31 * 32, 32 * 32 - 1}
 
 
-@pytest.mark.parametrize("view", ["stylised", "raw"])
+def samples(sections: Sequence[Section], seed: int = 0) -> list[Sample]:
+    return [Sample(s, np.random.default_rng([seed, i])) for i, s in enumerate(sections)]
+
+
+@pytest.mark.parametrize("view", ["stylised", "raw", "both"])
 def test_target_batch_aligns_its_views(tmp_path: Path, view: str) -> None:
     tiles = [Tile(0, 0, 0, 20, 40, (PRESENT, ABSENT))]
     raw = square_domain(tmp_path / "d.zarr", side=40, tiles=tiles)
     target = stylised_as_inverse(raw, tmp_path / "stylised.zarr")
     config = AdaptationConfig(crop_px=48, student_view=view, augmentation=STILL)
-    batch = target_batch(target, raw.sections[:1], config, np.random.default_rng(0))
+    batch = target_batch(target, samples(raw.sections[:1]), config)
     inside = batch.inside[0]
     assert inside.sum() == 40 * 40
-    stylised, student = batch.stylised[0, 0][inside], batch.student[0, 0][inside]
-    np.testing.assert_allclose(student, stylised if view == "stylised" else 1 - stylised, atol=1e-6)
+    stylised = batch.stylised[0, 0][inside]
+    expected = {"stylised": [stylised], "raw": [1 - stylised], "both": [stylised, 1 - stylised]}
+    students = [student[0][inside] for student in batch.students[0]]
+    np.testing.assert_allclose(students, expected[view], atol=1e-6)
     assert batch.allowed[0, 1].sum() == 20 * 40
     assert batch.allowed[0, 0].sum() == 40 * 40
 
@@ -268,9 +296,9 @@ def test_only_the_student_sees_noise(tmp_path: Path) -> None:
     raw = square_domain(tmp_path / "d.zarr")
     target = stylised_as_inverse(raw, tmp_path / "stylised.zarr")
     config = AdaptationConfig(crop_px=48, augmentation=AugmentationConfig(rotate=False))
-    batch = target_batch(target, raw.sections[:1], config, np.random.default_rng(0))
+    batch = target_batch(target, samples(raw.sections[:1]), config)
     assert np.array_equal(batch.stylised[0, 0], target.image(raw.sections[0]))
-    assert np.abs(batch.student - batch.stylised).mean() > 0.01
+    assert np.abs(batch.students[:, 0] - batch.stylised).mean() > 0.01
 
 
 def stylised_as_inverse(raw: object, store: Path) -> StylisedDomain:

@@ -14,10 +14,11 @@ from models.config import (
     StyleConfig,
     preset,
 )
+from models.lengths import Schedule
 from models.losses import patch_nce
-from models.style_transfer import Cut, Schedule, train_style
+from models.style_transfer import Cut, train_style
 from models.training import seeded_weights
-from tests.models.domains import ignore, write_domain
+from tests.models.domains import QUIET, write_domain
 
 SMOKE = preset("smoke")
 
@@ -123,5 +124,5 @@ def test_style_training_uses_training_images_only(tmp_path: Path) -> None:
         )
         for name in "st"
     ]
-    generator = train_style(*domains, SMOKE, ignore)
+    generator = train_style(*domains, SMOKE, QUIET)
     assert all(bool(weight.isfinite().all()) for weight in generator.parameters())

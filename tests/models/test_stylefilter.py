@@ -24,8 +24,8 @@ from models.progress import Progress
 from models.segmentation import pretrain, validate
 from models.style_transfer import train_style
 from models.stylefilter import adapt, adapt_segmenter, check_pair
-from models.training import NonFiniteLoss, seeded_weights, update
-from tests.models.domains import equal_weights, ignore, square_domain, write_domain
+from models.training import NonFiniteLoss, Run, seeded_weights, update
+from tests.models.domains import QUIET, equal_weights, ignore, square_domain, write_domain
 
 SMOKE = preset("smoke")
 STILL = AugmentationConfig(rotate=False, brightness=0, contrast=0, noise_sigma=0)
@@ -35,9 +35,9 @@ def test_a_nan_pixel_stops_training(tmp_path: Path) -> None:
     bad = np.full((40, 40), np.nan, np.float32)
     domain = write_domain(tmp_path / "d.zarr", [bad], [np.zeros((40, 40), np.uint8)], ["train"])
     with pytest.raises(NonFiniteLoss, match="stage style, step 1: the loss is nan"):
-        train_style(domain, domain, SMOKE, ignore)
+        train_style(domain, domain, SMOKE, QUIET)
     with pytest.raises(NonFiniteLoss, match="stage pretrain, step 1: the loss is nan"):
-        pretrain(domain, SMOKE, ignore)
+        pretrain(domain, SMOKE, QUIET)
 
 
 def overfitting(**adaptation: object) -> StyleFilterConfig:
@@ -60,13 +60,13 @@ def test_one_batch_can_be_overfitted(norm: str) -> None:
     images = torch.rand(2, 1, 24, 24, generator=generator) * 2 - 1
     masks = (images[:, 0] > -0.4).long() + (images[:, 0] > 0.4).long()
     masks[:, :4] = IGNORE
-    losses = [update(cross_entropy(unet(images), masks), optimiser) for _ in range(60)]
+    losses = [sum(update([cross_entropy(unet(images), masks)], optimiser)) for _ in range(60)]
     assert losses[-1] < 0.1 < 0.9 < losses[0]
 
 
 def test_pretraining_learns_and_keeps_the_best(tmp_path: Path) -> None:
     source, reports = square_domain(tmp_path / "s.zarr"), []
-    segmenter = pretrain(source, overfitting(), reports.append)
+    segmenter = pretrain(source, overfitting(), Run(reports.append))
     validated = [p.values["dice/mean"] for p in reports if "dice/mean" in p.values]
     assert len(validated) == 2
     assert not segmenter.training
@@ -77,16 +77,16 @@ def test_pretraining_needs_masks(tmp_path: Path) -> None:
     image = np.zeros((40, 40), np.uint8)
     bare = write_domain(tmp_path / "bare.zarr", [image], [None], ["train"])
     with pytest.raises(ValueError, match="dataset 'bare' has no training sections with masks"):
-        pretrain(bare, SMOKE, ignore)
+        pretrain(bare, SMOKE, QUIET)
     empty = write_domain(tmp_path / "empty.zarr", [image], [None], ["test"])
     with pytest.raises(ValueError, match="dataset 'empty' has no training sections"):
-        train_style(bare, empty, SMOKE, ignore)
+        train_style(bare, empty, SMOKE, QUIET)
 
 
 def test_an_all_ignored_mask_leaves_finite_weights(tmp_path: Path) -> None:
     image, mask = np.full((40, 40), 9, np.uint8), np.full((40, 40), IGNORE, np.uint8)
     domain = write_domain(tmp_path / "d.zarr", [image] * 2, [mask] * 2, ["train", "val"])
-    segmenter = pretrain(domain, SMOKE, ignore)
+    segmenter = pretrain(domain, SMOKE, QUIET)
     assert all(bool(weight.isfinite().all()) for weight in segmenter.parameters())
 
 
@@ -98,9 +98,9 @@ def pair(tmp_path: Path) -> tuple[Domain, Domain]:
 
 
 def test_same_seed_same_weights(pair: tuple[Domain, Domain], tmp_path: Path) -> None:
-    first = adapt(*pair, SMOKE, ignore, tmp_path / "1")
-    again = adapt(*pair, SMOKE, ignore, tmp_path / "2")
-    other = adapt(*pair, SMOKE.model_copy(update={"seed": 1}), ignore, tmp_path / "3")
+    first = adapt(*pair, SMOKE, QUIET, tmp_path / "1")
+    again = adapt(*pair, SMOKE, QUIET, tmp_path / "2")
+    other = adapt(*pair, SMOKE.model_copy(update={"seed": 1}), QUIET, tmp_path / "3")
     for name in ("style", "source_only", "adapted"):
         assert equal_weights(getattr(first, name), getattr(again, name))
         assert not equal_weights(getattr(first, name), getattr(other, name))
@@ -110,7 +110,7 @@ def test_stages_are_reported_in_the_papers_order(
     pair: tuple[Domain, Domain], tmp_path: Path
 ) -> None:
     reports: list[Progress] = []
-    models = adapt(*pair, SMOKE, reports.append, tmp_path)
+    models = adapt(*pair, SMOKE, Run(reports.append), tmp_path)
     assert list(dict.fromkeys(p.stage for p in reports)) == [
         "style",
         "pretrain",
@@ -147,10 +147,10 @@ def dark_domain(store: Path) -> Domain:
 def test_only_the_filter_brings_in_image_level_labels(tmp_path: Path, label_filter: bool) -> None:
     source, target = square_domain(tmp_path / "s.zarr"), dark_domain(tmp_path / "t.zarr")
     config = overfitting(label_filter=label_filter, steps=80)
-    source_only = pretrain(source, config, ignore)
+    source_only = pretrain(source, config, QUIET)
     before = copy.deepcopy(source_only)
     stylised = stylise_domain(Identity(), target, tmp_path / "x.zarr", ignore)
-    adapted = adapt_segmenter(source_only, source, stylised, config, ignore)
+    adapted = adapt_segmenter(source_only, source, stylised, config, QUIET)
 
     dark = target.image(target.split("test")[0])
     assert (segment(source_only, dark).argmax(axis=0) == 0).mean() > 0.9
@@ -164,7 +164,7 @@ def test_a_target_whose_labels_allow_nothing_adds_no_loss(tmp_path: Path) -> Non
     target = square_domain(tmp_path / "t.zarr", tiles=tiles)
     stylised = stylise_domain(Identity(), target, tmp_path / "x.zarr", ignore)
     reports: list[Progress] = []
-    adapt_segmenter(pretrain(source, SMOKE, ignore), source, stylised, SMOKE, reports.append)
+    adapt_segmenter(pretrain(source, SMOKE, QUIET), source, stylised, SMOKE, Run(reports.append))
     assert [p.values["loss_target"] for p in reports] == [0] * len(reports)
     assert min(p.values["loss_source"] for p in reports) > 0
 
@@ -176,9 +176,10 @@ def test_padding_of_the_target_adds_no_loss(tmp_path: Path) -> None:
     stylised = stylise_domain(Identity(), target, tmp_path / "x.zarr", ignore)
     seen: list[Tensor] = []
 
-    def spy(logits: Tensor, labels: Tensor) -> Tensor:
+    def spy(logits: Tensor, labels: Tensor, num_known: Tensor) -> Tensor:
         seen.append(labels)
-        return cross_entropy(logits, labels)
+        assert num_known == (labels != IGNORE).sum()
+        return cross_entropy(logits, labels, num_known)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("models.stylefilter.cross_entropy", spy)
@@ -186,8 +187,8 @@ def test_padding_of_the_target_adds_no_loss(tmp_path: Path) -> None:
             config = overfitting(label_filter=label_filter, steps=1)
             with seeded_weights(0):
                 segmenter = UNet(2, config.segmenter)
-            adapt_segmenter(segmenter, source, stylised, config, ignore)
-    targets = seen[1::2]
+            adapt_segmenter(segmenter, source, stylised, config, QUIET)
+    targets = seen
     assert [int((labels != IGNORE).sum()) for labels in targets] == [40 * 40, 40 * 40]
 
 

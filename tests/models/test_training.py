@@ -1,82 +1,191 @@
-"""The loop: reports, refusals, selection, random streams and lengths."""
+"""The loop: reports, refusals, parts, selection, checkpoints and lengths."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from models.config import (
-    PretrainConfig,
-)
-from models.progress import Progress
-from models.segmentation import lengths
-from models.training import KeepBest, NonFiniteLoss, random_stream, seeded_weights, train, update
-from tests.models.domains import equal_weights, ignore
+from models.checkpoints import Checkpoints, State
+from models.config import AdaptationConfig, PretrainConfig
+from models.lengths import Lengths, sections_per_epoch
+from models.progress import Progress, Stage, Stop
+from models.training import KeepBest, NonFiniteLoss, Run, Task, seeded_weights, train, update
+from tests.models.domains import QUIET, equal_weights
 
 
-class Stop(Exception):
-    """What a caller raises to end a run."""
+class Cancelled(Exception):
+    """What a caller raises to end a run for good."""
+
+
+def counting(
+    steps: int,
+    step: Callable[[int], Mapping[str, float]] = lambda _: {"loss": 1.0},
+    *,
+    stage: Stage = "style",
+    keep: Callable[[nn.Module], KeepBest] | None = None,
+) -> tuple[Task[int], nn.Linear]:
+    """A task whose one weight says which steps were run: it adds each step's number."""
+    module = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(module.weight)
+
+    def add(number: int, batch: int) -> Mapping[str, float]:
+        assert batch == number
+        with torch.no_grad():
+            module.weight += number
+        return step(number)
+
+    optimisers = {"only": torch.optim.SGD(module.parameters(), lr=1)}
+    kept = None if keep is None else keep(module)
+    return Task(stage, steps, {"only": module}, optimisers, lambda n: n, add, kept), module
 
 
 def test_each_step_is_reported() -> None:
     reports: list[Progress] = []
-    train("style", 3, lambda: {"loss": 1.0}, report=reports.append)
-    assert reports == [Progress("style", n, 3, {"loss": 1.0}) for n in (1, 2, 3)]
+    train(counting(3)[0], Run(reports.append))
+    assert [(p.stage, p.step, p.total) for p in reports] == [("style", n, 3) for n in (1, 2, 3)]
+    assert [p.values["loss"] for p in reports] == [1.0] * 3
+    assert [set(p.values) for p in reports] == [{"loss"}, {"loss"}, {"loss", "wait_share"}]
+    assert 0 <= reports[-1].values["wait_share"] <= 1
 
 
-def test_the_callback_stops_the_loop() -> None:
-    steps = []
-
+def test_the_callback_stops_the_loop(tmp_path: Path) -> None:
     def stop_at_two(progress: Progress) -> None:
         if progress.step == 2:
+            raise Cancelled
+
+    task, module = counting(5)
+    with pytest.raises(Cancelled):
+        train(task, Run(stop_at_two, Checkpoints(tmp_path, "run")))
+    assert module.weight == 1 + 2
+    assert not list(tmp_path.iterdir())
+
+
+def stopping_at(step: int, checkpoints: Checkpoints) -> Run:
+    def report(progress: Progress) -> None:
+        if progress.step == step:
             raise Stop
 
+    return Run(report, checkpoints)
+
+
+def test_a_stop_saves_and_the_next_attempt_goes_on(tmp_path: Path) -> None:
     with pytest.raises(Stop):
-        train("adapt", 5, lambda: steps.append(1) or {}, report=stop_at_two)
-    assert len(steps) == 2
+        train(counting(5)[0], stopping_at(2, Checkpoints(tmp_path, "run", attempt="1")))
+    reports: list[Progress] = []
+    task, module = counting(5)
+    train(task, Run(reports.append, Checkpoints(tmp_path, "run", attempt="2")))
+    assert [p.step for p in reports] == [3, 4, 5]
+    assert module.weight == 15
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["style-1.pt", "style-2.pt"]
+
+    again, module = counting(5)
+    train(again, Run(reports.append, Checkpoints(tmp_path, "run", attempt="3")))
+    assert len(reports) == 3  # the stage was finished: nothing is trained again
+    assert module.weight == 15
+
+
+def test_a_state_of_another_run_or_stage_is_not_loaded(tmp_path: Path) -> None:
+    with pytest.raises(Stop):
+        train(counting(5)[0], stopping_at(2, Checkpoints(tmp_path, "run")))
+    assert Checkpoints(tmp_path, "run").load("style") is not None
+    assert Checkpoints(tmp_path, "other").load("style") is None
+    assert Checkpoints(tmp_path, "run").load("adapt") is None
+
+
+def test_a_damaged_checkpoint_is_refused_unless_another_attempts_is_whole(tmp_path: Path) -> None:
+    train(counting(3)[0], Run(QUIET.report, Checkpoints(tmp_path, "run", attempt="1")))
+    whole = (tmp_path / "style-1.pt").read_bytes()
+    (tmp_path / "style-2.pt").write_bytes(whole[: len(whole) // 2])
+    state = Checkpoints(tmp_path, "run").load("style")
+    assert state is not None
+    assert state.step == 3
+    (tmp_path / "style-1.pt").unlink()
+    with pytest.raises(ValueError, match=r"damaged; delete it to begin anew: .*style-2\.pt"):
+        Checkpoints(tmp_path, "run").load("style")
+
+
+def test_checkpoints_are_saved_in_time_and_at_the_end(tmp_path: Path) -> None:
+    saved: list[int] = []
+
+    class Spy(Checkpoints):
+        def save(self, stage: Stage, state: State) -> None:
+            super().save(stage, state)
+            saved.append(state.step)
+
+    train(counting(4)[0], Run(QUIET.report, Spy(tmp_path, "run", every_seconds=0)))
+    train(counting(4)[0], Run(QUIET.report, Spy(tmp_path, "other", every_seconds=1000)))
+    assert saved == [1, 2, 3, 4, 4]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_non_finite_loss_stops_before_any_weight_moves(value: float) -> None:
     weight = nn.Parameter(torch.ones(3))
     optimiser = torch.optim.SGD([weight], lr=1)
-    losses = iter([0.0, value])
+    losses = iter([[0.0, 0.0], [0.0, value]])
 
-    def step() -> dict[str, float]:
-        return {"loss": update(weight.sum() * 0 + next(losses), optimiser)}
+    def step(_: int) -> dict[str, float]:
+        terms = [weight.sum() * 0 + term for term in next(losses)]
+        return {"loss": sum(update(terms, optimiser))}
 
     with pytest.raises(NonFiniteLoss, match=f"stage pretrain, step 2: the loss is {value}"):
-        train("pretrain", 5, step, report=ignore)
+        train(counting(5, step, stage="pretrain")[0], QUIET)
     assert torch.equal(weight, torch.ones(3))
 
 
-def kept(scores: list[float | None], interval: int, steps: int) -> tuple[float, list[Progress]]:
-    """The weight after ``steps`` steps that each add one, chosen by the given scores."""
-    module, remaining, reports = nn.Linear(1, 1, bias=False), iter(scores), []
-    nn.init.zeros_(module.weight)
+def test_parts_of_a_loss_give_the_gradient_of_the_whole() -> None:
+    weight = nn.Parameter(torch.ones(2))
+    optimiser = torch.optim.SGD([weight], lr=0.5)
+    values = update((weight[i] * (i + 1) for i in range(2)), optimiser)
+    assert values == [1.0, 2.0]
+    assert weight.tolist() == [0.5, 0.0]
 
-    def step() -> dict[str, float]:
-        with torch.no_grad():
-            module.weight += 1
-        return {}
+
+def kept(
+    scores: list[float | None], interval: int, steps: int, by: str | None = "dice/mean"
+) -> tuple[float, list[Progress]]:
+    """Which step's weights are left after ``steps`` steps with the given scores."""
+    remaining, reports = iter(scores), []
 
     def score() -> dict[str, float]:
         value = next(remaining)
-        return {} if value is None else {"dice/mean": value}
+        return {} if value is None else {"dice/mean": value, "source_dice/mean": 1 - value}
 
-    keep = KeepBest(module, score, interval)
-    train("pretrain", steps, step, report=reports.append, keep=keep)
-    return module.weight.item(), reports
+    def keep(module: nn.Module) -> KeepBest:
+        return KeepBest(module, score, interval, by)
+
+    task, module = counting(steps, lambda _: {}, stage="pretrain", keep=keep)
+    train(task, Run(reports.append))
+    total = module.weight.item()
+    return next(n for n in range(steps + 1) if n * (n + 1) / 2 == total), reports
 
 
-def test_the_best_validated_weights_are_kept() -> None:
-    weight, reports = kept([0.2, 0.7, 0.7, 0.5], interval=2, steps=7)
-    assert weight == 4
-    assert {p.step: p.values["dice/mean"] for p in reports if p.values} == {
-        2: 0.2,
-        4: 0.7,
-        6: 0.7,
-        7: 0.5,
-    }
+@pytest.mark.parametrize(
+    ("by", "step"), [("dice/mean", 4), ("source_dice/mean", 2), (None, 7)], ids=str
+)
+def test_the_best_validated_weights_are_kept(by: str | None, step: int) -> None:
+    last, reports = kept([0.2, 0.7, 0.7, 0.5], interval=2, steps=7, by=by)
+    assert last == step
+    scores = {p.step: p.values["dice/mean"] for p in reports if "dice/mean" in p.values}
+    assert scores == {2: 0.2, 4: 0.7, 6: 0.7, 7: 0.5}
+    assert max(p.step for p in reports if p.kept) == step
+
+
+def test_the_best_weights_survive_a_stop(tmp_path: Path) -> None:
+    def task(*scores: float) -> tuple[Task[int], nn.Linear]:
+        remaining = iter(scores)
+
+        def keep(module: nn.Module) -> KeepBest:
+            return KeepBest(module, lambda: {"dice/mean": next(remaining)}, 1)
+
+        return counting(4, keep=keep)
+
+    with pytest.raises(Stop):
+        train(task(0.1, 0.9, 0.2)[0], stopping_at(3, Checkpoints(tmp_path, "run")))
+    resumed, module = task(0.3)
+    train(resumed, Run(QUIET.report, Checkpoints(tmp_path, "run")))
+    assert module.weight == 1 + 2
 
 
 def test_without_validation_the_last_weights_are_kept_and_logged(
@@ -84,16 +193,6 @@ def test_without_validation_the_last_weights_are_kept_and_logged(
 ) -> None:
     assert kept([None, None], interval=2, steps=4)[0] == 4
     assert "which=last reason=no_validation_masks" in caplog.text
-
-
-def test_streams_depend_on_seed_and_stage() -> None:
-    draws = {
-        (seed, stage): float(random_stream(seed, stage).random())
-        for seed in (0, 1)
-        for stage in ("style", "adapt")
-    }
-    assert len(set(draws.values())) == 4
-    assert draws[0, "adapt"] == float(random_stream(0, "adapt").random())
 
 
 def test_seeded_weights_leave_the_global_stream_alone() -> None:
@@ -108,6 +207,12 @@ def test_seeded_weights_leave_the_global_stream_alone() -> None:
 
 
 def test_segmentation_lengths() -> None:
-    assert lengths(PretrainConfig(epochs=10), 5) == (30, 15)
-    assert lengths(PretrainConfig(steps=7, validate_every_steps=2), 5) == (7, 2)
-    assert lengths(PretrainConfig(validate_every_epochs=0.01), 5) == (300, 1)
+    assert Lengths.of(PretrainConfig(epochs=10), 5) == Lengths(30, 15)
+    assert Lengths.of(PretrainConfig(epochs=10), 5, num_processes=3) == Lengths(10, 5)
+    assert Lengths.of(PretrainConfig(steps=7, validate_every_steps=2), 5) == Lengths(7, 2)
+    assert Lengths.of(PretrainConfig(validate_every_epochs=0.01), 5) == Lengths(300, 1)
+
+
+@pytest.mark.parametrize(("by", "expected"), [("source", 4), ("target", 6), ("max", 6)])
+def test_epochs_of_adaptation_pass_over_the_domain_asked_for(by: str, expected: int) -> None:
+    assert sections_per_epoch(AdaptationConfig(epoch_by=by), 4, 6) == expected

@@ -55,8 +55,9 @@ def report(
     total: int,
     values: Mapping[str, float] | None = None,
     stage: Stage = "style",
+    kept: bool = False,
 ) -> None:
-    recorder(Progress(stage, step, total, values or {}))
+    recorder(Progress(stage, step, total, values or {}, kept))
 
 
 def points(session: Session, job_id: UUID, name: str) -> dict[int, float]:
@@ -127,9 +128,10 @@ def test_stages_keep_their_order_seconds_and_end(database: Database, lease: Leas
 def test_the_summary_holds_last_losses_and_best_scores(database: Database, lease: Lease) -> None:
     recorder = Recorder(database, lease, 60)
     report(recorder, 1, 3, {"loss": 3.0, "dice/mean": 0.2, "dice/a": 0.1})
-    report(recorder, 2, 3, {"loss": 2.0, "dice/mean": 0.6, "dice/a": 0.5})
+    report(recorder, 2, 3, {"loss": 2.0, "dice/mean": 0.6, "dice/a": 0.5}, kept=True)
     report(recorder, 3, 3, {"loss": 1.0, "dice/mean": 0.4, "dice/a": 0.9})
-    assert recorder.summary("style") == {"loss": 1.0, "dice/mean": 0.6, "dice/a": 0.5}
+    chosen = {"loss": 1.0, "dice/mean": 0.6, "dice/a": 0.5}
+    assert recorder.summary("style") == chosen | {"last/dice/mean": 0.4, "last/dice/a": 0.9}
     assert recorder.summary("adapt") == {}
 
 

@@ -1,0 +1,58 @@
+"""How many steps a stage takes, and at which learning rate; free of torch."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from models.config import AdaptationConfig, PretrainConfig, StyleConfig
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """CUT's: full learning rate for ``constant`` periods, then linear decay over ``decay`` ones.
+
+    A period is an epoch of ``period_steps`` steps, or one step where the config counts in steps.
+    """
+
+    constant: int
+    decay: int
+    period_steps: int
+
+    @classmethod
+    def of(cls, config: StyleConfig, num_sections: int, *, num_processes: int = 1) -> Self:
+        """An epoch is one pass over the larger domain; an incomplete last batch is dropped."""
+        if config.steps is not None:
+            return cls(config.steps - config.steps // 2, config.steps // 2, 1)
+        per_epoch = max(1, num_sections // (config.batch_size * num_processes))
+        return cls(config.epochs_constant, config.epochs_decay, per_epoch)
+
+    @property
+    def steps(self) -> int:
+        return (self.constant + self.decay) * self.period_steps
+
+    def factor(self, step: int) -> float:
+        """Of the learning rate at ``step`` (from 1); the last period still has 1 / (decay + 1)."""
+        period = (step - 1) // self.period_steps + 1
+        return 1 - max(0, period - self.constant) / (self.decay + 1)
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Steps of a stage, and steps between its validations."""
+
+    steps: int
+    interval: int
+
+    @classmethod
+    def of(cls, config: PretrainConfig, num_sections: int, *, num_processes: int = 1) -> Self:
+        """An epoch is one pass over ``num_sections``; its last batch is filled from the next."""
+        per_epoch = -(-num_sections // (config.batch_size * num_processes))
+        return cls(
+            config.steps or max(1, round(config.epochs * per_epoch)),
+            config.validate_every_steps or max(1, round(config.validate_every_epochs * per_epoch)),
+        )
+
+
+def sections_per_epoch(config: AdaptationConfig, num_source: int, num_target: int) -> int:
+    """Training sections that one epoch of adaptation passes over."""
+    choices = {"source": num_source, "target": num_target, "max": max(num_source, num_target)}
+    return choices[config.epoch_by]

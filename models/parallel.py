@@ -1,0 +1,90 @@
+"""Several processes that train one network: torch.distributed, started by torchrun.
+
+Every process holds the same weights, draws its own part of each batch and averages gradients with
+the others. Averaging here rather than in DistributedDataParallel's hooks, because a CUT step goes
+through its generator three times and updates another network in between, and because gradients
+are then exchanged once per step however many parts a batch has. Without a process group all of
+this does nothing.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+@contextmanager
+def process_group(num_processes: int, device: torch.device) -> Iterator[None]:
+    """Join the processes torchrun started; with one process there is no group."""
+    if num_processes == 1:
+        yield
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def num_processes() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def average_gradients(optimisers: Iterable[torch.optim.Optimizer]) -> None:
+    """Replace every gradient by its mean over the processes, in one exchange."""
+    if num_processes() == 1:
+        return
+    gradients = [
+        parameter.grad
+        for optimiser in optimisers
+        for group in optimiser.param_groups
+        for parameter in group["params"]
+        if parameter.grad is not None
+    ]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= num_processes()
+    sizes = [gradient.numel() for gradient in gradients]
+    for gradient, mean in zip(gradients, torch.split(flat, sizes), strict=True):
+        gradient.copy_(mean.view_as(gradient))
+
+
+def average_buffers(modules: Iterable[nn.Module]) -> None:
+    """Replace floating-point buffers, batch norm's statistics, by their mean over the processes."""
+    if num_processes() == 1:
+        return
+    for module in modules:
+        for buffer in module.buffers():
+            if buffer.is_floating_point():
+                dist.all_reduce(buffer)
+                buffer /= num_processes()
+
+
+def mean_count(count: Tensor) -> Tensor:
+    """The mean over the processes of a count, as float64 ().
+
+    A loss summed here and divided by it has, after ``average_gradients``, the gradient of the mean
+    over the pixels of all processes.
+    """
+    mean = count.double()
+    if num_processes() > 1:
+        dist.all_reduce(mean)
+        mean = mean / num_processes()
+    return mean
+
+
+def mean_values(values: Mapping[str, float], device: torch.device) -> dict[str, float]:
+    """Each value's mean over the processes, which all report the same names."""
+    if num_processes() == 1:
+        return dict(values)
+    means = torch.tensor([values[name] for name in sorted(values)], device=device)
+    dist.all_reduce(means)
+    return dict(zip(sorted(values), (means / num_processes()).tolist(), strict=True))
