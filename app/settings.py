@@ -1,5 +1,8 @@
 """The only reader of the environment. Every variable starts with ``STYLEFILTER_``."""
 
+import os
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -8,6 +11,8 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from models.config import Device
+
+_CONTROL_GROUPS = Path("/sys/fs/cgroup")
 
 
 class Settings(BaseSettings):
@@ -45,6 +50,24 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(60, gt=0, description="A job silent for longer is lost.")
     heartbeat_seconds: float = Field(10, gt=0, description="Interval of lease renewals.")
     cancel_grace_seconds: float = Field(30, gt=0, description="Then a trainer is killed.")
+    stop_grace_seconds: float = Field(
+        10, gt=0, description="A trainer told to stop saves its state; then it is killed."
+    )
+    checkpoint_seconds: float = Field(
+        60, ge=0, description="Interval at which a running stage saves its state."
+    )
+    processes: int = Field(
+        1, ge=1, le=64, description="Processes that train one job together, a GPU for each."
+    )
+    memory_bytes: int | None = Field(
+        None,
+        gt=0,
+        description="Memory a job may take; none: what this machine or its container has, and in "
+        "server mode unknown to the API, whose machine need not be the worker's.",
+    )
+    gpu_memory_bytes: int | None = Field(
+        None, gt=0, description="Memory of the workers' GPUs; none: unknown to the API."
+    )
     reconcile_seconds: float = Field(2, gt=0, description="Interval of the reconciler.")
     announce_again_seconds: float = Field(
         5, gt=0, description="A queued job is announced again after this; doubles up to 60 s."
@@ -88,6 +111,23 @@ class Settings(BaseSettings):
     def broker(self) -> str:
         """Celery broker URL with its password filled in."""
         return _with_password(self.broker_url or "filesystem://", self.broker_password_file)
+
+    @property
+    def job_memory_bytes(self) -> int | None:
+        """Memory a job may take, as far as the API knows."""
+        if self.memory_bytes is None and not self.broker_url:
+            return machine_memory_bytes()
+        return self.memory_bytes
+
+
+@cache
+def machine_memory_bytes() -> int:
+    """What this machine has, or what the container it is lets a process have."""
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # control groups, version 2 and 1
+        with suppress(OSError, ValueError):  # there is none, or it says "max"
+            limits.append(int((_CONTROL_GROUPS / name).read_text()))
+    return min(limits)
 
 
 def _with_password(url: str, password_file: Path | None) -> str:

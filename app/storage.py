@@ -16,7 +16,8 @@ class Storage:
     """The layout of the data folder.
 
     ``datasets/<id>`` a dataset's arrays; ``jobs/<id>/<fence>`` what one attempt of a job wrote: its
-    log, its working files and its weights; ``incoming`` what is being written and not yet real.
+    log, its working files and its weights; ``jobs/<id>/checkpoints`` the state of its stages until
+    it ends, of all attempts; ``incoming`` what is being written and not yet real.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -33,6 +34,9 @@ class Storage:
 
     def attempt(self, job_id: UUID, fence: int) -> Path:
         return self.job(job_id) / str(fence)
+
+    def checkpoints(self, job_id: UUID) -> Path:
+        return self.job(job_id) / "checkpoints"
 
     def model(self, path: str) -> Path:
         """Absolute folder of a trained model from the relative path in its row."""

@@ -140,6 +140,8 @@ class TrainedModel(Table):
     class_names: Mapped[list[Any]]
     config: Mapped[dict[str, Any]]
     metrics: Mapped[dict[str, Any]]
+    fingerprint: Mapped[str | None] = mapped_column(String(64), index=True)
+    """Of data, config and code; none for models of before there were fingerprints."""
     created_at: Mapped[datetime] = mapped_column(default=now_plus())
 
 
@@ -165,6 +167,7 @@ class Job(Table):
     segmenter_model_id: Mapped[UUID | None]
     stylise: Mapped[bool] = mapped_column(default=True)
     split: Mapped[str] = mapped_column(String(10), default="test")
+    reuse: Mapped[bool] = mapped_column(default=True)
 
     stage: Mapped[str | None] = mapped_column(String(20))
     step: Mapped[int] = mapped_column(default=0)

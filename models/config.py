@@ -154,8 +154,9 @@ class AdaptationConfig(PretrainConfig):
     norm_statistics: Literal["target", "both"] = Field(
         "target",
         description="Whose images batch norm's stored statistics describe. target: those the "
-        "network will segment, stylised target crops, estimated anew before each validation. both: "
-        "a running mean over both domains' batches, which fits neither. The paper is silent.",
+        "network will segment, stylised target crops, estimated anew before each validation, and "
+        "pseudo-labels are made with their batch's own. both: a running mean over both domains' "
+        "batches, for pseudo-labels too. The paper is silent.",
     )
     select_on: Literal["target_val", "source_val", "last"] = Field(
         "target_val",
@@ -201,6 +202,28 @@ class StyleFilterConfig(FrozenConfig):
                     f"{name}.crop_px is {stage.crop_px}"
                 )
         return self
+
+
+def in_less_memory(config: StyleFilterConfig, stage: str) -> tuple[StyleFilterConfig, str] | None:
+    """The config with a training stage in about half the memory, and what changed, in words.
+
+    A batch is computed in twice as many parts, which leaves its gradient (but for batch norm) as
+    it is; a batch of one has a crop of half the side. None where neither is possible.
+    """
+    name = {"style": "style", "pretrain": "pretrain", "adapt": "adaptation"}.get(stage)
+    if name is None:
+        return None
+    old: StyleConfig | PretrainConfig = getattr(config, name)
+    parts, side = 2 * old.accumulate, old.crop_px // 2 // 4 * 4
+    if old.batch_size % parts == 0:
+        change: dict[str, int] = {"accumulate": parts}
+        words = f"{name}.accumulate {old.accumulate} -> {parts}: the same batch in smaller parts"
+    elif side >= max(32, config.segmenter.min_px if name != "style" else 0):
+        change = {"crop_px": side}
+        words = f"{name}.crop_px {old.crop_px} -> {side}: the result is not what was asked for"
+    else:
+        return None
+    return config.model_copy(update={name: old.model_copy(update=change)}), words
 
 
 def preset(name: PresetName) -> StyleFilterConfig:

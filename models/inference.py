@@ -13,6 +13,7 @@ import zarr
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models import identity
 from models.data.domain import Domain, normalise, resample_image, working_shape
 from models.data.stylised import StylisedDomain, array_name
 from models.networks.generator import Generator
@@ -57,7 +58,7 @@ def stylise_domain(
         image = stylise(generator, target.image(section))
         group.create_array(array_name(section), data=image)
         report(Progress("stylise", step, len(sections), {}))
-    return StylisedDomain(target, out)
+    return StylisedDomain(target, out, identity.of_weights(generator))
 
 
 @dataclass(frozen=True)

@@ -7,23 +7,26 @@ are then exchanged once per step however many parts a batch has. Without a proce
 this does nothing.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from models.config import Device
+
+Value = TypeVar("Value")
+
 
 @contextmanager
-def process_group(num_processes: int, device: torch.device) -> Iterator[None]:
-    """Join the processes torchrun started; with one process there is no group."""
-    if num_processes == 1:
-        yield
-        return
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+def process_group(device: Device) -> Iterator[None]:
+    """Join the processes that torchrun started; each has the GPU of its number on this host."""
+    if device == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if device == "cuda" else "gloo")
     try:
         yield
     finally:
@@ -38,22 +41,35 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def average_gradients(optimisers: Iterable[torch.optim.Optimizer]) -> None:
-    """Replace every gradient by its mean over the processes, in one exchange."""
+def from_first(value: Value) -> Value:
+    """The first process's ``value``, in all of them."""
     if num_processes() == 1:
-        return
-    gradients = [
+        return value
+    values = [value]
+    dist.broadcast_object_list(values)
+    return values[0]
+
+
+def gradients(optimisers: Iterable[torch.optim.Optimizer]) -> list[Tensor]:
+    """The gradients of all parameters that have one."""
+    return [
         parameter.grad
         for optimiser in optimisers
         for group in optimiser.param_groups
         for parameter in group["params"]
         if parameter.grad is not None
     ]
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
+
+
+def average_gradients(own: Sequence[Tensor]) -> None:
+    """Replace every gradient by its mean over the processes, in one exchange."""
+    if num_processes() == 1:
+        return
+    flat = torch.cat([gradient.flatten() for gradient in own])
     dist.all_reduce(flat)
     flat /= num_processes()
-    sizes = [gradient.numel() for gradient in gradients]
-    for gradient, mean in zip(gradients, torch.split(flat, sizes), strict=True):
+    sizes = [gradient.numel() for gradient in own]
+    for gradient, mean in zip(own, torch.split(flat, sizes), strict=True):
         gradient.copy_(mean.view_as(gradient))
 
 

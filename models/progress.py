@@ -13,14 +13,14 @@ class Progress:
 
     ``values`` holds the losses of the step. At steps with a validation also ``dice/<class>`` and
     ``dice/mean`` of the domain the stage is for, in adaptation ``source_dice/...`` too, all in
-    [0, 1]; ``kept`` then says that these weights are the best so far.
+    [0, 1]; ``best`` then holds the scores of the weights that would be kept if this were the end.
     """
 
     stage: Stage
     step: int
     total: int
     values: Mapping[str, float]
-    kept: bool = False
+    best: Mapping[str, float] | None = None
 
 
 Report = Callable[[Progress], None]

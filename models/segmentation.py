@@ -7,6 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models import identity
+from models.checkpoint import load_segmenter
 from models.config import PretrainConfig, StyleFilterConfig
 from models.data.domain import IGNORE, Domain
 from models.data.samples import SourceBatch, parts, source_batch
@@ -33,6 +35,9 @@ def pretrain(
     Without such masks the last weights are kept, and the log says so.
     """
     stage, device = config.pretrain, resolve(config.device)
+    this = identity.of_pretraining(source, config)
+    if finished := run.finished("pretrain", this):
+        return load_segmenter(finished, device)[0]
     sections = source.training_sections(masked=True)
     sampler = Sampler(sections, config.seed, "pretrain", "source")
     with seeded_weights(config.seed):
@@ -54,6 +59,7 @@ def pretrain(
     length = Lengths.of(stage, len(sections), num_processes=num_processes())
     task = Task(
         stage="pretrain",
+        identity=this,
         steps=length.steps,
         modules={"segmenter": segmenter},
         optimisers={"segmenter": optimiser},

@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models import identity
+from models.checkpoint import load_generator
 from models.config import StyleConfig, StyleFilterConfig
 from models.data.domain import Domain
 from models.data.samples import style_image
@@ -53,7 +55,10 @@ class Cut:
         }
         self.optimisers = {
             name: torch.optim.Adam(
-                network.to(self.device).parameters(), lr=config.learning_rate, betas=_BETAS
+                network.to(self.device).parameters(),
+                lr=config.learning_rate,
+                betas=_BETAS,
+                fused=True,
             )
             for name, network in self.modules.items()
         }
@@ -79,12 +84,13 @@ class Cut:
         # D is updated between a translation and G's loss on it. Only the last part's graph waits
         # for that; the other parts are translated once more, so memory is that of one part.
         with torch.no_grad():
-            early = [self._translate(*pair, draws) for pair in pairs[:-1]]
+            fakes = [self._translate(*pair, draws).fake_b for pair in pairs[:-1]]
         last = self._translate(*pairs[-1], draws)
-        losses_d = [
-            self._discriminator_loss(translation.fake_b.detach(), real) / number
-            for translation, (_, real) in zip([*early, last], pairs, strict=True)
-        ]
+        fakes.append(last.fake_b.detach())
+        losses_d = (
+            self._discriminator_loss(fake, real) / number
+            for fake, (_, real) in zip(fakes, pairs, strict=True)
+        )
         loss_d = sum(update(losses_d, self.optimisers["discriminator"]))
 
         terms: list[list[float]] = []
@@ -118,7 +124,7 @@ class Cut:
 
     def _discriminator_loss(self, fake_b: Tensor, real_b: Tensor) -> Tensor:
         with autocast(self.device, self.config.precision):
-            fake, real = self.discriminator(fake_b), self.discriminator(real_b)
+            fake, real = self.discriminator(torch.cat([fake_b, real_b])).chunk(2)
         return (lsgan(fake, real=False) + lsgan(real, real=True)) / 2
 
     def _generator_losses(
@@ -175,6 +181,9 @@ def train_style(
 ) -> Generator:
     """Train theta_style, target -> source, on the images of both training splits."""
     style, device = config.style, resolve(config.device)
+    this = identity.of_style(source, target, config)
+    if finished := run.finished("style", this):
+        return load_generator(finished, device)[0]
     sections_a, sections_b = target.training_sections(), source.training_sections()
     sampler_a = Sampler(sections_a, config.seed, "style", "target")
     sampler_b = Sampler(sections_b, config.seed, "style", "source")
@@ -200,7 +209,7 @@ def train_style(
         real_a, real_b = to_device(batch.real_a, device), to_device(batch.real_b, device)
         return cut.step(real_a, real_b, batch.draws)
 
-    task = Task("style", schedule.steps, cut.modules, cut.optimisers, batch, step)
+    task = Task("style", this, schedule.steps, cut.modules, cut.optimisers, batch, step)
     train(task, run)
     return cut.generator.eval()
 

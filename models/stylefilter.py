@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models import identity
+from models.checkpoint import load_segmenter
 from models.config import StyleFilterConfig
 from models.data.domain import IGNORE, Domain
 from models.data.samples import SourceBatch, TargetBatch, parts, source_batch, target_batch
@@ -33,7 +35,16 @@ from models.segmentation import (
     validate,
 )
 from models.style_transfer import train_style
-from models.training import KeepBest, Run, Task, autocast, to_device, train, update
+from models.training import (
+    KeepBest,
+    NonFiniteLoss,
+    Run,
+    Task,
+    autocast,
+    to_device,
+    train,
+    update,
+)
 
 _CROPS = 64  # of the stylised target, to estimate batch norm's statistics from
 
@@ -78,8 +89,11 @@ def adapt_segmenter(
     Source and target go through the network apart, so that neither changes the other's batch
     statistics. ``select_on`` says which weights are kept.
     """
+    this = identity.of_adaptation(source_only, source, target, config)
+    if finished := run.finished("adapt", this):
+        return load_segmenter(finished, next(source_only.parameters()).device)[0]
     adaptation = _Adaptation(source_only, source, target, config)
-    train(adaptation.task(), run)
+    train(adaptation.task(this), run)
     return adaptation.segmenter.eval()
 
 
@@ -104,11 +118,8 @@ class _Adaptation:
             Sampler(self._sections[1], config.seed, "adapt", "target"),
         )
         self._statistics = Sampler(self._sections[1], config.seed, "adapt", "statistics")
-        # The first pseudo-labels are made with the statistics of the images they are for, too.
-        for network in {id(n): n for n in (self.segmenter, self._labeler)}.values():
-            self._estimate_statistics(network)
 
-    def task(self) -> Task[tuple[SourceBatch, TargetBatch]]:
+    def task(self, identity: str) -> Task[tuple[SourceBatch, TargetBatch]]:
         per_epoch = sections_per_epoch(self._config, *map(len, self._sections))
         length = Lengths.of(self._config, per_epoch, num_processes=num_processes())
         by = {"target_val": "dice/mean", "source_val": "source_dice/mean", "last": None}
@@ -117,6 +128,7 @@ class _Adaptation:
             modules["labeler"] = self._labeler
         return Task(
             stage="adapt",
+            identity=identity,
             steps=length.steps,
             modules=modules,
             optimisers={"segmenter": self._optimiser},
@@ -157,9 +169,14 @@ class _Adaptation:
 
     @torch.no_grad()
     def _labels(self, batch: TargetBatch) -> Tensor:
-        """P_filter(x*_t, l_t): in eval mode, without gradient, 255 where padded."""
-        self._labeler.eval()
-        with autocast(self._device, self._config.precision):
+        """P_filter(x*_t, l_t), without gradient; 255 where padded.
+
+        Batch norm takes the batch's own statistics, as it does for the student: with stored ones
+        the labels drift from what the student can learn, and training with them diverges.
+        """
+        own_statistics = self._config.norm_statistics == "target"
+        self._labeler.train(own_statistics)
+        with autocast(self._device, self._config.precision), statistics_kept(self._labeler):
             logits = self._labeler(as_input(batch.stylised, self._device))
         allowed = to_device(batch.allowed, self._device) if self._config.label_filter else None
         labels = pseudo_labels(logits, allowed)
@@ -175,17 +192,21 @@ class _Adaptation:
             losses.append(cross_entropy(logits, labels, num_known))
         return torch.stack(losses).mean()
 
-    def _estimate_statistics(self, network: UNet) -> None:
-        if self._config.norm_statistics == "target":
-            size = self._config.batch_size
-            samples = (self._statistics.batch(n + 1, size) for n in range(-(-_CROPS // size)))
-            crops = (target_batch(self._target, batch, self._config) for batch in samples)
-            batches = (as_input(crop.stylised, self._device) for crop in crops)
-            estimate_statistics(network, batches)
+    def _estimate_statistics(self) -> None:
+        """Of what the network will segment, stylised crops, with the noise it was trained on."""
+        if self._config.norm_statistics != "target":
+            return
+        config = self._config.model_copy(update={"student_view": "stylised"})
+        size = config.batch_size
+        samples = (self._statistics.batch(n + 1, size) for n in range(-(-_CROPS // size)))
+        crops = (target_batch(self._target, batch, config).students[:, 0] for batch in samples)
+        estimate_statistics(self.segmenter, (as_input(crop, self._device) for crop in crops))
+        if not all(bool(buffer.isfinite().all()) for buffer in self.segmenter.buffers()):
+            raise NonFiniteLoss("stage adapt: the stylised target's statistics are not finite")
 
     def _validate(self) -> Mapping[str, float]:
         """DICE on both domains' validation masks: the target's under plain names."""
-        self._estimate_statistics(self.segmenter)
+        self._estimate_statistics()
         scores = validate(self.segmenter, self._source)
         on_source = {f"source_{name}": score for name, score in scores.items()}
         return {**validate(self.segmenter, self._target), **on_source}

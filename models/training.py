@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from time import monotonic
 from typing import Generic, TypeVar
 
@@ -14,10 +15,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 
 from models.checkpoints import Best, Checkpoints, State
 from models.config import Precision
-from models.parallel import average_buffers, average_gradients, mean_values, rank
+from models.parallel import (
+    average_buffers,
+    average_gradients,
+    from_first,
+    gradients,
+    mean_values,
+    rank,
+)
 from models.progress import Progress, Report, Stage, Stop
 
 log = logging.getLogger(__name__)
@@ -28,7 +37,15 @@ _DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 
 class NonFiniteLoss(ValueError):
-    """A loss became NaN or infinite; the weights are those before the step."""
+    """A loss or its gradient became NaN or infinite; no weight took it up."""
+
+
+class OutOfGpuMemory(RuntimeError):
+    """A stage's batch does not fit the GPU."""
+
+    def __init__(self, stage: Stage, error: torch.OutOfMemoryError) -> None:
+        super().__init__(f"stage {stage}: {error}")
+        self.stage = stage
 
 
 class KeepBest:
@@ -48,18 +65,15 @@ class KeepBest:
         self._module, self._score, self._interval, self._by = module, score, interval, by
         self.best: Best | None = None
 
-    def after_step(self, step: int, total: int) -> tuple[Mapping[str, float], bool]:
-        """Validation values of this step, empty between validations; whether they are the best."""
+    def after_step(self, step: int, total: int) -> Mapping[str, float]:
+        """Validation values of this step; empty between validations."""
         if step % self._interval and step != total:
-            return {}, False
-        values = self._score()
-        score = None if self._by is None else values.get(self._by)
-        if score is None:
-            return values, step == total
-        if self.best is not None and score <= self.best.score:
-            return values, False
-        self.best = Best(score, step, copy.deepcopy(self._module.state_dict()))
-        return values, True
+            return {}
+        scores = from_first(self._score())
+        by = None if self._by is None else scores.get(self._by)
+        if by is not None and (self.best is None or by > self.best.by):
+            self.best = Best(by, step, scores, copy.deepcopy(self._module.state_dict()))
+        return scores
 
     def restore(self, stage: Stage) -> None:
         """Load the best weights; say so where there was nothing to choose by."""
@@ -68,7 +82,7 @@ class KeepBest:
             log.warning("weights_kept stage=%s which=last reason=%s", stage, reason)
             return
         self._module.load_state_dict(self.best.weights)
-        log.info("weights_kept stage=%s step=%d dice=%.4f", stage, self.best.step, self.best.score)
+        log.info("weights_kept stage=%s step=%d dice=%.4f", stage, self.best.step, self.best.by)
 
 
 @dataclass(frozen=True)
@@ -77,10 +91,12 @@ class Task(Generic[Batch]):
 
     ``batch`` prepares the data of a step (from 1) and depends on nothing but that number, for it
     runs ahead in a thread. ``step`` updates all weights once and returns the losses by name.
-    ``modules`` and ``optimisers`` are everything that a step changes.
+    ``modules`` and ``optimisers`` are everything that a step changes. ``identity`` stands for all
+    that decides what is trained: data, config, code.
     """
 
     stage: Stage
+    identity: str
     steps: int
     modules: Mapping[str, nn.Module]
     optimisers: Mapping[str, torch.optim.Optimizer]
@@ -92,17 +108,19 @@ class Task(Generic[Batch]):
     def device(self) -> torch.device:
         return next(next(iter(self.modules.values())).parameters()).device
 
-    def state(self, step: int) -> State:
+    def state(self, step: int, values: Mapping[str, float]) -> State:
         """What a checkpoint of this step holds; shares memory with the weights."""
         return State(
+            identity=self.identity,
             step=step,
+            values=values,
             modules={name: module.state_dict() for name, module in self.modules.items()},
             optimisers={name: o.state_dict() for name, o in self.optimisers.items()},
             best=None if self.keep is None else self.keep.best,
         )
 
-    def resume(self, state: State) -> int:
-        """Put everything back to a state; the number of its step."""
+    def resume(self, state: State) -> None:
+        """Put everything back to a state."""
         for name, module in self.modules.items():
             module.load_state_dict(state.modules[name])
         for name, optimiser in self.optimisers.items():
@@ -110,15 +128,26 @@ class Task(Generic[Batch]):
         if self.keep is not None:
             self.keep.best = state.best
         log.info("resumed stage=%s step=%d", self.stage, state.step)
-        return state.step
+
+    def progress(self, step: int, values: Mapping[str, float]) -> Progress:
+        """The report of a step; the last weights are the best where there is nothing to choose."""
+        best = self.keep.best.scores if self.keep is not None and self.keep.best else None
+        if best is None and step == self.steps:
+            best = {name: value for name, value in values.items() if "dice/" in name}
+        return Progress(self.stage, step, self.steps, values, best)
 
 
 @dataclass(frozen=True)
 class Run:
-    """What surrounds the stages of a run: who is told, and where their state is kept, if it is."""
+    """What surrounds the stages of a run.
+
+    ``report`` is told of each step; ``checkpoints`` keep the state of a stage, if they are given;
+    ``finished`` knows where a stage of an identity was trained to its end before, if it was.
+    """
 
     report: Report
     checkpoints: Checkpoints | None = None
+    finished: Callable[[Stage, str], Path | None] = lambda _stage, _identity: None
 
 
 def train(task: Task[Batch], run: Run) -> None:
@@ -127,37 +156,49 @@ def train(task: Task[Batch], run: Run) -> None:
     The best weights are in place at the end. Of several processes the first reports and saves; all
     of them validate, so that they agree on which weights are the best.
     """
-    saved = None if run.checkpoints is None else run.checkpoints.load(task.stage)
-    done = 0 if saved is None else task.resume(saved)
-    checkpoints = run.checkpoints if rank() == 0 else None
+    saved = run.checkpoints.load(task.stage, task.identity) if run.checkpoints else None
+    done = 0 if saved is None else saved.step
+    assert from_first(done) == done, "another attempt saved while these processes were loading"
+    if saved is not None:
+        task.resume(saved)
+        if done == task.steps and rank() == 0:
+            run.report(task.progress(done, saved.values))  # or nobody would hear of its end
     waited, started = 0.0, monotonic()
     for step, batch, seconds in _prefetched(task.batch, done + 1, task.steps):
         waited += seconds
-        values = _losses(task, step, batch)
-        scores, kept = ({}, False) if task.keep is None else task.keep.after_step(step, task.steps)
-        values.update(scores)
+        values = _values(task, step, batch)
         if step == task.steps:
             values["wait_share"] = waited / max(monotonic() - started, 1e-9)
-        try:
-            if rank() == 0:
-                run.report(Progress(task.stage, step, task.steps, values, kept))
-        except Stop:
-            if checkpoints is not None:
-                checkpoints.save(task.stage, task.state(step))
-            raise
-        if checkpoints is not None and (checkpoints.due or step == task.steps):
-            checkpoints.save(task.stage, task.state(step))
+        if rank() == 0:
+            _after_step(task, step, values, run)
     if task.keep is not None:
         task.keep.restore(task.stage)
 
 
-def _losses(task: Task[Batch], step: int, batch: Batch) -> dict[str, float]:
+def _values(task: Task[Batch], step: int, batch: Batch) -> dict[str, float]:
+    """Losses and scores of a step that is done here."""
     try:
-        values = task.step(step, batch)
+        losses = task.step(step, batch)
     except NonFiniteLoss as error:
         raise NonFiniteLoss(f"stage {task.stage}, step {step}: {error}") from error
+    except torch.OutOfMemoryError as error:
+        raise OutOfGpuMemory(task.stage, error) from error
     average_buffers(task.modules.values())
-    return mean_values(values, task.device)
+    scores = {} if task.keep is None else task.keep.after_step(step, task.steps)
+    return {**mean_values(losses, task.device), **scores}
+
+
+def _after_step(task: Task[Batch], step: int, values: Mapping[str, float], run: Run) -> None:
+    """Report, and save where it is time to; a stop saves first."""
+    last = step == task.steps
+    try:
+        run.report(task.progress(step, values))
+    except Stop:
+        if run.checkpoints is not None:
+            run.checkpoints.save(task.stage, task.state(step, values))
+        raise
+    if run.checkpoints is not None and (last or run.checkpoints.due):
+        run.checkpoints.save(task.stage, task.state(step, values))
 
 
 def _prefetched(
@@ -179,19 +220,23 @@ def update(losses: Iterable[Tensor], *optimisers: torch.optim.Optimizer) -> list
     """One step of each optimiser along the summed gradient of ``losses``; the losses' values.
 
     The losses are the terms and parts of one batch's loss. Each is made, differentiated and freed
-    before the next, so a batch in parts needs the memory of a part. A non-finite one is refused
-    before any weight changes. With several processes the gradients are averaged first.
+    before the next, so a batch in parts needs the memory of a part. A loss or gradient that is not
+    finite is refused before any weight changes: by all processes at once, that none waits for ever
+    for one that ended.
     """
     for optimiser in optimisers:
         optimiser.zero_grad(set_to_none=True)
-    values = []
+    terms = []
     for loss in losses:
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise NonFiniteLoss(f"the loss is {value}; no weight was changed")
         loss.backward()  # type: ignore[no-untyped-call]
-        values.append(value)
-    average_gradients(optimisers)
+        terms.append(loss.detach())
+    own = gradients(optimisers)
+    average_gradients(own)
+    *values, norm = torch.stack([*terms, get_total_norm(own)]).tolist()
+    seen = mean_values({"loss": sum(values), "gradient": norm}, terms[0].device)
+    for name in ("loss", "gradient"):
+        if not math.isfinite(seen[name]):
+            raise NonFiniteLoss(f"the {name} is {seen[name]}; it changed no weight")
     for optimiser in optimisers:
         optimiser.step()
     return values

@@ -29,6 +29,7 @@ def load_domain(
         class_names=tuple(dataset.class_names),
         pixel_size_nm=dataset.pixel_size_nm,
         intensity_window=(dataset.window_low, dataset.window_high),
+        digest=dataset.digest,
     )
     sections = [Section(index=i, **section) for i, section in enumerate(dataset.sections)]
     query = select(Image).where(Image.dataset_id == dataset_id).order_by(Image.n)

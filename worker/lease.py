@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, update
+from sqlalchemy import func, update
 from sqlalchemy.orm import Session
 
 from app.database import Database, now_plus
-from app.tables import ACTIVE, Job, JobStage, JobState, MetricPoint
+from app.tables import ACTIVE, Job, JobState
 
 
 @dataclass(frozen=True)
@@ -33,17 +33,13 @@ def claim(database: Database, job_id: UUID, owner: str, seconds: float) -> Lease
             fence=Job.fence + 1,
             lease_owner=owner,
             lease_until=now_plus(seconds),
-            started_at=now_plus(),
+            started_at=func.coalesce(Job.started_at, now_plus()),
             announce_at=None,
         )
         .returning(Job.fence)
     )
     with database.session() as session:
         fence = session.execute(statement).scalar()
-        if fence is not None:
-            # What an interrupted attempt reported is not this one's.
-            session.execute(delete(MetricPoint).where(MetricPoint.job_id == job_id))
-            session.execute(delete(JobStage).where(JobStage.job_id == job_id))
         session.commit()
     return None if fence is None else Lease(job_id, fence)
 
@@ -84,7 +80,7 @@ def finish(session: Session, lease: Lease, state: JobState, **values: Any) -> bo
 
 
 def give_back(session: Session, lease: Lease) -> bool:
-    """Queue the job again, to begin anew; False if it is no longer ours. The caller commits."""
+    """Queue the job again, to be resumed; False if it is no longer ours. The caller commits."""
     statement = (
         update(Job)
         .where(Job.id == lease.job_id, Job.fence == lease.fence)
@@ -94,10 +90,6 @@ def give_back(session: Session, lease: Lease) -> bool:
             lease_owner=None,
             lease_until=None,
             steps_per_second=None,
-            stage=None,
-            step=0,
-            total=0,
-            started_at=None,
             announcements=0,
             announce_at=now_plus(),
         )

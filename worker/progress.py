@@ -3,14 +3,18 @@
 import logging
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
+from threading import Event
 from time import monotonic
+from typing import get_args
 
+from sqlalchemy import delete
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.database import Database
 from app.tables import JobStage, JobState, MetricPoint
-from models.progress import Progress
+from models.progress import Progress, Stage, Stop
 from worker.lease import Lease, write
 
 logger = logging.getLogger(__name__)
@@ -28,51 +32,65 @@ class Replaced(Exception):
 
 
 class Recorder:
-    """Writes progress to the job's row; raises Cancelled or Replaced to stop the training."""
+    """Writes progress to the job's row; raises to end the training.
 
-    def __init__(self, database: Database, lease: Lease, patience_seconds: float) -> None:
+    Cancelled and Replaced end it for good; Stop, once ``stopping`` is set, until it is resumed.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        lease: Lease,
+        patience_seconds: float,
+        stopping: Event | None = None,
+    ) -> None:
         self._database = database
         self._lease = lease
         self._patience = patience_seconds
-        self._last_write = self._last_report = self._stage_started = monotonic()
-        self._position = 0
+        self._stopping = stopping or Event()
+        self._last_write = self._last_report = monotonic()
         self._latest: Progress | None = None
+        self._stage: _Stage | None = None
         self._points: dict[tuple[str, str, int], float] = {}
         self._summaries: dict[str, dict[str, float]] = {}
 
     def __call__(self, progress: Progress) -> None:
-        new_stage = self._latest is None or self._latest.stage != progress.stage
+        new_stage = self._begins(progress)
         if new_stage:
-            self._begin(progress)
+            # The first step is over already when it is reported: count from the report before it.
+            self._stage = _Stage(progress.step, self._last_report)
+            self._summaries[progress.stage] = {}
         self._latest = progress
         self._last_report = monotonic()
         self._keep(progress)
-        finished = progress.step == progress.total
-        if new_stage or finished or monotonic() - self._last_write > _WRITE_EVERY_SECONDS:
-            self._flush(progress, must=finished)
+        ending = progress.step == progress.total or self._stopping.is_set()
+        if new_stage or ending or monotonic() - self._last_write > _WRITE_EVERY_SECONDS:
+            self._flush(progress, must=ending)
+        if self._stopping.is_set():
+            raise Stop
 
     def summary(self, stage: str) -> Mapping[str, float]:
         """Last losses of a stage, and its validation scores: of the weights kept, and ``last/``."""
         return self._summaries.get(stage, {})
 
-    def _begin(self, progress: Progress) -> None:
-        self._position += 1
-        # The first step is over already when it is reported: count from the report before it.
-        self._stage_started = self._last_report
-        self._summaries[progress.stage] = {}
+    def _begins(self, progress: Progress) -> bool:
+        """Whether another stage begins, or the same once more."""
+        before = self._latest
+        return before is None or before.stage != progress.stage or before.step >= progress.step
 
     def _keep(self, progress: Progress) -> None:
         stride = max(1, math.ceil(progress.total / _POINTS_PER_SERIES))
         on_grid = progress.step % stride == 0 or progress.step in (1, progress.total)
         summary = self._summaries[progress.stage]
         for name, value in progress.values.items():
-            score = name.startswith(("dice/", "source_dice/"))
+            score = "dice/" in name
             if score or on_grid:
                 self._points[(progress.stage, name, progress.step)] = value
-            if progress.kept or not score:
+            if not score:
                 summary[name] = value
-            if score and progress.step == progress.total:
+            elif progress.step == progress.total:
                 summary[f"last/{name}"] = value
+        summary.update(progress.best or {})
 
     def _flush(self, progress: Progress, *, must: bool) -> None:
         try:
@@ -93,24 +111,27 @@ class Recorder:
             raise Cancelled
 
     def _write(self, session: Session, progress: Progress) -> JobState | None:
-        elapsed = max(monotonic() - self._stage_started, 1e-6)
+        assert self._stage is not None
+        elapsed = max(monotonic() - self._stage.started, 1e-6)
         state = write(
             session,
             self._lease,
             stage=progress.stage,
             step=progress.step,
             total=progress.total,
-            steps_per_second=progress.step / elapsed,
+            steps_per_second=(progress.step - self._stage.first_step + 1) / elapsed,
         )
         if state is None:
             return None
+        if self._stage.earlier_seconds is None:
+            self._stage.earlier_seconds = self._take_over(session, progress)
         stage = JobStage(
             job_id=self._lease.job_id,
             stage=progress.stage,
-            position=self._position,
+            position=get_args(Stage).index(progress.stage),
             step=progress.step,
             total=progress.total,
-            seconds=elapsed,
+            seconds=self._stage.earlier_seconds + elapsed,
             finished=progress.step == progress.total,
         )
         session.merge(stage)
@@ -119,3 +140,31 @@ class Recorder:
             for (stage, name, step), value in self._points.items()
         )
         return state
+
+    def _take_over(self, session: Session, progress: Progress) -> float:
+        """Drop what an earlier attempt reported from this step on; its seconds up to here."""
+        key = {"job_id": self._lease.job_id, "stage": progress.stage}
+        points = delete(MetricPoint).where(MetricPoint.step >= progress.step)
+        session.execute(points.filter_by(**key))
+        earlier = session.get(JobStage, tuple(key.values()))
+        return earlier.seconds if earlier is not None and progress.step > 1 else 0.0
+
+
+class Silent:
+    """The callback of a process that assists the one that reports."""
+
+    def __call__(self, progress: Progress) -> None:
+        pass
+
+    def summary(self, stage: str) -> Mapping[str, float]:  # noqa: ARG002 - as Recorder's
+        """Nothing: the other process knows."""
+        return {}
+
+
+@dataclass
+class _Stage:
+    """Where this attempt took up a stage, and when."""
+
+    first_step: int
+    started: float
+    earlier_seconds: float | None = None

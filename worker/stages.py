@@ -4,13 +4,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+from uuid import UUID
 
 import torch
 
-from app.jobs.schemas import EvaluationRead, JobResult
+from app.jobs.schemas import EvaluationRead, JobResult, ReusedModel
 from app.tables import Job, JobKind, ModelKind
 from models import checkpoint, inference, segmentation, style_transfer, stylefilter
+from models.checkpoints import Checkpoints
 from models.config import StyleFilterConfig
 from models.data.domain import UNKNOWN, Domain, Split
 from models.data.histogram import HistogramMatch
@@ -20,11 +22,18 @@ from models.inference import Predictor
 from models.metadata import DomainMeta, ModelMeta
 from models.networks.generator import Generator
 from models.networks.unet import UNet
-from models.progress import Progress, Report
+from models.parallel import rank
+from models.progress import Progress, Report, Stage
 from models.training import Run
-from worker.progress import Recorder
+from worker.progress import Recorder, Silent
 
 Metrics = Mapping[str, float | str]
+
+
+class Reuse(Protocol):
+    """Finds what an earlier job trained."""
+
+    def __call__(self, kind: ModelKind, fingerprint: str) -> tuple[ReusedModel, Path] | None: ...
 
 
 @dataclass(frozen=True)
@@ -40,31 +49,65 @@ class Inputs:
 
 
 @dataclass(frozen=True)
+class Surroundings:
+    """Where a job runs: a folder of the attempt's own, and what keeps, tells and finds."""
+
+    folder: Path
+    recorder: Recorder | Silent
+    checkpoints: Checkpoints
+    reuse: Reuse
+
+
+@dataclass(frozen=True)
 class NewModel:
-    """A trained model to register."""
+    """A trained model to register; its fingerprint identifies how it was trained."""
 
     kind: ModelKind
     folder: Path
     metrics: Metrics
+    config: StyleFilterConfig
+    fingerprint: str
 
 
 @dataclass
 class Outcome:
-    """What a job leaves."""
+    """What a job leaves; ``models`` by kind holds the ids of those that were reused."""
 
     models: list[NewModel] = field(default_factory=list)
+    reused: dict[ModelKind, UUID] = field(default_factory=dict)
     result: JobResult = field(default_factory=JobResult)
 
 
-class Stages:
-    """Runs one job in ``folder``, the attempt's own."""
+_TRAINS = {
+    "style": ModelKind.STYLE,
+    "pretrain": ModelKind.SEGMENTER,
+    "adapt": ModelKind.STYLEFILTER,
+}
 
-    def __init__(self, inputs: Inputs, folder: Path, recorder: Recorder) -> None:
+
+class Stages:
+    """Runs one job."""
+
+    def __init__(self, inputs: Inputs, around: Surroundings) -> None:
         self._in = inputs
-        self._folder = folder
-        self._recorder = recorder
-        self._run = Run(recorder)
+        self._folder = around.folder
+        self._recorder = around.recorder
+        self._around = around
+        self._fingerprints: dict[ModelKind, str] = {}
+        self._run = Run(around.recorder, around.checkpoints, self._finished)
         self._outcome = Outcome()
+
+    def _finished(self, stage: Stage, fingerprint: str) -> Path | None:
+        """Where a stage's result lies, if an earlier job left it; the outcome says so."""
+        kind = _TRAINS[stage]
+        self._fingerprints[kind] = fingerprint
+        found = self._around.reuse(kind, fingerprint)
+        if found is None:
+            return None
+        model, folder = found
+        self._outcome.reused[kind] = model.model
+        self._outcome.result.reused.append(model)
+        return folder
 
     def run(self) -> Outcome:
         kinds: dict[str, Callable[[], None]] = {
@@ -123,6 +166,8 @@ class Stages:
 
     def _score_rows(self, style: Generator, source_only: UNet, adapted: UNet) -> None:
         """Score on the target's test sections, where it has masks to score by."""
+        if rank() != 0:
+            return
         source, target = self._pair()
         if not target.split("test", masked=True):
             self._note("The target has no masks in its test split: no score.")
@@ -174,24 +219,40 @@ class Stages:
         self._note(f"Labels: {labelled} of {len(tiles)} training tiles labelled.")
 
     def _keep_style(self, style: Generator) -> None:
+        if ModelKind.STYLE in self._outcome.reused:
+            return
         metrics: Metrics = {**self._recorder.summary("style"), "selected": "last"}
         folder = self._folder / ModelKind.STYLE
         checkpoint.save_generator(folder, style, self._meta("generator"), metrics)
-        self._outcome.models.append(NewModel(ModelKind.STYLE, folder, metrics))
+        self._keep(ModelKind.STYLE, folder, metrics)
 
     def _keep_segmenter(self, kind: ModelKind, segmenter: UNet) -> None:
+        if kind in self._outcome.reused:
+            return
         adapted = kind == ModelKind.STYLEFILTER
         summary = self._recorder.summary("adapt" if adapted else "pretrain")
-        name, domain = ("Adapted", "target") if adapted else ("Source-only", "source")
-        selected, words = "last", f"those of the last step, the {domain} has no validation masks"
-        if "dice/mean" in summary:
-            selected, words = f"{domain}_val", f"best DICE on the {domain}'s validation masks"
-        self._note(f"{name} weights: {words} ({selected}).")
+        selected, words = self._selection(summary, adapted=adapted)
+        self._note(f"{'Adapted' if adapted else 'Source-only'} weights: {words} ({selected}).")
         metrics: Metrics = {**summary, "selected": selected}
         folder = self._folder / kind
         meta = self._meta("segmenter", adapted=adapted)
         checkpoint.save_segmenter(folder, segmenter, meta, metrics)
-        self._outcome.models.append(NewModel(kind, folder, metrics))
+        self._keep(kind, folder, metrics)
+
+    def _selection(self, summary: Mapping[str, float], *, adapted: bool) -> tuple[str, str]:
+        """What chose the weights that were kept, as a word and in words."""
+        wanted = self._in.config.adaptation.select_on if adapted else "source_val"
+        if wanted == "last":
+            return "last", "those of the last step, as asked"
+        domain = wanted.removesuffix("_val")
+        score = "source_dice/mean" if adapted and domain == "source" else "dice/mean"
+        if score in summary:
+            return wanted, f"best DICE on the {domain}'s validation masks"
+        return "last", f"those of the last step, the {domain} has no validation masks"
+
+    def _keep(self, kind: ModelKind, folder: Path, metrics: Metrics) -> None:
+        fingerprint = self._fingerprints[kind]
+        self._outcome.models.append(NewModel(kind, folder, metrics, self._in.config, fingerprint))
 
     def _meta(self, kind: Any, *, adapted: bool = True) -> ModelMeta:
         source, target = self._in.source, self._in.target

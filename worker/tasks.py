@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.database import Database
 from app.settings import Settings
 from app.storage import Storage, is_disk_full
-from app.tables import Job, JobState
+from app.tables import UNFINISHED, Job, JobState
 from worker.lease import Lease, claim, finish, give_back, renew
 
 logger = logging.getLogger(__name__)
@@ -28,27 +28,23 @@ logger = logging.getLogger(__name__)
 _POLL_SECONDS = 0.2
 _SETTLE_PAUSE_SECONDS = 1.0
 # Of worker.trainer, which this process must not import: it loads torch.
-_EXIT_DISK_FULL, _EXIT_ORPHANED = 28, 75
+_EXIT_DISK_FULL = 28
 _LOG_TAIL_BYTES = 16_000
 _DISK_FULL = "The disk is full; nothing of this attempt was kept."
 
 
 @dataclass(frozen=True)
 class _End:
-    """How an attempt ended, should the trainer not have said so itself.
-
-    ``stopped``: a signal or a closed pipe ended it, as happens to a worker that is being stopped.
-    """
+    """How an attempt ended, should the trainer not have said so itself."""
 
     code: str
     message: str
     trace: str
-    stopped: bool = False
 
     @classmethod
     def of_trainer(cls, code: int, log: str) -> Self:
         name = "disk_full" if code == _EXIT_DISK_FULL else "trainer_died"
-        return cls(name, _words(code), log, stopped=code < 0 or code == _EXIT_ORPHANED)
+        return cls(name, _words(code), log)
 
     @classmethod
     def of_error(cls, error: Exception) -> Self:
@@ -102,7 +98,8 @@ class JobRunner:
 
     def _supervise(self, lease: Lease, log: int) -> int:
         """Keep the lease while the trainer runs; its exit code."""
-        command = [sys.executable, "-m", "worker.trainer", str(lease.job_id), str(lease.fence)]
+        command = [sys.executable, "-m", *_launcher(self._settings.processes), "worker.trainer"]
+        command += [str(lease.job_id), str(lease.fence)]
         # A session of its own: Ctrl-C, or systemd's SIGTERM, to the worker's group would else end
         # the trainer before the worker knows that it is being stopped.
         trainer = subprocess.Popen(
@@ -110,6 +107,7 @@ class JobRunner:
         )
         renewed = monotonic()
         cancelled_at: float | None = None
+        stopped_at: float | None = None
         try:
             while True:
                 try:
@@ -122,16 +120,22 @@ class JobRunner:
                         renewed = now
                     if state == JobState.CANCELLING:
                         cancelled_at = cancelled_at or now
-                overdue = now - (cancelled_at or now) > self._settings.cancel_grace_seconds
+                if self._stopping.is_set() and stopped_at is None:
+                    stopped_at = now
+                    trainer.terminate()  # it saves its state and ends
+                overdue = (
+                    now - (cancelled_at or now) > self._settings.cancel_grace_seconds
+                    or now - (stopped_at or now) > self._settings.stop_grace_seconds
+                )
                 lost = now - renewed > self._settings.lease_seconds
-                if self._stopping.is_set() or overdue or lost:
+                if overdue or lost:
                     trainer.kill()
                     return trainer.wait()
         finally:
             trainer.kill()
             trainer.wait()
             if trainer.stdin is not None:
-                trainer.stdin.close()
+                trainer.stdin.close()  # ends the processes that torchrun started, too
 
     def _renew(self, lease: Lease) -> JobState | None:
         try:
@@ -147,7 +151,7 @@ class JobRunner:
         deadline = monotonic() + self._settings.lease_seconds
         while True:
             try:
-                kept = self._record(lease, end)
+                kept, given_back = self._record(lease, end)
                 break
             except SQLAlchemyError as error:
                 logger.warning("end_not_recorded job=%s error=%s", lease.job_id, error)
@@ -156,14 +160,19 @@ class JobRunner:
                 self._stopping.wait(_SETTLE_PAUSE_SECONDS)
         if not kept:
             self._storage.remove(folder)
+        if not given_back:
+            self._storage.remove(self._storage.checkpoints(lease.job_id))
 
-    def _record(self, lease: Lease, end: _End) -> bool:
-        """End or give back the job if it is still ours; whether its results are to be kept."""
+    def _record(self, lease: Lease, end: _End) -> tuple[bool, bool]:
+        """End or give back the job if it is still ours.
+
+        Whether this attempt's results are to be kept, and whether the job will be resumed.
+        """
         with self._database.session() as session:
-            if self._stopping.is_set() and end.stopped and give_back(session, lease):
+            if self._stopping.is_set() and give_back(session, lease):
                 session.commit()
                 logger.info("job_given_back job=%s", lease.job_id)
-                return False
+                return False, True
             # Locked, or a cancellation between reading and writing would be lost.
             query = select(Job).where(Job.id == lease.job_id).with_for_update()
             job = session.scalars(query).one()
@@ -181,7 +190,15 @@ class JobRunner:
             session.refresh(job)
             session.commit()
             logger.info("job_ended job=%s state=%s", lease.job_id, job.state)
-            return job.state == JobState.SUCCEEDED and job.fence == lease.fence
+            ours = job.fence == lease.fence
+            return ours and job.state == JobState.SUCCEEDED, not ours or job.state in UNFINISHED
+
+
+def _launcher(processes: int) -> list[str]:
+    """What starts the trainer's module: python itself, or torchrun for several processes."""
+    if processes == 1:
+        return []
+    return ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
 
 
 def _words(code: int) -> str:

@@ -7,41 +7,53 @@ success, failure and cancellation itself; how it ended otherwise is told by its 
 import faulthandler
 import logging
 import os
-import shutil
+import signal
 import sys
 import traceback
+from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from uuid import UUID, uuid4
 
 import torch
+from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.database import Database
-from app.settings import Settings
+from app.jobs.preflight import stages_of
+from app.jobs.schemas import ReusedModel
+from app.settings import Settings, machine_memory_bytes
 from app.storage import Storage, is_disk_full
 from app.tables import Dataset, Job, JobKind, JobState, ModelKind, TrainedModel
+from models import preflight
 from models.checkpoint import CheckpointError
-from models.config import StyleFilterConfig
-from models.device import DeviceUnavailable
-from models.training import NonFiniteLoss
+from models.checkpoints import Checkpoints
+from models.config import Device, StyleFilterConfig, in_less_memory
+from models.device import DeviceUnavailable, resolve
+from models.parallel import from_first, process_group, rank
+from models.preflight import Extent
+from models.progress import Stop
+from models.room import DoesNotFit, Room, check
+from models.training import NonFiniteLoss, OutOfGpuMemory
 from worker.domains import DatasetMissing, load_domain
 from worker.lease import Lease, finish
 from worker.parent import when_parent_ends
-from worker.progress import Cancelled, Recorder, Replaced
-from worker.stages import Inputs, Outcome, Stages
+from worker.progress import Cancelled, Recorder, Replaced, Silent
+from worker.stages import Inputs, Outcome, Stages, Surroundings
 
 logger = logging.getLogger(__name__)
 
-EXIT_FAILED, EXIT_DISK_FULL, EXIT_ORPHANED = 1, 28, 75
+EXIT_FAILED, EXIT_DISK_FULL, EXIT_ORPHANED, EXIT_STOPPED = 1, 28, 75, 76
 
-_FAILURES: tuple[tuple[type[Exception], str, str], ...] = (
+_FAILURES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str], ...] = (
     (NonFiniteLoss, "non_finite_loss", "{error}. Lower the learning rate or look at the images."),
     (DeviceUnavailable, "device_unavailable", "{error}"),
     (DatasetMissing, "dataset_changed", "{error}"),
+    (DoesNotFit, "does_not_fit", "{error}"),
     (CheckpointError, "model_unreadable", "{error}"),
     (
-        torch.OutOfMemoryError,
+        (torch.OutOfMemoryError, OutOfGpuMemory),
         "gpu_oom",
         "The GPU's memory is too small: lower crop_px, batch_size or base_filters. {error}",
     ),
@@ -50,30 +62,94 @@ _FAILURES: tuple[tuple[type[Exception], str, str], ...] = (
 
 
 class Trainer:
-    """One attempt of one job."""
+    """One attempt of one job, or of several processes that train it together the first."""
 
-    def __init__(self, settings: Settings, lease: Lease) -> None:
+    def __init__(self, settings: Settings, lease: Lease, stopping: Event | None = None) -> None:
         self._settings = settings
         self._lease = lease
         self._database = Database(settings.database)
         self._storage = Storage(settings.data_folder)
         self._folder = self._storage.attempt(lease.job_id, lease.fence)
+        self._stopping = stopping or Event()
+
+    def device(self) -> Device:
+        """Where the job trains."""
+        with self._database.reading() as session:
+            job = session.get_one(Job, self._lease.job_id)
+            return StyleFilterConfig.model_validate(job.config).device
 
     def run(self) -> int:
         """Train and record the end; the exit code."""
         try:
-            recorder = Recorder(self._database, self._lease, self._settings.lease_seconds)
-            outcome = Stages(self._inputs(), self._folder, recorder).run()
-            shutil.rmtree(self._folder / "work", ignore_errors=True)
+            inputs = self._inputs()
+            self._check_room(inputs)
+            outcome = self._train(inputs)
+            self._storage.remove(self._folder / "work")
             self._succeed(outcome)
         except Cancelled:
             self._end(JobState.CANCELLED)
+        except Stop:
+            return EXIT_STOPPED  # the supervisor gives the job back
         except Replaced as error:
             logger.warning("job_replaced job=%s error=%s", self._lease.job_id, error)
         except Exception as error:  # noqa: BLE001 - the one place where a failure becomes a record
             traceback.print_exc()
             return self._fail(error)
         return 0
+
+    def assist(self) -> int:
+        """Train as one of the other processes: the same steps, no record and no result."""
+        self._train(self._inputs())
+        return 0
+
+    def _train(self, inputs: Inputs) -> Outcome:
+        """Run the stages; when one does not fit the GPU, once more with it in less memory."""
+        around = self._surroundings(reuse=inputs.job.reuse)
+        try:
+            return Stages(inputs, around).run()
+        except OutOfGpuMemory as error:
+            smaller = in_less_memory(inputs.config, error.stage)
+            if smaller is None:
+                raise
+            logger.warning("gpu_oom stage=%s retry=%s", error.stage, smaller[1])
+        torch.cuda.empty_cache()  # outside the block, whose traceback holds the stage's tensors
+        config, words = smaller
+        outcome = Stages(replace(inputs, config=config), around).run()
+        outcome.result.notes.append(f"The GPU's memory was too small; changed {words}.")
+        return outcome
+
+    def _surroundings(self, *, reuse: bool) -> Surroundings:
+        first = rank() == 0
+        settings, lease = self._settings, self._lease
+        recorder = Recorder(self._database, lease, settings.lease_seconds, self._stopping)
+        return Surroundings(
+            folder=self._folder if first else self._folder / "work" / f"process-{rank()}",
+            recorder=recorder if first else Silent(),
+            checkpoints=Checkpoints(
+                self._storage.checkpoints(lease.job_id),
+                attempt=str(lease.fence),
+                every_seconds=settings.checkpoint_seconds,
+            ),
+            # The first process looks, and all do as it found.
+            reuse=lambda kind, fingerprint: from_first(
+                self._reusable(kind, fingerprint) if first and reuse else None
+            ),
+        )
+
+    def _reusable(self, kind: ModelKind, fingerprint: str) -> tuple[ReusedModel, Path] | None:
+        """The newest model that was trained alike and whose files are there."""
+        query = (
+            select(TrainedModel)
+            .where(TrainedModel.kind == kind, TrainedModel.fingerprint == fingerprint)
+            .order_by(TrainedModel.created_at.desc())
+        )
+        with self._database.reading() as session:
+            for model in session.scalars(query):
+                folder = self._storage.model(model.path)
+                if folder.is_dir():
+                    logger.info("stage_reused kind=%s model=%s", kind, model.id)
+                    return ReusedModel(kind=kind, model=model.id, job=model.job_id), folder
+        return None
 
     def _inputs(self) -> Inputs:
         with self._database.reading() as session:
@@ -98,6 +174,27 @@ class Trainer:
                 segmenter_folder=self._model(session, job.segmenter_model_id),
             )
 
+    def _check_room(self, inputs: Inputs) -> None:
+        """DoesNotFit where this machine is too small; the API may not have known it."""
+        resolve(inputs.config.device)
+        if inputs.source is None:
+            return
+        source = Extent.of(inputs.source)
+        target = None if inputs.target is None else Extent.of(inputs.target)
+        needed = preflight.estimate(
+            inputs.config,
+            stages_of(JobKind(inputs.job.kind), target),
+            source,
+            target,
+            num_processes=self._settings.processes,
+        )
+        if inputs.config.device == "cuda":
+            # Only told: the figures for a GPU were never measured, and a stage is tried in parts.
+            there = torch.cuda.get_device_properties(0).total_memory
+            logger.info("gpu_memory needed=%s there=%s", needed.gpu_memory_bytes, there)
+            return
+        check(needed, Room(memory_bytes=self._settings.memory_bytes or machine_memory_bytes()))
+
     def _model(self, session: Session, model_id: UUID | None) -> Path | None:
         if model_id is None:
             return None
@@ -116,7 +213,7 @@ class Trainer:
 
     def _register(self, session: Session, job: Job, outcome: Outcome) -> None:
         assert job.source_id is not None or not outcome.models
-        ids = {model.kind: uuid4() for model in outcome.models}
+        ids = outcome.reused | {model.kind: uuid4() for model in outcome.models}
         for model in outcome.models:
             adapted = model.kind == ModelKind.STYLEFILTER
             style_id = ids.get(ModelKind.STYLE, job.style_model_id)
@@ -131,8 +228,9 @@ class Trainer:
                 segmenter_model_id=segmenter_id if adapted else None,
                 path=self._storage.relative(model.folder),
                 class_names=session.get_one(Dataset, job.source_id).class_names,
-                config=job.config,
+                config=model.config.model_dump(),
                 metrics=dict(model.metrics),
+                fingerprint=model.fingerprint,
             )
             session.add(row)
             session.flush()
@@ -140,7 +238,8 @@ class Trainer:
     def _fail(self, error: Exception) -> int:
         if is_disk_full(error):
             # Make room first, or the failure itself could not be written.
-            shutil.rmtree(self._folder / "work", ignore_errors=True)
+            self._storage.remove(self._folder / "work")
+            self._storage.remove(self._storage.checkpoints(self._lease.job_id))
             code, message = "disk_full", "The disk is full; nothing of this attempt was kept."
         else:
             code, message = describe(error)
@@ -174,10 +273,16 @@ def main() -> int:
         level=logging.INFO, format=f"%(asctime)s %(levelname)s %(name)s job={job_id} %(message)s"
     )
     when_parent_ends(lambda: os._exit(EXIT_ORPHANED))
+    stopping = Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     settings = Settings()
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    return Trainer(settings, Lease(job_id, fence)).run()
+    trainer = Trainer(settings, Lease(job_id, fence), stopping)
+    if settings.processes == 1:
+        return trainer.run()
+    with process_group(trainer.device()):
+        return trainer.run() if rank() == 0 else trainer.assist()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Jobs over HTTP: every submission answers at once with 202 and where to look."""
 
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Response
@@ -10,13 +10,14 @@ from app.jobs import service
 from app.jobs.schemas import (
     AdaptRequest,
     EvaluateRequest,
+    JobEstimate,
     JobRead,
     MetricsRead,
     PretrainRequest,
     StyleFilterRequest,
     TrainStyleRequest,
 )
-from app.jobs.service import Jobs
+from app.jobs.submission import Jobs
 from app.pagination import CursorQuery, LimitQuery, Page
 from app.tables import JobState
 
@@ -31,28 +32,53 @@ _NO_NUL = r"^[^\x00]*$"  # PostgreSQL refuses to compare a text that holds one
 
 JobsDep = Annotated[Jobs, Depends(get_jobs)]
 
+DryRun = Annotated[
+    bool,
+    Query(description="Check the request and answer 200 with what the job would take; store none."),
+]
 
-@router.post("/adapt", status_code=202)
-def adapt(request: AdaptRequest, response: Response, jobs: JobsDep) -> JobRead:
+_DRY: dict[int | str, dict[str, Any]] = {
+    200: {"model": JobEstimate, "description": "A dry run: the job would be taken."}
+}
+
+
+@router.post("/adapt", status_code=202, response_model=JobRead, responses=_DRY)
+def adapt(
+    request: AdaptRequest, response: Response, jobs: JobsDep, dry_run: DryRun = False
+) -> JobRead | Response:
     """Adapt a source to a target: train CUT, pre-train the U-Net, run StyleFilter, evaluate."""
+    if dry_run:
+        return _dry(jobs.estimate(request))
     return _accepted(response, jobs.adapt(request))
 
 
-@router.post("/train-style", status_code=202)
-def train_style(request: TrainStyleRequest, response: Response, jobs: JobsDep) -> JobRead:
+@router.post("/train-style", status_code=202, response_model=JobRead, responses=_DRY)
+def train_style(
+    request: TrainStyleRequest, response: Response, jobs: JobsDep, dry_run: DryRun = False
+) -> JobRead | Response:
     """Train CUT alone (target -> source)."""
+    if dry_run:
+        return _dry(jobs.estimate(request))
     return _accepted(response, jobs.train_style(request))
 
 
-@router.post("/pretrain", status_code=202)
-def pretrain(request: PretrainRequest, response: Response, jobs: JobsDep) -> JobRead:
+@router.post("/pretrain", status_code=202, response_model=JobRead, responses=_DRY)
+def pretrain(
+    request: PretrainRequest, response: Response, jobs: JobsDep, dry_run: DryRun = False
+) -> JobRead | Response:
     """Train the U-Net on the source alone."""
+    if dry_run:
+        return _dry(jobs.estimate(request))
     return _accepted(response, jobs.pretrain(request))
 
 
-@router.post("/stylefilter", status_code=202)
-def stylefilter(request: StyleFilterRequest, response: Response, jobs: JobsDep) -> JobRead:
+@router.post("/stylefilter", status_code=202, response_model=JobRead, responses=_DRY)
+def stylefilter(
+    request: StyleFilterRequest, response: Response, jobs: JobsDep, dry_run: DryRun = False
+) -> JobRead | Response:
     """Adapt a pre-trained segmenter with a trained style model and image-level labels."""
+    if dry_run:
+        return _dry(jobs.estimate(request))
     return _accepted(response, jobs.stylefilter(request))
 
 
@@ -99,3 +125,7 @@ def cancel_job(job_id: UUID, session: SessionDep) -> JobRead:
 def _accepted(response: Response, job: JobRead) -> JobRead:
     response.headers["Location"] = f"/jobs/{job.id}"
     return job
+
+
+def _dry(estimate: JobEstimate) -> Response:
+    return Response(estimate.model_dump_json(), media_type="application/json")

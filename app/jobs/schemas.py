@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.tables import JobKind, JobState
+from app.tables import JobKind, JobState, ModelKind
 from models.config import PresetName, StyleFilterConfig
 
 _SOURCE = "0b0f4a0e-4f5c-4a57-8c6e-6a8f2a1f0c01"
@@ -16,6 +16,9 @@ _MODEL = "0b0f4a0e-4f5c-4a57-8c6e-6a8f2a1f0c03"
 
 class _JobRequest(BaseModel):
     preset: PresetName = Field("quick", description="Numbers to start from.")
+    reuse: bool = Field(
+        True, description="Take a stage that an earlier job trained alike; false trains it again."
+    )
     config: StyleFilterConfig | None = Field(
         None, description="Fields given here replace those of the preset; the others stay."
     )
@@ -132,11 +135,46 @@ class EvaluationRead(BaseModel):
     confusion: list[list[int]] = Field(description="Pixels; rows truth, columns prediction.")
 
 
+class ReusedModel(BaseModel):
+    """A trained model that was taken over instead of being trained again."""
+
+    kind: ModelKind
+    model: UUID
+    job: UUID = Field(description="The job that trained it.")
+
+
 class JobResult(BaseModel):
     """What a finished job measured."""
 
     evaluations: list[EvaluationRead] = []
+    reused: list[ReusedModel] = Field(
+        [], description="Stages that an earlier job had trained alike: same data, config and code."
+    )
     notes: list[str] = Field([], description="What the reader of the numbers must know.")
+
+
+class StageEstimateRead(BaseModel):
+    """What one stage will take."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    stage: str = Field(examples=["style"])
+    steps: int
+    memory_bytes: int = Field(description="Peak of main memory, all processes together.")
+    gpu_memory_bytes: int = Field(description="Peak of each GPU's memory; 0 on a CPU.")
+
+
+class JobEstimate(BaseModel):
+    """What a job would take, and that it fits: the answer to a dry run."""
+
+    stages: list[StageEstimateRead] = Field(
+        description="In their order; what an earlier job trained alike is counted too."
+    )
+    memory_bytes: int = Field(description="Of the stage that takes most.")
+    gpu_memory_bytes: int
+    disk_bytes: int = Field(description="The most that lies in the data folder at a time.")
+    notes: list[str] = Field(description="What is allowed, but perhaps not meant.")
+    config: StyleFilterConfig = Field(description="The preset with the request's own fields.")
 
 
 class JobRead(BaseModel):
@@ -154,7 +192,7 @@ class JobRead(BaseModel):
     error: JobError | None
     source: UUID | None
     target: UUID | None
-    models: list[UUID] = Field(description="Trained models this job made.")
+    models: list[UUID] = Field(description="Trained models this job made, and those it reused.")
     result: JobResult | None
     config: StyleFilterConfig
     created_at: datetime

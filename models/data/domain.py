@@ -58,6 +58,7 @@ class Tile:
 class DomainInfo:
     """What holds for all sections: ordered classes, pixel size, and the intensity window.
 
+    ``digest`` stands for the content: images, masks, and what else was registered with them.
     ``intensity_window`` (low, high) maps stored grey values to [0, 1] and clips; it is fixed at
     registration so that training and prediction normalise alike.
     """
@@ -66,6 +67,7 @@ class DomainInfo:
     class_names: tuple[str, ...]
     pixel_size_nm: float
     intensity_window: tuple[float, float]
+    digest: str
 
 
 class Domain:

@@ -1,5 +1,6 @@
 """The target as the source's microscope would show it: stylised once, then read like any domain."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,16 @@ from models.data.domain import Domain, Section
 class StylisedDomain(Domain):
     """The sections of ``raw`` with the images of ``store``: float32 in [0, 1], working pixel size.
 
-    ``store`` is a Zarr group of arrays ``images/<index>``. Masks, tiles and labels are the raw
-    domain's own; it is kept as ``raw``. Only sections found in the store are listed.
+    ``store`` is a Zarr group of arrays ``images/<index>``, made by the generator that ``style``
+    stands for. Masks, tiles and labels are the raw domain's own; it is kept as ``raw``. Only
+    sections found in the store are listed.
     """
 
-    def __init__(self, raw: Domain, store: Path) -> None:
+    def __init__(self, raw: Domain, store: Path, style: str) -> None:
         self._images = zarr.open_group(str(store), mode="r")
         stylised = [s for s in raw.sections if array_name(s) in self._images]
-        super().__init__(raw.store, raw.info, stylised, raw.tiles, working_nm=raw.working_nm)
+        info = replace(raw.info, digest=f"{raw.info.digest} stylised by {style}")
+        super().__init__(raw.store, info, stylised, raw.tiles, working_nm=raw.working_nm)
         self.raw = raw
 
     def _read_image(self, section: Section) -> NDArray[np.float32]:

@@ -2,7 +2,9 @@
 
 from torch import Tensor, nn
 
+from models.networks.convolution import Convolution
 from models.networks.generator import BlurDown, xavier_init
+from models.networks.instance_norm import InstanceNorm
 
 
 class Discriminator(nn.Module):
@@ -15,7 +17,7 @@ class Discriminator(nn.Module):
         super().__init__()
         d = base_filters
         self.model = nn.Sequential(
-            nn.Conv2d(1, d, 4, padding=1),
+            Convolution(1, d, 4, padding=1),
             nn.LeakyReLU(0.2, inplace=True),
             BlurDown(),
             *_conv_norm_leaky(d, 2 * d),
@@ -23,7 +25,7 @@ class Discriminator(nn.Module):
             *_conv_norm_leaky(2 * d, 4 * d),
             BlurDown(),
             *_conv_norm_leaky(4 * d, 8 * d),
-            nn.Conv2d(8 * d, 1, 4, padding=1),
+            Convolution(8 * d, 1, 4, padding=1),
         )
         xavier_init(self)
 
@@ -34,7 +36,7 @@ class Discriminator(nn.Module):
 
 def _conv_norm_leaky(channels_in: int, channels_out: int) -> tuple[nn.Module, ...]:
     return (
-        nn.Conv2d(channels_in, channels_out, 4, padding=1),
-        nn.InstanceNorm2d(channels_out),
+        Convolution(channels_in, channels_out, 4, padding=1),
+        InstanceNorm(),
         nn.LeakyReLU(0.2, inplace=True),
     )

@@ -10,6 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.losses import full_precision
+from models.networks.convolution import Convolution
+from models.networks.instance_norm import InstanceNorm
+
 TAPS = (0, 4, 8, 12, 16)
 """Layers whose output PatchNCE compares: padded input, two convolutions, blocks one and five."""
 
@@ -17,7 +21,7 @@ XAVIER_GAIN = 0.02
 
 
 class BlurDown(nn.Module):
-    """Halve H and W (rounded up) behind the blur outer([1, 2, 1], [1, 2, 1]) / 16."""
+    """Halve H and W (rounded up) behind the blur outer([1, 2, 1], [1, 2, 1]) / 16; in float32."""
 
     kernel: Tensor
 
@@ -28,9 +32,10 @@ class BlurDown(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         channels = x.shape[1]
-        padded = F.pad(x, (1, 1, 1, 1), mode="reflect")
+        padded = F.pad(full_precision(x), (1, 1, 1, 1), mode="reflect")
         weight = self.kernel.expand(channels, 1, 3, 3)
-        return F.conv2d(padded, weight, stride=2, groups=channels)
+        with torch.autocast(x.device.type, enabled=False):
+            return F.conv2d(padded, weight, stride=2, groups=channels).to(x.dtype)
 
 
 class BlurUp(nn.Module):
@@ -41,18 +46,22 @@ class BlurUp(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """x + two reflect-padded 3x3 convolutions; no activation behind the sum."""
+    """x + two reflect-padded 3x3 convolutions; no activation behind the sum.
+
+    The convolutions pad; an ``Identity`` stands where the reference has a layer that does, so that
+    weights keep their names.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv_block = nn.Sequential(
-            nn.ReflectionPad2d(1),
-            nn.Conv2d(channels, channels, 3),
-            nn.InstanceNorm2d(channels),
+            nn.Identity(),
+            Convolution(channels, channels, 3, padding=1, reflect=True),
+            InstanceNorm(),
             nn.ReLU(inplace=True),
-            nn.ReflectionPad2d(1),
-            nn.Conv2d(channels, channels, 3),
-            nn.InstanceNorm2d(channels),
+            nn.Identity(),
+            Convolution(channels, channels, 3, padding=1, reflect=True),
+            InstanceNorm(),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -63,8 +72,7 @@ class ResidualBlock(nn.Module):
 class Generator(nn.Module):
     """Translate grey images (B, 1, H, W) in [-1, 1] to the same shape and range.
 
-    H and W are multiples of 4 and at least 8. At batch 1 never use channels_last: torch 2.13 on
-    CPU then returns wrong InstanceNorm gradients.
+    H and W are multiples of 4 and at least 8.
     """
 
     def __init__(self, base_filters: int = 64, num_blocks: int = 9) -> None:
@@ -73,18 +81,18 @@ class Generator(nn.Module):
         self.tap_channels = (1, 2 * c, 4 * c, 4 * c, 4 * c)
         self.model = nn.Sequential(
             nn.ReflectionPad2d(3),
-            *_conv_norm_relu(nn.Conv2d(1, c, 7)),
-            *_conv_norm_relu(nn.Conv2d(c, 2 * c, 3, padding=1)),
+            *_conv_norm_relu(Convolution(1, c, 7, padding=0)),
+            *_conv_norm_relu(Convolution(c, 2 * c, 3, padding=1)),
             BlurDown(),
-            *_conv_norm_relu(nn.Conv2d(2 * c, 4 * c, 3, padding=1)),
+            *_conv_norm_relu(Convolution(2 * c, 4 * c, 3, padding=1)),
             BlurDown(),
             *(ResidualBlock(4 * c) for _ in range(num_blocks)),
             BlurUp(),
-            *_conv_norm_relu(nn.Conv2d(4 * c, 2 * c, 3, padding=1)),
+            *_conv_norm_relu(Convolution(4 * c, 2 * c, 3, padding=1)),
             BlurUp(),
-            *_conv_norm_relu(nn.Conv2d(2 * c, c, 3, padding=1)),
+            *_conv_norm_relu(Convolution(2 * c, c, 3, padding=1)),
             nn.ReflectionPad2d(3),
-            nn.Conv2d(c, 1, 7),
+            Convolution(c, 1, 7, padding=0),
             nn.Tanh(),
         )
         xavier_init(self)
@@ -117,8 +125,8 @@ def xavier_init(module: nn.Module) -> None:
                 nn.init.zeros_(layer.bias)
 
 
-def _conv_norm_relu(conv: nn.Conv2d) -> tuple[nn.Module, ...]:
-    return conv, nn.InstanceNorm2d(conv.out_channels), nn.ReLU(inplace=True)
+def _conv_norm_relu(conv: Convolution) -> tuple[nn.Module, ...]:
+    return conv, InstanceNorm(), nn.ReLU(inplace=True)
 
 
 def _run(layers: Iterable[nn.Module], x: Tensor) -> tuple[Tensor, list[Tensor]]:

@@ -44,13 +44,10 @@ def sample_positions(
 def gather(feature: Tensor, positions: Tensor) -> Tensor:
     """Pick (B, P, C) from (B, C, H, W) at flat positions (P,), the same for every image.
 
-    Picks on the last axis and transposes the small result: moving the channels first, as the
-    reference does, sends a channels-last gradient into InstanceNorm, which torch 2.13 on CPU
-    answers with a wrong gradient at batch 1.
+    Picks before any reshaping, which would copy the whole map in one memory layout or the other.
     """
-    at = positions.to(feature.device)
-    picked = feature.flatten(2).index_select(2, at)  # (B, C, P)
-    return picked.transpose(1, 2)  # (B, P, C)
+    at, width = positions.to(feature.device), feature.shape[3]
+    return feature.permute(0, 2, 3, 1)[:, at // width, at % width]
 
 
 def unit_vectors(vectors: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from sqlalchemy import update
 from app.database import Database, now_plus
 from app.jobs import service
 from app.jobs.schemas import PretrainRequest
+from app.jobs.submission import Jobs
 from app.queue import JobQueue
 from app.settings import Settings
 from app.tables import Dataset, Job, JobKind, JobStage, JobState, MetricPoint, ModelKind
@@ -471,7 +472,7 @@ def test_what_is_read_after_a_commit_keeps_no_writer_waiting(
     queue = JobQueue(settings)
     with database.session() as first, database.session() as second:
         request = PretrainRequest(source=UUID(source))
-        job = service.Jobs(first, queue, settings).pretrain(request)
+        job = Jobs(first, queue, settings).pretrain(request)
         # Would wait, and fail after 30 s, for the other session.
         assert service.cancel(second, job.id).state == "cancelled"
         with database.session() as third:
@@ -502,8 +503,12 @@ def test_progress_results_and_errors_are_told(
         total=90,
         steps_per_second=4.0,
     )
-    done = add_job(database, source, target, result={"evaluations": [evaluation], "notes": ["n"]})
-    model = add_model(database, done, source)
+    earlier = add_job(database, source)
+    reused = add_model(database, earlier, source)
+    taken = {"kind": "segmenter", "model": str(reused), "job": str(earlier)}
+    result = {"evaluations": [evaluation], "reused": [taken], "notes": ["n"]}
+    done = add_job(database, source, target, result=result)
+    model = add_model(database, done, source, kind="stylefilter")
     failed = add_job(
         database,
         source,
@@ -534,8 +539,8 @@ def test_progress_results_and_errors_are_told(
         {"stage": "pretrain", "step": 30, "total": 90, "seconds": 1.5, "finished": False},
     ]
     body = api.get(f"/jobs/{done}").json()
-    assert body["result"] == {"evaluations": [evaluation], "notes": ["n"]}
-    assert (body["models"], body["eta_seconds"]) == ([str(model)], None)
+    assert body["result"] == result
+    assert (body["models"], body["eta_seconds"]) == ([str(model), str(reused)], None)
     body = api.get(f"/jobs/{failed}").json()
     assert body["error"] == {
         "code": "worker_lost",

@@ -38,6 +38,7 @@ def write_domain(
         "class_names": ("background", "square"),
         "pixel_size_nm": 4.0,
         "intensity_window": WINDOW,
+        "digest": str(store),
         **info,
     }
     return Domain(store, DomainInfo(**facts), sections, tiles, working_nm=working_nm)

@@ -308,7 +308,7 @@ def stylised_as_inverse(raw: object, store: Path) -> StylisedDomain:
     group = zarr.open_group(str(store), mode="w")
     for section in raw.split("train"):
         group.create_array(array_name(section), data=1 - raw.image(section))
-    return StylisedDomain(raw, store)
+    return StylisedDomain(raw, store, "inverse")
 
 
 def test_stylised_domain_lists_what_was_stylised(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """CUT against vectors computed with the public reference in float64 (outside the repository)."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from models.config import StyleConfig
 from models.losses import lsgan, patch_nce
+from models.networks.convolution import winograd_from
 from models.networks.discriminator import Discriminator
 from models.networks.generator import BlurDown, BlurUp, Generator
 from models.networks.patch_projector import PatchProjector, unit_vectors
@@ -21,6 +23,13 @@ EXACT, STORED_FLOAT32 = 1e-9, 1e-6
 Arrays = dict[str, NDArray[np.generic]]
 
 pytestmark = pytest.mark.skipif(not GOLDENS.is_dir(), reason=f"{GOLDENS} is not there")
+
+
+@pytest.fixture(params=[1, 64], ids=["winograd", "direct"])
+def convolutions(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The goldens' networks are too small to go by Winograd's algorithm unless told to."""
+    with winograd_from(request.param):
+        yield
 
 
 def golden(name: str) -> Arrays:
@@ -106,6 +115,7 @@ def test_lsgan(real: bool) -> None:
     close(scores.grad, g[f"{name}_grad_of_mean"])
 
 
+@pytest.mark.usefixtures("convolutions")
 def test_generator() -> None:
     g = golden("generator")
     generator = Generator(base_filters=4)
@@ -120,6 +130,7 @@ def test_generator() -> None:
         np.testing.assert_allclose(tap.detach().numpy(), g[f"feat{index}"], rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.usefixtures("convolutions")
 def test_discriminator() -> None:
     g = golden("discriminator")
     discriminator = Discriminator(base_filters=4)
@@ -128,6 +139,7 @@ def test_discriminator() -> None:
     close(discriminator(tensor(g["x32"])), g["y32"])
 
 
+@pytest.mark.usefixtures("convolutions")
 @pytest.mark.parametrize("name", ["step_cut", "step_cut_bs2", "step_fastcut_flip"])
 def test_full_step(name: str) -> None:
     g = golden(name)

@@ -8,8 +8,10 @@ from torch import Tensor, nn
 
 from models.config import SegmenterConfig
 from models.losses import patch_nce
+from models.networks.convolution import Convolution, cpu_has_bf16, winograd_from
 from models.networks.discriminator import Discriminator
 from models.networks.generator import TAPS, BlurDown, BlurUp, Generator, tap_sizes
+from models.networks.instance_norm import InstanceNorm
 from models.networks.patch_projector import (
     PatchProjector,
     gather,
@@ -33,10 +35,137 @@ def test_parameter_counts_are_the_references() -> None:
 
 def test_initial_weights_have_gain_002() -> None:
     torch.manual_seed(0)
-    weight = Generator(base_filters=16).model[12].conv_block[1].weight
-    fan = 64 * 3 * 3
-    assert weight.std().item() == pytest.approx(0.02 * (2 / (2 * fan)) ** 0.5, rel=0.02)
-    assert not bool(Discriminator(base_filters=4).model[3].bias.any())
+    generator = Generator(base_filters=16)
+    networks = (generator, Discriminator(base_filters=16), PatchProjector(generator.tap_channels))
+    layers = [
+        layer
+        for network in networks
+        for layer in network.modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear)
+    ]
+    assert len(layers) == 24 + 5 + 10
+    for layer in layers:
+        outside, inside, *kernel = layer.weight.shape
+        fans = (inside + outside) * np.prod(kernel)
+        error = 4 / (2 * layer.weight.numel()) ** 0.5  # four deviations of the estimate
+        assert layer.weight.std().item() == pytest.approx(0.02 * (2 / fans) ** 0.5, rel=error)
+        assert not bool(layer.bias.any())
+
+
+Gradients = tuple[Tensor, ...]
+
+
+def with_gradients(layer: nn.Module, x: Tensor, seed: int = 1) -> tuple[Tensor, Gradients]:
+    """The output, and the gradients at input and parameters of a random one at the output."""
+    x = x.detach().requires_grad_()
+    y = layer(x)
+    at_output = torch.randn(y.shape, generator=torch.manual_seed(seed)).to(y.dtype)
+    return y, torch.autograd.grad(y, (x, *layer.parameters()), at_output)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 7), (31, 34), (70, 90)])
+@pytest.mark.parametrize(
+    ("channels_in", "channels_out", "kernel", "padding", "reflect"),
+    [
+        (3, 5, 3, 1, False),
+        (3, 5, 3, 1, True),
+        (5, 3, 4, 1, False),
+        (1, 3, 7, 0, False),
+        (3, 1, 7, 0, False),
+        (1, 3, 4, 1, False),
+        (3, 1, 4, 1, False),
+    ],
+)
+def test_a_quick_convolution_is_torchs(
+    size: tuple[int, int],
+    channels_in: int,
+    channels_out: int,
+    kernel: int,
+    padding: int,
+    reflect: bool,
+) -> None:
+    quick = Convolution(channels_in, channels_out, kernel, padding=padding, reflect=reflect)
+    mode = "reflect" if reflect else "zeros"
+    plain = nn.Conv2d(channels_in, channels_out, kernel, padding=padding, padding_mode=mode)
+    plain.load_state_dict(quick.state_dict())
+    x = torch.randn(2, channels_in, *size, generator=torch.manual_seed(0), dtype=torch.float64)
+    with winograd_from(1):
+        y, gradients = with_gradients(quick.double(), x)
+    expected, expected_gradients = with_gradients(plain.double(), x)
+    for ours, theirs in zip((y, *gradients), (expected, *expected_gradients), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
+def test_winograd_in_float32_is_near_the_exact_sums() -> None:
+    layer = Convolution(128, 128, 3, padding=1, reflect=True)
+    x = torch.randn(1, 128, 32, 32, generator=torch.manual_seed(0))
+    y, gradients = with_gradients(layer, x)
+    expected, exact_gradients = with_gradients(layer.double(), x.double())
+    for ours, exact in zip((y, *gradients), (expected, *exact_gradients), strict=True):
+        error = (ours - exact).abs().max() / exact.std()
+        assert error.item() < 1e-4
+
+
+def test_frozen_weights_get_no_gradient_and_pass_one_on() -> None:
+    layer = Convolution(64, 64, 3, padding=1).double()
+    x = torch.randn(1, 64, 8, 8, generator=torch.manual_seed(0), dtype=torch.float64)
+    expected = with_gradients(layer, x)[1][0]
+    at_output = torch.randn(1, 64, 8, 8, generator=torch.manual_seed(1)).double()
+    layer.requires_grad_(False)
+    x.requires_grad_()
+    layer(x).backward(at_output)
+    torch.testing.assert_close(x.grad, expected)
+    assert layer.weight.grad is None
+
+
+@pytest.mark.skipif(cpu_has_bf16(), reason="this processor multiplies bfloat16 itself")
+@pytest.mark.parametrize(("channels_in", "channels_out"), [(64, 64), (1, 8), (8, 1), (8, 8)])
+def test_bfloat16_without_its_instructions_rounds_what_goes_in(
+    channels_in: int, channels_out: int
+) -> None:
+    layer = Convolution(channels_in, channels_out, 3, padding=1)
+    x = torch.randn(1, channels_in, 16, 16, generator=torch.manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        y, gradients = with_gradients(layer, x)
+    with torch.no_grad():
+        layer.weight.copy_(layer.weight.bfloat16())
+    expected = nn.Conv2d.forward(layer, x.bfloat16().float())
+    assert y.dtype == torch.bfloat16
+    torch.testing.assert_close(y.float(), expected, rtol=2**-7, atol=1e-3)
+    assert {gradient.dtype for gradient in gradients} == {torch.float32}
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_instance_norm_is_its_definition_in_every_layout(
+    batch: int, layout: torch.memory_format
+) -> None:
+    """At batch 1 torch 2.13 on CPU answers a channels-last gradient with a wrong one."""
+    x = torch.randn(batch, 3, 6, 5, generator=torch.manual_seed(0), dtype=torch.float64)
+    at_output = torch.randn(x.shape, generator=torch.manual_seed(1), dtype=torch.float64)
+
+    def defined(x: Tensor) -> Tensor:
+        centred = x - x.mean((2, 3), keepdim=True)
+        return centred / (centred.square().mean((2, 3), keepdim=True) + 1e-5).sqrt()
+
+    results = []
+    for norm, memory in ((InstanceNorm(), layout), (defined, torch.contiguous_format)):
+        given = x.clone(memory_format=memory).requires_grad_()
+        y = norm(given)
+        results.append((y, *torch.autograd.grad(y, given, at_output.clone(memory_format=memory))))
+    for ours, expected in zip(*results, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_instance_norm_of_bfloat16_is_computed_in_float32() -> None:
+    """A mean of 64 and deviation 1: bfloat16's steps there are as large as half a deviation."""
+    x = torch.randn(1, 2, 64, 64, generator=torch.manual_seed(0)).add_(64).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        y, (gradient,) = with_gradients(InstanceNorm(), x)
+    expected, (exact,) = with_gradients(InstanceNorm(), x.float())
+    assert y.dtype == gradient.dtype == torch.bfloat16
+    torch.testing.assert_close(y, expected.bfloat16(), rtol=0, atol=0)
+    torch.testing.assert_close(gradient.float(), exact, rtol=2**-7, atol=0.02)
 
 
 def convolved(x: Tensor, kernel: list[float], stride: int) -> Tensor:

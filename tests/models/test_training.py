@@ -38,7 +38,7 @@ def counting(
 
     optimisers = {"only": torch.optim.SGD(module.parameters(), lr=1)}
     kept = None if keep is None else keep(module)
-    return Task(stage, steps, {"only": module}, optimisers, lambda n: n, add, kept), module
+    return Task(stage, "this", steps, {"only": module}, optimisers, lambda n: n, add, kept), module
 
 
 def test_each_step_is_reported() -> None:
@@ -57,7 +57,7 @@ def test_the_callback_stops_the_loop(tmp_path: Path) -> None:
 
     task, module = counting(5)
     with pytest.raises(Cancelled):
-        train(task, Run(stop_at_two, Checkpoints(tmp_path, "run")))
+        train(task, Run(stop_at_two, Checkpoints(tmp_path)))
     assert module.weight == 1 + 2
     assert not list(tmp_path.iterdir())
 
@@ -72,38 +72,39 @@ def stopping_at(step: int, checkpoints: Checkpoints) -> Run:
 
 def test_a_stop_saves_and_the_next_attempt_goes_on(tmp_path: Path) -> None:
     with pytest.raises(Stop):
-        train(counting(5)[0], stopping_at(2, Checkpoints(tmp_path, "run", attempt="1")))
+        train(counting(5)[0], stopping_at(2, Checkpoints(tmp_path, attempt="1")))
     reports: list[Progress] = []
     task, module = counting(5)
-    train(task, Run(reports.append, Checkpoints(tmp_path, "run", attempt="2")))
+    train(task, Run(reports.append, Checkpoints(tmp_path, attempt="2")))
     assert [p.step for p in reports] == [3, 4, 5]
     assert module.weight == 15
     assert sorted(p.name for p in tmp_path.iterdir()) == ["style-1.pt", "style-2.pt"]
 
     again, module = counting(5)
-    train(again, Run(reports.append, Checkpoints(tmp_path, "run", attempt="3")))
-    assert len(reports) == 3  # the stage was finished: nothing is trained again
+    train(again, Run(reports.append, Checkpoints(tmp_path, attempt="3")))
+    assert reports[3:] == [reports[2]]  # it was finished: its end is reported, nothing trained
     assert module.weight == 15
 
 
 def test_a_state_of_another_run_or_stage_is_not_loaded(tmp_path: Path) -> None:
     with pytest.raises(Stop):
-        train(counting(5)[0], stopping_at(2, Checkpoints(tmp_path, "run")))
-    assert Checkpoints(tmp_path, "run").load("style") is not None
-    assert Checkpoints(tmp_path, "other").load("style") is None
-    assert Checkpoints(tmp_path, "run").load("adapt") is None
+        train(counting(5)[0], stopping_at(2, Checkpoints(tmp_path)))
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.load("style", "this") is not None
+    assert checkpoints.load("style", "other") is None
+    assert checkpoints.load("adapt", "this") is None
 
 
 def test_a_damaged_checkpoint_is_refused_unless_another_attempts_is_whole(tmp_path: Path) -> None:
-    train(counting(3)[0], Run(QUIET.report, Checkpoints(tmp_path, "run", attempt="1")))
+    train(counting(3)[0], Run(QUIET.report, Checkpoints(tmp_path, attempt="1")))
     whole = (tmp_path / "style-1.pt").read_bytes()
     (tmp_path / "style-2.pt").write_bytes(whole[: len(whole) // 2])
-    state = Checkpoints(tmp_path, "run").load("style")
+    state = Checkpoints(tmp_path).load("style", "this")
     assert state is not None
     assert state.step == 3
     (tmp_path / "style-1.pt").unlink()
     with pytest.raises(ValueError, match=r"damaged; delete it to begin anew: .*style-2\.pt"):
-        Checkpoints(tmp_path, "run").load("style")
+        Checkpoints(tmp_path).load("style", "this")
 
 
 def test_checkpoints_are_saved_in_time_and_at_the_end(tmp_path: Path) -> None:
@@ -114,8 +115,8 @@ def test_checkpoints_are_saved_in_time_and_at_the_end(tmp_path: Path) -> None:
             super().save(stage, state)
             saved.append(state.step)
 
-    train(counting(4)[0], Run(QUIET.report, Spy(tmp_path, "run", every_seconds=0)))
-    train(counting(4)[0], Run(QUIET.report, Spy(tmp_path, "other", every_seconds=1000)))
+    train(counting(4)[0], Run(QUIET.report, Spy(tmp_path / "1", every_seconds=0)))
+    train(counting(4)[0], Run(QUIET.report, Spy(tmp_path / "2", every_seconds=1000)))
     assert saved == [1, 2, 3, 4, 4]
 
 
@@ -169,7 +170,9 @@ def test_the_best_validated_weights_are_kept(by: str | None, step: int) -> None:
     assert last == step
     scores = {p.step: p.values["dice/mean"] for p in reports if "dice/mean" in p.values}
     assert scores == {2: 0.2, 4: 0.7, 6: 0.7, 7: 0.5}
-    assert max(p.step for p in reports if p.kept) == step
+    best = reports[-1].best
+    assert best is not None
+    assert best["dice/mean"] == scores[step]
 
 
 def test_the_best_weights_survive_a_stop(tmp_path: Path) -> None:
@@ -182,9 +185,9 @@ def test_the_best_weights_survive_a_stop(tmp_path: Path) -> None:
         return counting(4, keep=keep)
 
     with pytest.raises(Stop):
-        train(task(0.1, 0.9, 0.2)[0], stopping_at(3, Checkpoints(tmp_path, "run")))
+        train(task(0.1, 0.9, 0.2)[0], stopping_at(3, Checkpoints(tmp_path)))
     resumed, module = task(0.3)
-    train(resumed, Run(QUIET.report, Checkpoints(tmp_path, "run")))
+    train(resumed, Run(QUIET.report, Checkpoints(tmp_path)))
     assert module.weight == 1 + 2
 
 

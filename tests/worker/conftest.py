@@ -16,7 +16,7 @@ from app.datasets import service as datasets
 from app.datasets.schemas import DatasetCreate
 from app.jobs import service as jobs
 from app.jobs.schemas import AdaptRequest, JobRead
-from app.jobs.service import Jobs
+from app.jobs.submission import Jobs
 from app.labels import service as labels
 from app.labels.schemas import DeriveRequest
 from app.queue import JobQueue
@@ -52,9 +52,10 @@ class Service:
         with self.database.session() as session:
             return use_case(Jobs(session, self.queue, self.settings)).id
 
-    def adapt(self, **config: Any) -> UUID:
+    def adapt(self, *, reuse: bool = True, **config: Any) -> UUID:
         """Submit preset smoke with these fields of the config."""
-        body = {"source": self.source, "target": self.target, "preset": "smoke", "config": config}
+        pair = {"source": self.source, "target": self.target}
+        body = pair | {"preset": "smoke", "config": config, "reuse": reuse}
         return self.submit(lambda made: made.adapt(AdaptRequest.model_validate(body)))
 
     def endless(self) -> UUID:

@@ -5,10 +5,10 @@ from threading import Barrier
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 
 from app.database import Database, now_plus
-from app.tables import Job, JobKind, JobStage, JobState, MetricPoint
+from app.tables import Job, JobKind, JobState
 from models.config import preset
 from worker.lease import Lease, claim, finish, give_back, renew, write
 
@@ -127,16 +127,18 @@ def test_a_job_ends_once(database: Database, job_id: UUID) -> None:
     assert (job.lease_owner, job.lease_until) == (None, None)
 
 
-def test_giving_back_queues_the_job_from_its_start(database: Database, job_id: UUID) -> None:
+def test_giving_back_queues_the_job_where_it_was(database: Database, job_id: UUID) -> None:
     lease = claimed(database, job_id)
     with database.session() as session:
         write(session, lease, stage="style", step=3, total=9, steps_per_second=2.0)
         assert give_back(session, lease)
         session.commit()
     job = read(database, job_id)
-    assert (job.state, job.stage, job.step, job.total) == ("queued", None, 0, 0)
-    assert (job.started_at, job.lease_until, job.steps_per_second) == (None, None, None)
+    assert (job.state, job.stage, job.step, job.total) == ("queued", "style", 3, 9)
+    assert (job.lease_owner, job.lease_until, job.steps_per_second) == (None, None, None)
     assert job.announce_at is not None  # the reconciler announces it
+    claimed(database, job_id)
+    assert read(database, job_id).started_at == job.started_at is not None
 
 
 def test_a_job_that_is_being_cancelled_is_not_given_back(database: Database, job_id: UUID) -> None:
@@ -146,24 +148,3 @@ def test_a_job_that_is_being_cancelled_is_not_given_back(database: Database, job
         assert not give_back(session, lease)
         session.commit()
     assert read(database, job_id).state == "cancelling"
-
-
-def test_a_claim_removes_what_the_attempt_before_reported(database: Database, job_id: UUID) -> None:
-    lease = claimed(database, job_id)
-    with database.session() as session:
-        other = Job(kind=JobKind.ADAPT, config=preset("smoke").model_dump())
-        session.add(other)
-        session.flush()
-        for owner in (job_id, other.id):
-            session.add(MetricPoint(job_id=owner, stage="style", name="nce", step=1, value=0.5))
-            session.add(
-                JobStage(job_id=owner, stage="style", position=1, step=1, total=4, seconds=1.0)
-            )
-        assert give_back(session, lease)
-        session.commit()
-    claimed(database, job_id)
-    with database.reading() as session:
-        for table in (MetricPoint, JobStage):
-            kept = session.scalars(select(table.job_id)).all()
-            assert kept == [other.id]
-            assert session.scalar(select(func.count()).select_from(table)) == 1

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from threading import Event
 from time import monotonic, sleep
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from sqlalchemy.orm import Session
 from app.database import Database
 from app.tables import Job, JobKind, JobStage, JobState, MetricPoint
 from models.config import preset
-from models.progress import Progress, Stage
+from models.progress import Progress, Stage, Stop
 from worker.lease import Lease, claim, give_back
 from worker.progress import Cancelled, Recorder, Replaced
 
@@ -55,9 +56,9 @@ def report(
     total: int,
     values: Mapping[str, float] | None = None,
     stage: Stage = "style",
-    kept: bool = False,
+    best: Mapping[str, float] | None = None,
 ) -> None:
-    recorder(Progress(stage, step, total, values or {}, kept))
+    recorder(Progress(stage, step, total, values or {}, best))
 
 
 def points(session: Session, job_id: UUID, name: str) -> dict[int, float]:
@@ -127,9 +128,10 @@ def test_stages_keep_their_order_seconds_and_end(database: Database, lease: Leas
 
 def test_the_summary_holds_last_losses_and_best_scores(database: Database, lease: Lease) -> None:
     recorder = Recorder(database, lease, 60)
-    report(recorder, 1, 3, {"loss": 3.0, "dice/mean": 0.2, "dice/a": 0.1})
-    report(recorder, 2, 3, {"loss": 2.0, "dice/mean": 0.6, "dice/a": 0.5}, kept=True)
-    report(recorder, 3, 3, {"loss": 1.0, "dice/mean": 0.4, "dice/a": 0.9})
+    first, best = {"dice/mean": 0.2, "dice/a": 0.1}, {"dice/mean": 0.6, "dice/a": 0.5}
+    report(recorder, 1, 3, {"loss": 3.0, **first}, best=first)
+    report(recorder, 2, 3, {"loss": 2.0, **best}, best=best)
+    report(recorder, 3, 3, {"loss": 1.0, "dice/mean": 0.4, "dice/a": 0.9}, best=best)
     chosen = {"loss": 1.0, "dice/mean": 0.6, "dice/a": 0.5}
     assert recorder.summary("style") == chosen | {"last/dice/mean": 0.4, "last/dice/a": 0.9}
     assert recorder.summary("adapt") == {}
@@ -156,8 +158,58 @@ def test_a_replaced_attempt_stops_and_writes_nothing(database: Database, lease: 
         report(recorder, 9, 9, {"nce": 2.0})
     with database.reading() as session:
         job = session.get_one(Job, lease.job_id)
-        assert (job.stage, job.step) == (None, 0)
-        assert points(session, lease.job_id, "nce") == {}
+        assert (job.stage, job.step) == ("style", 1)
+        assert points(session, lease.job_id, "nce") == {1: 1.0}
+
+
+def test_a_resumed_stage_takes_over_what_was_reported_before_it(
+    database: Database, lease: Lease
+) -> None:
+    recorder = Recorder(database, lease, 60)
+    for step in (1, 2, 3):
+        report(recorder, step, 9, {"nce": float(step)})
+    report(recorder, 9, 9, {"nce": 9.0})  # writes; the state kept last is of step 2
+    with database.session() as session:
+        seconds = session.get_one(JobStage, (lease.job_id, "style")).seconds
+        assert give_back(session, lease)
+        session.commit()
+    resumed = claim(database, lease.job_id, "there", 60)
+    assert resumed is not None
+    sleep(0.3)
+    recorder = Recorder(database, resumed, 60)
+    sleep(0.2)
+    report(recorder, 3, 9, {"nce": 33.0})
+    with database.reading() as session:
+        assert points(session, lease.job_id, "nce") == {1: 1.0, 2: 2.0, 3: 33.0}
+        stage = session.get_one(JobStage, (lease.job_id, "style"))
+        assert (stage.step, stage.position, stage.finished) == (3, 0, False)
+        assert 0.2 <= stage.seconds - seconds < 0.3 + 0.2
+        assert session.get_one(Job, lease.job_id).steps_per_second == pytest.approx(
+            1 / (stage.seconds - seconds), rel=0.01
+        )
+
+
+def test_a_stage_that_begins_anew_forgets_what_was_reported(
+    database: Database, lease: Lease
+) -> None:
+    report(Recorder(database, lease, 60), 9, 9, {"nce": 9.0})
+    report(Recorder(database, lease, 60), 1, 9, {"nce": 1.0})
+    with database.reading() as session:
+        assert points(session, lease.job_id, "nce") == {1: 1.0}
+        assert session.get_one(JobStage, (lease.job_id, "style")).seconds < 0.1
+
+
+def test_a_worker_that_stops_ends_the_training_after_writing(
+    database: Database, lease: Lease
+) -> None:
+    stopping = Event()
+    recorder = Recorder(database, lease, 60, stopping)
+    report(recorder, 1, 9)
+    stopping.set()
+    with pytest.raises(Stop):
+        report(recorder, 2, 9)
+    with database.reading() as session:
+        assert session.get_one(Job, lease.job_id).step == 2
 
 
 @pytest.fixture

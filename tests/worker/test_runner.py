@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from sqlalchemy import update
 
 from app.database import Database
+from app.jobs import service as jobs
 from app.jobs.schemas import (
     EvaluateRequest,
     JobRead,
@@ -26,6 +27,8 @@ from app.jobs.schemas import (
     StyleFilterRequest,
     TrainStyleRequest,
 )
+from app.labels import service as labels
+from app.labels.schemas import LabelsUpdate
 from app.settings import Settings
 from app.tables import Job, JobState
 from tests.processes import processes_of, trainer_of, wait_for
@@ -34,6 +37,7 @@ from worker.lease import claim
 from worker.tasks import JobRunner, _End
 
 SMOKE = "smoke"
+STAGES = ["style", "pretrain", "stylise", "adapt", "evaluate"]
 MODEL_FILES = ("config.json", "metrics.json", "weights.safetensors")
 
 sqlite_only = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -74,13 +78,7 @@ def test_each_kind_of_job_succeeds_and_builds_on_the_others(service: Service) ->
     source, target = service.source, service.target
     adapted = run(service, service.adapt())
     assert (adapted.state, adapted.error) == ("succeeded", None)
-    assert [stage.stage for stage in adapted.stages] == [
-        "style",
-        "pretrain",
-        "stylise",
-        "adapt",
-        "evaluate",
-    ]
+    assert [stage.stage for stage in adapted.stages] == STAGES
     assert all(stage.finished and stage.seconds > 0 for stage in adapted.stages)
     assert service.files(adapted.id) == {"1/trainer.log"} | model_files(
         1, "style", "segmenter", "stylefilter"
@@ -111,19 +109,24 @@ def test_each_kind_of_job_succeeds_and_builds_on_the_others(service: Service) ->
         service,
         service.submit(
             lambda jobs: jobs.train_style(
-                TrainStyleRequest(source=source, target=target, preset=SMOKE)
+                TrainStyleRequest(source=source, target=target, preset=SMOKE, reuse=False)
             )
         ),
     )
     pretrained = run(
         service,
-        service.submit(lambda jobs: jobs.pretrain(PretrainRequest(source=source, preset=SMOKE))),
+        service.submit(
+            lambda jobs: jobs.pretrain(PretrainRequest(source=source, preset=SMOKE, reuse=False))
+        ),
     )
     for job, kind in ((style, "style"), (pretrained, "segmenter")):
         assert (job.state, job.error) == ("succeeded", None)
         assert service.files(job.id) == {"1/trainer.log"} | model_files(1, kind)
     request = StyleFilterRequest(
-        style_model=style.models[0], segmenter_model=pretrained.models[0], preset=SMOKE
+        style_model=style.models[0],
+        segmenter_model=pretrained.models[0],
+        preset=SMOKE,
+        reuse=False,
     )
     filtered = run(service, service.submit(lambda jobs: jobs.stylefilter(request)))
     assert (filtered.state, filtered.error) == ("succeeded", None)
@@ -304,8 +307,113 @@ def test_a_stopped_runner_gives_its_job_back_and_takes_no_other(service: Service
         runner.run_job(str(other))
     assert processes_of(service.settings.data_folder) == {}
     assert service.job(job_id).state == "queued"
-    assert service.files(job_id) == set()
+    assert service.files(job_id) == {"checkpoints/style-1.pt"}
     assert service.row(other).fence == 0
+
+
+@sqlite_only
+def test_a_job_given_back_goes_on_and_ends_as_if_undisturbed(service: Service) -> None:
+    """Stopped in the second stage, which goes on; the first is not trained again."""
+    config = {"pretrain": {"steps": 400, "validate_every_steps": 100}}
+    job_id = service.adapt(**config)
+    with background(service, job_id) as (runner, thread):
+        wait_for(
+            lambda: (row := service.row(job_id)).stage == "pretrain" and row.step > 1, "a step"
+        )
+        runner.stop()
+        thread.join(10)
+    stopped = service.row(job_id)
+    assert (stopped.state, stopped.stage) == ("queued", "pretrain")
+    assert 1 < stopped.step < 400
+    assert service.files(job_id) == {"checkpoints/style-1.pt", "checkpoints/pretrain-1.pt"}
+
+    resumed = run(service, job_id)
+    assert (resumed.state, resumed.error) == ("succeeded", None)
+    assert service.files(job_id) == {"2/trainer.log"} | model_files(
+        2, "style", "segmenter", "stylefilter"
+    )
+    log = (service.storage.attempt(job_id, 2) / "trainer.log").read_text()
+    assert "resumed stage=style step=4" in log
+    assert f"resumed stage=pretrain step={stopped.step}" in log
+    undisturbed = run(service, service.adapt(**config | {"seed": 0}, reuse=False))
+    assert weights(service, resumed) == weights(service, undisturbed)
+    with service.database.reading() as session:
+        series = jobs.metrics(session, job_id, "pretrain", "loss").series
+    assert [one.steps for one in series] == [list(range(1, 401))]
+
+
+def weights(service: Service, job: JobRead) -> dict[str, bytes]:
+    """The weight files of a job's models, by kind."""
+    rows = [row for row in service.models() if row.id in job.models]
+    return {
+        row.kind: (service.storage.model(row.path) / "weights.safetensors").read_bytes()
+        for row in rows
+    }
+
+
+@sqlite_only
+def test_what_was_trained_alike_is_not_trained_again(service: Service) -> None:
+    first = run(service, service.adapt())
+    assert first.result is not None
+    assert first.result.reused == []
+    made = dict(zip(("style", "segmenter", "stylefilter"), first.models, strict=True))
+
+    def reused(**config: object) -> tuple[set[str], list[str]]:
+        """Which kinds an adaptation took over, and the stages it went through."""
+        job = run(service, service.adapt(**config))
+        assert (job.state, job.error) == ("succeeded", None)
+        assert len(job.models) == 3
+        assert job.result is not None
+        kinds = {model.kind: model for model in job.result.reused}
+        assert all(m.model == made[kind] and m.job == first.id for kind, m in kinds.items())
+        rows = {row.kind: row for row in service.models() if row.job_id == job.id}
+        if "stylefilter" in rows:
+            assert rows["stylefilter"].style_model_id in job.models
+            assert rows["stylefilter"].segmenter_model_id in job.models
+        return set(kinds), [stage.stage for stage in job.stages]
+
+    everything = {"style", "segmenter", "stylefilter"}
+    assert reused() == (everything, ["stylise", "evaluate"])
+    kinds, stages = reused(adaptation={"steps": 5})
+    assert kinds == {"style", "segmenter"}
+    assert stages == ["stylise", "adapt", "evaluate"]
+    assert reused(style={"steps": 5})[0] == {"segmenter"}
+    assert reused(pretrain={"steps": 2})[0] == {"style"}
+    assert reused(seed=7)[0] == set()
+    with service.database.session() as session:
+        changed = {
+            "labels": [{"image": 0, "classes": {"cytosol": "unknown", "vesicle": "unknown"}}]
+        }
+        labels.update(session, service.target, LabelsUpdate.model_validate(changed))
+    assert reused()[0] == {"style", "segmenter"}
+    service.storage.remove(service.storage.job(first.id))  # its files are gone
+    assert reused(adaptation={"steps": 7})[0] == set()
+    assert reused(reuse=False)[0] == set()
+
+
+@pytest.mark.slow
+@sqlite_only
+def test_several_processes_train_one_job(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STYLEFILTER_PROCESSES", "2")
+    monkeypatch.setenv("STYLEFILTER_THREADS", "1")
+    service = replace(service, settings=Settings())
+    job = run(service, service.adapt())
+    assert (job.state, job.error) == ("succeeded", None)
+    assert service.files(job.id) == {"1/trainer.log"} | model_files(
+        1, "style", "segmenter", "stylefilter"
+    )
+    assert [stage.stage for stage in job.stages] == STAGES
+    again = run(service, service.adapt())
+    assert again.result is not None
+    assert len(again.result.reused) == 3
+    stopped = service.adapt(style={"steps": 1_000_000}, seed=3)
+    with background(service, stopped) as (runner, thread):
+        wait_for(lambda: service.row(stopped).step, "the first step")
+        runner.stop()
+        thread.join(20)
+        assert not thread.is_alive()
+    assert service.job(stopped).state == "queued"
+    wait_for(lambda: processes_of(service.settings.data_folder) == {}, "the end of all processes")
 
 
 @pytest.fixture

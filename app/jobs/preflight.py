@@ -1,0 +1,62 @@
+"""From the rows of a job to what it will take."""
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.tables import Dataset, Image, Job, JobKind
+from models import preflight
+from models.config import StyleFilterConfig
+from models.data.domain import Section
+from models.preflight import Estimate, Extent
+from models.progress import Stage
+
+_STAGES: dict[JobKind, tuple[Stage, ...]] = {
+    JobKind.ADAPT: ("style", "pretrain", "stylise", "adapt"),
+    JobKind.TRAIN_STYLE: ("style",),
+    JobKind.PRETRAIN: ("pretrain",),
+    JobKind.STYLEFILTER: ("stylise", "adapt"),
+}
+
+
+def stages_of(kind: JobKind, target: Extent | None) -> tuple[Stage, ...]:
+    """The stages of a job that trains; an adaptation is scored where the target has test masks."""
+    stages = _STAGES[kind]
+    scored = "adapt" in stages and target is not None and target.count("test", masked=True)
+    return (*stages, "evaluate") if scored else stages
+
+
+def estimate(
+    session: Session, job: Job, config: StyleFilterConfig, *, num_processes: int
+) -> Estimate:
+    """What a job that trains takes: from its datasets' rows, no image is read."""
+    source = session.get_one(Dataset, job.source_id)
+    working_nm = source.pixel_size_nm * config.pixel_size_factor
+    target = None
+    if job.target_id is not None:
+        target = _extent(session.get_one(Dataset, job.target_id), working_nm)
+    return preflight.estimate(
+        config,
+        stages_of(JobKind(job.kind), target),
+        _extent(source, working_nm),
+        target,
+        num_processes=num_processes,
+    )
+
+
+def classes_to_learn(session: Session, source: Dataset) -> list[str]:
+    """Classes in the training masks, as far as it takes to tell none, one and several apart."""
+    training = {n for n, section in enumerate(source.sections) if section["split"] == "train"}
+    query = select(Image.section, Image.class_pixels).where(Image.dataset_id == source.id)
+    found: set[int] = set()
+    with session.execute(query.execution_options(yield_per=1000)) as rows:
+        for section, counts in rows:
+            if section in training:
+                found |= {index for index, count in enumerate(counts or ()) if count}
+            if len(found) > 1:
+                break
+    return [source.class_names[index] for index in sorted(found)]
+
+
+def _extent(dataset: Dataset, working_nm: float) -> Extent:
+    sections = [Section(index=n, **section) for n, section in enumerate(dataset.sections)]
+    return Extent(len(dataset.class_names), dataset.pixel_size_nm, working_nm, sections)

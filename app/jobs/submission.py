@@ -1,0 +1,342 @@
+"""Submitting jobs: check, commit, then ring the doorbell."""
+
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from pydantic import ValidationError
+from sqlalchemy.orm import Session
+
+from app.database import now_plus, only_read
+from app.datasets import service as datasets
+from app.errors import Invalid, NotFound, ProblemItem, invalid_fields
+from app.jobs import preflight, service
+from app.jobs.schemas import (
+    AdaptRequest,
+    EvaluateRequest,
+    JobEstimate,
+    JobRead,
+    PretrainRequest,
+    StageEstimateRead,
+    StyleFilterRequest,
+    TrainStyleRequest,
+)
+from app.queue import JobQueue
+from app.settings import Settings
+from app.tables import (
+    Dataset,
+    Job,
+    JobKind,
+    ModelKind,
+    TrainedModel,
+)
+from models.config import PresetName, StyleFilterConfig, preset
+from models.data.domain import working_shape
+from models.preflight import Estimate
+from models.room import Room, shortages
+
+TrainingRequest = AdaptRequest | TrainStyleRequest | PretrainRequest | StyleFilterRequest
+
+_REPLACED_BY = {
+    "epochs": "steps",
+    "epochs_constant": "steps",
+    "epochs_decay": "steps",
+    "validate_every_epochs": "validate_every_steps",
+}
+"""Lengths in epochs, and the steps that would replace them."""
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A job that may be stored: it suits its datasets, and fits."""
+
+    job: Job
+    config: StyleFilterConfig
+    estimate: Estimate
+    notes: list[str]
+
+
+class Jobs:
+    """Submits jobs: checks the request against what is registered, then stores and announces."""
+
+    def __init__(self, session: Session, queue: JobQueue, settings: Settings) -> None:
+        self._session = session
+        self._queue = queue
+        self._settings = settings
+
+    def adapt(self, request: AdaptRequest) -> JobRead:
+        return self._submit(self._adapt(request))
+
+    def train_style(self, request: TrainStyleRequest) -> JobRead:
+        return self._submit(self._train_style(request))
+
+    def pretrain(self, request: PretrainRequest) -> JobRead:
+        return self._submit(self._pretrain(request))
+
+    def stylefilter(self, request: StyleFilterRequest) -> JobRead:
+        return self._submit(self._stylefilter(request))
+
+    def estimate(self, request: TrainingRequest) -> JobEstimate:
+        """What a job would take; it is checked like one to submit, and not stored."""
+        match request:
+            case AdaptRequest():
+                draft = self._adapt(request)
+            case TrainStyleRequest():
+                draft = self._train_style(request)
+            case PretrainRequest():
+                draft = self._pretrain(request)
+            case StyleFilterRequest():
+                draft = self._stylefilter(request)
+        found = draft.estimate
+        return JobEstimate(
+            stages=[StageEstimateRead.model_validate(stage) for stage in found.stages],
+            memory_bytes=found.memory_bytes,
+            gpu_memory_bytes=found.gpu_memory_bytes,
+            disk_bytes=found.disk_bytes,
+            notes=draft.notes,
+            config=draft.config,
+        )
+
+    def _adapt(self, request: AdaptRequest) -> _Draft:
+        config = self._config(request.preset, request.config)
+        self._check_pair(request.source, request.target, config)
+        self._labelled_source(request.source)
+        job = Job(
+            kind=JobKind.ADAPT,
+            reuse=request.reuse,
+            source_id=request.source,
+            target_id=request.target,
+        )
+        return self._draft(job, config)
+
+    def _train_style(self, request: TrainStyleRequest) -> _Draft:
+        config = self._config(request.preset, request.config)
+        self._check_pair(request.source, request.target, config)
+        job = Job(
+            kind=JobKind.TRAIN_STYLE,
+            reuse=request.reuse,
+            source_id=request.source,
+            target_id=request.target,
+        )
+        return self._draft(job, config)
+
+    def _pretrain(self, request: PretrainRequest) -> _Draft:
+        config = self._config(request.preset, request.config)
+        source = self._labelled_source(request.source)
+        self._check_scale(source, source.pixel_size_nm * config.pixel_size_factor, "source")
+        job = Job(kind=JobKind.PRETRAIN, reuse=request.reuse, source_id=request.source)
+        return self._draft(job, config)
+
+    def _stylefilter(self, request: StyleFilterRequest) -> _Draft:
+        style = self._model(request.style_model, ModelKind.STYLE, "style_model")
+        segmenter = self._model(request.segmenter_model, ModelKind.SEGMENTER, "segmenter_model")
+        if style.source_id != segmenter.source_id:
+            raise _refusal("segmenter_model", "was trained on another source than the style model")
+        if style.config["pixel_size_factor"] != segmenter.config["pixel_size_factor"]:
+            raise _refusal("segmenter_model", "works at another pixel size than the style model")
+        assert style.target_id is not None
+        given = request.config.model_fields_set if request.config else set()
+        for name in sorted(given & {"style", "segmenter", "pretrain", "pixel_size_factor"}):
+            raise _refusal(f"config.{name}", "comes from the trained models here; leave it out")
+        inherited = {
+            "style": style.config["style"],
+            "segmenter": segmenter.config["segmenter"],
+            "pretrain": segmenter.config["pretrain"],
+            "pixel_size_factor": style.config["pixel_size_factor"],
+        }
+        config = self._config(request.preset, request.config, inherited)
+        self._check_pair(style.source_id, style.target_id, config)
+        self._labelled_source(style.source_id)
+        job = Job(
+            kind=JobKind.STYLEFILTER,
+            reuse=request.reuse,
+            source_id=style.source_id,
+            target_id=style.target_id,
+            style_model_id=style.id,
+            segmenter_model_id=segmenter.id,
+        )
+        return self._draft(job, config)
+
+    def evaluate(self, request: EvaluateRequest) -> JobRead:
+        model = self._model(request.model, None, "model")
+        if model.kind == ModelKind.STYLE:
+            raise _refusal("model", "is a style model: it segments nothing")
+        dataset = self._dataset(request.dataset, "dataset")
+        _check_classes(dataset, model.class_names, "dataset")
+        _check_masks(dataset, request.split, "dataset")
+        self._check_scale(dataset, self._working_nm(model), "dataset")
+        style_id = self._style_for(request, model)
+        job = Job(
+            kind=JobKind.EVALUATE,
+            source_id=model.source_id,
+            target_id=dataset.id,
+            style_model_id=style_id,
+            segmenter_model_id=model.id,
+            stylise=request.stylise,
+            split=request.split,
+        )
+        config = model.config | {"device": self._settings.device}
+        return self._store(job, StyleFilterConfig.model_validate(config))
+
+    def _style_for(self, request: EvaluateRequest, model: TrainedModel) -> UUID | None:
+        if not request.stylise:
+            return None
+        if request.style_model is not None:
+            style = self._model(request.style_model, ModelKind.STYLE, "style_model")
+            ours, needed = self._working_nm(style), self._working_nm(model)
+            if not math.isclose(ours, needed):
+                message = f"works at {ours:g} nm per pixel, the model at {needed:g}"
+                raise _refusal("style_model", message)
+            return style.id
+        if model.style_model_id is None:
+            message = "name one: the model was not adapted with any; or set stylise to false"
+            raise _refusal("style_model", message)
+        return model.style_model_id
+
+    def _config(
+        self,
+        name: PresetName,
+        given: StyleFilterConfig | None,
+        inherited: dict[str, Any] | None = None,
+    ) -> StyleFilterConfig:
+        base = preset(name).model_dump() | {"device": self._settings.device} | (inherited or {})
+        overrides = {} if given is None else given.model_dump(exclude_unset=True)
+        for stage, value in overrides.items():
+            if isinstance(value, dict):
+                overrides[stage] = _lengths_in_epochs(value)
+        try:
+            return StyleFilterConfig.model_validate(_merged(base, overrides))
+        except ValidationError as error:
+            raise invalid_fields(error.errors(), "body.config") from error
+
+    def _draft(self, job: Job, config: StyleFilterConfig) -> _Draft:
+        """The job with its estimate; Invalid, with the numbers, where it cannot fit."""
+        notes = self._notes(job)
+        settings = self._settings
+        estimate = preflight.estimate(self._session, job, config, num_processes=settings.processes)
+        room = Room(
+            # What a trainer takes of main memory beside a GPU was never measured.
+            memory_bytes=settings.job_memory_bytes if config.device == "cpu" else None,
+            gpu_memory_bytes=settings.gpu_memory_bytes,
+            disk_bytes=shutil.disk_usage(settings.data_folder).free,
+        )
+        if short := shortages(estimate, room):
+            items = [
+                ProblemItem(where=f"body.config.{of.field}".rstrip("."), message=of.message)
+                for of in short
+            ]
+            raise Invalid(f"the job cannot fit: {'; '.join(of.message for of in short)}", items)
+        return _Draft(job, config, estimate, notes)
+
+    def _notes(self, job: Job) -> list[str]:
+        """What to say of the classes a job learns; Invalid where there are none."""
+        if job.kind == JobKind.TRAIN_STYLE:
+            return []
+        assert job.source_id is not None
+        source = self._dataset(job.source_id, "source")
+        classes = preflight.classes_to_learn(self._session, source)
+        if not classes:
+            message = "has training masks of ignored pixels only: there is nothing to learn"
+            raise _refusal("source", message)
+        if len(classes) > 1:
+            return []
+        return [
+            f"The source's training masks hold one class only, {classes[0]}: "
+            "a network trained on them answers nothing else."
+        ]
+
+    def _submit(self, draft: _Draft) -> JobRead:
+        return self._store(draft.job, draft.config)
+
+    def _store(self, job: Job, config: StyleFilterConfig) -> JobRead:
+        job.config = config.model_dump()
+        job.announce_at = now_plus(self._settings.announce_again_seconds)
+        self._session.add(job)
+        self._session.commit()
+        self._queue.announce(job.id)
+        only_read(self._session)
+        return service.get(self._session, job.id)
+
+    def _dataset(self, dataset_id: UUID, where: str) -> Dataset:
+        try:
+            return datasets.hold(self._session, dataset_id)
+        except NotFound as error:
+            error.errors = [ProblemItem(where=f"body.{where}", message=error.detail)]
+            raise
+
+    def _model(self, model_id: UUID, kind: ModelKind | None, where: str) -> TrainedModel:
+        model = self._session.get(TrainedModel, model_id)
+        if model is None:
+            error = NotFound(f"there is no model {model_id}")
+            error.errors = [ProblemItem(where=f"body.{where}", message=error.detail)]
+            raise error
+        if kind is not None and model.kind != kind:
+            raise _refusal(where, f"is a model of kind {model.kind}, not {kind}")
+        return model
+
+    def _working_nm(self, model: TrainedModel) -> float:
+        """Nanometres per pixel of the images that a model sees."""
+        source = self._session.get_one(Dataset, model.source_id)
+        return source.pixel_size_nm * float(model.config["pixel_size_factor"])
+
+    def _labelled_source(self, source_id: UUID) -> Dataset:
+        source = self._dataset(source_id, "source")
+        _check_masks(source, "train", "source")
+        return source
+
+    def _check_pair(self, source_id: UUID, target_id: UUID, config: StyleFilterConfig) -> None:
+        source = self._dataset(source_id, "source")
+        target = self._dataset(target_id, "target")
+        _check_classes(target, source.class_names, "target")
+        working_nm = source.pixel_size_nm * config.pixel_size_factor
+        for where, dataset in (("source", source), ("target", target)):
+            if not any(section["split"] == "train" for section in dataset.sections):
+                raise _refusal(where, "has no section in the train split")
+            self._check_scale(dataset, working_nm, where)
+
+    def _check_scale(self, dataset: Dataset, working_nm: float, where: str) -> None:
+        for section in dataset.sections:
+            native = section["height"], section["width"]
+            height, width = working_shape(native, dataset.pixel_size_nm, working_nm)
+            if height * width > self._settings.max_section_pixels:
+                raise _refusal(
+                    where,
+                    f"has pixels of {dataset.pixel_size_nm} nm, the job works at {working_nm:g}: "
+                    f"section {section['name']!r} would be resampled to {height} x {width} px",
+                )
+
+
+def _merged(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for name, value in overrides.items():
+        old = base.get(name)
+        both = isinstance(old, dict) and isinstance(value, dict)
+        merged[name] = _merged(old, value) if both and old is not None else value
+    return merged
+
+
+def _lengths_in_epochs(given: dict[str, Any]) -> dict[str, Any]:
+    """A length given in epochs takes away the steps of the preset; given steps stay."""
+    cleared = {steps: None for epochs, steps in _REPLACED_BY.items() if epochs in given}
+    return cleared | given
+
+
+def _refusal(field: str, message: str) -> Invalid:
+    return Invalid(f"{field} {message}", [ProblemItem(where=f"body.{field}", message=message)])
+
+
+def _check_classes(dataset: Dataset, class_names: Sequence[str], where: str) -> None:
+    if list(dataset.class_names) != list(class_names):
+        raise _refusal(
+            where,
+            f"has the classes {', '.join(dataset.class_names)}; needed, in this order: "
+            f"{', '.join(class_names)}",
+        )
+
+
+def _check_masks(dataset: Dataset, split: str, where: str) -> None:
+    if not any(s["split"] == split and s["has_mask"] for s in dataset.sections):
+        raise _refusal(where, f"has no section with a mask in the {split} split")

@@ -1,0 +1,80 @@
+"""What decides a stage's result, as a digest: data, config and the version of the method.
+
+Two stages of one identity would train the same network, so the second takes the first one's. The
+device is no part of it: the same steps on another device differ by rounding only.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from models.config import StyleFilterConfig
+from models.data.domain import Domain
+from models.metadata import METHOD_VERSION
+from models.parallel import num_processes
+
+
+def of_style(source: Domain, target: Domain, config: StyleFilterConfig) -> str:
+    """Of theta_style: both domains' images and splits, and how it is trained."""
+    return _digest(
+        config, {"style": config.style.model_dump(), "data": [_data(source), _data(target)]}
+    )
+
+
+def of_pretraining(source: Domain, config: StyleFilterConfig) -> str:
+    """Of the source-only theta_seg."""
+    return _digest(
+        config,
+        {
+            "segmenter": config.segmenter.model_dump(),
+            "pretrain": config.pretrain.model_dump(),
+            "data": [_data(source)],
+        },
+    )
+
+
+def of_adaptation(
+    source_only: nn.Module, source: Domain, target: Domain, config: StyleFilterConfig
+) -> str:
+    """Of the adapted theta_seg: the weights it starts from, and the image-level labels too.
+
+    ``target`` is the stylised domain, whose digest stands for the generator as well.
+    """
+    training = {section.index for section in target.split("train")}
+    labels = [
+        [tile.section, tile.y0, tile.x0, tile.height, tile.width, *tile.labels]
+        for tile in target.tiles
+        if tile.section in training
+    ]
+    return _digest(
+        config,
+        {
+            "adaptation": config.adaptation.model_dump(),
+            "segmenter": of_weights(source_only),
+            "data": [_data(source), _data(target)],
+            "labels": labels if config.adaptation.label_filter else None,
+        },
+    )
+
+
+def of_weights(network: nn.Module) -> str:
+    """Of all weights and statistics of a network."""
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _data(domain: Domain) -> list[object]:
+    splits = [section.split for section in domain.sections]
+    return [domain.info.digest, splits, domain.info.intensity_window, domain.working_nm]
+
+
+def _digest(config: StyleFilterConfig, facts: Mapping[str, object]) -> str:
+    shared = {"version": METHOD_VERSION, "seed": config.seed, "processes": num_processes()}
+    text = json.dumps({**shared, **facts}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
