@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint up format clean
+.PHONY: demo test test-slow lint up format clean
 
 demo: $(READY)
 	$(BIN)/stylefilter demo
@@ -13,7 +13,10 @@ up: $(READY)
 	$(BIN)/stylefilter up
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m slow
 
 lint: $(READY)
 	$(BIN)/ruff check .

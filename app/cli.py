@@ -4,7 +4,9 @@ import logging
 import os
 import signal
 import socket
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +25,8 @@ cli = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+benchmark = typer.Typer(help="Measure this machine.", no_args_is_help=True)
+cli.add_typer(benchmark, name="benchmark")
 console = Console()
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -102,6 +106,33 @@ def demo(  # noqa: PLR0913 - options of a command are its parameters
         source=source, target=target, preset=preset, tile_px=tile_px, seed=seed, out=out, url=url
     )
     raise typer.Exit(run_demo(options, console))
+
+
+@benchmark.command()
+def training(
+    out: Annotated[Path | None, typer.Option(help="Takes all figures, as JSON.")] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="Your checkout of the public CUT."),
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps to take the median of.")] = 5,
+    cases: Annotated[
+        list[str] | None, typer.Option(help="Such as 128x64 or pretrain-8; default: all.")
+    ] = None,
+) -> None:
+    """Time whole training steps, each case in its own process; against the reference if given."""
+    from app.benchmark import read_figures, tables
+
+    with tempfile.TemporaryDirectory() as folder:
+        figures = out or Path(folder) / "figures.json"
+        command = [sys.executable, "-m", "models.benchmark", str(figures), "--steps", str(steps)]
+        command += ["--reference", str(reference.resolve())] if reference else []
+        command += ["--cases", *cases] if cases else []
+        ended = subprocess.run(command, check=False).returncode
+        if ended:
+            raise typer.Exit(ended)
+        for table in tables(read_figures(figures)):
+            console.print(table)
 
 
 def _listen(host: str, port: int) -> socket.socket:

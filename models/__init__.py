@@ -11,7 +11,8 @@ Step 2, Eq. 1, U-Net [12]                     ``segmentation.py``, ``networks/un
 Step 3, Eq. 2 and Eq. 3                       ``pseudo_labels.py``
 All losses                                    ``losses.py``
 "At inference time", x* = style(x)            ``inference.py``
-"Implementation details"                      ``config.py``, ``training.py``, ``data/samples.py``,
+"Implementation details"                      ``config.py``, ``lengths.py``, ``training.py``,
+                                              ``data/sampling.py``, ``data/samples.py``,
                                               ``data/augmentation.py``
 "Experimental setup", DICE                    ``evaluation.py``, ``scores.py``
 ============================================  =================================================

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
-from models.checkpoints import Best, Checkpoints, State
 from models.config import Precision
 from models.parallel import (
     average_buffers,
@@ -28,6 +27,7 @@ from models.parallel import (
     rank,
 )
 from models.progress import Progress, Report, Stage, Stop
+from models.resume import Best, Checkpoints, State
 
 log = logging.getLogger(__name__)
 

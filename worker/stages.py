@@ -12,7 +12,6 @@ import torch
 from app.jobs.schemas import EvaluationRead, JobResult, ReusedModel
 from app.tables import Job, JobKind, ModelKind
 from models import checkpoint, inference, segmentation, style_transfer, stylefilter
-from models.checkpoints import Checkpoints
 from models.config import StyleFilterConfig
 from models.data.domain import UNKNOWN, Domain, Split
 from models.data.histogram import HistogramMatch
@@ -24,6 +23,7 @@ from models.networks.generator import Generator
 from models.networks.unet import UNet
 from models.parallel import rank
 from models.progress import Progress, Report, Stage
+from models.resume import Checkpoints
 from models.training import Run
 from worker.progress import Recorder, Silent
 

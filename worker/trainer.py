@@ -28,12 +28,12 @@ from app.storage import Storage, is_disk_full
 from app.tables import Dataset, Job, JobKind, JobState, ModelKind, TrainedModel
 from models import preflight
 from models.checkpoint import CheckpointError
-from models.checkpoints import Checkpoints
 from models.config import Device, StyleFilterConfig, in_less_memory
 from models.device import DeviceUnavailable, resolve
 from models.parallel import from_first, process_group, rank
 from models.preflight import Extent
 from models.progress import Stop
+from models.resume import Checkpoints
 from models.room import DoesNotFit, Room, check
 from models.training import NonFiniteLoss, OutOfGpuMemory
 from worker.domains import DatasetMissing, load_domain

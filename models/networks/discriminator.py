@@ -3,8 +3,9 @@
 from torch import Tensor, nn
 
 from models.networks.convolution import Convolution
-from models.networks.generator import BlurDown, xavier_init
+from models.networks.generator import xavier_init
 from models.networks.instance_norm import InstanceNorm
+from models.networks.resampling import BlurDown
 
 
 class Discriminator(nn.Module):

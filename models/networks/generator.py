@@ -6,43 +6,16 @@ Legend: B batch, C channels, H height, W width, c base filters.
 
 from collections.abc import Iterable
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.losses import full_precision
 from models.networks.convolution import Convolution
 from models.networks.instance_norm import InstanceNorm
+from models.networks.resampling import BlurDown, BlurUp
 
 TAPS = (0, 4, 8, 12, 16)
 """Layers whose output PatchNCE compares: padded input, two convolutions, blocks one and five."""
 
 XAVIER_GAIN = 0.02
-
-
-class BlurDown(nn.Module):
-    """Halve H and W (rounded up) behind the blur outer([1, 2, 1], [1, 2, 1]) / 16; in float32."""
-
-    kernel: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        taps = torch.tensor([1.0, 2.0, 1.0])
-        self.register_buffer("kernel", torch.outer(taps, taps) / 16, persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        channels = x.shape[1]
-        padded = F.pad(full_precision(x), (1, 1, 1, 1), mode="reflect")
-        weight = self.kernel.expand(channels, 1, 3, 3)
-        with torch.autocast(x.device.type, enabled=False):
-            return F.conv2d(padded, weight, stride=2, groups=channels).to(x.dtype)
-
-
-class BlurUp(nn.Module):
-    """Double H and W; the reference's [1, 3, 3, 1] blur is bilinear interpolation exactly."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
 class ResidualBlock(nn.Module):

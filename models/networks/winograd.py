@@ -20,6 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+from models.networks.resampling import fold_reflection
+
 _POINTS = (0, 1, -1, 2, -2)  # and infinity
 _WINDOW = len(_POINTS) + 1
 _TILES = 128
@@ -125,11 +127,10 @@ class _Tiling:
 
     def unpadded(self, gradient: Tensor) -> Tensor:
         """A gradient of the padded images, as one of (B, C, H, W)."""
+        gradient = gradient[:, : self.height + 2, : self.width + 2]
         if self.reflect:
-            for axis, last in ((1, self.height), (2, self.width)):
-                gradient.select(axis, 2).add_(gradient.select(axis, 0))
-                gradient.select(axis, last - 1).add_(gradient.select(axis, last + 1))
-        return gradient[:, 1 : self.height + 1, 1 : self.width + 1].permute(0, 3, 1, 2)
+            fold_reflection(gradient, (1, 2))
+        return gradient[:, 1:-1, 1:-1].permute(0, 3, 1, 2)
 
     def whole_tiles(self, channels: int, dtype: torch.dtype) -> Tensor:
         """Room for the output, and what fills its last tiles: (B, channels, m R, m S)."""

@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models import style_transfer
-from models.checkpoints import Checkpoints
 from models.config import (
     AdaptationConfig,
     PretrainConfig,
@@ -37,6 +36,7 @@ from models.data.stylised import StylisedDomain, array_name
 from models.networks.unet import UNet
 from models.parallel import process_group, rank
 from models.progress import Progress
+from models.resume import Checkpoints
 from models.segmentation import pretrain
 from models.stylefilter import adapt_segmenter
 from models.training import NonFiniteLoss, Run, seeded_weights

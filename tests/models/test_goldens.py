@@ -13,8 +13,9 @@ from models.config import StyleConfig
 from models.losses import lsgan, patch_nce
 from models.networks.convolution import winograd_from
 from models.networks.discriminator import Discriminator
-from models.networks.generator import BlurDown, BlurUp, Generator
+from models.networks.generator import Generator
 from models.networks.patch_projector import PatchProjector, unit_vectors
+from models.networks.resampling import BlurDown, BlurUp
 from models.style_transfer import Cut, Draws
 
 GOLDENS = Path(__file__).parents[3] / "shared" / "goldens"

@@ -10,7 +10,7 @@ from models.config import SegmenterConfig
 from models.losses import patch_nce
 from models.networks.convolution import Convolution, cpu_has_bf16, winograd_from
 from models.networks.discriminator import Discriminator
-from models.networks.generator import TAPS, BlurDown, BlurUp, Generator, tap_sizes
+from models.networks.generator import TAPS, Generator, tap_sizes
 from models.networks.instance_norm import InstanceNorm
 from models.networks.patch_projector import (
     PatchProjector,
@@ -18,6 +18,7 @@ from models.networks.patch_projector import (
     sample_positions,
     unit_vectors,
 )
+from models.networks.resampling import BlurDown, BlurUp
 from models.networks.unet import UNet
 
 

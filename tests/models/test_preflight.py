@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from models import footprint, preflight
-from models.checkpoints import Checkpoints
 from models.config import (
     AdaptationConfig,
     PretrainConfig,
@@ -29,6 +28,7 @@ from models.networks.generator import Generator, tap_sizes
 from models.networks.unet import UNet
 from models.preflight import Extent
 from models.progress import Stage
+from models.resume import Checkpoints
 from models.room import DoesNotFit, Room, check, shortages
 from models.segmentation import pretrain
 from models.style_transfer import Cut

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import torch
 
-from models.checkpoints import Checkpoints, State
 from models.progress import Progress
+from models.resume import Checkpoints, State
 from tests.models.stage_process import Case, context, train_case
 
 STEPS = 10

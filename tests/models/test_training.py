@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from models.checkpoints import Checkpoints, State
 from models.config import AdaptationConfig, PretrainConfig
 from models.lengths import Lengths, sections_per_epoch
 from models.progress import Progress, Stage, Stop
+from models.resume import Checkpoints, State
 from models.training import KeepBest, NonFiniteLoss, Run, Task, seeded_weights, train, update
 from tests.models.domains import QUIET, equal_weights
 

@@ -1,6 +1,6 @@
 """The state of a running stage on disk, so that a killed run goes on where it was.
 
-Not to be confused with ``checkpoint.py``, which keeps finished networks.
+Finished networks are kept by ``checkpoint.py``.
 """
 
 import io
