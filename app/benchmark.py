@@ -34,6 +34,7 @@ class StageFigures(BaseModel):
 
     case: str
     step: Timing
+    first_seconds: float
     wait_share: float
     generator_passes: int
 
@@ -75,11 +76,12 @@ def _style_table(results: list[StyleFigures]) -> Table:
 
 
 def _stage_table(results: list[StageFigures]) -> Table:
-    table = Table("stage-sections", "s/step", "waiting for data", "GB", "generator passes")
+    table = Table("stage-sections", "s/step", "at first", "waiting for data", "GB", "G passes")
     for result in results:
         table.add_row(
             result.case,
             f"{result.step.median:.3f}",
+            f"{result.first_seconds:.3f}",
             f"{result.wait_share:.1%}",
             f"{result.step.peak_bytes / 1e9:.2f}",
             str(result.generator_passes),

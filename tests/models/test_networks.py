@@ -180,8 +180,15 @@ def convolved(x: Tensor, kernel: list[float], stride: int) -> Tensor:
 @pytest.mark.parametrize("size", [(8, 6), (7, 9)])
 def test_blur_down_is_its_definition(size: tuple[int, int]) -> None:
     x = torch.randn(2, 3, *size, dtype=torch.float64, generator=torch.manual_seed(0))
-    expected = convolved(F.pad(x, (1, 1, 1, 1), mode="reflect"), [1, 2, 1], stride=2)
-    torch.testing.assert_close(BlurDown().double()(x), expected, rtol=0, atol=1e-14)
+
+    class Defined(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return convolved(F.pad(x, (1, 1, 1, 1), mode="reflect"), [1, 2, 1], stride=2)
+
+    y, (gradient,) = with_gradients(BlurDown().double(), x)
+    expected, (expected_gradient,) = with_gradients(Defined(), x)
+    torch.testing.assert_close(y, expected, rtol=0, atol=1e-14)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=0, atol=1e-14)
 
 
 def test_blur_up_is_its_definition() -> None:
