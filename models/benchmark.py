@@ -156,9 +156,9 @@ def measure_style(
     ]
 
 
-def measure_stage(case: str) -> StageResult:
+def measure_stage(case: str, steps: int = _STAGE_STEPS) -> StageResult:
     """A step of pre-training or adaptation."""
-    facts = json.loads(_output("stage", case))
+    facts = json.loads(_output("stage", case, steps))
     return StageResult(**{**facts, "step": Timing(**facts["step"])})
 
 
@@ -250,9 +250,9 @@ def _flops_process(side: int, filters: int) -> None:
     say(counts)
 
 
-def _stage_process(case: str) -> None:
+def _stage_process(case: str, steps: int) -> None:
     stage, sections = case.split("-")
-    config = stage_config(_STAGE_STEPS)
+    config = stage_config(steps)
     moments, shares, passes = [time.perf_counter()], [], []
 
     def report(progress: Progress) -> None:
@@ -328,7 +328,8 @@ def _be(role: str, *arguments: str) -> None:
         side, filters = arguments
         _flops_process(int(side), int(filters))
     else:
-        _stage_process(*arguments)
+        case, steps = arguments
+        _stage_process(case, int(steps))
 
 
 if __name__ == "__main__":

@@ -58,9 +58,9 @@ def encoder_values(style: StyleConfig, num_blocks: int, device: Device) -> int:
     half, quarter = px // 2, px // 4
     # On a CPU a convolution of one channel keeps its windows.
     first = 49 * px**2 if device == "cpu" else (px + 6) ** 2
-    # Behind a convolution norm and ReLU keep a map each, a blur its padded input.
-    full_size = 2 * c * px**2 + 2 * 2 * c * px**2 + 2 * c * (px + 2) ** 2
-    half_size = 2 * c * half**2 + 2 * 4 * c * half**2 + 4 * c * (half + 2) ** 2
+    # Behind a convolution norm and ReLU keep a map each, the blur nothing.
+    full_size = 2 * c * px**2 + 2 * 2 * c * px**2
+    half_size = 2 * c * half**2 + 2 * 4 * c * half**2
     padded = 0 if device == "cpu" and 4 * c >= WIDE else 2 * 4 * c * (quarter + 2) ** 2
     return first + full_size + half_size + num_blocks * (4 * 4 * c * quarter**2 + padded)
 
@@ -81,7 +81,7 @@ def discriminator_values(style: StyleConfig, device: Device) -> int:
     values = (16 if device == "cpu" else 1) * side**2 - d * side**2  # no norm behind the first
     for filters in (d, 2 * d, 4 * d):
         blurred = -(-side // 2)
-        values += filters * (2 * side**2 + (side + 2) ** 2 + blurred**2)
+        values += filters * (2 * side**2 + blurred**2)
         side = blurred - 1
     return values + 2 * 8 * d * side**2
 

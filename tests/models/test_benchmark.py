@@ -8,8 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from models import benchmark_reference
-from models.benchmark import CASES, Timing, matrix_gflops, measure_style, stage_config
+from app.benchmark import read_figures, tables
+from models import benchmark, benchmark_reference
+from models.benchmark import (
+    CASES,
+    StageResult,
+    StyleResult,
+    Timing,
+    matrix_gflops,
+    measure_stage,
+    measure_style,
+    stage_config,
+)
 
 REFERENCE = """
 import torch
@@ -38,6 +48,7 @@ def test_a_timing_has_the_median() -> None:
     assert Timing.of([3.0, 1.0, 2.0], 7) == Timing(2.0, 1.0, 3.0, 7)
 
 
+@pytest.mark.slow
 def test_ours_and_the_reference_take_turns(checkout: Path) -> None:
     results = measure_style("32x8", 2, 50.0, checkout)
     assert [result.precision for result in results] == ["float32", "bf16"]
@@ -60,17 +71,32 @@ def test_the_reference_process_says_what_stands_in(checkout: Path) -> None:
     assert peak > 50e6
 
 
-@pytest.mark.slow
-def test_the_whole_benchmark_of_small_cases(tmp_path: Path) -> None:
+@pytest.mark.parametrize("case", ["pretrain-8", "adapt-8"])
+def test_a_stage_waits_and_translates_nothing(case: str) -> None:
+    result = measure_stage(case, 3)
+    assert result.case == case
+    assert 0 < result.step.least <= result.step.median
+    assert 0 <= result.wait_share <= 1
+    assert result.generator_passes == 0
+
+
+def test_the_file_is_what_the_command_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timing = Timing(1.5, 1.0, 2.0, 10**9)
+    style = StyleResult("128x32", "float32", timing, 9.0, 4.0, 0.6, 0.3, timing, 1.0, 1.0)
+    monkeypatch.setattr(benchmark, "measure_style", lambda *_: [style])
+    monkeypatch.setattr(
+        benchmark, "measure_stage", lambda case: StageResult(case, timing, 1.6, 0.1, 0)
+    )
+    figures = benchmark.measure(["128x32", "adapt-8", "adapt-400"], 1, None)
+    assert figures["large_to_small"] == {
+        "adapt": {"seconds": 1.0, "first_seconds": 1.0, "peak_bytes": 1.0}
+    }
     out = tmp_path / "figures.json"
-    command = [sys.executable, "-m", "models.benchmark", str(out), "--steps", "2"]
-    subprocess.run([*command, "--cases", "pretrain-8", "adapt-8"], check=True)
-    figures = json.loads(out.read_text())
-    assert [stage["case"] for stage in figures["stages"]] == ["pretrain-8", "adapt-8"]
-    for stage in figures["stages"]:
-        assert 0 <= stage["wait_share"] <= 1
-        assert stage["generator_passes"] == 0
-    assert figures["machine"]["matrix_gflops"]["float32"] > 0
+    out.write_text(json.dumps(figures))
+    style_table, stage_table = tables(read_figures(out))
+    assert (style_table.row_count, stage_table.row_count) == (1, 2)
 
 
 def test_matrix_products_are_counted() -> None:

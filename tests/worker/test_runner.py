@@ -196,7 +196,7 @@ def test_a_trainer_that_does_not_stop_is_killed(
     """It asks for a cancellation between steps only, and here it is not yet at its first."""
     monkeypatch.setenv("STYLEFILTER_CANCEL_GRACE_SECONDS", "0.5")
     service = replace(service, settings=Settings())
-    slow = {"base_filters": 64, "num_blocks": 9, "crop_px": 256, "batch_size": 16}
+    slow = {"base_filters": 64, "num_blocks": 9, "crop_px": 256, "batch_size": 4}
     job_id = service.adapt(style=slow)
     log = service.storage.attempt(job_id, 1) / "trainer.log"
     with background(service, job_id) as (_, thread):
@@ -418,10 +418,10 @@ def test_several_processes_train_one_job(service: Service, monkeypatch: pytest.M
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """The data folder on a file system of its own, of four MiB."""
+    """The data folder on a file system of its own, of 128 MiB: a small job fits."""
     folder = tmp_path / "data"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "stylefilter-test", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=128m", "stylefilter-test", str(folder)]
     try:
         subprocess.run(mount, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
@@ -445,6 +445,9 @@ def test_a_full_disk_fails_the_job_and_leaves_nothing(
         service = replace(service, settings=settings, database=Database(settings.database))
     # Weights of eleven million bytes.
     job_id = service.adapt(style={"base_filters": 32, "steps": 1})
+    left = os.statvfs(small_disk)
+    with (small_disk / "filler").open("wb") as filler:  # what others wrote meanwhile
+        filler.write(bytes(left.f_bavail * left.f_frsize - (3 << 20)))
     job = run(service, job_id)
     assert job.error is not None
     assert (job.state, job.error.code) == ("failed", "disk_full")
