@@ -13,7 +13,8 @@ class Progress:
 
     ``values`` holds the losses of the step. At steps with a validation also ``dice/<class>`` and
     ``dice/mean`` of the domain the stage is for, in adaptation ``source_dice/...`` too, all in
-    [0, 1]; ``best`` then holds the scores of the weights that would be kept if this were the end.
+    [0, 1]; ``best`` then holds the scores of the weights that would be kept if this were the end,
+    and their step as ``selected_step``. Step 0 is a validation before training.
     """
 
     stage: Stage

@@ -135,7 +135,11 @@ class _Adaptation:
             batch=self._batch,
             step=self._step,
             keep=KeepBest(
-                self.segmenter, self._validate, length.interval, by[self._config.select_on]
+                self.segmenter,
+                self._validate,
+                length.interval,
+                by[self._config.select_on],
+                self._scores if self._config.start_eligible else dict,
             ),
         )
 
@@ -205,8 +209,11 @@ class _Adaptation:
             raise NonFiniteLoss("stage adapt: the stylised target's statistics are not finite")
 
     def _validate(self) -> Mapping[str, float]:
-        """DICE on both domains' validation masks: the target's under plain names."""
         self._estimate_statistics()
+        return self._scores()
+
+    def _scores(self) -> Mapping[str, float]:
+        """DICE on both domains' validation masks: the target's under plain names."""
         scores = validate(self.segmenter, self._source)
         on_source = {f"source_{name}": score for name, score in scores.items()}
         return {**validate(self.segmenter, self._target), **on_source}

@@ -52,7 +52,8 @@ class KeepBest:
     """Scores ``module`` every ``interval`` steps and keeps its weights where ``by`` is highest.
 
     ``score`` returns named values. Where ``by`` is None, or never among them (nothing to validate
-    on), the last weights stay.
+    on), the last weights stay. ``score_start`` scores the weights before the first step, where
+    these may be kept too.
     """
 
     def __init__(
@@ -61,15 +62,24 @@ class KeepBest:
         score: Callable[[], Mapping[str, float]],
         interval: int,
         by: str | None = "dice/mean",
+        score_start: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         self._module, self._score, self._interval, self._by = module, score, interval, by
+        self._score_start = score_start
         self.best: Best | None = None
+
+    def before_steps(self) -> Mapping[str, float]:
+        """Validation values of the weights that training starts from; empty if not asked for."""
+        return self._consider(0, self._score_start())
 
     def after_step(self, step: int, total: int) -> Mapping[str, float]:
         """Validation values of this step; empty between validations."""
         if step % self._interval and step != total:
             return {}
-        scores = from_first(self._score())
+        return self._consider(step, self._score())
+
+    def _consider(self, step: int, own_scores: Mapping[str, float]) -> Mapping[str, float]:
+        scores = from_first(own_scores)
         by = None if self._by is None else scores.get(self._by)
         if by is not None and (self.best is None or by > self.best.by):
             self.best = Best(by, step, scores, copy.deepcopy(self._module.state_dict()))
@@ -131,9 +141,11 @@ class Task(Generic[Batch]):
 
     def progress(self, step: int, values: Mapping[str, float]) -> Progress:
         """The report of a step; the last weights are the best where there is nothing to choose."""
-        best = self.keep.best.scores if self.keep is not None and self.keep.best else None
+        kept = self.keep.best if self.keep is not None else None
+        best = None if kept is None else {**kept.scores, "selected_step": float(kept.step)}
         if best is None and step == self.steps:
-            best = {name: value for name, value in values.items() if "dice/" in name}
+            scores = {name: value for name, value in values.items() if "dice/" in name}
+            best = {**scores, "selected_step": float(step)}
         return Progress(self.stage, step, self.steps, values, best)
 
 
@@ -159,6 +171,10 @@ def train(task: Task[Batch], run: Run) -> None:
     saved = run.checkpoints.load(task.stage, task.identity) if run.checkpoints else None
     done = 0 if saved is None else saved.step
     assert from_first(done) == done, "another attempt saved while these processes were loading"
+    if saved is None and task.keep is not None:
+        scores = task.keep.before_steps()
+        if scores and rank() == 0:
+            run.report(task.progress(0, scores))
     if saved is not None:
         task.resume(saved)
         if done == task.steps and rank() == 0:

@@ -247,7 +247,9 @@ class Stages:
         domain = wanted.removesuffix("_val")
         score = "source_dice/mean" if adapted and domain == "source" else "dice/mean"
         if score in summary:
-            return wanted, f"best DICE on the {domain}'s validation masks"
+            step = int(summary["selected_step"])
+            which = f"step {step}" if step else "step 0, which is as they were before"
+            return wanted, f"best DICE on the {domain}'s validation masks, {which}"
         return "last", f"those of the last step, the {domain} has no validation masks"
 
     def _keep(self, kind: ModelKind, folder: Path, metrics: Metrics) -> None:

@@ -190,12 +190,30 @@ def test_the_weights_are_chosen_by_what_was_asked_for(
         best = spy.reports[-1].best
         assert best is not None
         values = spy.reports[(steps if by == "last" else step) - 1].values
-        assert best == {name: value for name, value in values.items() if "dice/" in name}
+        scores = {name: value for name, value in values.items() if "dice/" in name}
+        assert best == {**scores, "selected_step": steps if by == "last" else step}
         return segmenter
 
     chosen = after(3, select_on)
     others = {steps: equal_weights(chosen, after(steps, "last")) for steps in (1, 2, 3)}
     assert others == {steps: steps == step for steps in (1, 2, 3)}
+
+
+# --- start_eligible -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("eligible", [True, False])
+def test_the_weights_adaptation_starts_from_may_be_kept(
+    domains: Pair, monkeypatch: pytest.MonkeyPatch, *, eligible: bool
+) -> None:
+    scores = iter([0.9, 0.9, 0.5, 0.5] if eligible else [0.5, 0.5])
+    monkeypatch.setattr("models.stylefilter.validate", lambda *_: {"dice/mean": next(scores)})
+    start = untrained(whole_sections(BATCH))
+    segmenter, spy = adapted(whole_sections(BATCH, start_eligible=eligible), domains, start)
+    assert equal_weights(segmenter, start) == eligible
+    assert [report.step for report in spy.reports] == ([0, 1] if eligible else [1])
+    assert spy.reports[-1].best is not None
+    assert spy.reports[-1].best["selected_step"] == (0 if eligible else 1)
 
 
 # --- epoch_by -------------------------------------------------------------------------------------

@@ -173,6 +173,26 @@ def test_the_best_validated_weights_are_kept(by: str | None, step: int) -> None:
     best = reports[-1].best
     assert best is not None
     assert best["dice/mean"] == scores[step]
+    assert best["selected_step"] == step
+
+
+@pytest.mark.parametrize(("start", "step"), [(0.6, 0), (0.4, 1)])
+def test_the_weights_a_stage_starts_from_may_be_kept(start: float, step: int) -> None:
+    remaining, reports = iter([0.5, 0.3]), []
+
+    def keep(module: nn.Module) -> KeepBest:
+        return KeepBest(
+            module,
+            lambda: {"dice/mean": next(remaining)},
+            1,
+            score_start=lambda: {"dice/mean": start},
+        )
+
+    task, module = counting(2, keep=keep)
+    train(task, Run(reports.append))
+    assert module.weight == step
+    assert [(p.step, p.values["dice/mean"]) for p in reports] == [(0, start), (1, 0.5), (2, 0.3)]
+    assert reports[-1].best == {"dice/mean": max(start, 0.5), "selected_step": step}
 
 
 def test_the_best_weights_survive_a_stop(tmp_path: Path) -> None:
