@@ -24,8 +24,7 @@ from models.tiling import apply_tiled
 Style = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """Maps a target image (H, W) in [0, 1] to the source's look: CUT, or histogram matching."""
 
-_GENERATOR_MULTIPLE = 4
-_GENERATOR_MIN_PX = 8
+_GENERATOR_MULTIPLE, _GENERATOR_MIN_PX = 4, 8
 
 
 def stylise(generator: Generator, image: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -35,15 +34,22 @@ def stylise(generator: Generator, image: NDArray[np.float32]) -> NDArray[np.floa
     statistics of its input, so only images too large for memory are cut into tiles.
     """
     height, width = image.shape
-    padded = _reflected(image, _GENERATOR_MULTIPLE, _GENERATOR_MIN_PX)
+    missing = [
+        (0, max(_GENERATOR_MIN_PX, -(-side // _GENERATOR_MULTIPLE) * _GENERATOR_MULTIPLE) - side)
+        for side in image.shape
+    ]
+    padded = np.pad(image, missing, mode="reflect")
     translated = _apply(generator, padded)[0, :height, :width]
     return (translated + 1) / np.float32(2)
 
 
-def segment(segmenter: UNet, image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Class probabilities (C, H, W) float32 of an image (H, W) in [0, 1]; ``segmenter`` in eval."""
+def segment(segmenter: UNet, image: NDArray[np.float32], crop_px: int) -> NDArray[np.float32]:
+    """Class probabilities (C, H, W) float32 of an image (H, W) in [0, 1]; ``segmenter`` in eval.
+
+    A side shorter than the crops of training, ``crop_px``, is padded with 0 as theirs were.
+    """
     height, width = image.shape
-    padded = _reflected(image, 1, segmenter.min_px)
+    padded = np.pad(image, [(0, max(0, crop_px - side)) for side in image.shape])
     logits = _apply(segmenter, padded)[:, :height, :width]
     return torch.from_numpy(logits).softmax(dim=0).numpy()
 
@@ -71,10 +77,14 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Predictor:
-    """Stylise-then-segment at ``working_nm`` nanometres per pixel; without ``style`` only raw."""
+    """Stylise-then-segment at ``working_nm`` nanometres per pixel; without ``style`` only raw.
+
+    ``crop_px`` is the side of the crops that the segmenter was trained on.
+    """
 
     segmenter: UNet
     working_nm: float
+    crop_px: int
     style: Style | None = None
 
     def predict(
@@ -92,7 +102,7 @@ class Predictor:
             if self.style is None:
                 raise ValueError("a stylised prediction was asked for, but there is no style model")
             working = self.style(working)
-        probabilities = segment(self.segmenter, working)
+        probabilities = segment(self.segmenter, working, self.crop_px)
         native = np.stack([resample_image(p, _size(image)) for p in probabilities])
         return Prediction(native.argmax(axis=0).astype(np.uint8), native)
 
@@ -107,12 +117,6 @@ def _apply(network: nn.Module, image: NDArray[np.float32]) -> NDArray[np.float32
 
     with torch.inference_mode():
         return apply_tiled(run, torch.from_numpy(image * 2 - 1)[None, None])[0].numpy()
-
-
-def _reflected(image: NDArray[np.float32], multiple: int, least: int) -> NDArray[np.float32]:
-    """Continue an image bottom and right by reflection to a multiple, and at least ``least``."""
-    missing = [(0, max(least, -(-side // multiple) * multiple) - side) for side in image.shape]
-    return np.pad(image, missing, mode="reflect")
 
 
 def _size(image: NDArray[np.generic]) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from typing import Literal, Self
 from models.config import FrozenConfig, StyleFilterConfig
 from models.data.domain import Domain
 
-METHOD_VERSION = "2"
+METHOD_VERSION = "3"
 """Raised whenever the same config and data would give other weights."""
 
 
@@ -39,3 +39,9 @@ class ModelMeta(FrozenConfig):
     source: DomainMeta
     target: DomainMeta | None
     method_version: str = METHOD_VERSION
+
+    @property
+    def crop_px(self) -> int:
+        """Side of the crops a segmenter was last trained on."""
+        adapted = self.target is not None
+        return (self.config.adaptation if adapted else self.config.pretrain).crop_px

@@ -65,7 +65,7 @@ def pretrain(
         optimisers={"segmenter": optimiser},
         batch=batch,
         step=step,
-        keep=KeepBest(segmenter, lambda: validate(segmenter, source), length.interval),
+        keep=KeepBest(segmenter, lambda: validate(segmenter, source, stage), length.interval),
     )
     train(task, run)
     return segmenter.eval()
@@ -91,13 +91,15 @@ def own_samples(sampler: Sampler, step: int, size: int) -> list[Sample]:
     return sampler.batch(step, size, part=rank(), parts=num_processes())
 
 
-def validate(segmenter: UNet, domain: Domain) -> Mapping[str, float]:
+def validate(segmenter: UNet, domain: Domain, config: PretrainConfig) -> Mapping[str, float]:
     """``dice/...`` on the validation masks at the working pixel size; empty without masks."""
     segmenter.eval()
     pooled = np.zeros((domain.num_classes, domain.num_classes), dtype=np.int64)
     for section in domain.split("val", masked=True):
-        prediction = segment(segmenter, domain.image(section)).argmax(axis=0).astype(np.uint8)
-        pooled += confusion_matrix(domain.mask(section), prediction, domain.num_classes)
+        prediction = segment(segmenter, domain.image(section), config.crop_px).argmax(axis=0)
+        pooled += confusion_matrix(
+            domain.mask(section), prediction.astype(np.uint8), domain.num_classes
+        )
     return Evaluation.of(domain.info.class_names, pooled).values()
 
 

@@ -214,9 +214,9 @@ class _Adaptation:
 
     def _scores(self) -> Mapping[str, float]:
         """DICE on both domains' validation masks: the target's under plain names."""
-        scores = validate(self.segmenter, self._source)
+        scores = validate(self.segmenter, self._source, self._config)
         on_source = {f"source_{name}": score for name, score in scores.items()}
-        return {**validate(self.segmenter, self._target), **on_source}
+        return {**validate(self.segmenter, self._target, self._config), **on_source}
 
 
 @torch.no_grad()

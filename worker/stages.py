@@ -160,7 +160,7 @@ class Stages:
         style = None
         if job.stylise:
             style = partial(inference.stylise, self._load_style())
-        predictor = Predictor(segmenter, meta.working_nm, style)
+        predictor = Predictor(segmenter, meta.working_nm, meta.crop_px, style)
         name = "stylised" if job.stylise else "raw"
         self._score(name, predictor, stylise=job.stylise, report=self._recorder)
 
@@ -172,16 +172,17 @@ class Stages:
         if not target.split("test", masked=True):
             self._note("The target has no masks in its test split: no score.")
             return
-        nm, cut = source.working_nm, partial(inference.stylise, style)
+        nm, cut, config = source.working_nm, partial(inference.stylise, style), self._in.config
+        before, after = config.pretrain.crop_px, config.adaptation.crop_px
         rows = [
-            ("Source-only", Predictor(source_only, nm), False),
+            ("Source-only", Predictor(source_only, nm, before), False),
             (
                 "Histogram matching",
-                Predictor(source_only, nm, HistogramMatch.to(source)),
+                Predictor(source_only, nm, before, HistogramMatch.to(source)),
                 True,
             ),
-            ("CUT", Predictor(source_only, nm, cut), True),
-            ("StyleFilter", Predictor(adapted, nm, cut), True),
+            ("CUT", Predictor(source_only, nm, before, cut), True),
+            ("StyleFilter", Predictor(adapted, nm, after, cut), True),
         ]
         for index, (name, predictor, stylise) in enumerate(rows):
             report = _part(self._recorder, index, len(rows))

@@ -134,11 +134,11 @@ class Predictor:
         device = resolve(self._settings.predict_device or self._settings.device)
         unet, meta = load_segmenter(segmenter, device)
         if style is None:
-            return Network(unet, meta.working_nm)
+            return Network(unet, meta.working_nm, meta.crop_px)
         generator, style_meta = load_generator(style, device)
         if style_meta.working_nm != meta.working_nm:
             raise Invalid(
                 f"the style model works at {style_meta.working_nm} nm per pixel, "
                 f"the model at {meta.working_nm}"
             )
-        return Network(unet, meta.working_nm, partial(stylise, generator))
+        return Network(unet, meta.working_nm, meta.crop_px, partial(stylise, generator))

@@ -54,7 +54,7 @@ class Networks:
 
     def predict(self, image: np.ndarray, pixel_size_nm: float, *, styled: bool) -> Any:
         style = partial(stylise, self.generator) if styled else None
-        predictor = Predictor(self.segmenter, 4.0, style)
+        predictor = Predictor(self.segmenter, 4.0, SMOKE.pretrain.crop_px, style)
         return predictor.predict(image, pixel_size_nm, intensity_window=WINDOW, stylise=styled)
 
 

@@ -181,7 +181,7 @@ def test_the_weights_are_chosen_by_what_was_asked_for(
     def after(steps: int, by: str) -> UNet:
         scores = {True: iter([0.1, 0.9, 0.2]), False: iter([0.8, 0.3, 0.1])}
 
-        def validate(_: UNet, domain: Domain) -> Mapping[str, float]:
+        def validate(_: UNet, domain: Domain, __: object) -> Mapping[str, float]:
             return {"dice/mean": next(scores[isinstance(domain, StylisedDomain)])}
 
         monkeypatch.setattr("models.stylefilter.validate", validate)

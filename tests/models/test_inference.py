@@ -17,7 +17,7 @@ from models.checkpoint import (
     save_generator,
     save_segmenter,
 )
-from models.config import SegmenterConfig, StyleConfig, StyleFilterConfig
+from models.config import NormName, SegmenterConfig, StyleConfig, StyleFilterConfig
 from models.data.domain import IGNORE
 from models.data.histogram import HistogramMatch
 from models.device import DeviceUnavailable, resolve
@@ -35,6 +35,7 @@ CPU = torch.device("cpu")
 SMALL = StyleFilterConfig(
     style=StyleConfig(base_filters=4, num_blocks=5), segmenter=SegmenterConfig(base_filters=4)
 )
+CROP_PX = 32
 TILING = Tiling(whole_px=32, tile_px=24, overlap_px=7)
 
 
@@ -110,15 +111,29 @@ def test_stylise_scales_to_and_from_the_generators_range() -> None:
 
 @pytest.mark.parametrize("size", [(1, 5), (15, 40), (50, 33)])
 def test_segment_gives_probabilities_at_any_size(size: tuple[int, int]) -> None:
-    probabilities = segment(unet(), np.zeros(size, np.float32))
+    probabilities = segment(unet(), np.zeros(size, np.float32), CROP_PX)
     assert probabilities.shape == (2, *size)
     np.testing.assert_allclose(probabilities.sum(axis=0), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["batch", "group", "instance"])
+def test_a_small_image_is_segmented_as_the_padded_crop_of_training(norm: NormName) -> None:
+    torch.manual_seed(0)
+    network = UNet(2, SegmenterConfig(base_filters=4, depth=1, norm=norm)).eval()
+    image = np.random.default_rng(0).random((20, 40), dtype=np.float32)
+    padded = np.zeros((32, 40), np.float32)
+    padded[:20] = image
+    with torch.no_grad():
+        logits = network(torch.from_numpy(padded)[None, None] * 2 - 1)[0]
+    expected = logits.softmax(dim=0)[:, :20].numpy()
+    np.testing.assert_allclose(segment(network, image, 32), expected, atol=1e-6)
+    assert np.abs(segment(network, image, 20) - expected).max() > 1e-3
 
 
 def test_predict_returns_the_native_size() -> None:
     image = np.zeros((40, 61), np.uint16)
     image[:, 30:] = 1000
-    predictor = Predictor(Threshold(), working_nm=8.0)
+    predictor = Predictor(Threshold(), 8.0, CROP_PX)
     prediction = predictor.predict(image, 4.0, intensity_window=(0, 1000), stylise=False)
     assert prediction.mask.dtype == np.uint8
     assert prediction.probabilities.shape == (2, 40, 61)
@@ -129,7 +144,7 @@ def test_predict_returns_the_native_size() -> None:
 
 def test_predict_stylises_on_demand_only() -> None:
     dark = np.full((16, 16), 10, np.uint8)
-    predictor = Predictor(Threshold(), working_nm=4.0, style=lambda image: 1 - image)
+    predictor = Predictor(Threshold(), 4.0, CROP_PX, style=lambda image: 1 - image)
     raw = predictor.predict(dark, 4.0, intensity_window=(0, 255), stylise=False)
     stylised = predictor.predict(dark, 4.0, intensity_window=(0, 255), stylise=True)
     assert (raw.mask == 0).all()
@@ -137,7 +152,7 @@ def test_predict_stylises_on_demand_only() -> None:
 
 
 def test_predict_refuses_what_it_cannot_do() -> None:
-    predictor = Predictor(Threshold(), working_nm=4.0)
+    predictor = Predictor(Threshold(), 4.0, CROP_PX)
     with pytest.raises(ValueError, match="no style model"):
         predictor.predict(np.zeros((8, 8)), 4.0, intensity_window=(0, 1), stylise=True)
     with pytest.raises(ValueError, match=r"not one of shape \(8, 8, 3\)"):
@@ -197,14 +212,13 @@ def test_evaluate_pools_sections_at_native_size(tmp_path: Path) -> None:
         tmp_path / "d.zarr", [bright, dark, bright], masks, ["test"] * 3, working_nm=8.0
     )
     reports: list[Progress] = []
-    evaluation = evaluate(
-        Predictor(Threshold(), working_nm=8.0), domain, "test", stylise=False, report=reports.append
-    )
+    predictor = Predictor(Threshold(), 8.0, CROP_PX)
+    evaluation = evaluate(predictor, domain, "test", stylise=False, report=reports.append)
     assert evaluation.confusion == ((0, 0), (140, 140))
     assert evaluation.dice == (None, pytest.approx(2 / 3))
     assert [(p.step, p.total) for p in reports] == [(1, 2), (2, 2)]
     with pytest.raises(ValueError, match="no val sections with masks"):
-        evaluate(Predictor(Threshold(), 8.0), domain, "val", stylise=False, report=reports.append)
+        evaluate(predictor, domain, "val", stylise=False, report=reports.append)
 
 
 def test_histogram_matching_stands_in_for_the_generator(tmp_path: Path) -> None:
@@ -212,7 +226,7 @@ def test_histogram_matching_stands_in_for_the_generator(tmp_path: Path) -> None:
     section = source.split("test")[0]
     darkened = (source.native_image(section) // 4).astype(np.uint8)
     square = source.native_mask(section) == 1
-    predictor = Predictor(Threshold(), 4.0, HistogramMatch.to(source))
+    predictor = Predictor(Threshold(), 4.0, CROP_PX, HistogramMatch.to(source))
     raw = predictor.predict(darkened, 4.0, intensity_window=(0, 255), stylise=False)
     matched = predictor.predict(darkened, 4.0, intensity_window=(0, 255), stylise=True)
     assert (raw.mask[square] == 0).all()
@@ -239,7 +253,7 @@ def test_saved_networks_give_bit_equal_output(tmp_path: Path) -> None:
     save_generator(tmp_path / "style", translator, meta(tmp_path, "generator"), {})
     loaded, loaded_meta = load_segmenter(tmp_path / "seg", CPU)
     assert loaded_meta == meta(tmp_path, "segmenter")
-    assert np.array_equal(segment(loaded, image), segment(segmenter, image))
+    assert np.array_equal(segment(loaded, image, CROP_PX), segment(segmenter, image, CROP_PX))
     style = partial(stylise, load_generator(tmp_path / "style", CPU)[0])
     assert np.array_equal(style(image), stylise(translator, image))
     assert json.loads((tmp_path / "seg" / "metrics.json").read_text()) == {"dice/mean": 0.5}
@@ -253,7 +267,8 @@ def test_a_failed_save_leaves_nothing(tmp_path: Path) -> None:
         save_segmenter(folder, unet(1), meta(tmp_path, "segmenter"), {})
     assert {path.name for path in tmp_path.iterdir()} == {"seg", "meta.zarr"}
     image = np.random.default_rng(0).random((16, 16), dtype=np.float32)
-    assert np.array_equal(segment(load_segmenter(folder, CPU)[0], image), segment(unet(), image))
+    loaded = load_segmenter(folder, CPU)[0]
+    assert np.array_equal(segment(loaded, image, CROP_PX), segment(unet(), image, CROP_PX))
 
 
 def test_loading_says_what_is_wrong(tmp_path: Path) -> None:
