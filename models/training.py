@@ -5,7 +5,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from models.config import Precision
+from models.networks.convolution import RoundedProducts, cpu_has_bf16
 from models.parallel import (
     average_buffers,
     average_gradients,
@@ -33,7 +34,7 @@ log = logging.getLogger(__name__)
 
 Batch = TypeVar("Batch")
 
-_DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
+_DTYPES = {"bf16": torch.bfloat16}
 
 
 class NonFiniteLoss(ValueError):
@@ -258,9 +259,15 @@ def update(losses: Iterable[Tensor], *optimisers: torch.optim.Optimizer) -> list
     return values
 
 
-def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+@contextmanager
+def autocast(device: torch.device, precision: Precision) -> Iterator[None]:
     """Convolutions and matrix products inside run in ``precision``; norms and losses do not."""
-    return torch.autocast(device.type, _DTYPES[precision], enabled=precision != "float32")
+    with ExitStack() as stack:
+        if precision != "float32":
+            stack.enter_context(torch.autocast(device.type, _DTYPES[precision]))
+            if device.type == "cpu" and not cpu_has_bf16():
+                stack.enter_context(RoundedProducts())
+        yield
 
 
 def to_device(array: NDArray[np.generic], device: torch.device) -> Tensor:

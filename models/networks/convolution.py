@@ -4,12 +4,14 @@ In channels-last layout throughout. One channel in or out, where torch's convolu
 of the speed, is one matrix product beside im2col; wide layers go by Winograd's algorithm.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from models.losses import full_precision
 from models.networks.winograd import winograd_conv2d
@@ -31,6 +33,29 @@ def winograd_from(channels: int) -> Iterator[None]:
         yield
     finally:
         _wide_from = before
+
+
+class RoundedProducts(TorchFunctionMode):
+    """For autocast on a CPU without bfloat16, where torch's own convolutions take 100 times longer.
+
+    Convolutions inside compute the same products in float32: of operands rounded to bfloat16, with
+    a result, and gradients, that are stored as bfloat16.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func not in (F.conv2d, F.conv_transpose2d) or not torch.is_autocast_enabled("cpu"):
+            return func(*args, **kwargs)
+        x, weight, *rest = args
+        half = torch.get_autocast_dtype("cpu")
+        with torch.autocast("cpu", enabled=False):
+            return func(x.to(half).float(), weight.to(half).float(), *rest, **kwargs).to(half)
 
 
 class Convolution(nn.Conv2d):

@@ -87,4 +87,4 @@ def _normalisation(norm: NormName, channels: int) -> nn.Module:
         return nn.BatchNorm2d(channels)
     if norm == "group":
         return nn.GroupNorm(math.gcd(8, channels), channels)
-    return nn.InstanceNorm2d(channels, affine=True)
+    return nn.GroupNorm(channels, channels)  # instance norm; torch's own has a wrong gradient

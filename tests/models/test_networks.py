@@ -8,7 +8,12 @@ from torch import Tensor, nn
 
 from models.config import SegmenterConfig
 from models.losses import patch_nce
-from models.networks.convolution import Convolution, cpu_has_bf16, winograd_from
+from models.networks.convolution import (
+    Convolution,
+    RoundedProducts,
+    cpu_has_bf16,
+    winograd_from,
+)
 from models.networks.discriminator import Discriminator
 from models.networks.generator import TAPS, Generator, tap_sizes
 from models.networks.instance_norm import InstanceNorm
@@ -136,13 +141,36 @@ def test_bfloat16_without_its_instructions_rounds_what_goes_in(
     assert {gradient.dtype for gradient in gradients} == {torch.float32}
 
 
+@pytest.mark.skipif(cpu_has_bf16(), reason="this processor multiplies bfloat16 itself")
+@pytest.mark.parametrize("kind", [nn.Conv2d, nn.ConvTranspose2d])
+def test_rounded_products_are_those_of_torchs_bfloat16(kind: type[nn.Module]) -> None:
+    layer = kind(8, 4, 2, stride=2)
+    x = torch.randn(1, 8, 6, 6, generator=torch.manual_seed(0))
+    plain, gradients = with_gradients(layer, x)
+    with torch.autocast("cpu", torch.bfloat16):
+        slow, slow_gradients = with_gradients(layer, x)
+        with RoundedProducts():
+            quick, quick_gradients = with_gradients(layer, x)
+    assert quick.dtype == slow.dtype == torch.bfloat16
+    torch.testing.assert_close(quick, slow, rtol=2**-7, atol=2**-8)
+    for ours, theirs, exact in zip(quick_gradients, slow_gradients, gradients, strict=True):
+        assert ours.dtype == torch.float32
+        torch.testing.assert_close(ours, theirs, rtol=2**-6, atol=2**-6)
+        assert not torch.equal(ours, exact)
+    with RoundedProducts():
+        assert torch.equal(layer(x), plain)
+
+
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("network", ["generator", "segmenter"])
 def test_instance_norm_is_its_definition_in_every_layout(
-    batch: int, layout: torch.memory_format
+    network: str, batch: int, layout: torch.memory_format
 ) -> None:
     """At batch 1 torch 2.13 on CPU answers a channels-last gradient with a wrong one."""
-    x = torch.randn(batch, 3, 6, 5, generator=torch.manual_seed(0), dtype=torch.float64)
+    of_segmenter = UNet(2, SegmenterConfig(base_filters=4, depth=1, norm="instance")).double()
+    norm = InstanceNorm() if network == "generator" else of_segmenter.stem[1]
+    x = torch.randn(batch, 4, 6, 5, generator=torch.manual_seed(0), dtype=torch.float64)
     at_output = torch.randn(x.shape, generator=torch.manual_seed(1), dtype=torch.float64)
 
     def defined(x: Tensor) -> Tensor:
@@ -150,9 +178,9 @@ def test_instance_norm_is_its_definition_in_every_layout(
         return centred / (centred.square().mean((2, 3), keepdim=True) + 1e-5).sqrt()
 
     results = []
-    for norm, memory in ((InstanceNorm(), layout), (defined, torch.contiguous_format)):
+    for normalise, memory in ((norm, layout), (defined, torch.contiguous_format)):
         given = x.clone(memory_format=memory).requires_grad_()
-        y = norm(given)
+        y = normalise(given)
         results.append((y, *torch.autograd.grad(y, given, at_output.clone(memory_format=memory))))
     for ours, expected in zip(*results, strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-12)
