@@ -16,6 +16,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from kombu.transport import filesystem
 
+from app.lanes import Lane
 from app.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ def make_celery(settings: Settings) -> Celery:
     broker = settings.broker
     app = Celery("stylefilter", broker=broker, set_as_current=False)
     app.conf.update(
-        task_default_queue="jobs",
+        task_default_queue=queue_of(Lane.CPU),
         task_serializer="json",
         accept_content=["json"],
         task_ignore_result=True,
@@ -46,6 +47,11 @@ def make_celery(settings: Settings) -> Celery:
     if broker.startswith(("redis://", "rediss://")):
         app.conf.worker_disable_prefetch = True
     return app
+
+
+def queue_of(lane: Lane) -> str:
+    """The broker's name of a lane."""
+    return f"jobs.{lane}"
 
 
 def _transport_options(broker: str, folder: Path) -> dict[str, object]:
@@ -108,10 +114,10 @@ class JobQueue:
         # A request must not wait for a broker that is down.
         self._celery.conf.broker_transport_options["max_retries"] = 0
 
-    def announce(self, job_id: UUID) -> None:
+    def announce(self, job_id: UUID, lane: str) -> None:
         """Ring once. A broker that is down is logged, not raised: the job is safe in its row."""
         try:
-            self._celery.send_task(RUN_JOB, args=[str(job_id)])
+            self._celery.send_task(RUN_JOB, args=[str(job_id)], queue=queue_of(Lane(lane)))
         except (OperationalError, OSError) as error:
             logger.warning("announce_failed job=%s error=%s", job_id, error)
 

@@ -1,4 +1,4 @@
-"""Keeps rows and reality together: announces queued jobs again, ends jobs whose worker is lost.
+"""Keeps rows and reality together: announces waiting jobs again, finds jobs whose worker is lost.
 
 Runs in every API process; each change is one conditional UPDATE, so many may run at once.
 """
@@ -7,20 +7,22 @@ import logging
 import threading
 from uuid import UUID
 
-from sqlalchemy import case, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.database import Database, now_plus
+from app.jobs import transitions
 from app.queue import JobQueue
 from app.settings import Settings
 from app.storage import Storage
-from app.tables import ACTIVE, Job, JobState
+from app.tables import WAITING, IdempotencyKey, Job, JobState
 
 logger = logging.getLogger(__name__)
 
 _LONGEST_PAUSE_SECONDS = 60.0
 _BATCH = 100
+_KEYS_KEPT_SECONDS = 24 * 3600.0
 
 
 class Reconciler:
@@ -46,14 +48,20 @@ class Reconciler:
     def reconcile(self) -> None:
         """One round."""
         with self._database.session() as session:
-            due = self._due(session)
-            lost = self._lose(session)
+            lost = transitions.expire(session)
             session.commit()
-        for job_id in due:
-            self._queue.announce(job_id)
-        for job_id, fence in lost:
-            logger.warning("job_lost job=%s", job_id)
-            self._storage.remove(self._storage.attempt(job_id, fence))
+            transitions.give_up_dependents(session)
+            self._forget(session)
+            due = self._due(session)
+            session.commit()
+        for job_id, lane in due:
+            self._queue.announce(job_id, lane)
+        for changed in lost:
+            lease = changed.lease
+            logger.warning("job_lost job=%s", lease.job_id)
+            self._storage.remove(self._storage.attempt(lease.job_id, lease.fence))
+            if changed.state == JobState.CANCELLED:
+                self._storage.remove(self._storage.checkpoints(lease.job_id))
 
     def _run(self) -> None:
         while not self._stop.wait(self._settings.reconcile_seconds):
@@ -63,51 +71,31 @@ class Reconciler:
                 # The database may be away for a while; the next round tries again.
                 logger.warning("reconcile_failed error=%s", error)
 
-    def _due(self, session: Session) -> list[UUID]:
-        """Queued jobs to announce again; the pause doubles, so that a long queue stays quiet."""
+    def _due(self, session: Session) -> list[tuple[UUID, str]]:
+        """Waiting jobs to announce again; the pause doubles, so that a long queue stays quiet."""
         query = (
-            select(Job.id, Job.announcements)
-            .where(Job.state == JobState.QUEUED, Job.announce_at <= now_plus())
-            .order_by(Job.created_at)
+            select(Job.id, Job.lane, Job.announcements)
+            .where(Job.state.in_(WAITING), Job.announce_at <= now_plus())
+            .order_by(Job.priority.desc(), Job.created_at)
             .limit(_BATCH)
         )
-        due: list[UUID] = []
-        for job_id, announcements in session.execute(query).all():
+        due: list[tuple[UUID, str]] = []
+        for job_id, lane, announcements in session.execute(query).all():
             pause = self._settings.announce_again_seconds * 2 ** min(announcements, 10)
             statement = (
                 update(Job)
                 .where(Job.id == job_id, Job.announcements == announcements)
-                .where(Job.state == JobState.QUEUED)
+                .where(Job.state.in_(WAITING))
                 .values(
                     announcements=announcements + 1,
                     announce_at=now_plus(min(pause, _LONGEST_PAUSE_SECONDS)),
                 )
                 .returning(Job.id)
             )
-            due += session.scalars(statement).all()
+            due += [(job_id, lane) for _ in session.scalars(statement)]
         return due
 
-    def _lose(self, session: Session) -> list[tuple[UUID, int]]:
-        """End jobs whose lease ran out: nobody works on them any more."""
-        running = Job.state == JobState.RUNNING  # else its user wanted it to stop, and so it did
-        words = (
-            "The worker fell silent (killed, out of memory, or its host is down). "
-            "Nothing was kept; submit the job again."
-        )
-        statement = (
-            update(Job)
-            .where(Job.state.in_(ACTIVE), Job.lease_until < now_plus())
-            .values(
-                state=case((running, JobState.FAILED.value), else_=JobState.CANCELLED.value),
-                error_code=case((running, "worker_lost")),
-                error_message=case((running, words)),
-                # Raising the fence turns away a worker that was only asleep.
-                fence=Job.fence + 1,
-                finished_at=now_plus(),
-                lease_owner=None,
-                lease_until=None,
-                steps_per_second=None,
-            )
-            .returning(Job.id, Job.fence)
-        )
-        return [(job_id, fence - 1) for job_id, fence in session.execute(statement)]
+    def _forget(self, session: Session) -> None:
+        """Drop idempotency keys that no client will send again."""
+        old = IdempotencyKey.created_at < now_plus(-_KEYS_KEPT_SECONDS)
+        session.execute(delete(IdempotencyKey).where(old))

@@ -10,6 +10,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.lanes import Lane
 from models.config import Device
 
 _CONTROL_GROUPS = Path("/sys/fs/cgroup")
@@ -46,6 +47,13 @@ class Settings(BaseSettings):
         None, description="Where predictions run; none: where jobs train."
     )
     threads: int = Field(0, ge=0, description="CPU threads of torch; 0 leaves its own choice.")
+
+    lanes: Annotated[tuple[Lane, ...], NoDecode] = Field(
+        tuple(Lane), description="What a worker takes: gpu-train, gpu-infer, cpu; by commas."
+    )
+    max_attempts: int = Field(
+        5, ge=1, le=100, description="Attempts of a job that keeps losing its worker or trainer."
+    )
 
     lease_seconds: float = Field(60, gt=0, description="A job silent for longer is lost.")
     heartbeat_seconds: float = Field(10, gt=0, description="Interval of lease renewals.")
@@ -92,6 +100,13 @@ class Settings(BaseSettings):
     def _split_hosts(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip().lower() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("lanes", mode="before")
+    @classmethod
+    def _split_lanes(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
     @field_validator("data_folder", mode="after")

@@ -16,8 +16,9 @@ class Storage:
     """The layout of the data folder.
 
     ``datasets/<id>`` a dataset's arrays; ``jobs/<id>/<fence>`` what one attempt of a job wrote: its
-    log, its working files and its weights; ``jobs/<id>/checkpoints`` the state of its stages until
-    it ends, of all attempts; ``incoming`` what is being written and not yet real.
+    working files and its weights; ``jobs/<id>/logs`` what each attempt's trainer said;
+    ``jobs/<id>/checkpoints`` the state of its stages, of all attempts, until it succeeds or is
+    cancelled; ``incoming`` what is being written and not yet real.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -34,6 +35,9 @@ class Storage:
 
     def attempt(self, job_id: UUID, fence: int) -> Path:
         return self.job(job_id) / str(fence)
+
+    def log(self, job_id: UUID, fence: int) -> Path:
+        return self.job(job_id) / "logs" / f"{fence}.log"
 
     def checkpoints(self, job_id: UUID) -> Path:
         return self.job(job_id) / "checkpoints"

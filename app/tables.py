@@ -11,33 +11,43 @@ from sqlalchemy import (
     CheckConstraint,
     ForeignKey,
     Index,
+    Integer,
     MetaData,
     String,
     Text,
     UniqueConstraint,
     Uuid,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from app.database import UtcDateTime, now_plus
+from app.lanes import Lane
 
 
 class JobState(StrEnum):
-    """queued -> running -> succeeded | failed; cancelled from queued or through cancelling."""
+    """Where a job is; ``app/jobs/transitions.py`` has every way from one to another."""
 
     QUEUED = "queued"
     RUNNING = "running"
+    PAUSING = "pausing"
+    PAUSED = "paused"
+    INTERRUPTED = "interrupted"
+    """Its worker was lost; another takes it up, once a pause is over."""
     CANCELLING = "cancelling"
     CANCELLED = "cancelled"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
 
 
-ACTIVE = (JobState.RUNNING, JobState.CANCELLING)
+WAITING = (JobState.QUEUED, JobState.INTERRUPTED)
+"""States in which any worker may take the job."""
+
+ACTIVE = (JobState.RUNNING, JobState.PAUSING, JobState.CANCELLING)
 """States in which a worker holds the job."""
 
-UNFINISHED = (JobState.QUEUED, *ACTIVE)
+UNFINISHED = (*WAITING, JobState.PAUSED, *ACTIVE)
 
 
 class JobKind(StrEnum):
@@ -79,6 +89,12 @@ class Table(DeclarativeBase):
 def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
     listed = ", ".join(f"'{value}'" for value in values)
     return CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+def _only(column: str) -> dict[str, Any]:
+    """Leaves rows without a value in ``column`` out of an index."""
+    where = text(f"{column} IS NOT NULL")
+    return {"postgresql_where": where, "sqlite_where": where}
 
 
 class Dataset(Table):
@@ -152,8 +168,12 @@ class Job(Table):
     __table_args__ = (
         _one_of("state", JobState),
         _one_of("kind", JobKind),
+        _one_of("lane", Lane),
         Index("ix_jobs_state_created_at", "state", "created_at"),
         Index("ix_jobs_created_at_id", "created_at", "id"),
+        # What claims and the reconciler look through holds no ended job.
+        Index("ix_jobs_waiting", "lane", "priority", "created_at", **_only("announce_at")),
+        Index("ix_jobs_held", "lease_until", **_only("lease_until")),
     )
 
     id: Mapped[UUID] = mapped_column(Uuid, primary_key=True, default=uuid4)
@@ -165,6 +185,7 @@ class Job(Table):
     # No foreign keys: models refer to jobs already, and SQLite lacks the ALTER a circle needs.
     style_model_id: Mapped[UUID | None]
     segmenter_model_id: Mapped[UUID | None]
+    webhook_url: Mapped[str | None] = mapped_column(Text)
     stylise: Mapped[bool] = mapped_column(default=True)
     split: Mapped[str] = mapped_column(String(10), default="test")
     reuse: Mapped[bool] = mapped_column(default=True)
@@ -178,15 +199,72 @@ class Job(Table):
     error_traceback: Mapped[str | None] = mapped_column(Text)
     result: Mapped[dict[str, Any] | None]
 
+    lane: Mapped[str] = mapped_column(String(20), default=Lane.CPU)
+    priority: Mapped[int] = mapped_column(default=0)
+    """Higher first."""
+    max_attempts: Mapped[int] = mapped_column(default=5)
+    losses: Mapped[int] = mapped_column(default=0)
+    """Attempts that ended by the loss of their worker or trainer, since the user last asked."""
+    not_before: Mapped[datetime | None]
+    """Of an interrupted job: when it may be taken up."""
+
     fence: Mapped[int] = mapped_column(default=0)
+    """Rises with each attempt."""
     lease_owner: Mapped[str | None] = mapped_column(String(200))
     lease_until: Mapped[datetime | None]
     announcements: Mapped[int] = mapped_column(default=0)
     announce_at: Mapped[datetime | None]
-    """When the reconciler announces a queued job (again)."""
+    """When the reconciler announces a waiting job (again); none in all other states."""
     created_at: Mapped[datetime] = mapped_column(default=now_plus())
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+
+
+class JobDependency(Table):
+    """A job that waits until another has succeeded."""
+
+    __tablename__ = "job_dependencies"
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey(Job.id, ondelete="CASCADE"), primary_key=True)
+    needs_id: Mapped[UUID] = mapped_column(
+        ForeignKey(Job.id, ondelete="CASCADE"), primary_key=True, index=True
+    )
+
+
+class JobEvent(Table):
+    """Something that happened to a job, in the order it did; written with what it tells of."""
+
+    __tablename__ = "job_events"
+    __table_args__ = (Index("ix_job_events_job_id_id", "job_id", "id"),)
+
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+    job_id: Mapped[UUID] = mapped_column(ForeignKey(Job.id, ondelete="CASCADE"))
+    kind: Mapped[str] = mapped_column(String(20))
+    data: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(default=now_plus())
+
+
+class IdempotencyKey(Table):
+    """A client's name for a submission: sent twice, it makes one job."""
+
+    __tablename__ = "idempotency_keys"
+
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    request_digest: Mapped[str] = mapped_column(String(64))
+    job_id: Mapped[UUID] = mapped_column(ForeignKey(Job.id, ondelete="CASCADE"))
+    created_at: Mapped[datetime] = mapped_column(default=now_plus(), index=True)
+
+
+class WebhookDelivery(Table):
+    """A state event on its way to the URL of its job; the row goes when it has arrived."""
+
+    __tablename__ = "webhook_deliveries"
+
+    event_id: Mapped[int] = mapped_column(
+        ForeignKey(JobEvent.id, ondelete="CASCADE"), primary_key=True
+    )
+    attempts: Mapped[int] = mapped_column(default=0)
+    next_at: Mapped[datetime] = mapped_column(default=now_plus(), index=True)
 
 
 class JobStage(Table):

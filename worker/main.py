@@ -10,14 +10,14 @@ import signal
 
 from celery import Celery, signals
 
-from app.queue import RUN_JOB, make_celery
+from app.queue import RUN_JOB, make_celery, queue_of
 from app.settings import Settings
 from worker.parent import when_parent_ends
 from worker.tasks import JobRunner
 
 
 def make_worker(settings: Settings) -> Celery:
-    """Celery with the task ``run_job(id)``."""
+    """Celery with the task ``run_job(id)``: that job waits, perhaps among others."""
     runner = JobRunner(settings)
     celery = make_celery(settings)
     celery.task(runner.run_job, name=RUN_JOB)
@@ -37,7 +37,9 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     options = ["--pool=threads", "--concurrency=1", "--loglevel=INFO"]
     options += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-    make_worker(Settings()).worker_main(["worker", *options])
+    settings = Settings()
+    options += ["--queues", ",".join(map(queue_of, settings.lanes))]
+    make_worker(settings).worker_main(["worker", *options])
 
 
 if __name__ == "__main__":

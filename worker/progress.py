@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from threading import Event
 from time import monotonic
-from typing import get_args
+from typing import Any, get_args
 
 from sqlalchemy import delete
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.database import Database
+from app.jobs.transitions import Lease, record, write
 from app.tables import JobStage, JobState, MetricPoint
 from models.progress import Progress, Stage, Stop
-from worker.lease import Lease, write
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,8 @@ class Replaced(Exception):
 class Recorder:
     """Writes progress to the job's row; raises to end the training.
 
-    Cancelled and Replaced end it for good; Stop, once ``stopping`` is set, until it is resumed.
+    Cancelled and Replaced end it for good; Stop, once ``stopping`` is set or the job is to pause,
+    until it is resumed.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Recorder:
         self._latest: Progress | None = None
         self._stage: _Stage | None = None
         self._points: dict[tuple[str, str, int], float] = {}
+        self._events: list[tuple[str, dict[str, Any]]] = []
         self._summaries: dict[str, dict[str, float]] = {}
 
     def __call__(self, progress: Progress) -> None:
@@ -63,6 +65,7 @@ class Recorder:
         self._latest = progress
         self._last_report = monotonic()
         self._keep(progress)
+        self._note(progress, new_stage=new_stage)
         ending = progress.step == progress.total or self._stopping.is_set()
         if new_stage or ending or monotonic() - self._last_write > _WRITE_EVERY_SECONDS:
             self._flush(progress, must=ending)
@@ -92,6 +95,17 @@ class Recorder:
                 summary[f"last/{name}"] = value
         summary.update(progress.best or {})
 
+    def _note(self, progress: Progress, *, new_stage: bool) -> None:
+        """What is worth an event: a stage that begins or is done, and validations."""
+        told = {"stage": progress.stage, "step": progress.step, "total": progress.total}
+        scores = {name: value for name, value in progress.values.items() if "dice/" in name}
+        if new_stage:
+            self._events.append(("stage", told | {"done": False}))
+        if scores:
+            self._events.append(("validation", told | {"scores": scores}))
+        if progress.step == progress.total:
+            self._events.append(("stage", told | {"done": True}))
+
     def _flush(self, progress: Progress, *, must: bool) -> None:
         try:
             with self._database.session() as session:
@@ -105,10 +119,13 @@ class Recorder:
             return
         self._last_write = monotonic()
         self._points.clear()
+        self._events.clear()
         if state is None:
             raise Replaced(f"job {self._lease.job_id} is no longer attempt {self._lease.fence}'s")
         if state == JobState.CANCELLING:
             raise Cancelled
+        if state == JobState.PAUSING:
+            raise Stop
 
     def _write(self, session: Session, progress: Progress) -> JobState | None:
         assert self._stage is not None
@@ -139,6 +156,8 @@ class Recorder:
             MetricPoint(job_id=self._lease.job_id, stage=stage, name=name, step=step, value=value)
             for (stage, name, step), value in self._points.items()
         )
+        for kind, data in self._events:
+            record(session, self._lease.job_id, kind, data | {"attempt": self._lease.fence})
         return state
 
     def _take_over(self, session: Session, progress: Progress) -> float:

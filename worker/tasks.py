@@ -1,4 +1,4 @@
-"""run_job(id): claim, supervise the trainer process, record how it ended."""
+"""run_job(id): claim what is next, supervise its trainer process, record how it ended."""
 
 import logging
 import os
@@ -8,27 +8,27 @@ import subprocess
 import sys
 import threading
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Self
-from uuid import UUID
 
-from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.database import Database
+from app.jobs.transitions import Failure, Lease, claim, fail, hand_back, lose, renew
 from app.settings import Settings
 from app.storage import Storage, is_disk_full
-from app.tables import UNFINISHED, Job, JobState
-from worker.lease import Lease, claim, finish, give_back, renew
+from app.tables import Job, JobState
+from worker.gpu import held, visible
 
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.2
 _SETTLE_PAUSE_SECONDS = 1.0
 # Of worker.trainer, which this process must not import: it loads torch.
-_EXIT_DISK_FULL = 28
+_EXIT_DISK_FULL, _EXIT_DATABASE, _EXIT_STOPPED = 28, 69, 76
 _LOG_TAIL_BYTES = 16_000
 _DISK_FULL = "The disk is full; nothing of this attempt was kept."
 
@@ -37,22 +37,25 @@ _DISK_FULL = "The disk is full; nothing of this attempt was kept."
 class _End:
     """How an attempt ended, should the trainer not have said so itself."""
 
-    code: str
-    message: str
-    trace: str
+    failure: Failure
+    saved: bool = False
+    """The trainer was told to stop, saved its state and ended."""
+    final: bool = False
+    """Another attempt would end alike."""
 
     @classmethod
     def of_trainer(cls, code: int, log: str) -> Self:
-        name = "disk_full" if code == _EXIT_DISK_FULL else "trainer_died"
-        return cls(name, _words(code), log)
+        name = {_EXIT_DISK_FULL: "disk_full", _EXIT_DATABASE: "database_lost"}
+        failure = Failure(name.get(code, "trainer_died"), _words(code), log)
+        return cls(failure, saved=code == _EXIT_STOPPED, final=code == _EXIT_DISK_FULL)
 
     @classmethod
     def of_error(cls, error: Exception) -> Self:
         trace = "".join(traceback.format_exception(error))
         if is_disk_full(error):
-            return cls("disk_full", _DISK_FULL, trace)
+            return cls(Failure("disk_full", _DISK_FULL, trace), final=True)
         words = f"The worker could not run the trainer: {type(error).__name__}: {error}"
-        return cls("worker_error", words, trace)
+        return cls(Failure("worker_error", words, trace))
 
 
 class JobRunner:
@@ -66,19 +69,35 @@ class JobRunner:
         self._stopping = threading.Event()
 
     def run_job(self, job_id: str) -> None:
-        """Run the job if it is queued; a repeated or late message does nothing."""
-        if self._stopping.is_set():
-            return
-        lease = claim(self._database, UUID(job_id), self._owner, self._settings.lease_seconds)
-        if lease is None:
-            logger.info("job_not_queued job=%s", job_id)
-            return
-        logger.info("job_claimed job=%s fence=%s", job_id, lease.fence)
+        """Run waiting jobs until there are none; a repeated or late message finds nothing to do.
+
+        The message says that ``job_id`` waits. Which job is next, the table says.
+        """
+        logger.info("announced job=%s", job_id)
+        while not self._stopping.is_set() and self._run_next():
+            pass
+
+    def _run_next(self) -> bool:
+        """Run the job that is next in this worker's lanes; False if there is none."""
+        lanes, gpus = set(self._settings.lanes), visible(self._settings.processes)
+        if not any(lane.needs_gpu for lane in lanes):
+            gpus = []
+        with held(gpus) as locks:
+            if locks is None:
+                logger.info("gpu_taken gpus=%s", ",".join(gpus))
+                lanes = {lane for lane in lanes if not lane.needs_gpu}
+            lease = claim(self._database, self._owner, self._settings.lease_seconds, lanes)
+            if lease is not None:
+                self._run(lease, locks or ())
+        return lease is not None
+
+    def _run(self, lease: Lease, locks: Sequence[int]) -> None:
+        logger.info("job_claimed job=%s fence=%s", lease.job_id, lease.fence)
         folder = self._storage.attempt(lease.job_id, lease.fence)
         try:
-            end = self._attempt(lease, folder)
+            end = self._attempt(lease, folder, locks)
         except Exception as error:  # whatever it was: the job must not wait for its lease to end
-            logger.exception("attempt_broken job=%s", job_id)
+            logger.exception("attempt_broken job=%s", lease.job_id)
             end = _End.of_error(error)
         self._settle(lease, end, folder)
 
@@ -86,28 +105,35 @@ class JobRunner:
         self._database.close()
 
     def stop(self) -> None:
-        """Give the running job back and take no more; the worker is about to end."""
+        """Hand the running job back and take no more; the worker is about to end."""
         self._stopping.set()
 
-    def _attempt(self, lease: Lease, folder: Path) -> _End:
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "trainer.log"
+    def _attempt(self, lease: Lease, folder: Path, locks: Sequence[int]) -> _End:
+        path = self._storage.log(lease.job_id, lease.fence)
+        for needed in (folder, path.parent):
+            needed.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as log:
-            code = self._supervise(lease, log.fileno())
+            code = self._supervise(lease, log.fileno(), locks)
         return _End.of_trainer(code, _tail(path))
 
-    def _supervise(self, lease: Lease, log: int) -> int:
+    def _supervise(self, lease: Lease, log: int, locks: Sequence[int]) -> int:
         """Keep the lease while the trainer runs; its exit code."""
         command = [sys.executable, "-m", *_launcher(self._settings.processes), "worker.trainer"]
         command += [str(lease.job_id), str(lease.fence)]
         # A session of its own: Ctrl-C, or systemd's SIGTERM, to the worker's group would else end
         # the trainer before the worker knows that it is being stopped.
         trainer = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            pass_fds=locks,
         )
         renewed = monotonic()
         cancelled_at: float | None = None
         stopped_at: float | None = None
+        pausing = False
         try:
             while True:
                 try:
@@ -120,7 +146,8 @@ class JobRunner:
                         renewed = now
                     if state == JobState.CANCELLING:
                         cancelled_at = cancelled_at or now
-                if self._stopping.is_set() and stopped_at is None:
+                    pausing = state == JobState.PAUSING
+                if (pausing or self._stopping.is_set()) and stopped_at is None:
                     stopped_at = now
                     trainer.terminate()  # it saves its state and ends
                 overdue = (
@@ -151,47 +178,31 @@ class JobRunner:
         deadline = monotonic() + self._settings.lease_seconds
         while True:
             try:
-                kept, given_back = self._record(lease, end)
+                state = self._record(lease, end)
                 break
             except SQLAlchemyError as error:
                 logger.warning("end_not_recorded job=%s error=%s", lease.job_id, error)
                 if monotonic() > deadline:
-                    return  # the lease has run out: the reconciler ends the job
+                    return  # the lease has run out: the reconciler sees to the job
                 self._stopping.wait(_SETTLE_PAUSE_SECONDS)
-        if not kept:
+        logger.info("attempt_ended job=%s state=%s", lease.job_id, state)
+        if state != JobState.SUCCEEDED:
             self._storage.remove(folder)
-        if not given_back:
+        if state in (JobState.SUCCEEDED, JobState.CANCELLED):
             self._storage.remove(self._storage.checkpoints(lease.job_id))
 
-    def _record(self, lease: Lease, end: _End) -> tuple[bool, bool]:
-        """End or give back the job if it is still ours.
-
-        Whether this attempt's results are to be kept, and whether the job will be resumed.
-        """
+    def _record(self, lease: Lease, end: _End) -> JobState | None:
+        """Let go of the job if it is still ours; what it is now, or None if it is another's."""
         with self._database.session() as session:
-            if self._stopping.is_set() and give_back(session, lease):
-                session.commit()
-                logger.info("job_given_back job=%s", lease.job_id)
-                return False, True
-            # Locked, or a cancellation between reading and writing would be lost.
-            query = select(Job).where(Job.id == lease.job_id).with_for_update()
-            job = session.scalars(query).one()
-            if job.state == JobState.CANCELLING:
-                finish(session, lease, JobState.CANCELLED)
+            if end.saved or self._stopping.is_set():
+                hand_back(session, lease)
+            elif end.final:
+                fail(session, lease, end.failure)
             else:
-                finish(
-                    session,
-                    lease,
-                    JobState.FAILED,
-                    error_code=end.code,
-                    error_message=end.message,
-                    error_traceback=end.trace,
-                )
-            session.refresh(job)
+                lose(session, lease, end.failure)
             session.commit()
-            logger.info("job_ended job=%s state=%s", lease.job_id, job.state)
-            ours = job.fence == lease.fence
-            return ours and job.state == JobState.SUCCEEDED, not ours or job.state in UNFINISHED
+            job = session.get_one(Job, lease.job_id)
+            return JobState(job.state) if job.fence == lease.fence else None
 
 
 def _launcher(processes: int) -> list[str]:
@@ -204,6 +215,8 @@ def _launcher(processes: int) -> list[str]:
 def _words(code: int) -> str:
     if code == _EXIT_DISK_FULL:
         return _DISK_FULL
+    if code == _EXIT_DATABASE:
+        return "The database could not be reached for too long, or was restarted."
     if code == -signal.SIGKILL:
         return "The trainer was killed (SIGKILL): most often the machine ran out of memory."
     if code < 0:

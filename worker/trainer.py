@@ -17,15 +17,16 @@ from uuid import UUID, uuid4
 
 import torch
 from sqlalchemy import select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.database import Database
 from app.jobs.preflight import stages_of
 from app.jobs.schemas import ReusedModel
+from app.jobs.transitions import Failure, Lease, fail, succeed
 from app.settings import Settings, machine_memory_bytes
 from app.storage import Storage, is_disk_full
-from app.tables import Dataset, Job, JobKind, JobState, ModelKind, TrainedModel
+from app.tables import Dataset, Job, JobKind, ModelKind, TrainedModel
 from models import preflight
 from models.checkpoint import CheckpointError
 from models.config import Device, StyleFilterConfig, in_less_memory
@@ -37,14 +38,13 @@ from models.resume import Checkpoints
 from models.room import DoesNotFit, Room, check
 from models.training import NonFiniteLoss, OutOfGpuMemory
 from worker.domains import DatasetMissing, load_domain
-from worker.lease import Lease, finish
 from worker.parent import when_parent_ends
 from worker.progress import Cancelled, Recorder, Replaced, Silent
 from worker.stages import Inputs, Outcome, Stages, Surroundings
 
 logger = logging.getLogger(__name__)
 
-EXIT_FAILED, EXIT_DISK_FULL, EXIT_ORPHANED, EXIT_STOPPED = 1, 28, 75, 76
+EXIT_FAILED, EXIT_DISK_FULL, EXIT_DATABASE, EXIT_ORPHANED, EXIT_STOPPED = 1, 28, 69, 75, 76
 
 _FAILURES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str], ...] = (
     (NonFiniteLoss, "non_finite_loss", "{error}. Lower the learning rate or look at the images."),
@@ -86,10 +86,8 @@ class Trainer:
             outcome = self._train(inputs)
             self._storage.remove(self._folder / "work")
             self._succeed(outcome)
-        except Cancelled:
-            self._end(JobState.CANCELLED)
-        except Stop:
-            return EXIT_STOPPED  # the supervisor gives the job back
+        except (Cancelled, Stop):
+            return EXIT_STOPPED  # the supervisor hands the job back
         except Replaced as error:
             logger.warning("job_replaced job=%s error=%s", self._lease.job_id, error)
         except Exception as error:  # noqa: BLE001 - the one place where a failure becomes a record
@@ -206,7 +204,7 @@ class Trainer:
         with self._database.session() as session:
             job = session.get_one(Job, self._lease.job_id)
             self._register(session, job, outcome)
-            if not finish(session, self._lease, JobState.SUCCEEDED, result=result):
+            if not succeed(session, self._lease, result):
                 session.rollback()
                 raise Replaced(f"job {self._lease.job_id} was ended by another")
             session.commit()
@@ -241,21 +239,18 @@ class Trainer:
             self._storage.remove(self._folder / "work")
             self._storage.remove(self._storage.checkpoints(self._lease.job_id))
             code, message = "disk_full", "The disk is full; nothing of this attempt was kept."
+        elif isinstance(error, OperationalError):
+            return EXIT_DATABASE  # it is away or was restarted: nothing another attempt would meet
         else:
             code, message = describe(error)
         trace = "".join(traceback.format_exception(error))
         try:
-            self._end(
-                JobState.FAILED, error_code=code, error_message=message, error_traceback=trace
-            )
+            with self._database.session() as session:
+                fail(session, self._lease, Failure(code, message, trace))
+                session.commit()
         except SQLAlchemyError:
             logger.exception("end_not_recorded job=%s", self._lease.job_id)  # the supervisor will
         return EXIT_DISK_FULL if code == "disk_full" else EXIT_FAILED
-
-    def _end(self, state: JobState, **values: str) -> None:
-        with self._database.session() as session:
-            finish(session, self._lease, state, **values)
-            session.commit()
 
 
 def describe(error: Exception) -> tuple[str, str]:

@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Header, Query, Response
 
 from app.dependencies import ReadingDep, ServicesDep, SessionDep
 from app.jobs import service
@@ -14,10 +14,11 @@ from app.jobs.schemas import (
     JobRead,
     MetricsRead,
     PretrainRequest,
+    PriorityChange,
     StyleFilterRequest,
     TrainStyleRequest,
 )
-from app.jobs.submission import Jobs
+from app.jobs.submission import JobRequest, Jobs, TrainingRequest
 from app.pagination import CursorQuery, LimitQuery, Page
 from app.tables import JobState
 
@@ -42,50 +43,72 @@ _DRY: dict[int | str, dict[str, Any]] = {
 }
 
 
+Key = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        pattern=_NO_NUL,
+        description="A name of your own for this submission. Sent again within a day, it answers "
+        "with the job that was made then.",
+    ),
+]
+
+
+class Submission:
+    """What a submitting route does with its request."""
+
+    def __init__(
+        self, response: Response, jobs: JobsDep, dry_run: DryRun = False, key: Key = None
+    ) -> None:
+        self._response, self._jobs, self._dry_run, self._key = response, jobs, dry_run, key
+
+    def take(self, request: TrainingRequest) -> JobRead | Response:
+        if self._dry_run:
+            estimate = self._jobs.estimate(request)
+            return Response(estimate.model_dump_json(), media_type="application/json")
+        return self.store(request)
+
+    def store(self, request: JobRequest) -> JobRead:
+        job = self._jobs.submit(request, self._key)
+        self._response.headers["Location"] = f"/jobs/{job.id}"
+        return job
+
+
+SubmissionDep = Annotated[Submission, Depends()]
+
+
 @router.post("/adapt", status_code=202, response_model=JobRead, responses=_DRY)
-def adapt(
-    request: AdaptRequest, response: Response, jobs: JobsDep, dry_run: DryRun = False
-) -> JobRead | Response:
+def adapt(request: AdaptRequest, submission: SubmissionDep) -> JobRead | Response:
     """Adapt a source to a target: train CUT, pre-train the U-Net, run StyleFilter, evaluate."""
-    if dry_run:
-        return _dry(jobs.estimate(request))
-    return _accepted(response, jobs.adapt(request))
+    return submission.take(request)
 
 
 @router.post("/train-style", status_code=202, response_model=JobRead, responses=_DRY)
-def train_style(
-    request: TrainStyleRequest, response: Response, jobs: JobsDep, dry_run: DryRun = False
-) -> JobRead | Response:
+def train_style(request: TrainStyleRequest, submission: SubmissionDep) -> JobRead | Response:
     """Train CUT alone (target -> source)."""
-    if dry_run:
-        return _dry(jobs.estimate(request))
-    return _accepted(response, jobs.train_style(request))
+    return submission.take(request)
 
 
 @router.post("/pretrain", status_code=202, response_model=JobRead, responses=_DRY)
-def pretrain(
-    request: PretrainRequest, response: Response, jobs: JobsDep, dry_run: DryRun = False
-) -> JobRead | Response:
+def pretrain(request: PretrainRequest, submission: SubmissionDep) -> JobRead | Response:
     """Train the U-Net on the source alone."""
-    if dry_run:
-        return _dry(jobs.estimate(request))
-    return _accepted(response, jobs.pretrain(request))
+    return submission.take(request)
 
 
 @router.post("/stylefilter", status_code=202, response_model=JobRead, responses=_DRY)
-def stylefilter(
-    request: StyleFilterRequest, response: Response, jobs: JobsDep, dry_run: DryRun = False
-) -> JobRead | Response:
+def stylefilter(request: StyleFilterRequest, submission: SubmissionDep) -> JobRead | Response:
     """Adapt a pre-trained segmenter with a trained style model and image-level labels."""
-    if dry_run:
-        return _dry(jobs.estimate(request))
-    return _accepted(response, jobs.stylefilter(request))
+    return submission.take(request)
 
 
 @router.post("/evaluate", status_code=202)
-def evaluate(request: EvaluateRequest, response: Response, jobs: JobsDep) -> JobRead:
+def evaluate(
+    request: EvaluateRequest, response: Response, jobs: JobsDep, key: Key = None
+) -> JobRead:
     """Score a model on the masked sections of a dataset."""
-    return _accepted(response, jobs.evaluate(request))
+    return Submission(response, jobs, key=key).store(request)
 
 
 @router.get("")
@@ -117,15 +140,30 @@ def get_metrics(
 
 
 @router.post("/{job_id}/cancel", status_code=202)
-def cancel_job(job_id: UUID, session: SessionDep) -> JobRead:
-    """Cancel: a queued job at once; a running one is `cancelling` until its trainer has stopped."""
-    return service.cancel(session, job_id)
+def cancel_job(job_id: UUID, session: SessionDep, services: ServicesDep) -> JobRead:
+    """Cancel: a waiting job at once; a running one is `cancelling` until its trainer stopped."""
+    return service.cancel(session, services.storage, job_id)
 
 
-def _accepted(response: Response, job: JobRead) -> JobRead:
-    response.headers["Location"] = f"/jobs/{job.id}"
-    return job
+@router.post("/{job_id}/pause", status_code=202)
+def pause_job(job_id: UUID, session: SessionDep) -> JobRead:
+    """Pause: a waiting job at once; a running one is `pausing` until its state is saved."""
+    return service.pause(session, job_id)
 
 
-def _dry(estimate: JobEstimate) -> Response:
-    return Response(estimate.model_dump_json(), media_type="application/json")
+@router.post("/{job_id}/resume", status_code=202)
+def resume_job(job_id: UUID, session: SessionDep, services: ServicesDep) -> JobRead:
+    """Queue a paused job; it goes on exactly where it stopped. An interrupted one waits no more."""
+    return service.resume(session, services.queue, job_id)
+
+
+@router.post("/{job_id}/retry", status_code=202)
+def retry_job(job_id: UUID, session: SessionDep, services: ServicesDep) -> JobRead:
+    """Queue a failed job again; it goes on from the last state that was saved."""
+    return service.retry(session, services.queue, job_id)
+
+
+@router.patch("/{job_id}")
+def change_job(job_id: UUID, change: PriorityChange, session: SessionDep) -> JobRead:
+    """Change the priority of a job that has not ended."""
+    return service.set_priority(session, job_id, change.priority)

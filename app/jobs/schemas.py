@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.lanes import Lane
 from app.tables import JobKind, JobState, ModelKind
 from models.config import PresetName, StyleFilterConfig
 
@@ -14,7 +15,22 @@ _TARGET = "0b0f4a0e-4f5c-4a57-8c6e-6a8f2a1f0c02"
 _MODEL = "0b0f4a0e-4f5c-4a57-8c6e-6a8f2a1f0c03"
 
 
-class _JobRequest(BaseModel):
+class _Submission(BaseModel):
+    """What holds for jobs of every kind."""
+
+    priority: int = Field(0, ge=-100, le=100, description="Of waiting jobs the highest goes first.")
+    after: list[UUID] = Field(
+        [], max_length=100, description="Jobs that must have succeeded before this one begins."
+    )
+    max_attempts: int | None = Field(
+        None,
+        ge=1,
+        le=100,
+        description="Attempts of a job that keeps losing its worker; none: the service's.",
+    )
+
+
+class _JobRequest(_Submission):
     preset: PresetName = Field("quick", description="Numbers to start from.")
     reuse: bool = Field(
         True, description="Take a stage that an earlier job trained alike; false trains it again."
@@ -84,7 +100,7 @@ class StyleFilterRequest(_JobRequest):
     segmenter_model: UUID = Field(description="Trained model of kind segmenter.")
 
 
-class EvaluateRequest(BaseModel):
+class EvaluateRequest(_Submission):
     """Score a trained model on the masked sections of a dataset, at their own pixel size."""
 
     model_config = ConfigDict(
@@ -177,12 +193,27 @@ class JobEstimate(BaseModel):
     config: StyleFilterConfig = Field(description="The preset with the request's own fields.")
 
 
+class PriorityChange(BaseModel):
+    """What may be changed of a job that has not ended."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"priority": 10}]})
+
+    priority: int = Field(ge=-100, le=100)
+
+
 class JobRead(BaseModel):
     """A job as its row says."""
 
     id: UUID
     kind: JobKind
     state: JobState
+    lane: Lane = Field(description="What it needs of a worker.")
+    priority: int
+    after: list[UUID] = Field(description="Jobs it waits for.")
+    attempt: int = Field(description="How often a worker took it up; 0 before the first.")
+    losses: int = Field(description="Attempts that lost their worker or trainer.")
+    max_attempts: int
+    not_before: datetime | None = Field(description="When an interrupted job may be taken up.")
     stage: str | None
     step: int
     total: int

@@ -1,14 +1,15 @@
-"""Use cases of jobs that exist: look at, cancel. Submitting is in ``submission.py``."""
+"""Use cases of jobs that exist: look at, stop, go on. Submitting is in ``submission.py``."""
 
 from collections.abc import Sequence
 from itertools import groupby
 from uuid import UUID
 
-from sqlalchemy import case, select, update
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.database import now_plus, only_read
+from app.database import only_read
 from app.errors import Conflict, NotFound
+from app.jobs import transitions
 from app.jobs.schemas import (
     JobError,
     JobRead,
@@ -17,10 +18,14 @@ from app.jobs.schemas import (
     Series,
     StageRead,
 )
+from app.lanes import Lane
 from app.pagination import Page, newest_first
+from app.queue import JobQueue
+from app.storage import Storage
 from app.tables import (
     UNFINISHED,
     Job,
+    JobDependency,
     JobKind,
     JobStage,
     JobState,
@@ -68,25 +73,46 @@ def metrics(session: Session, job_id: UUID, stage: str | None, name: str | None)
     return MetricsRead(series=series)
 
 
-def cancel(session: Session, job_id: UUID) -> JobRead:
-    """Cancel a queued job at once; ask the worker of a running one to stop.
+def cancel(session: Session, storage: Storage, job_id: UUID) -> JobRead:
+    """Cancel a waiting job at once; ask the worker of a running one to stop."""
+    job = _changed(session, job_id, transitions.cancel(session, job_id), "cancelled")
+    if job.state == JobState.CANCELLED:
+        storage.remove(storage.checkpoints(job_id))
+    return job
 
-    One conditional UPDATE: a job may be claimed or given back at the same moment.
-    """
-    queued = Job.state == JobState.QUEUED
-    statement = (
-        update(Job)
-        .where(Job.id == job_id, Job.state.in_(UNFINISHED))
-        .values(
-            state=case((queued, JobState.CANCELLED.value), else_=JobState.CANCELLING.value),
-            finished_at=case((queued, now_plus())),
-        )
-    )
-    changed = session.scalar(statement.returning(Job.id))
+
+def pause(session: Session, job_id: UUID) -> JobRead:
+    """Pause a waiting job at once; ask the worker of a running one to save and stop."""
+    return _changed(session, job_id, transitions.pause(session, job_id), "paused")
+
+
+def resume(session: Session, queue: JobQueue, job_id: UUID) -> JobRead:
+    """Queue a paused job, or one that waits out an interruption."""
+    job = _changed(session, job_id, transitions.resume(session, job_id), "resumed")
+    queue.announce(job_id, job.lane)
+    return job
+
+
+def retry(session: Session, queue: JobQueue, job_id: UUID) -> JobRead:
+    """Queue a failed job again, to go on from what it had saved."""
+    job = _changed(session, job_id, transitions.retry(session, job_id), "retried")
+    queue.announce(job_id, job.lane)
+    return job
+
+
+def set_priority(session: Session, job_id: UUID, priority: int) -> JobRead:
+    """Change the place of a job among those that wait."""
+    changed = transitions.set_priority(session, job_id, priority)
+    return _changed(session, job_id, changed, "given another priority")
+
+
+def _changed(session: Session, job_id: UUID, changed: bool, words: str) -> JobRead:
+    """The job after a change of state; Conflict where its state does not allow that."""
     session.commit()
     only_read(session)
-    if changed is None:
-        raise Conflict(f"job {job_id} has ended already: it is {_row(session, job_id).state}")
+    if not changed:
+        state = _row(session, job_id).state
+        raise Conflict(f"job {job_id} is {state}: it cannot be {words}")
     return get(session, job_id)
 
 
@@ -107,13 +133,17 @@ def _read(session: Session, jobs: Sequence[Job]) -> list[JobRead]:
     made = select(TrainedModel.job_id, TrainedModel.id).where(TrainedModel.job_id.in_(ids))
     for job_id, model_id in session.execute(made.order_by(TrainedModel.created_at)):
         models[job_id].append(model_id)
+    after: dict[UUID, list[UUID]] = {job_id: [] for job_id in ids}
+    needs = select(JobDependency.job_id, JobDependency.needs_id)
+    for job_id, needs_id in session.execute(needs.where(JobDependency.job_id.in_(ids))):
+        after[job_id].append(needs_id)
     for job in jobs:
         reused = JobResult.model_validate(job.result or {}).reused
         models[job.id] += [model.model for model in reused]
-    return [_job(job, stages[job.id], models[job.id]) for job in jobs]
+    return [_job(job, stages[job.id], models[job.id], after[job.id]) for job in jobs]
 
 
-def _job(job: Job, stages: list[StageRead], models: list[UUID]) -> JobRead:
+def _job(job: Job, stages: list[StageRead], models: list[UUID], after: list[UUID]) -> JobRead:
     eta = None
     if job.state in UNFINISHED and job.steps_per_second:
         eta = (job.total - job.step) / job.steps_per_second
@@ -128,6 +158,13 @@ def _job(job: Job, stages: list[StageRead], models: list[UUID]) -> JobRead:
         id=job.id,
         kind=JobKind(job.kind),
         state=JobState(job.state),
+        lane=Lane(job.lane),
+        priority=job.priority,
+        after=after,
+        attempt=job.fence,
+        losses=job.losses,
+        max_attempts=job.max_attempts,
+        not_before=job.not_before,
         stage=job.stage,
         step=job.step,
         total=job.total,

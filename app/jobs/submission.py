@@ -1,19 +1,21 @@
 """Submitting jobs: check, commit, then ring the doorbell."""
 
+import hashlib
 import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from pydantic import ValidationError
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.database import now_plus, only_read
 from app.datasets import service as datasets
 from app.errors import Invalid, NotFound, ProblemItem, invalid_fields
-from app.jobs import preflight, service
+from app.jobs import preflight, service, transitions
 from app.jobs.schemas import (
     AdaptRequest,
     EvaluateRequest,
@@ -24,21 +26,25 @@ from app.jobs.schemas import (
     StyleFilterRequest,
     TrainStyleRequest,
 )
+from app.lanes import Lane
 from app.queue import JobQueue
 from app.settings import Settings
 from app.tables import (
     Dataset,
+    IdempotencyKey,
     Job,
+    JobDependency,
     JobKind,
     ModelKind,
     TrainedModel,
 )
-from models.config import PresetName, StyleFilterConfig, preset
+from models.config import Device, PresetName, StyleFilterConfig, preset
 from models.data.domain import working_shape
 from models.preflight import Estimate
 from models.room import Room, shortages
 
 TrainingRequest = AdaptRequest | TrainStyleRequest | PretrainRequest | StyleFilterRequest
+JobRequest = TrainingRequest | EvaluateRequest
 
 _REPLACED_BY = {
     "epochs": "steps",
@@ -67,29 +73,21 @@ class Jobs:
         self._queue = queue
         self._settings = settings
 
-    def adapt(self, request: AdaptRequest) -> JobRead:
-        return self._submit(self._adapt(request))
-
-    def train_style(self, request: TrainStyleRequest) -> JobRead:
-        return self._submit(self._train_style(request))
-
-    def pretrain(self, request: PretrainRequest) -> JobRead:
-        return self._submit(self._pretrain(request))
-
-    def stylefilter(self, request: StyleFilterRequest) -> JobRead:
-        return self._submit(self._stylefilter(request))
+    def submit(self, request: JobRequest, key: str | None = None) -> JobRead:
+        """Store and announce a job. A ``key`` that came before answers with the job it made."""
+        digest = _digest(request)
+        if key is not None and (known := self._session.get(IdempotencyKey, key)) is not None:
+            return self._answer(known, digest)
+        if isinstance(request, EvaluateRequest):
+            job, config = self._evaluate(request)
+        else:
+            draft = self._checked(request)
+            job, config = draft.job, draft.config
+        return self._store(job, config, request, key, digest)
 
     def estimate(self, request: TrainingRequest) -> JobEstimate:
         """What a job would take; it is checked like one to submit, and not stored."""
-        match request:
-            case AdaptRequest():
-                draft = self._adapt(request)
-            case TrainStyleRequest():
-                draft = self._train_style(request)
-            case PretrainRequest():
-                draft = self._pretrain(request)
-            case StyleFilterRequest():
-                draft = self._stylefilter(request)
+        draft = self._checked(request)
         found = draft.estimate
         return JobEstimate(
             stages=[StageEstimateRead.model_validate(stage) for stage in found.stages],
@@ -99,6 +97,17 @@ class Jobs:
             notes=draft.notes,
             config=draft.config,
         )
+
+    def _checked(self, request: TrainingRequest) -> _Draft:
+        match request:
+            case AdaptRequest():
+                return self._adapt(request)
+            case TrainStyleRequest():
+                return self._train_style(request)
+            case PretrainRequest():
+                return self._pretrain(request)
+            case StyleFilterRequest():
+                return self._stylefilter(request)
 
     def _adapt(self, request: AdaptRequest) -> _Draft:
         config = self._config(request.preset, request.config)
@@ -160,7 +169,7 @@ class Jobs:
         )
         return self._draft(job, config)
 
-    def evaluate(self, request: EvaluateRequest) -> JobRead:
+    def _evaluate(self, request: EvaluateRequest) -> tuple[Job, StyleFilterConfig]:
         model = self._model(request.model, None, "model")
         if model.kind == ModelKind.STYLE:
             raise _refusal("model", "is a style model: it segments nothing")
@@ -179,7 +188,7 @@ class Jobs:
             split=request.split,
         )
         config = model.config | {"device": self._settings.device}
-        return self._store(job, StyleFilterConfig.model_validate(config))
+        return job, StyleFilterConfig.model_validate(config)
 
     def _style_for(self, request: EvaluateRequest, model: TrainedModel) -> UUID | None:
         if not request.stylise:
@@ -248,17 +257,49 @@ class Jobs:
             "a network trained on them answers nothing else."
         ]
 
-    def _submit(self, draft: _Draft) -> JobRead:
-        return self._store(draft.job, draft.config)
-
-    def _store(self, job: Job, config: StyleFilterConfig) -> JobRead:
+    def _store(
+        self,
+        job: Job,
+        config: StyleFilterConfig,
+        request: JobRequest,
+        key: str | None,
+        digest: str,
+    ) -> JobRead:
+        session = self._session
         job.config = config.model_dump()
+        job.lane = _lane(JobKind(job.kind), config.device)
+        job.priority = request.priority
+        job.max_attempts = request.max_attempts or self._settings.max_attempts
         job.announce_at = now_plus(self._settings.announce_again_seconds)
-        self._session.add(job)
-        self._session.commit()
-        self._queue.announce(job.id)
-        only_read(self._session)
-        return service.get(self._session, job.id)
+        job.id = uuid4()
+        session.add(job)
+        session.flush()
+        for index, needed in enumerate(dict.fromkeys(request.after)):
+            if session.get(Job, needed) is None:
+                raise _refusal(f"after.{index}", f"there is no job {needed}")
+            session.add(JobDependency(job_id=job.id, needs_id=needed))
+        transitions.submitted(session, job)
+        if key is not None:
+            session.add(IdempotencyKey(key=key, request_digest=digest, job_id=job.id))
+        try:
+            session.commit()
+        except IntegrityError:
+            # The same key came twice at once, and the other was first.
+            session.rollback()
+            if key is None or (known := session.get(IdempotencyKey, key)) is None:
+                raise
+            return self._answer(known, digest)
+        self._queue.announce(job.id, job.lane)
+        only_read(session)
+        return service.get(session, job.id)
+
+    def _answer(self, known: IdempotencyKey, digest: str) -> JobRead:
+        """The job that a key made before."""
+        if known.request_digest != digest:
+            message = "this key came with another request before; use a new one"
+            items = [ProblemItem(where="header.Idempotency-Key", message=message)]
+            raise Invalid(f"Idempotency-Key: {message}", items)
+        return service.get(self._session, known.job_id)
 
     def _dataset(self, dataset_id: UUID, where: str) -> Dataset:
         try:
@@ -322,6 +363,17 @@ def _lengths_in_epochs(given: dict[str, Any]) -> dict[str, Any]:
     """A length given in epochs takes away the steps of the preset; given steps stay."""
     cleared = {steps: None for epochs, steps in _REPLACED_BY.items() if epochs in given}
     return cleared | given
+
+
+def _lane(kind: JobKind, device: Device) -> Lane:
+    if device == "cpu":
+        return Lane.CPU
+    return Lane.GPU_INFER if kind == JobKind.EVALUATE else Lane.GPU_TRAIN
+
+
+def _digest(request: JobRequest) -> str:
+    content = f"{type(request).__name__} {request.model_dump_json(exclude_unset=True)}"
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def _refusal(field: str, message: str) -> Invalid:

@@ -89,7 +89,7 @@ def test_refusals_are_raised_in_the_words_of_the_service(
     source = register(client, tmp_path)
     job = add_job(database, str(source.id), state=JobState.QUEUED)
     client.cancel(job)
-    with pytest.raises(ApiError, match="has ended already: it is cancelled"):
+    with pytest.raises(ApiError, match="is cancelled: it cannot be cancelled"):
         client.cancel(job)
     with database.reading() as session:
         assert session.get_one(Job, UUID(str(job))).state == JobState.CANCELLED

@@ -1,15 +1,16 @@
 """The schema: migrations match the tables, on both engines, and go both ways."""
 
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import func, inspect, select
+from sqlalchemy import delete, func, inspect, select, table, text
 
 from app.database import Database, now_plus
-from app.tables import Dataset, Table
+from app.tables import Dataset, Job, MetricPoint, Table, TrainedModel
 
 
 def test_migrations_build_exactly_the_tables(database: Database) -> None:
@@ -26,6 +27,50 @@ def test_downgrade_removes_and_upgrade_rebuilds(database: Database) -> None:
     database.migrate()
     assert set(Table.metadata.tables) < set(inspect(database.engine).get_table_names())
     assert database.revision_problem() is None
+
+
+_ROWS_OF_0001 = (
+    "INSERT INTO datasets (id, name, class_names, pixel_size_nm, dtype, window_low, window_high,"
+    " digest, num_bytes, num_sections, num_masks, num_images, sections, created_at) VALUES"
+    " (:dataset, 'd', '[]', 4, 'uint8', 0, 255, '', 1, 0, 0, 0, '[]', :now)",
+    "INSERT INTO jobs (id, kind, state, config, source_id, stylise, split, step, total, fence,"
+    " announcements, announce_at, created_at) VALUES"
+    " (:job, 'pretrain', 'running', '{}', :dataset, true, 'test', 1, 2, 1, 0, :now, :now)",
+    "INSERT INTO job_stages VALUES (:job, 'pretrain', 1, 1, 2, 0.5, false)",
+    "INSERT INTO metric_points VALUES (:job, 'pretrain', 'loss', 1, 0.5)",
+    "INSERT INTO trained_models (id, kind, job_id, source_id, path, class_names, config, metrics,"
+    " created_at) VALUES (:job, 'segmenter', :job, :dataset, 'p', '[]', '{}', '{}', :now)",
+)
+
+
+def test_rows_survive_the_migrations_up_and_down(database: Database) -> None:
+    config = database._alembic()
+    command.downgrade(config, "0001")
+    values = {"job": uuid4().hex, "dataset": uuid4().hex, "now": "2026-01-01 00:00:00"}
+    with database.engine.begin() as connection:
+        for statement in _ROWS_OF_0001:
+            connection.execute(text(statement), values)
+    try:
+        for move, revision in (
+            (command.upgrade, "0002"),
+            (command.upgrade, "head"),
+            (command.downgrade, "0001"),
+            (command.upgrade, "head"),
+        ):
+            move(config, revision)
+            tables = ("datasets", "jobs", "job_stages", "metric_points", "trained_models")
+            with database.reading() as session:
+                found = [session.scalar(select(func.count()).select_from(table(t))) for t in tables]
+            assert found == [1] * 5
+    finally:
+        command.upgrade(config, "head")
+    with database.session() as session:
+        job = session.scalars(select(Job)).one()
+        assert (job.state, job.lane, job.priority, job.announce_at) == ("running", "cpu", 0, None)
+        session.execute(delete(TrainedModel))
+        session.execute(delete(Job))  # takes its metrics along: foreign keys are on again
+        session.commit()
+        assert session.scalar(select(func.count()).select_from(MetricPoint)) == 0
 
 
 def test_database_clock_is_utc_and_moves_by_seconds(database: Database) -> None:

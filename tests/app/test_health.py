@@ -50,7 +50,7 @@ def test_not_ready_without_a_schema(settings: Settings, serve: Serve, tmp_path: 
     response = api.get("/readyz")
     assert response.status_code == 503
     assert response.json()["problems"] == {
-        "database": "schema is at nothing, code needs 0002: run `stylefilter migrate`"
+        "database": "schema is at nothing, code needs 0003: run `stylefilter migrate`"
     }
     refused = problem(api.get("/datasets"), 503)
     assert refused["code"] == "database_down"

@@ -14,14 +14,15 @@ from app.database import Database, now_plus
 from app.jobs import service
 from app.jobs.schemas import PretrainRequest
 from app.jobs.submission import Jobs
+from app.jobs.transitions import Lease, hand_back
 from app.queue import JobQueue
 from app.settings import Settings
+from app.storage import Storage
 from app.tables import Dataset, Job, JobKind, JobStage, JobState, MetricPoint, ModelKind
 from models.config import preset
 from tests.app.conftest import Serve
 from tests.app.files import grey, mask, png, problem, registered, upload, wrong
 from tests.app.records import add_job, add_model, config_with
-from worker.lease import Lease, give_back
 
 
 @pytest.fixture
@@ -71,6 +72,13 @@ def test_adapt_is_accepted_and_waits(
     assert job == {
         "kind": "adapt",
         "state": "queued",
+        "lane": "cpu",
+        "priority": 0,
+        "after": [],
+        "attempt": 0,
+        "losses": 0,
+        "max_attempts": 5,
+        "not_before": None,
         "stage": None,
         "step": 0,
         "total": 0,
@@ -434,7 +442,7 @@ def test_cancel_of_a_queued_job(api: httpx.Client, source: str) -> None:
     assert cancelled.json()["finished_at"] is not None
     again = problem(api.post(f"/jobs/{job['id']}/cancel"), 409)
     assert again["code"] == "conflict"
-    assert again["detail"] == f"job {job['id']} has ended already: it is cancelled"
+    assert again["detail"] == f"job {job['id']} is cancelled: it cannot be cancelled"
     problem(api.post(f"/jobs/{uuid4()}/cancel"), 404)
 
 
@@ -448,7 +456,9 @@ def test_cancel_of_a_running_and_of_ended_jobs(
         assert response.json()["finished_at"] is None
     for state in (JobState.SUCCEEDED, JobState.FAILED):
         ended = add_job(database, source, state=state)
-        assert problem(api.post(f"/jobs/{ended}/cancel"), 409)["detail"].endswith(f"it is {state}")
+        assert problem(api.post(f"/jobs/{ended}/cancel"), 409)["detail"].endswith(
+            f"is {state}: it cannot be cancelled"
+        )
 
 
 def test_cancel_while_the_job_is_given_back(
@@ -458,7 +468,7 @@ def test_cancel_while_the_job_is_given_back(
     answers: list[httpx.Response] = []
     cancel = threading.Thread(target=lambda: answers.append(api.post(f"/jobs/{running}/cancel")))
     with database.session() as session:
-        assert give_back(session, Lease(running, 1))
+        assert hand_back(session, Lease(running, 1))
         cancel.start()
         cancel.join(0.3)
         session.commit()
@@ -472,9 +482,9 @@ def test_what_is_read_after_a_commit_keeps_no_writer_waiting(
     queue = JobQueue(settings)
     with database.session() as first, database.session() as second:
         request = PretrainRequest(source=UUID(source))
-        job = Jobs(first, queue, settings).pretrain(request)
+        job = Jobs(first, queue, settings).submit(request)
         # Would wait, and fail after 30 s, for the other session.
-        assert service.cancel(second, job.id).state == "cancelled"
+        assert service.cancel(second, Storage(settings.data_folder), job.id).state == "cancelled"
         with database.session() as third:
             third.execute(update(Job).values(step=1))
             third.commit()

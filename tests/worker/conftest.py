@@ -1,6 +1,6 @@
 """A service without HTTP: settings, a fresh database and a registered synthetic pair."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import copytree
@@ -16,7 +16,7 @@ from app.datasets import service as datasets
 from app.datasets.schemas import DatasetCreate
 from app.jobs import service as jobs
 from app.jobs.schemas import AdaptRequest, JobRead
-from app.jobs.submission import Jobs
+from app.jobs.submission import JobRequest, Jobs
 from app.labels import service as labels
 from app.labels.schemas import DeriveRequest
 from app.queue import JobQueue
@@ -48,15 +48,15 @@ class Service:
     source: UUID
     target: UUID
 
-    def submit(self, use_case: Callable[[Jobs], JobRead]) -> UUID:
+    def submit(self, request: JobRequest) -> UUID:
         with self.database.session() as session:
-            return use_case(Jobs(session, self.queue, self.settings)).id
+            return Jobs(session, self.queue, self.settings).submit(request).id
 
     def adapt(self, *, reuse: bool = True, **config: Any) -> UUID:
         """Submit preset smoke with these fields of the config."""
         pair = {"source": self.source, "target": self.target}
         body = pair | {"preset": "smoke", "config": config, "reuse": reuse}
-        return self.submit(lambda made: made.adapt(AdaptRequest.model_validate(body)))
+        return self.submit(AdaptRequest.model_validate(body))
 
     def endless(self) -> UUID:
         """Submit a job that will not end by itself within a test."""
@@ -76,7 +76,7 @@ class Service:
 
     def cancel(self, job_id: UUID) -> None:
         with self.database.session() as session:
-            jobs.cancel(session, job_id)
+            jobs.cancel(session, self.storage, job_id)
 
     def files(self, job_id: UUID) -> set[str]:
         """Paths of all files that the job's attempts left, from the job's folder on."""

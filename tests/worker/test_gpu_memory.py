@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from app.jobs.transitions import claim
 from app.tables import JobState
 from models import segmentation
 from models.config import StyleFilterConfig, in_less_memory, preset
 from models.data.samples import SourceBatch
 from models.segmentation import supervised_loss
 from tests.worker.conftest import Service
-from worker.lease import claim
 from worker.trainer import Trainer
 
 sqlite_only = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -56,7 +56,7 @@ def test_a_stage_that_does_not_fit_is_tried_once_in_smaller_parts(
 ) -> None:
     limit_images(monkeypatch, most=1)
     job_id = service.adapt()
-    lease = claim(service.database, job_id, "test", 60)
+    lease = claim(service.database, "test", 60)
     assert lease is not None
     assert Trainer(service.settings, lease).run() == 0
     job = service.job(job_id)
@@ -77,7 +77,7 @@ def test_a_stage_that_does_not_fit_twice_fails_the_job(
 ) -> None:
     limit_images(monkeypatch, most=0)
     job_id = service.adapt()
-    lease = claim(service.database, job_id, "test", 60)
+    lease = claim(service.database, "test", 60)
     assert lease is not None
     assert Trainer(service.settings, lease).run() == 1
     job = service.job(job_id)

@@ -12,11 +12,11 @@ from sqlalchemy import event, select, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from app.database import Database
-from app.tables import Job, JobKind, JobStage, JobState, MetricPoint
+from app.database import Database, now_plus
+from app.jobs.transitions import Lease, claim, hand_back, pause
+from app.tables import Job, JobEvent, JobKind, JobStage, JobState, MetricPoint
 from models.config import preset
 from models.progress import Progress, Stage, Stop
-from worker.lease import Lease, claim, give_back
 from worker.progress import Cancelled, Recorder, Replaced
 
 
@@ -27,10 +27,11 @@ def lease(database: Database) -> Lease:
 
 def _lease(database: Database) -> Lease:
     with database.session() as session:
-        job = Job(kind=JobKind.ADAPT, config=preset("smoke").model_dump())
+        config = preset("smoke").model_dump()
+        job = Job(kind=JobKind.ADAPT, config=config, announce_at=now_plus())
         session.add(job)
         session.commit()
-    lease = claim(database, job.id, "here", 60)
+    lease = claim(database, "here", 60)
     assert lease is not None
     return lease
 
@@ -147,13 +148,40 @@ def test_a_cancellation_stops_the_training(database: Database, lease: Lease) -> 
         report(recorder, 9, 9)
 
 
+def test_a_pause_stops_the_training_to_be_resumed(database: Database, lease: Lease) -> None:
+    recorder = Recorder(database, lease, 60)
+    report(recorder, 1, 9)
+    with database.session() as session:
+        assert pause(session, lease.job_id)
+        session.commit()
+    with pytest.raises(Stop):
+        report(recorder, 9, 9)
+
+
+def test_stages_and_validations_are_events(database: Database, lease: Lease) -> None:
+    recorder = Recorder(database, lease, 60)
+    report(recorder, 1, 3, {"loss": 3.0})
+    report(recorder, 2, 3, {"loss": 2.0, "dice/mean": 0.5})
+    report(recorder, 3, 3, {"loss": 1.0, "dice/mean": 0.25})
+    with database.reading() as session:
+        query = select(JobEvent).where(JobEvent.kind != "state").order_by(JobEvent.id)
+        found = [(event.kind, event.data) for event in session.scalars(query)]
+    told = {"stage": "style", "total": 3, "attempt": 1}
+    assert found == [
+        ("stage", told | {"step": 1, "done": False}),
+        ("validation", told | {"step": 2, "scores": {"dice/mean": 0.5}}),
+        ("validation", told | {"step": 3, "scores": {"dice/mean": 0.25}}),
+        ("stage", told | {"step": 3, "done": True}),
+    ]
+
+
 def test_a_replaced_attempt_stops_and_writes_nothing(database: Database, lease: Lease) -> None:
     recorder = Recorder(database, lease, 60)
     report(recorder, 1, 9, {"nce": 1.0})
     with database.session() as session:
-        assert give_back(session, lease)
+        assert hand_back(session, lease)
         session.commit()
-    assert claim(database, lease.job_id, "there", 60) == Lease(lease.job_id, fence=2)
+    assert claim(database, "there", 60) == Lease(lease.job_id, fence=2)
     with pytest.raises(Replaced):
         report(recorder, 9, 9, {"nce": 2.0})
     with database.reading() as session:
@@ -171,9 +199,9 @@ def test_a_resumed_stage_takes_over_what_was_reported_before_it(
     report(recorder, 9, 9, {"nce": 9.0})  # writes; the state kept last is of step 2
     with database.session() as session:
         seconds = session.get_one(JobStage, (lease.job_id, "style")).seconds
-        assert give_back(session, lease)
+        assert hand_back(session, lease)
         session.commit()
-    resumed = claim(database, lease.job_id, "there", 60)
+    resumed = claim(database, "there", 60)
     assert resumed is not None
     sleep(0.3)
     recorder = Recorder(database, resumed, 60)

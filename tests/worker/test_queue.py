@@ -11,9 +11,12 @@ from uuid import UUID, uuid4
 import pytest
 from celery import Celery
 
-from app.queue import RUN_JOB, JobQueue, make_celery
+from app.lanes import Lane
+from app.queue import RUN_JOB, JobQueue, make_celery, queue_of
 from app.settings import Settings
 from tests.processes import environment
+
+QUEUE = queue_of(Lane.CPU)
 
 
 @pytest.fixture
@@ -21,9 +24,12 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(data_folder=tmp_path)
 
 
-def received(celery: Celery) -> list[UUID]:
+def received(celery: Celery, lane: Lane = Lane.CPU) -> list[UUID]:
     """Job ids of all messages that wait, in their order."""
-    with celery.connection_for_read() as connection, connection.SimpleQueue("jobs") as queue:
+    with (
+        celery.connection_for_read() as connection,
+        connection.SimpleQueue(queue_of(lane)) as queue,
+    ):
         found = []
         while len(queue):
             message = queue.get(timeout=2)
@@ -36,17 +42,17 @@ def received(celery: Celery) -> list[UUID]:
 def test_jobs_arrive_in_the_order_of_their_announcement(settings: Settings) -> None:
     queue, ids = JobQueue(settings), [uuid4() for _ in range(20)]
     for job_id in ids:
-        queue.announce(job_id)
+        queue.announce(job_id, Lane.CPU)
     assert received(make_celery(settings)) == ids
 
 
 @pytest.mark.parametrize("torn", ["", '{"body": "W1tdLCB7fV0='])
 def test_a_torn_message_is_passed_over(settings: Settings, torn: str) -> None:
     queue, ids = JobQueue(settings), [uuid4(), uuid4()]
-    queue.announce(ids[0])
+    queue.announce(ids[0], Lane.CPU)
     folder = settings.data_folder / "broker" / "messages"
-    (folder / "00000000000000000000_torn.jobs.msg").write_text(torn)
-    queue.announce(ids[1])
+    (folder / f"00000000000000000000_torn.{QUEUE}.msg").write_text(torn)
+    queue.announce(ids[1], Lane.CPU)
     assert received(make_celery(settings)) == ids
     assert list(folder.iterdir()) == []
 
@@ -54,8 +60,8 @@ def test_a_torn_message_is_passed_over(settings: Settings, torn: str) -> None:
 def test_a_message_that_is_being_written_is_not_seen(settings: Settings) -> None:
     queue, job_id = JobQueue(settings), uuid4()
     folder = settings.data_folder / "broker" / "messages"
-    (folder / "00000000000000000000_half.jobs.draft").write_text("")
-    queue.announce(job_id)
+    (folder / f"00000000000000000000_half.{QUEUE}.draft").write_text("")
+    queue.announce(job_id, Lane.CPU)
     assert received(make_celery(settings)) == [job_id]
 
 
@@ -63,14 +69,14 @@ ANNOUNCE = """
 import sys, uuid
 from app.queue import JobQueue
 from app.settings import Settings
-JobQueue(Settings()).announce(uuid.UUID(sys.argv[1]))
+JobQueue(Settings()).announce(uuid.UUID(sys.argv[1]), "cpu")
 """
 
 
 def test_a_torn_exchange_is_mended(settings: Settings) -> None:
     """In a process of its own: one that has bound the queue already does not look again."""
     celery = make_celery(settings)
-    exchange = settings.data_folder / "broker" / "control" / "jobs.exchange"
+    exchange = settings.data_folder / "broker" / "control" / f"{QUEUE}.exchange"
     exchange.write_text("")  # cut off by a crash
     job_id = uuid4()
     command = [sys.executable, "-c", ANNOUNCE, str(job_id)]
@@ -86,7 +92,7 @@ def test_a_broker_that_is_gone_is_logged_not_raised(
     queue = JobQueue(settings)
     rmtree(settings.data_folder / "broker")
     with caplog.at_level(logging.WARNING):
-        queue.announce(uuid4())
+        queue.announce(uuid4(), Lane.CPU)
     assert "announce_failed" in caplog.text
 
 
@@ -97,6 +103,13 @@ def test_the_broker_says_what_is_wrong(tmp_path: Path) -> None:
     problem = queue.problem()
     assert problem is not None
     assert "broker is not reachable" in problem
-    queue.announce(uuid4())  # neither raises nor waits: the request has stored its job
+    queue.announce(uuid4(), Lane.CPU)  # neither raises nor waits: the request has stored its job
     assert monotonic() - asked < 2
     assert JobQueue(Settings(data_folder=tmp_path)).problem() is None
+
+
+def test_each_lane_has_a_queue_of_its_own(settings: Settings) -> None:
+    queue, job_id = JobQueue(settings), uuid4()
+    queue.announce(job_id, Lane.GPU_TRAIN)
+    assert received(make_celery(settings)) == []
+    assert received(make_celery(settings), Lane.GPU_TRAIN) == [job_id]

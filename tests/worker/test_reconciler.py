@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import select, update
 
 from app.database import Database, now_plus
+from app.jobs.transitions import claim, renew
 from app.queue import JobQueue
 from app.reconciler import Reconciler
 from app.settings import Settings
@@ -18,7 +19,6 @@ from app.storage import Storage
 from app.tables import Job, JobKind, JobState
 from models.config import preset
 from tests.processes import wait_for
-from worker.lease import claim, renew
 
 
 @pytest.fixture
@@ -35,7 +35,8 @@ def reconciler(settings: Settings, database: Database) -> Iterator[Reconciler]:
 
 def add(database: Database, **columns: object) -> UUID:
     with database.session() as session:
-        job = Job(kind=JobKind.ADAPT, config=preset("smoke").model_dump(), **columns)
+        values = {"announce_at": now_plus(3600)} | columns
+        job = Job(kind=JobKind.ADAPT, config=preset("smoke").model_dump(), **values)
         session.add(job)
         session.commit()
         return job.id
@@ -80,9 +81,9 @@ def test_a_job_that_was_announced_lately_is_left_alone(
 
 @pytest.mark.parametrize(
     ("state", "end", "code"),
-    [(JobState.RUNNING, "failed", "worker_lost"), (JobState.CANCELLING, "cancelled", None)],
+    [(JobState.RUNNING, "interrupted", "worker_lost"), (JobState.CANCELLING, "cancelled", None)],
 )
-def test_a_job_without_a_living_worker_ends(
+def test_a_job_without_a_living_worker_is_let_go(
     database: Database,
     settings: Settings,
     reconciler: Reconciler,
@@ -91,7 +92,7 @@ def test_a_job_without_a_living_worker_ends(
     code: str | None,
 ) -> None:
     job_id = add(database)
-    lease = claim(database, job_id, "gone", 60)
+    lease = claim(database, "gone", 60)
     assert lease is not None
     storage = Storage(settings.data_folder)
     half_written = storage.attempt(job_id, lease.fence) / "style.part"
@@ -101,7 +102,7 @@ def test_a_job_without_a_living_worker_ends(
     job = read(database, job_id)
     assert (job.state, job.error_code) == (end, code)
     assert ("worker fell silent" in (job.error_message or "")) == (code is not None)
-    assert job.finished_at is not None
+    assert (job.finished_at is None) == (end == "interrupted")
     assert (job.lease_owner, job.lease_until, job.steps_per_second) == (None, None, None)
     assert not storage.attempt(job_id, lease.fence).exists()
     # The worker was only asleep: it is turned away when it wakes.
@@ -113,7 +114,7 @@ def test_a_job_with_a_living_worker_is_left_alone(
     database: Database, settings: Settings, reconciler: Reconciler
 ) -> None:
     job_id = add(database)
-    lease = claim(database, job_id, "alive", 60)
+    lease = claim(database, "alive", 60)
     assert lease is not None
     attempt = Storage(settings.data_folder).attempt(job_id, lease.fence)
     attempt.mkdir(parents=True)
@@ -154,7 +155,8 @@ def test_many_reconcilers_announce_and_reap_once(
     assert [read(database, i).announcements for i in queued] == [1] * 10
     assert len(list(messages.glob("*.msg"))) == 10
     assert [read(database, i).fence for i in lost] == [2] * 10
-    assert {read(database, i).state for i in lost} == {"failed"}
+    assert {read(database, i).state for i in lost} == {"interrupted"}
+    assert [read(database, i).losses for i in lost] == [1] * 10
 
 
 def test_the_thread_outlasts_a_database_that_is_away(

@@ -28,13 +28,13 @@ from app.jobs.schemas import (
     StyleFilterRequest,
     TrainStyleRequest,
 )
+from app.jobs.transitions import claim
 from app.labels import service as labels
 from app.labels.schemas import LabelsUpdate
 from app.settings import Settings
 from app.tables import Job, JobState
 from tests.processes import processes_of, trainer_of, wait_for
 from tests.worker.conftest import Service
-from worker.lease import claim
 from worker.tasks import JobRunner, _End
 
 SMOKE = "smoke"
@@ -81,7 +81,7 @@ def test_each_kind_of_job_succeeds_and_builds_on_the_others(service: Service) ->
     assert (adapted.state, adapted.error) == ("succeeded", None)
     assert [stage.stage for stage in adapted.stages] == STAGES
     assert all(stage.finished and stage.seconds > 0 for stage in adapted.stages)
-    assert service.files(adapted.id) == {"1/trainer.log"} | model_files(
+    assert service.files(adapted.id) == {"logs/1.log"} | model_files(
         1, "style", "segmenter", "stylefilter"
     )
     assert adapted.result is not None
@@ -110,30 +110,24 @@ def test_each_kind_of_job_succeeds_and_builds_on_the_others(service: Service) ->
 
     style = run(
         service,
-        service.submit(
-            lambda jobs: jobs.train_style(
-                TrainStyleRequest(source=source, target=target, preset=SMOKE, reuse=False)
-            )
-        ),
+        service.submit(TrainStyleRequest(source=source, target=target, preset=SMOKE, reuse=False)),
     )
     pretrained = run(
         service,
-        service.submit(
-            lambda jobs: jobs.pretrain(PretrainRequest(source=source, preset=SMOKE, reuse=False))
-        ),
+        service.submit(PretrainRequest(source=source, preset=SMOKE, reuse=False)),
     )
     for job, kind in ((style, "style"), (pretrained, "segmenter")):
         assert (job.state, job.error) == ("succeeded", None)
-        assert service.files(job.id) == {"1/trainer.log"} | model_files(1, kind)
+        assert service.files(job.id) == {"logs/1.log"} | model_files(1, kind)
     request = StyleFilterRequest(
         style_model=style.models[0],
         segmenter_model=pretrained.models[0],
         preset=SMOKE,
         reuse=False,
     )
-    filtered = run(service, service.submit(lambda jobs: jobs.stylefilter(request)))
+    filtered = run(service, service.submit(request))
     assert (filtered.state, filtered.error) == ("succeeded", None)
-    assert service.files(filtered.id) == {"1/trainer.log"} | model_files(1, "stylefilter")
+    assert service.files(filtered.id) == {"logs/1.log"} | model_files(1, "stylefilter")
     (made,) = [row for row in service.models() if row.job_id == filtered.id]
     assert made.style_model_id == style.models[0]
     assert made.segmenter_model_id == pretrained.models[0]
@@ -145,13 +139,13 @@ def test_each_kind_of_job_succeeds_and_builds_on_the_others(service: Service) ->
 
     scored = run(
         service,
-        service.submit(lambda jobs: jobs.evaluate(EvaluateRequest(model=final.id, dataset=target))),
+        service.submit(EvaluateRequest(model=final.id, dataset=target)),
     )
     assert (scored.state, scored.error, scored.models) == ("succeeded", None, [])
     assert scored.result is not None
     (evaluation,) = scored.result.evaluations
     assert evaluation.confusion == adapted.result.evaluations[-1].confusion
-    assert service.files(scored.id) == {"1/trainer.log"}
+    assert service.files(scored.id) == {"logs/1.log"}
 
 
 @sqlite_only
@@ -164,7 +158,7 @@ def test_a_cancelled_job_stops_within_seconds_and_leaves_nothing(service: Servic
         assert not thread.is_alive()
     job = service.job(job_id)
     assert (job.state, job.error, job.models) == ("cancelled", None, [])
-    assert service.files(job_id) == set()
+    assert service.files(job_id) == {"logs/1.log"}
     assert service.models() == []
 
 
@@ -176,7 +170,7 @@ def test_a_cancelled_job_stops_within_seconds_and_leaves_nothing(service: Servic
         (signal.SIGSEGV, "ended by SIGSEGV", "Fatal Python error: Segmentation fault"),
     ],
 )
-def test_a_trainer_that_dies_fails_the_job_with_words_and_its_log(
+def test_a_trainer_that_dies_interrupts_the_job_with_words_and_its_log(
     service: Service, number: signal.Signals, words: str, last_line: str
 ) -> None:
     job_id = service.endless()
@@ -185,10 +179,10 @@ def test_a_trainer_that_dies_fails_the_job_with_words_and_its_log(
         thread.join(10)
         assert not thread.is_alive()
     row = service.row(job_id)
-    assert (row.state, row.error_code) == ("failed", "trainer_died")
+    assert (row.state, row.losses, row.error_code) == ("interrupted", 1, "trainer_died")
     assert words in (row.error_message or "")
     assert last_line in (row.error_traceback or "")
-    assert service.files(job_id) == set()
+    assert service.files(job_id) <= {"logs/1.log", "checkpoints/style-1.pt"}
     assert service.models() == []
 
 
@@ -201,14 +195,14 @@ def test_a_trainer_that_does_not_stop_is_killed(
     service = replace(service, settings=Settings())
     slow = {"base_filters": 64, "num_blocks": 9, "crop_px": 256, "batch_size": 4}
     job_id = service.adapt(style=slow)
-    log = service.storage.attempt(job_id, 1) / "trainer.log"
+    log = service.storage.log(job_id, 1)
     with background(service, job_id) as (_, thread):
         wait_for(log.exists, "the trainer")
         service.cancel(job_id)
         thread.join(10)
         assert not thread.is_alive()
     assert service.job(job_id).state == "cancelled"
-    assert service.files(job_id) == set()
+    assert service.files(job_id) == {"logs/1.log"}
 
 
 FAILURES: list[tuple[str, str, dict[str, object]]] = [
@@ -234,19 +228,21 @@ def test_a_failure_is_told_in_words_and_leaves_nothing(
     assert job.error.code == code
     assert words in job.error.message
     assert "Traceback" in (service.row(job.id).error_traceback or "")
-    assert service.files(job.id) == set()
+    assert service.files(job.id) == {"logs/1.log"}
     assert service.models() == []
 
 
 @sqlite_only
-def test_a_worker_that_cannot_start_the_trainer_ends_the_job(service: Service) -> None:
+def test_a_worker_that_cannot_start_the_trainer_leaves_the_job_to_others(
+    service: Service,
+) -> None:
     job_id = service.adapt()
     folder = service.storage.job(job_id)
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.write_text("a file in the place of the job's folder")
     job = run(service, job_id)
     assert job.error is not None
-    assert (job.state, job.error.code) == ("failed", "worker_error")
+    assert (job.state, job.error.code) == ("interrupted", "worker_error")
     assert job.error.message.startswith("The worker could not run the trainer: NotADirectoryError")
     assert "Traceback" in (job.error.traceback or "")
 
@@ -254,7 +250,7 @@ def test_a_worker_that_cannot_start_the_trainer_ends_the_job(service: Service) -
 def test_a_cancellation_while_the_end_is_recorded_is_not_lost(service: Service) -> None:
     """The trainer died, and before that is written its user cancels."""
     job_id = service.adapt()
-    lease = claim(service.database, job_id, "test", 60)
+    lease = claim(service.database, "test", 60)
     assert lease is not None
     with closing(JobRunner(service.settings)) as runner, service.database.session() as session:
         session.execute(update(Job).values(state=JobState.CANCELLING))
@@ -310,7 +306,7 @@ def test_a_stopped_runner_gives_its_job_back_and_takes_no_other(service: Service
         runner.run_job(str(other))
     assert processes_of(service.settings.data_folder) == {}
     assert service.job(job_id).state == "queued"
-    assert service.files(job_id) == {"checkpoints/style-1.pt"}
+    assert service.files(job_id) == {"logs/1.log", "checkpoints/style-1.pt"}
     assert service.row(other).fence == 0
 
 
@@ -328,14 +324,15 @@ def test_a_job_given_back_goes_on_and_ends_as_if_undisturbed(service: Service) -
     stopped = service.row(job_id)
     assert (stopped.state, stopped.stage) == ("queued", "pretrain")
     assert 1 < stopped.step < 400
-    assert service.files(job_id) == {"checkpoints/style-1.pt", "checkpoints/pretrain-1.pt"}
+    saved = {"checkpoints/style-1.pt", "checkpoints/pretrain-1.pt"}
+    assert service.files(job_id) == {"logs/1.log"} | saved
 
     resumed = run(service, job_id)
     assert (resumed.state, resumed.error) == ("succeeded", None)
-    assert service.files(job_id) == {"2/trainer.log"} | model_files(
+    assert service.files(job_id) == {"logs/1.log", "logs/2.log"} | model_files(
         2, "style", "segmenter", "stylefilter"
     )
-    log = (service.storage.attempt(job_id, 2) / "trainer.log").read_text()
+    log = service.storage.log(job_id, 2).read_text()
     assert "resumed stage=style step=4" in log
     assert f"resumed stage=pretrain step={stopped.step}" in log
     undisturbed = run(service, service.adapt(**config | {"seed": 0}, reuse=False))
@@ -402,7 +399,7 @@ def test_several_processes_train_one_job(service: Service, monkeypatch: pytest.M
     service = replace(service, settings=Settings())
     job = run(service, service.adapt())
     assert (job.state, job.error) == ("succeeded", None)
-    assert service.files(job.id) == {"1/trainer.log"} | model_files(
+    assert service.files(job.id) == {"logs/1.log"} | model_files(
         1, "style", "segmenter", "stylefilter"
     )
     assert [stage.stage for stage in job.stages] == STAGES
@@ -455,7 +452,7 @@ def test_a_full_disk_fails_the_job_and_leaves_nothing(
     assert job.error is not None
     assert (job.state, job.error.code) == ("failed", "disk_full")
     assert "disk is full" in job.error.message
-    assert service.files(job_id) == set()
+    assert service.files(job_id) == {"logs/1.log"}
     assert service.models() == []
     service.database.close()
 

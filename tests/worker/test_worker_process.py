@@ -12,6 +12,7 @@ from uuid import UUID
 import pytest
 
 from app.reconciler import Reconciler
+from app.tables import UNFINISHED
 from tests.processes import PACE, processes_of, running, trainer_of, wait_for
 from tests.worker.conftest import Service
 
@@ -51,7 +52,7 @@ def ready(tmp_path: Path, name: str) -> None:
 
 def succeeds(service: Service, job_id: UUID) -> None:
     state = wait_for(
-        lambda: (state := service.row(job_id).state) not in ("queued", "running") and state,
+        lambda: (state := service.row(job_id).state) not in UNFINISHED and state,
         "the job's end",
     )
     assert state == "succeeded", service.job(job_id).error
@@ -64,10 +65,10 @@ def test_torn_files_and_repeated_messages_do_not_stop_a_worker(
     with start("worker") as worker:
         ready(tmp_path, "worker")
         for number, torn in enumerate(("", '{"body": "W1si')):
-            (broker / "messages" / f"0000000000000000000{number}_x.jobs.msg").write_text(torn)
+            (broker / "messages" / f"0000000000000000000{number}_x.jobs.cpu.msg").write_text(torn)
         job_id = service.adapt(**TINY)
         for _ in range(3):
-            service.queue.announce(job_id)
+            service.queue.announce(job_id, "cpu")
         succeeds(service, job_id)
         wait_for(lambda: not any((broker / "messages").iterdir()), "the last message")
         assert service.row(job_id).fence == 1
@@ -78,7 +79,7 @@ def test_torn_files_and_repeated_messages_do_not_stop_a_worker(
     log = (tmp_path / "worker.log").read_text()
     assert log.count("message_torn") == 2
     assert log.count("job_claimed") == 1
-    assert log.count("job_not_queued") == 3
+    assert log.count("announced job=") == 4
 
 
 @pytest.mark.usefixtures("reconciler")
@@ -93,24 +94,27 @@ def test_a_lost_message_costs_seconds(service: Service, start: Start, tmp_path: 
 
 
 @pytest.mark.usefixtures("reconciler")
-def test_a_killed_worker_takes_its_trainer_along_and_its_job_fails(
+def test_a_killed_worker_takes_its_trainer_along_and_its_job_is_taken_up_again(
     service: Service, start: Start
 ) -> None:
     folder = service.settings.data_folder
-    job_id = service.endless()
+    job_id = service.adapt(style={"steps": 80})
     with start("worker") as worker:
         wait_for(lambda: service.row(job_id).step, "the first step")
         trainer = trainer_of(folder)
         worker.kill()
         worker.wait()
         wait_for(lambda: trainer not in processes_of(folder), "the trainer's end", 5)
-    wait_for(lambda: service.row(job_id).state == "failed", "the end of the lease", 15)
+    wait_for(lambda: service.row(job_id).state == "interrupted", "the end of the lease", 15)
     job = service.job(job_id)
     assert job.error is not None
-    assert job.error.code == "worker_lost"
-    wait_for(lambda: not service.files(job_id), "the attempt's removal", 5)
+    assert (job.error.code, job.losses) == ("worker_lost", 1)
     assert service.models() == []
     assert processes_of(folder) == {}
+    with start("second"):
+        succeeds(service, job_id)
+    assert {path.split("/")[0] for path in service.files(job_id)} == {"logs", "3"}
+    assert {row.path.split("/")[2] for row in service.models()} == {"3"}
 
 
 @pytest.mark.usefixtures("reconciler")
@@ -139,5 +143,5 @@ def test_a_worker_that_is_stopped_hands_its_job_to_the_next(
         second.send_signal(signal.SIGTERM)
         assert second.wait(10) == 0
     assert service.row(job_id).fence == 2
-    assert {path.split("/")[0] for path in service.files(job_id)} == {"2"}
+    assert {path.split("/")[0] for path in service.files(job_id)} == {"logs", "2"}
     assert {row.path.split("/")[2] for row in service.models()} == {"2"}

@@ -1,0 +1,368 @@
+"""Every way from one state of a job to another: a conditional UPDATE with its event.
+
+    queued, interrupted --claim--> running --> succeeded | failed
+    running --hand back--> queued            a worker that stops; the next attempt goes on
+    running --lose--> interrupted | failed   a worker or trainer that is lost; failed at the limit
+    running --pause--> pausing --> paused    the trainer saves its state and ends first
+    running --cancel--> cancelling --> cancelled
+    queued, interrupted --pause--> paused --resume--> queued;  failed --retry--> queued
+    queued, interrupted, paused --cancel--> cancelled
+
+The fence rises with each claim, and every write of an attempt carries it. A write with an old fence
+changes no row, so a worker that slept through its lease learns at its first write that the job is
+no longer its own. Times are the database's. Functions that take a session leave the commit to the
+caller.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Update, case, exists, func, null, or_, select, update
+from sqlalchemy.orm import Session, aliased
+
+from app.database import Database, now_plus
+from app.lanes import Lane
+from app.tables import (
+    ACTIVE,
+    UNFINISHED,
+    WAITING,
+    Job,
+    JobDependency,
+    JobEvent,
+    JobState,
+    WebhookDelivery,
+)
+
+_FIRST_PAUSE_SECONDS = 2.0
+_LONGEST_PAUSE_SECONDS = 300.0
+_DOUBLINGS = 7
+
+_NOT_HELD: dict[str, Any] = {
+    "lease_owner": None,
+    "lease_until": None,
+    "steps_per_second": None,
+}
+_NO_ERROR: dict[str, Any] = {
+    "error_code": None,
+    "error_message": None,
+    "error_traceback": None,
+}
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to write one attempt of a job."""
+
+    job_id: UUID
+    fence: int
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A job that changed, and what it is now."""
+
+    lease: Lease
+    state: JobState
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an attempt ended: a stable code, words, and where."""
+
+    code: str
+    message: str
+    trace: str | None = None
+
+
+# --- of a worker ----------------------------------------------------------------------------------
+
+
+def claim(
+    database: Database, owner: str, seconds: float, lanes: Collection[Lane] = tuple(Lane)
+) -> Lease | None:
+    """Take the waiting job that is next in these lanes: by priority, then by age. None: no job."""
+    needed, other = aliased(JobDependency), aliased(Job)
+    unmet = exists().where(
+        needed.job_id == Job.id, other.id == needed.needs_id, other.state != JobState.SUCCEEDED
+    )
+    ready = (
+        Job.announce_at.is_not(None),  # as its index says
+        Job.state.in_(WAITING),
+        Job.lane.in_(lanes),
+        or_(Job.not_before.is_(None), Job.not_before <= now_plus()),
+        ~unmet,
+    )
+    following = (
+        select(Job.id)
+        .where(*ready)
+        .order_by(Job.priority.desc(), Job.created_at)
+        .limit(1)
+        .with_for_update(skip_locked=True)  # SQLite has one writer at a time anyway
+    )
+    statement = (
+        update(Job)
+        .where(Job.id == following.scalar_subquery(), Job.state.in_(WAITING))
+        .values(
+            state=JobState.RUNNING,
+            fence=Job.fence + 1,
+            lease_owner=owner,
+            lease_until=now_plus(seconds),
+            started_at=func.coalesce(Job.started_at, now_plus()),
+            announce_at=None,
+            not_before=None,
+            **_NO_ERROR,
+        )
+    )
+    with database.session() as session:
+        changed = _change(session, statement, worker=owner)
+        session.commit()
+    return changed[0].lease if changed else None
+
+
+def renew(database: Database, lease: Lease, seconds: float) -> JobState | None:
+    """Extend the lease and return the job's state; None if the job is no longer ours."""
+    with database.session() as session:
+        state = write(session, lease, lease_until=now_plus(seconds))
+        session.commit()
+    return state
+
+
+def write(session: Session, lease: Lease, **values: Any) -> JobState | None:
+    """Change columns of the job while it is ours; its state, or None if it is no longer ours."""
+    state = session.scalar(_of(lease).values(**values).returning(Job.state))
+    return None if state is None else JobState(state)
+
+
+def succeed(session: Session, lease: Lease, result: dict[str, Any]) -> bool:
+    """End the attempt with a result; False if the job is no longer ours."""
+    return bool(_change(session, _end(_of(lease), JobState.SUCCEEDED).values(result=result)))
+
+
+def fail(session: Session, lease: Lease, failure: Failure) -> bool:
+    """End the attempt for a reason that another attempt would meet again.
+
+    A job that its user is cancelling becomes cancelled.
+    """
+    cancelling = Job.state == JobState.CANCELLING
+    statement = _of(lease).values(
+        state=case((cancelling, JobState.CANCELLED.value), else_=JobState.FAILED.value),
+        error_code=case((cancelling, null()), else_=failure.code),
+        error_message=case((cancelling, null()), else_=failure.message),
+        error_traceback=case((cancelling, null()), else_=failure.trace),
+        finished_at=now_plus(),
+        **_NOT_HELD,
+    )
+    return bool(_change(session, statement))
+
+
+def hand_back(session: Session, lease: Lease) -> bool:
+    """Leave the attempt where it was last saved: for the next worker, or as its user asked."""
+    statement = _of(lease).values(
+        state=_as_asked(JobState.QUEUED),
+        announcements=0,
+        announce_at=case((Job.state == JobState.RUNNING, now_plus())),
+        finished_at=_finished_if(Job.state == JobState.CANCELLING),
+        **_NOT_HELD,
+    )
+    return bool(_change(session, statement))
+
+
+def lose(session: Session, lease: Lease, failure: Failure) -> bool:
+    """The trainer of the attempt is gone: let another go on after a pause, up to the limit."""
+    return bool(_change(session, _lost(_of(lease), failure), code=failure.code))
+
+
+def expire(session: Session) -> list[Changed]:
+    """Do the same for all jobs whose lease ran out; the attempts that were lost."""
+    failure = Failure(
+        "worker_lost",
+        "The worker fell silent: it was killed, ran out of memory, or its host is down.",
+    )
+    held = update(Job).where(Job.state.in_(ACTIVE), Job.lease_until < now_plus())
+    # Raising the fence turns away a worker that was only asleep.
+    statement = _lost(held, failure).values(fence=Job.fence + 1)
+    lost = _change(session, statement, code=failure.code)
+    return [Changed(Lease(of.lease.job_id, of.lease.fence - 1), of.state) for of in lost]
+
+
+# --- of a user ------------------------------------------------------------------------------------
+
+
+def cancel(session: Session, job_id: UUID) -> bool:
+    """Cancel a job that nobody holds at once; ask the worker of another to stop."""
+    held = Job.state.in_(ACTIVE)
+    statement = (
+        update(Job)
+        .where(Job.id == job_id, Job.state.in_(UNFINISHED))
+        .values(
+            state=case((held, JobState.CANCELLING.value), else_=JobState.CANCELLED.value),
+            announce_at=None,
+            finished_at=_finished_if(~held),
+        )
+    )
+    return bool(_change(session, statement))
+
+
+def pause(session: Session, job_id: UUID) -> bool:
+    """Keep a job from being taken up; ask the worker of a running one to save and stop."""
+    running = Job.state == JobState.RUNNING
+    statement = (
+        update(Job)
+        .where(Job.id == job_id, Job.state.in_((*WAITING, JobState.RUNNING)))
+        .values(
+            state=case((running, JobState.PAUSING.value), else_=JobState.PAUSED.value),
+            announce_at=None,
+            not_before=None,
+        )
+    )
+    return bool(_change(session, statement))
+
+
+def resume(session: Session, job_id: UUID) -> bool:
+    """Queue a paused job, or an interrupted one without its pause; one still pausing goes on."""
+    pausing = Job.state == JobState.PAUSING
+    stopped = (JobState.PAUSED, JobState.PAUSING, JobState.INTERRUPTED)
+    statement = (
+        update(Job)
+        .where(Job.id == job_id, Job.state.in_(stopped))
+        .values(
+            state=case((pausing, JobState.RUNNING.value), else_=JobState.QUEUED.value),
+            announcements=0,
+            announce_at=case((~pausing, now_plus())),
+            not_before=None,
+        )
+    )
+    return bool(_change(session, statement))
+
+
+def retry(session: Session, job_id: UUID) -> bool:
+    """Queue a failed job again; it goes on from what was saved, with all its attempts."""
+    statement = (
+        update(Job)
+        .where(Job.id == job_id, Job.state == JobState.FAILED)
+        .values(
+            state=JobState.QUEUED,
+            losses=0,
+            announcements=0,
+            announce_at=now_plus(),
+            finished_at=None,
+            **_NO_ERROR,
+        )
+    )
+    return bool(_change(session, statement))
+
+
+def set_priority(session: Session, job_id: UUID, priority: int) -> bool:
+    """Of a job that has not ended; it matters when it next waits."""
+    statement = update(Job).where(Job.id == job_id, Job.state.in_(UNFINISHED))
+    changed = session.scalar(statement.values(priority=priority).returning(Job.id))
+    if changed is not None:
+        record(session, job_id, "priority", {"priority": priority})
+    return changed is not None
+
+
+def submitted(session: Session, job: Job) -> None:
+    """Record the first state of a job that was just stored."""
+    _tell(session, job.id, job.webhook_url, {"state": JobState.QUEUED.value, "attempt": 0})
+
+
+def give_up_dependents(session: Session) -> list[UUID]:
+    """Fail jobs that wait for one that failed or was cancelled; their ids."""
+    needed, other = aliased(JobDependency), aliased(Job)
+    hopeless = exists().where(
+        needed.job_id == Job.id,
+        other.id == needed.needs_id,
+        other.state.in_((JobState.FAILED, JobState.CANCELLED)),
+    )
+    waiting = update(Job).where(Job.announce_at.is_not(None), Job.state.in_(WAITING), hopeless)
+    statement = _end(waiting, JobState.FAILED).values(
+        announce_at=None,
+        error_code="dependency_failed",
+        error_message="A job that this one waits for failed or was cancelled.",
+    )
+    return [changed.lease.job_id for changed in _change(session, statement)]
+
+
+# --- events ---------------------------------------------------------------------------------------
+
+
+def record(session: Session, job_id: UUID, kind: str, data: dict[str, Any]) -> int:
+    """Add to what happened to a job, after a change of its row: that lock keeps their order."""
+    event = JobEvent(job_id=job_id, kind=kind, data=data)
+    session.add(event)
+    session.flush()
+    return event.id
+
+
+def _tell(session: Session, job_id: UUID, webhook_url: str | None, data: dict[str, Any]) -> None:
+    event_id = record(session, job_id, "state", data)
+    if webhook_url is not None:
+        session.add(WebhookDelivery(event_id=event_id))
+
+
+def _change(session: Session, statement: Update, **told: Any) -> list[Changed]:
+    """Run a change of state and record it for each job that it met."""
+    columns = (Job.id, Job.fence, Job.state, Job.error_code, Job.error_message, Job.webhook_url)
+    changed = []
+    for job_id, fence, state, code, message, url in session.execute(statement.returning(*columns)):
+        data: dict[str, Any] = {"state": state, "attempt": fence, **told}
+        if code is not None:
+            data |= {"code": code, "message": message}
+        _tell(session, job_id, url, data)
+        changed.append(Changed(Lease(job_id, fence), JobState(state)))
+    return changed
+
+
+# --- parts of statements --------------------------------------------------------------------------
+
+
+def _of(lease: Lease) -> Update:
+    return update(Job).where(
+        Job.id == lease.job_id, Job.fence == lease.fence, Job.state.in_(ACTIVE)
+    )
+
+
+def _end(statement: Update, state: JobState) -> Update:
+    return statement.values(state=state, finished_at=now_plus(), **_NOT_HELD)
+
+
+def _as_asked(otherwise: JobState | ColumnElement[str]) -> ColumnElement[str]:
+    """The state of a job that nobody holds any more."""
+    asked = {
+        JobState.CANCELLING.value: JobState.CANCELLED.value,
+        JobState.PAUSING.value: JobState.PAUSED.value,
+    }
+    return case(asked, value=Job.state, else_=otherwise)
+
+
+def _finished_if(condition: ColumnElement[bool]) -> ColumnElement[Any]:
+    return case((condition, now_plus()), else_=null())
+
+
+def _lost(statement: Update, failure: Failure) -> Update:
+    running = Job.state == JobState.RUNNING
+    last = running & (Job.losses + 1 >= Job.max_attempts)
+    pauses = [_FIRST_PAUSE_SECONDS * 2**n for n in range(_DOUBLINGS)]
+    after_pause = case(
+        *(
+            (Job.losses == n, now_plus(min(pause, _LONGEST_PAUSE_SECONDS)))
+            for n, pause in enumerate(pauses)
+        ),
+        else_=now_plus(_LONGEST_PAUSE_SECONDS),
+    )
+    otherwise = case((last, JobState.FAILED.value), else_=JobState.INTERRUPTED.value)
+    waits = case((running & ~last, after_pause), else_=null())
+    return statement.values(
+        state=_as_asked(otherwise),
+        losses=case((running, Job.losses + 1), else_=Job.losses),
+        not_before=waits,
+        announcements=0,
+        announce_at=waits,
+        error_code=case((running, failure.code), else_=null()),
+        error_message=case((running, failure.message), else_=null()),
+        error_traceback=case((running, failure.trace), else_=null()),
+        finished_at=_finished_if(last | (Job.state == JobState.CANCELLING)),
+        **_NOT_HELD,
+    )
