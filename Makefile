@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint up format clean
+.PHONY: demo test test-slow chaos chaos-short lint up format clean
 
 demo: $(READY)
 	$(BIN)/stylefilter demo
@@ -13,10 +13,19 @@ up: $(READY)
 	$(BIN)/stylefilter up
 
 test: $(READY)
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow and not chaos'
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+# Faults at random moments of running jobs, each ROUNDS times (10 take an hour or two).
+ROUNDS ?= 10
+chaos: $(READY)
+	STYLEFILTER_CHAOS_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest -m chaos tests/chaos
+
+chaos-short: $(READY)
+	$(BIN)/python -m pytest -m chaos tests/chaos \
+	  -k 'server_mode and (trainer_killed or worker_frozen or database_restarted or redis_restarted)'
 
 lint: $(READY)
 	$(BIN)/ruff check .

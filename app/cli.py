@@ -9,6 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated
+from uuid import UUID
 
 import typer
 import uvicorn
@@ -27,6 +28,8 @@ cli = typer.Typer(
 )
 benchmark = typer.Typer(help="Measure this machine.", no_args_is_help=True)
 cli.add_typer(benchmark, name="benchmark")
+jobs = typer.Typer(help="Jobs of a running service.", no_args_is_help=True)
+cli.add_typer(jobs, name="jobs")
 console = Console()
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -108,6 +111,20 @@ def demo(  # noqa: PLR0913 - options of a command are its parameters
     raise typer.Exit(run_demo(options, console))
 
 
+@jobs.command()
+def watch(
+    job: Annotated[UUID, typer.Argument(help="The job's id.")],
+    url: Annotated[str, typer.Option(help="The service.")] = "http://127.0.0.1:8000",
+) -> None:
+    """Draw a job live until it has ended. Ctrl-C stops watching; the job goes on.
+
+    The exit code is 0 for a job that succeeded, 1 failed, 3 cancelled, 2 if it cannot be watched.
+    """
+    from app.watch import run_watch
+
+    raise typer.Exit(run_watch(url, job, console))
+
+
 @benchmark.command()
 def training(
     out: Annotated[Path | None, typer.Option(help="Takes all figures, as JSON.")] = None,
@@ -133,6 +150,39 @@ def training(
             raise typer.Exit(ended)
         for table in tables(read_figures(figures)):
             console.print(table)
+
+
+@benchmark.command()
+def claims(
+    database_url: Annotated[
+        str | None, typer.Option(help="An empty database; default: SQLite in a new folder.")
+    ] = None,
+    ended: Annotated[
+        list[int] | None,
+        typer.Option(min=0, help="Ended jobs, 1000, 100000 and 1000000 by default."),
+    ] = None,
+    waiting: Annotated[int, typer.Option(min=2, help="Jobs to claim at each.")] = 1000,
+    out: Annotated[Path | None, typer.Option(help="Takes all figures, as JSON.")] = None,
+) -> None:
+    """Time the claim and the end of jobs that do nothing, beside more and more ended jobs.
+
+    The database is filled and left so: give one that may be dropped.
+    """
+    from app.claims_benchmark import measure, table
+
+    with tempfile.TemporaryDirectory() as folder:
+        url = database_url or f"sqlite:///{folder}/stylefilter.db"
+        database = Database(Settings(database_url=url).database)
+        database.migrate()
+        try:
+            figures = measure(database, ended or (1_000, 100_000, 1_000_000), waiting)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+        finally:
+            database.close()
+    if out is not None:
+        out.write_text(figures.model_dump_json(indent=2))
+    console.print(table(figures))
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -2,8 +2,8 @@
 
 import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -13,10 +13,15 @@ import httpx
 from pydantic import ValidationError
 
 from app.datasets.schemas import DatasetCreate, DatasetReport
+from app.jobs.event_schemas import EventRead, parse_event
 from app.jobs.schemas import AdaptRequest, JobRead
 from app.labels.schemas import DeriveRequest, LabelsSummary, LabelsUpdate
 from app.registry.schemas import ModelRead
 from app.tables import UNFINISHED
+
+# The service gives a sign of life every 15 s.
+_STREAM_SECONDS = 45
+_AGAIN_SECONDS = 1.0
 
 
 class ApiError(Exception):
@@ -87,6 +92,18 @@ class Client:
     def cancel(self, job: UUID) -> JobRead:
         return JobRead.model_validate_json(self._send("POST", f"/jobs/{job}/cancel").content)
 
+    def pause(self, job: UUID) -> JobRead:
+        """Keep a job from going on; a running one saves its state first."""
+        return JobRead.model_validate_json(self._send("POST", f"/jobs/{job}/pause").content)
+
+    def resume(self, job: UUID) -> JobRead:
+        """Let a paused job go on where it stopped."""
+        return JobRead.model_validate_json(self._send("POST", f"/jobs/{job}/resume").content)
+
+    def retry(self, job: UUID) -> JobRead:
+        """Queue a failed job again, to go on from what it had saved."""
+        return JobRead.model_validate_json(self._send("POST", f"/jobs/{job}/retry").content)
+
     def watch(self, job: UUID, interval_seconds: float = 1.0) -> Iterator[JobRead]:
         """Yield the job now and then, and a last time when it has ended."""
         while True:
@@ -95,6 +112,36 @@ class Client:
             if current.state not in UNFINISHED:
                 return
             time.sleep(interval_seconds)
+
+    def events(
+        self, job: UUID, after: int | None = None, *, patience_seconds: float = 30
+    ) -> Iterator[EventRead]:
+        """What happens to a job until it has ended, after that event or from the first on.
+
+        A stream that breaks is taken up where it stopped, unless the service stays away too long.
+        """
+        path = f"/jobs/{job}/events"
+        reached, lost = False, 0.0
+        while True:
+            try:
+                with self._stream(path, after) as response:
+                    reached, lost = True, 0.0
+                    if response.status_code == 204:
+                        return
+                    for event in _read_events(response.iter_lines()):
+                        after = getattr(event, "id", after)
+                        yield event
+                after = after or 0  # without it the service would begin anew
+            except httpx.HTTPError as error:
+                lost = lost or time.monotonic()
+                if not reached or time.monotonic() - lost > patience_seconds:
+                    raise ApiError(f"GET {path}: {error or type(error).__name__}") from error
+                time.sleep(_AGAIN_SECONDS)
+
+    def log(self, job: UUID, attempt: int | None = None) -> str:
+        """The end of what the trainer of an attempt wrote, by default of the last."""
+        params = {} if attempt is None else {"attempt": attempt}
+        return self._send("GET", f"/jobs/{job}/log", params=params).text
 
     def model(self, model: UUID) -> ModelRead:
         return ModelRead.model_validate_json(self._send("GET", f"/models/{model}").content)
@@ -111,6 +158,16 @@ class Client:
             )
         return response.content
 
+    @contextmanager
+    def _stream(self, path: str, after: int | None) -> Iterator[httpx.Response]:
+        headers = {} if after is None else {"Last-Event-ID": str(after)}
+        with self._http.stream("GET", path, headers=headers, timeout=_STREAM_SECONDS) as response:
+            if response.is_client_error:
+                response.read()
+                raise ApiError(f"GET {path}: {_detail(response)}")
+            response.raise_for_status()
+            yield response
+
     def _send(self, method: str, path: str, **kwargs: object) -> httpx.Response:
         try:
             response = self._http.request(method, path, **kwargs)  # type: ignore[arg-type]
@@ -119,6 +176,20 @@ class Client:
         if response.is_error:
             raise ApiError(f"{method} {path}: {_detail(response)}")
         return response
+
+
+def _read_events(lines: Iterable[str]) -> Iterator[EventRead]:
+    """The events in server-sent text, without those that this version does not know."""
+    fields: dict[str, str] = {}
+    for line in lines:
+        if line:
+            name, _, value = line.partition(":")
+            fields[name] = value.removeprefix(" ")
+        else:
+            event = parse_event(fields.get("event", ""), fields.get("data", ""))
+            fields = {}
+            if event is not None:
+                yield event
 
 
 class _FileOnDemand:

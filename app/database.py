@@ -10,7 +10,16 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, DateTime, Dialect, Engine, TypeDecorator, create_engine, event
+from sqlalchemy import (
+    Connection,
+    DateTime,
+    Dialect,
+    Engine,
+    TypeDecorator,
+    create_engine,
+    event,
+    literal,
+)
 from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.compiler import compiles
@@ -41,22 +50,23 @@ class now_plus(FunctionElement[Any]):
     """The database's clock plus whole ``seconds``: leases never compare two machines' clocks."""
 
     type = UtcDateTime()
-    inherit_cache = False
+    inherit_cache = True
 
     def __init__(self, seconds: float = 0) -> None:
-        self.seconds = float(seconds)
-        super().__init__()
+        super().__init__(literal(float(seconds)))
 
 
 @compiles(now_plus, "postgresql")
-def _now_postgresql(element: now_plus, _compiler: SQLCompiler, **_: object) -> str:
-    return f"(clock_timestamp() + make_interval(secs => {element.seconds!r}))"
+def _now_postgresql(element: now_plus, compiler: SQLCompiler, **kwargs: Any) -> str:
+    seconds = compiler.process(element.clauses, **kwargs)
+    return f"(clock_timestamp() + make_interval(secs => {seconds}))"
 
 
 @compiles(now_plus, "sqlite")
-def _now_sqlite(element: now_plus, _compiler: SQLCompiler, **_: object) -> str:
+def _now_sqlite(element: now_plus, compiler: SQLCompiler, **kwargs: Any) -> str:
+    seconds = compiler.process(element.clauses, **kwargs)
     # SQLAlchemy reads the fraction as microseconds, SQLite writes milliseconds: pad to six digits.
-    return f"(strftime('%Y-%m-%d %H:%M:%f', 'now', '{element.seconds:+.3f} seconds') || '000')"
+    return f"(strftime('%Y-%m-%d %H:%M:%f', 'now', {seconds} || ' seconds') || '000')"
 
 
 class Database:

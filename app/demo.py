@@ -10,13 +10,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import UUID
 
 import numpy as np
 from PIL import Image
 from pydantic import BaseModel, Field, ValidationError
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
 from app.client import ApiError, Client
@@ -25,6 +23,7 @@ from app.figure import comparison
 from app.jobs.schemas import AdaptRequest, JobRead
 from app.labels.schemas import DeriveRequest
 from app.tables import JobState, ModelKind
+from app.watch import draw
 from models.config import PresetName
 from models.data.synthetic import write_domain
 
@@ -106,7 +105,7 @@ class Demo:
         )
         submitted = self._client.adapt(request)
         try:
-            job = self._watch(submitted.id)
+            job = draw(self._client, submitted.id, self._console)
         except KeyboardInterrupt:
             self._client.cancel(submitted.id)  # or it would begin anew at the next start
             raise
@@ -163,28 +162,6 @@ class Demo:
             f"images, {report.pixel_size_nm} nm per pixel"
         )
         return report
-
-    def _watch(self, job_id: UUID) -> JobRead:
-        """Draw one bar per stage until the job has ended."""
-        columns = (
-            TextColumn("{task.description:<9}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[seconds]:>4.0f} s"),
-        )
-        bars: dict[str, TaskID] = {}
-        with Progress(*columns, console=self._console, refresh_per_second=2) as progress:
-            for job in self._client.watch(job_id):
-                for stage in job.stages:
-                    if stage.stage not in bars:
-                        bars[stage.stage] = progress.add_task(stage.stage, seconds=0.0)
-                    progress.update(
-                        bars[stage.stage],
-                        completed=stage.step,
-                        total=stage.total,
-                        seconds=stage.seconds,
-                    )
-        return job
 
     def _figure(self, job: JobRead, target: DatasetReport, folder: Path) -> None:
         """Predict one test section with both models and put them beside the truth."""

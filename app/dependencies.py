@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 from sqlalchemy.orm import Session
 
 from app.database import Database
+from app.jobs.events import Broadcaster
 from app.predictions.predictor import Predictor
 from app.queue import JobQueue
 from app.settings import Settings
@@ -23,6 +24,7 @@ class Services:
     storage: Storage
     queue: JobQueue
     predictor: Predictor
+    broadcaster: Broadcaster
 
 
 def get_services(request: Request) -> Services:

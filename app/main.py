@@ -13,6 +13,7 @@ from app.datasets import routes as datasets
 from app.dependencies import Services
 from app.host_check import HostCheck
 from app.jobs import routes as jobs
+from app.jobs.events import Broadcaster
 from app.labels import routes as labels
 from app.monitoring import RequestMetrics, make_registry
 from app.openapi import DocumentedAPI
@@ -22,7 +23,9 @@ from app.queue import JobQueue
 from app.reconciler import Reconciler
 from app.registry import routes as registry
 from app.settings import Settings
+from app.stopping import when_told_to_stop
 from app.storage import Storage
+from app.webhooks import Webhooks
 
 DESCRIPTION = """Adapt organelle segmentation to a new electron microscope with image-level labels.
 
@@ -59,14 +62,21 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     storage.sweep()
     queue = JobQueue(settings)
     predictor = Predictor(settings)
-    app.state.services = Services(settings, database, storage, queue, predictor)
+    broadcaster = Broadcaster(database, storage)
+    app.state.services = Services(settings, database, storage, queue, predictor, broadcaster)
     app.state.metrics = make_registry(database)
-    reconciler = Reconciler(database, storage, queue, settings)
-    reconciler.start()
+    background: list[Reconciler | Webhooks] = [Reconciler(database, storage, queue, settings)]
+    if (secret := settings.webhook_secret) is not None:
+        background.append(Webhooks(database, secret, settings.webhook_hosts))
+    for threads in background:
+        threads.start()
     try:
-        yield
+        with when_told_to_stop(broadcaster.close):
+            yield
     finally:
-        reconciler.close()
+        broadcaster.close()
+        for threads in background:
+            threads.close()
         predictor.close()
         queue.close()
         database.close()

@@ -5,12 +5,14 @@ Runs in every API process; each change is one conditional UPDATE, so many may ru
 
 import logging
 import threading
+from time import monotonic
 from uuid import UUID
 
 from sqlalchemy import delete, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from app import retention
 from app.database import Database, now_plus
 from app.jobs import transitions
 from app.queue import JobQueue
@@ -23,6 +25,7 @@ logger = logging.getLogger(__name__)
 _LONGEST_PAUSE_SECONDS = 60.0
 _BATCH = 100
 _KEYS_KEPT_SECONDS = 24 * 3600.0
+_CHECKPOINTS_EVERY_SECONDS = 3600.0
 
 
 class Reconciler:
@@ -35,6 +38,7 @@ class Reconciler:
         self._storage = storage
         self._queue = queue
         self._settings = settings
+        self._next_checkpoints = monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
 
@@ -62,13 +66,17 @@ class Reconciler:
             self._storage.remove(self._storage.attempt(lease.job_id, lease.fence))
             if changed.state == JobState.CANCELLED:
                 self._storage.remove(self._storage.checkpoints(lease.job_id))
+        if monotonic() >= self._next_checkpoints:  # it looks into the folder of every job
+            self._next_checkpoints = monotonic() + _CHECKPOINTS_EVERY_SECONDS
+            days = self._settings.failed_checkpoint_days
+            retention.drop_checkpoints(self._database, self._storage, days)
 
     def _run(self) -> None:
         while not self._stop.wait(self._settings.reconcile_seconds):
             try:
                 self.reconcile()
-            except SQLAlchemyError as error:
-                # The database may be away for a while; the next round tries again.
+            except (SQLAlchemyError, OSError) as error:
+                # The database or the disk may be away for a while; the next round tries again.
                 logger.warning("reconcile_failed error=%s", error)
 
     def _due(self, session: Session) -> list[tuple[UUID, str]]:
@@ -96,6 +104,8 @@ class Reconciler:
         return due
 
     def _forget(self, session: Session) -> None:
-        """Drop idempotency keys that no client will send again."""
-        old = IdempotencyKey.created_at < now_plus(-_KEYS_KEPT_SECONDS)
+        """Drop idempotency keys that no client will send again, and what is past its time."""
+        old = IdempotencyKey.created_at < retention.ago(_KEYS_KEPT_SECONDS)
         session.execute(delete(IdempotencyKey).where(old))
+        if self._settings.metrics_days is not None:
+            retention.forget_history(session, self._settings.metrics_days)

@@ -1,5 +1,6 @@
 """The only reader of the environment. Every variable starts with ``STYLEFILTER_``."""
 
+import base64
 import os
 from contextlib import suppress
 from functools import cache
@@ -14,6 +15,7 @@ from app.lanes import Lane
 from models.config import Device
 
 _CONTROL_GROUPS = Path("/sys/fs/cgroup")
+_SECRET_BYTES = 24
 
 
 class Settings(BaseSettings):
@@ -41,6 +43,16 @@ class Settings(BaseSettings):
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         ("localhost", "127.0.0.1", "::1"),
         description="Host names the API answers to, separated by commas; * answers to all.",
+    )
+    webhook_secret_file: Path | None = Field(
+        None,
+        description="File that signs webhooks: whsec_ and 24 random bytes or more in base64. "
+        "None: there are no webhooks.",
+    )
+    webhook_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Hosts that may get webhooks at any address, separated by commas; all others "
+        "only at public addresses.",
     )
     device: Device = Field("cpu", description="Where jobs train by default.")
     predict_device: Device | None = Field(
@@ -81,6 +93,15 @@ class Settings(BaseSettings):
         5, gt=0, description="A queued job is announced again after this; doubles up to 60 s."
     )
 
+    metrics_days: float | None = Field(
+        None,
+        gt=0,
+        description="Metrics and events of a job are deleted so long after its end; none: never.",
+    )
+    failed_checkpoint_days: float = Field(
+        7, ge=0, description="So long what a failed job saved is kept for a retry to go on from."
+    )
+
     max_upload_bytes: int = Field(8 << 30, gt=0, description="Largest body of POST /datasets.")
     max_predict_bytes: int = Field(1 << 28, gt=0, description="Largest body of POST /predict.")
     max_section_pixels: int = Field(1 << 28, gt=0, description="Largest section, pixels.")
@@ -95,7 +116,7 @@ class Settings(BaseSettings):
             return tuple(Path(part) for part in value.split(":") if part)
         return value
 
-    @field_validator("allowed_hosts", mode="before")
+    @field_validator("allowed_hosts", "webhook_hosts", mode="before")
     @classmethod
     def _split_hosts(cls, value: object) -> object:
         if isinstance(value, str):
@@ -126,6 +147,20 @@ class Settings(BaseSettings):
     def broker(self) -> str:
         """Celery broker URL with its password filled in."""
         return _with_password(self.broker_url or "filesystem://", self.broker_password_file)
+
+    @property
+    def webhook_secret(self) -> bytes | None:
+        """Key of the signatures; None: there are no webhooks."""
+        file = self.webhook_secret_file
+        if file is None:
+            return None
+        try:
+            key = base64.b64decode(file.read_text().strip().removeprefix("whsec_"), validate=True)
+        except ValueError:
+            key = b""
+        if len(key) < _SECRET_BYTES:
+            raise ValueError(f"{file} must hold whsec_ and {_SECRET_BYTES} bytes or more in base64")
+        return key
 
     @property
     def job_memory_bytes(self) -> int | None:

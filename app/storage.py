@@ -17,8 +17,8 @@ class Storage:
 
     ``datasets/<id>`` a dataset's arrays; ``jobs/<id>/<fence>`` what one attempt of a job wrote: its
     working files and its weights; ``jobs/<id>/logs`` what each attempt's trainer said;
-    ``jobs/<id>/checkpoints`` the state of its stages, of all attempts, until it succeeds or is
-    cancelled; ``incoming`` what is being written and not yet real.
+    ``jobs/<id>/checkpoints`` the state of its stages, of all attempts, until it succeeds, is
+    cancelled or failed some days ago; ``incoming`` what is being written and not yet real.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -42,6 +42,12 @@ class Storage:
     def checkpoints(self, job_id: UUID) -> Path:
         return self.job(job_id) / "checkpoints"
 
+    def with_checkpoints(self) -> Iterator[UUID]:
+        """Jobs that have checkpoints: looks into the folder of every job."""
+        for path in (self.folder / "jobs").glob("*/checkpoints"):
+            with suppress(ValueError):  # not a folder of ours
+                yield UUID(path.parent.name)
+
     def model(self, path: str) -> Path:
         """Absolute folder of a trained model from the relative path in its row."""
         return self.folder / path
@@ -63,6 +69,13 @@ class Storage:
     def remove(self, path: Path) -> None:
         """Delete a folder of the store; a missing one is fine."""
         shutil.rmtree(path, ignore_errors=True)
+
+    def set_aside(self, path: Path) -> Path:
+        """Take a folder from its place at once; what is returned may be removed slowly."""
+        aside = self.incoming / uuid4().hex
+        with suppress(FileNotFoundError):  # another process was first
+            path.rename(aside)
+        return aside
 
     def sweep(self) -> None:
         """Delete what a process that died left in ``incoming`` a day ago or earlier."""

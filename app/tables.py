@@ -91,9 +91,10 @@ def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
     return CheckConstraint(f"{column} IN ({listed})", name=column)
 
 
-def _only(column: str) -> dict[str, Any]:
-    """Leaves rows without a value in ``column`` out of an index."""
-    where = text(f"{column} IS NOT NULL")
+def _only(column: str, without: str | None = None) -> dict[str, Any]:
+    """Leaves rows without a value in ``column``, or with one in ``without``, out of an index."""
+    also = "" if without is None else f" AND {without} IS NULL"
+    where = text(f"{column} IS NOT NULL{also}")
     return {"postgresql_where": where, "sqlite_where": where}
 
 
@@ -172,8 +173,11 @@ class Job(Table):
         Index("ix_jobs_state_created_at", "state", "created_at"),
         Index("ix_jobs_created_at_id", "created_at", "id"),
         # What claims and the reconciler look through holds no ended job.
-        Index("ix_jobs_waiting", "lane", "priority", "created_at", **_only("announce_at")),
+        Index(
+            "ix_jobs_waiting", text("priority DESC"), "created_at", "lane", **_only("announce_at")
+        ),
         Index("ix_jobs_held", "lease_until", **_only("lease_until")),
+        Index("ix_jobs_remembered", "finished_at", **_only("finished_at", without="forgotten_at")),
     )
 
     id: Mapped[UUID] = mapped_column(Uuid, primary_key=True, default=uuid4)
@@ -218,6 +222,8 @@ class Job(Table):
     created_at: Mapped[datetime] = mapped_column(default=now_plus())
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    forgotten_at: Mapped[datetime | None]
+    """When its metrics and events were deleted for their age."""
 
 
 class JobDependency(Table):

@@ -4,6 +4,7 @@ import contextlib
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -98,50 +99,107 @@ def _redis_answers(url: str) -> bool:
         return False
 
 
+class OwnPostgres:
+    """A PostgreSQL server of our own, from installed binaries; it may be stopped and started."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._port = free_port()
+        self._binaries = _postgres_binaries()
+        # PostgreSQL refuses to run as root.
+        self._user = _unprivileged_user() if os.geteuid() == 0 else None
+        if self._user is not None:
+            shutil.chown(folder, self._user)
+        self.url = f"postgresql://postgres@127.0.0.1:{self._port}/postgres"
+        initdb = [str(self._binaries / "initdb"), "-D", str(folder / "data"), "-U", "postgres"]
+        subprocess.run(
+            [*initdb, "-A", "trust"],
+            check=True,
+            user=self._user,
+            stdout=subprocess.DEVNULL,
+            cwd=folder,
+        )
+        self._server: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        options = ["-p", str(self._port), "-c", "listen_addresses=127.0.0.1"]
+        options += ["-k", str(self._folder), "-c", "fsync=off"]
+        self._server = subprocess.Popen(
+            [str(self._binaries / "postgres"), "-D", str(self._folder / "data"), *options],
+            user=self._user,
+            cwd=self._folder,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        _wait(lambda: _postgres_answers(self.url), "PostgreSQL")
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> None:
+        """End it: SIGINT cuts all connections and shuts down, SIGQUIT is a crash."""
+        assert self._server is not None
+        self._server.send_signal(number)
+        self._server.wait()
+
+
+class OwnRedis:
+    """A Redis server of our own that keeps nothing on disk; it may be stopped and started."""
+
+    def __init__(self) -> None:
+        binary = shutil.which("redis-server")
+        if binary is None:
+            raise NoService("no Redis answers locally and redis-server is not installed")
+        port = free_port()
+        self._command = [binary, "--port", str(port), "--bind", "127.0.0.1"]
+        self._command += ["--save", "", "--appendonly", "no"]
+        self.url = f"redis://127.0.0.1:{port}/0"
+        self._server: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        self._server = subprocess.Popen(
+            self._command, stdout=subprocess.DEVNULL, start_new_session=True
+        )
+        _wait(lambda: _redis_answers(self.url), "Redis")
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        assert self._server is not None
+        self._server.send_signal(number)
+        self._server.wait()
+
+
 @contextlib.contextmanager
-def _own_postgres() -> Iterator[str]:
-    binaries = _postgres_binaries()
-    # PostgreSQL refuses to run as root.
-    user = _unprivileged_user() if os.getuid() == 0 else None
+def own_postgres() -> Iterator[OwnPostgres]:
+    # Not pytest's folder: the server's own user could not enter it.
     folder = Path(tempfile.mkdtemp(prefix="stylefilter-postgres-"))
-    if user is not None:
-        shutil.chown(folder, user)
-    data, port = folder / "data", free_port()
-    initdb = [str(binaries / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust"]
-    subprocess.run(initdb, check=True, user=user, stdout=subprocess.DEVNULL, cwd=folder)
-    options = ["-p", str(port), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
-    options += ["-k", str(folder)]
-    server = subprocess.Popen(
-        [str(binaries / "postgres"), "-D", str(data), *options],
-        user=user,
-        cwd=folder,
-        stderr=subprocess.DEVNULL,
-    )
-    url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
     try:
-        _wait(lambda: _postgres_answers(url), "PostgreSQL")
-        yield url
+        server = OwnPostgres(folder)
+        try:
+            yield server
+        finally:
+            server.stop()
     finally:
-        server.terminate()
-        server.wait()
         shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def _own_redis() -> Iterator[str]:
-    binary = shutil.which("redis-server")
-    if binary is None:
-        raise NoService("no Redis answers locally and redis-server is not installed")
-    port = free_port()
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    server = subprocess.Popen([binary, *options], stdout=subprocess.DEVNULL)
-    url = f"redis://127.0.0.1:{port}/0"
+def own_redis() -> Iterator[OwnRedis]:
+    server = OwnRedis()
     try:
-        _wait(lambda: _redis_answers(url), "Redis")
-        yield url
+        yield server
     finally:
-        server.terminate()
-        server.wait()
+        server.stop()
+
+
+@contextlib.contextmanager
+def _own_postgres() -> Iterator[str]:
+    with own_postgres() as server:
+        yield server.url
+
+
+@contextlib.contextmanager
+def _own_redis() -> Iterator[str]:
+    with own_redis() as server:
+        yield server.url
 
 
 def _postgres_binaries() -> Path:

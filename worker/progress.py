@@ -8,7 +8,7 @@ from threading import Event
 from time import monotonic
 from typing import Any, get_args
 
-from sqlalchemy import delete
+from sqlalchemy import delete, insert
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -152,10 +152,12 @@ class Recorder:
             finished=progress.step == progress.total,
         )
         session.merge(stage)
-        session.add_all(
-            MetricPoint(job_id=self._lease.job_id, stage=stage, name=name, step=step, value=value)
-            for (stage, name, step), value in self._points.items()
-        )
+        points = [
+            {"job_id": self._lease.job_id, "stage": of, "name": name, "step": step, "value": value}
+            for (of, name, step), value in self._points.items()
+        ]
+        if points:
+            session.execute(insert(MetricPoint), points)
         for kind, data in self._events:
             record(session, self._lease.job_id, kind, data | {"attempt": self._lease.fence})
         return state

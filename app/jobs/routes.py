@@ -1,12 +1,16 @@
 """Jobs over HTTP: every submission answers at once with 202 and where to look."""
 
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi.responses import PlainTextResponse
+from fastapi.sse import EventSourceResponse
 
 from app.dependencies import ReadingDep, ServicesDep, SessionDep
 from app.jobs import service
+from app.jobs.events import Listener
 from app.jobs.schemas import (
     AdaptRequest,
     EvaluateRequest,
@@ -134,9 +138,66 @@ def get_metrics(
     session: ReadingDep,
     stage: Annotated[str | None, Query(pattern=_NO_NUL, description="Only this stage.")] = None,
     name: Annotated[str | None, Query(pattern=_NO_NUL, description="Only this series.")] = None,
+    points: Annotated[int, Query(ge=3, le=10_000, description="At most so many a series.")] = 1000,
 ) -> MetricsRead:
-    """Losses and validation DICE by step."""
-    return service.metrics(session, job_id, stage, name)
+    """Losses and validation DICE by step; of a series with more points, a sample."""
+    return service.metrics(session, job_id, stage, name, points)
+
+
+_MAX_ID = (1 << 63) - 1
+
+LastEventId = Annotated[
+    int | None,
+    Header(alias="Last-Event-ID", ge=0, le=_MAX_ID, description="Go on after this event."),
+]
+After = Annotated[
+    int | None,
+    Query(ge=0, le=_MAX_ID, description="The same, where headers cannot be set; they go first."),
+]
+
+
+async def get_listener(
+    job_id: UUID, services: ServicesDep, last_event_id: LastEventId = None, after: After = None
+) -> AsyncIterator[Listener]:
+    start = after if last_event_id is None else last_event_id
+    async with services.broadcaster.listen(job_id, start) as listener:
+        yield listener
+
+
+_STREAM: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Events named state, stage, validation, priority, progress and log; their "
+        "data is JSON.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    },
+    204: {"description": "The job has ended, and nothing happened after the given event."},
+}
+
+
+@router.get("/{job_id}/events", response_class=Response, responses=_STREAM)
+async def follow_events(listener: Annotated[Listener, Depends(get_listener)]) -> Response:
+    """What happens to a job, as server-sent events, until it has ended.
+
+    Events with an id are stored and come in order, from the first on or after `Last-Event-ID`;
+    `progress` (when it changed) and `log` (new lines) have none and are not repeated.
+    """
+    if listener.over:
+        return Response(status_code=204)
+    # Proxies must not keep events back.
+    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return EventSourceResponse(listener.stream(), headers=headers)
+
+
+@router.get("/{job_id}/log", response_class=PlainTextResponse)
+def get_log(
+    job_id: UUID,
+    session: ReadingDep,
+    services: ServicesDep,
+    attempt: Annotated[int | None, Query(ge=1, description="Default: the last.")] = None,
+    tail_bytes: Annotated[int, Query(ge=1, le=1 << 24, description="No more than this.")] = 1 << 16,
+) -> Response:
+    """The end of what the trainer of an attempt wrote."""
+    return PlainTextResponse(service.log(session, services.storage, job_id, attempt, tail_bytes))
 
 
 @router.post("/{job_id}/cancel", status_code=202)

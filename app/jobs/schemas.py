@@ -28,6 +28,12 @@ class _Submission(BaseModel):
         le=100,
         description="Attempts of a job that keeps losing its worker; none: the service's.",
     )
+    webhook_url: str | None = Field(
+        None,
+        max_length=2000,
+        description="Is told of each change of the job's state, in their order, by a POST signed "
+        "as Standard Webhooks says; https or http, without a password, at a public address.",
+    )
 
 
 class _JobRequest(_Submission):
@@ -236,6 +242,11 @@ class Series(BaseModel):
 
     stage: str
     name: str = Field(examples=["dice/mean"])
+    thinned: bool = Field(
+        description="Whether there are more points than were asked for. Then these are the first, "
+        "the last, and a sample at even distances between them: real points, but a peak between "
+        "two of them is not shown."
+    )
     steps: list[int]
     values: list[float]
 

@@ -1,7 +1,6 @@
 """Use cases of jobs that exist: look at, stop, go on. Submitting is in ``submission.py``."""
 
 from collections.abc import Sequence
-from itertools import groupby
 from uuid import UUID
 
 from sqlalchemy import select
@@ -9,13 +8,13 @@ from sqlalchemy.orm import Session
 
 from app.database import only_read
 from app.errors import Conflict, NotFound
-from app.jobs import transitions
+from app.jobs import curves, transitions
+from app.jobs.logs import newest_log, read_tail
 from app.jobs.schemas import (
     JobError,
     JobRead,
     JobResult,
     MetricsRead,
-    Series,
     StageRead,
 )
 from app.lanes import Lane
@@ -29,7 +28,6 @@ from app.tables import (
     JobKind,
     JobStage,
     JobState,
-    MetricPoint,
     TrainedModel,
 )
 from models.config import StyleFilterConfig
@@ -50,27 +48,37 @@ def get(session: Session, job_id: UUID) -> JobRead:
     return _read(session, [_row(session, job_id)])[0]
 
 
-def metrics(session: Session, job_id: UUID, stage: str | None, name: str | None) -> MetricsRead:
-    """All series of a job, or those of a stage or a name."""
+def metrics(
+    session: Session,
+    job_id: UUID,
+    stage: str | None = None,
+    name: str | None = None,
+    points: int = 1000,
+) -> MetricsRead:
+    """All series of a job, or those of a stage or a name; each with at most so many points."""
     _row(session, job_id)
-    query = select(MetricPoint).where(MetricPoint.job_id == job_id)
-    if stage is not None:
-        query = query.where(MetricPoint.stage == stage)
-    if name is not None:
-        query = query.where(MetricPoint.name == name)
-    points = session.scalars(query.order_by(MetricPoint.stage, MetricPoint.name, MetricPoint.step))
-    series = []
-    for (of_stage, of_name), group in groupby(points, lambda point: (point.stage, point.name)):
-        listed = list(group)
-        series.append(
-            Series(
-                stage=of_stage,
-                name=of_name,
-                steps=[point.step for point in listed],
-                values=[point.value for point in listed],
-            )
-        )
+    series = [
+        curves.read(session, job_id, of_stage, of_name, points)
+        for of_stage, of_name in curves.names(session, job_id)
+        if stage in (None, of_stage) and name in (None, of_name)
+    ]
     return MetricsRead(series=series)
+
+
+def log(
+    session: Session, storage: Storage, job_id: UUID, attempt: int | None, tail_bytes: int
+) -> str:
+    """The end of the log of an attempt; by default of the last that has one."""
+    attempts = _row(session, job_id).fence
+    if attempt is None:
+        path = newest_log(storage, job_id, attempts)
+    else:
+        path = storage.log(job_id, attempt) if attempt <= attempts else None
+    tail = None if path is None else read_tail(path, tail_bytes)
+    if tail is None:
+        which = "an attempt" if attempt is None else f"attempt {attempt}"
+        raise NotFound(f"there is no log of {which} of job {job_id}; it is at attempt {attempts}")
+    return tail.decode(errors="replace")
 
 
 def cancel(session: Session, storage: Storage, job_id: UUID) -> JobRead:

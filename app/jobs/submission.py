@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from app import receivers
 from app.database import now_plus, only_read
 from app.datasets import service as datasets
 from app.errors import Invalid, NotFound, ProblemItem, invalid_fields
@@ -75,6 +76,7 @@ class Jobs:
 
     def submit(self, request: JobRequest, key: str | None = None) -> JobRead:
         """Store and announce a job. A ``key`` that came before answers with the job it made."""
+        self._check_webhook(request.webhook_url)
         digest = _digest(request)
         if key is not None and (known := self._session.get(IdempotencyKey, key)) is not None:
             return self._answer(known, digest)
@@ -87,6 +89,7 @@ class Jobs:
 
     def estimate(self, request: TrainingRequest) -> JobEstimate:
         """What a job would take; it is checked like one to submit, and not stored."""
+        self._check_webhook(request.webhook_url)
         draft = self._checked(request)
         found = draft.estimate
         return JobEstimate(
@@ -97,6 +100,18 @@ class Jobs:
             notes=draft.notes,
             config=draft.config,
         )
+
+    def _check_webhook(self, url: str | None) -> None:
+        """Before all statements: a slow name server would prolong SQLite's one write lock."""
+        if url is None:
+            return
+        if self._settings.webhook_secret_file is None:
+            message = "needs a secret to sign with: set STYLEFILTER_WEBHOOK_SECRET_FILE"
+            raise _refusal("webhook_url", message)
+        try:
+            receivers.find(url, self._settings.webhook_hosts)
+        except ValueError as error:
+            raise _refusal("webhook_url", str(error)) from error
 
     def _checked(self, request: TrainingRequest) -> _Draft:
         match request:
@@ -271,6 +286,7 @@ class Jobs:
         job.priority = request.priority
         job.max_attempts = request.max_attempts or self._settings.max_attempts
         job.announce_at = now_plus(self._settings.announce_again_seconds)
+        job.webhook_url = request.webhook_url
         job.id = uuid4()
         session.add(job)
         session.flush()

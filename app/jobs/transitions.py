@@ -89,7 +89,8 @@ def claim(
     )
     ready = (
         Job.announce_at.is_not(None),  # as its index says
-        Job.state.in_(WAITING),
+        # Not IN (waiting): SQLite would then sort all that wait instead of taking that index.
+        Job.state.not_in([state for state in JobState if state not in WAITING]),
         Job.lane.in_(lanes),
         or_(Job.not_before.is_(None), Job.not_before <= now_plus()),
         ~unmet,
@@ -181,10 +182,7 @@ def expire(session: Session) -> list[Changed]:
         "The worker fell silent: it was killed, ran out of memory, or its host is down.",
     )
     held = update(Job).where(Job.state.in_(ACTIVE), Job.lease_until < now_plus())
-    # Raising the fence turns away a worker that was only asleep.
-    statement = _lost(held, failure).values(fence=Job.fence + 1)
-    lost = _change(session, statement, code=failure.code)
-    return [Changed(Lease(of.lease.job_id, of.lease.fence - 1), of.state) for of in lost]
+    return _change(session, _lost(held, failure), code=failure.code)
 
 
 # --- of a user ------------------------------------------------------------------------------------
@@ -248,6 +246,7 @@ def retry(session: Session, job_id: UUID) -> bool:
             announcements=0,
             announce_at=now_plus(),
             finished_at=None,
+            forgotten_at=None,
             **_NO_ERROR,
         )
     )

@@ -26,6 +26,7 @@ def upgrade() -> None:
             default = _DEFAULTS[name]
             batch.add_column(sa.Column(name, sa.Integer(), nullable=False, server_default=default))
         batch.add_column(sa.Column("not_before", TIME, nullable=True))
+        batch.add_column(sa.Column("forgotten_at", TIME, nullable=True))
         batch.drop_constraint(op.f("ck_jobs_state"), type_="check")
         batch.create_check_constraint(op.f("ck_jobs_state"), _is_one_of("state", _NEW_STATES))
         batch.create_check_constraint(
@@ -38,9 +39,14 @@ def upgrade() -> None:
     op.execute("UPDATE jobs SET announce_at = NULL WHERE state != 'queued'")
     with op.batch_alter_table("jobs") as batch:
         batch.create_index(
-            "ix_jobs_waiting", ["lane", "priority", "created_at"], **_only("announce_at")
+            "ix_jobs_waiting",
+            [sa.text("priority DESC"), "created_at", "lane"],
+            **_only("announce_at"),
         )
         batch.create_index("ix_jobs_held", ["lease_until"], **_only("lease_until"))
+        batch.create_index(
+            "ix_jobs_remembered", ["finished_at"], **_only("finished_at", without="forgotten_at")
+        )
 
     op.create_table(
         "job_dependencies",
@@ -101,10 +107,11 @@ def downgrade() -> None:
     with op.batch_alter_table("jobs") as batch:
         batch.drop_index("ix_jobs_waiting")
         batch.drop_index("ix_jobs_held")
+        batch.drop_index("ix_jobs_remembered")
         batch.drop_constraint(op.f("ck_jobs_lane"), type_="check")
         batch.drop_constraint(op.f("ck_jobs_state"), type_="check")
         batch.create_check_constraint(op.f("ck_jobs_state"), _is_one_of("state", _STATES))
-        for name in ("not_before", *_DEFAULTS, "webhook_url"):
+        for name in ("not_before", "forgotten_at", *_DEFAULTS, "webhook_url"):
             batch.drop_column(name)
 
 
@@ -112,8 +119,9 @@ def _is_one_of(column: str, values: tuple[str, ...]) -> str:
     return f"{column} IN ({', '.join(repr(value) for value in values)})"
 
 
-def _only(column: str) -> dict[str, object]:
-    where = sa.text(f"{column} IS NOT NULL")
+def _only(column: str, without: str | None = None) -> dict[str, object]:
+    also = "" if without is None else f" AND {without} IS NULL"
+    where = sa.text(f"{column} IS NOT NULL{also}")
     return {"postgresql_where": where, "sqlite_where": where}
 
 

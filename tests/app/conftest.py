@@ -50,7 +50,12 @@ class _Server(uvicorn.Server):
         for connection in list(self.server_state.connections):
             connection.shutdown()
         await asyncio.sleep(0.005)
-        await self._wait_tasks_to_complete()
+        try:
+            async with asyncio.timeout(self.config.timeout_graceful_shutdown):
+                await self._wait_tasks_to_complete()
+        except TimeoutError:  # a stream that a failed test left open
+            for task in self.server_state.tasks:
+                task.cancel()
         await self.lifespan.shutdown()
 
 

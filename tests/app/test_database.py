@@ -14,8 +14,14 @@ from app.tables import Dataset, Job, MetricPoint, Table, TrainedModel
 
 
 def test_migrations_build_exactly_the_tables(database: Database) -> None:
+    # SQLite does not tell that a column of an index descends; a test of claims looks at the plan.
+    hidden = {"ix_jobs_waiting"} if database.engine.dialect.name == "sqlite" else set()
+    options = {
+        "compare_type": True,
+        "include_object": lambda _object, name, *_: name not in hidden,
+    }
     with database.engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, Table.metadata) == []
 
 

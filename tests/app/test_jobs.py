@@ -573,9 +573,10 @@ def test_metrics_are_grouped_in_series(api: httpx.Client, database: Database, so
             session.add(MetricPoint(job_id=of_job, stage=stage, name=name, step=step, value=value))
         session.commit()
     path = f"/jobs/{job}/metrics"
-    adapt = {"stage": "adapt", "name": "loss", "steps": [1], "values": [3.0]}
-    dice = {"stage": "pretrain", "name": "dice/mean", "steps": [10], "values": [0.25]}
-    loss = {"stage": "pretrain", "name": "loss", "steps": [2, 10], "values": [0.75, 0.5]}
+    whole = {"thinned": False}
+    adapt = {"stage": "adapt", "name": "loss", "steps": [1], "values": [3.0], **whole}
+    dice = {"stage": "pretrain", "name": "dice/mean", "steps": [10], "values": [0.25], **whole}
+    loss = {"stage": "pretrain", "name": "loss", "steps": [2, 10], "values": [0.75, 0.5], **whole}
     assert api.get(path).json() == {"series": [adapt, dice, loss]}
     assert api.get(path, params={"stage": "pretrain"}).json() == {"series": [dice, loss]}
     assert api.get(path, params={"name": "loss"}).json() == {"series": [adapt, loss]}

@@ -36,6 +36,8 @@ OPERATIONS = {
     "GET /jobs",
     "GET /jobs/{job_id}",
     "GET /jobs/{job_id}/metrics",
+    "GET /jobs/{job_id}/events",
+    "GET /jobs/{job_id}/log",
     "POST /jobs/{job_id}/cancel",
     "POST /jobs/{job_id}/pause",
     "POST /jobs/{job_id}/resume",

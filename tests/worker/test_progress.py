@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from threading import Event
 from time import monotonic, sleep
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -89,6 +90,23 @@ def test_rows_are_written_at_most_every_half_second(
         assert points(session, lease.job_id, "nce") == {
             step: pytest.approx(1.0 / step) for step in range(1, 1001)
         }
+
+
+def test_points_are_written_by_one_statement(database: Database, lease: Lease) -> None:
+    inserts: list[int] = []
+
+    def note(*arguments: Any) -> None:
+        if arguments[2].startswith("INSERT INTO metric_points"):
+            inserts.append(len(arguments[3]) if arguments[5] else 1)
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    recorder = Recorder(database, lease, 60)
+    report(recorder, 1, 9, {"nce": 1.0})
+    for step in range(2, 10):
+        report(recorder, step, 9, {"nce": 1.0, "gan": 2.0, "dice/mean": 0.5})
+    report(recorder, 1, 9, stage="pretrain")  # without values there is nothing to insert
+    event.remove(database.engine, "before_cursor_execute", note)
+    assert inserts == [1, 8 * 3]
 
 
 def test_a_long_series_is_thinned_but_every_score_is_kept(database: Database, lease: Lease) -> None:

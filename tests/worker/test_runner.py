@@ -342,6 +342,63 @@ def test_a_job_given_back_goes_on_and_ends_as_if_undisturbed(service: Service) -
     assert [one.steps for one in series] == [list(range(1, 401))]
 
 
+@sqlite_only
+def test_a_paused_job_goes_on_where_it_was_and_ends_as_if_undisturbed(service: Service) -> None:
+    config = {"style": {"steps": 400}}
+    job_id = service.adapt(**config)
+    with background(service, job_id) as (_, thread):
+        wait_for(lambda: service.row(job_id).step > 1, "a step")
+        with service.database.session() as session:
+            assert jobs.pause(session, job_id).state == "pausing"
+        thread.join(10)
+        assert not thread.is_alive()
+    paused = service.row(job_id)
+    assert (paused.state, paused.losses, paused.error_code) == ("paused", 0, None)
+    assert 1 < paused.step < 400
+    run(service, job_id)
+    assert service.row(job_id).fence == 1  # nobody takes it up before its user says so
+    with service.database.session() as session:
+        jobs.resume(session, service.queue, job_id)
+    resumed = run(service, job_id)
+    assert (resumed.state, resumed.attempt) == ("succeeded", 2)
+    assert f"resumed stage=style step={paused.step}" in service.storage.log(job_id, 2).read_text()
+    undisturbed = run(service, service.adapt(**config, reuse=False))
+    assert weights(service, resumed) == weights(service, undisturbed)
+
+
+@sqlite_only
+def test_a_job_that_loses_its_trainer_is_taken_up_until_the_limit_and_can_be_retried(
+    service: Service,
+) -> None:
+    job_id = service.endless()
+    with service.database.session() as session:
+        session.execute(update(Job).values(max_attempts=2))
+        session.commit()
+    for state in ("interrupted", "failed"):
+        with background(service, job_id) as (runner, thread):
+            attempt = service.row(job_id).fence
+            wait_for(lambda: service.row(job_id).state == "running", "the attempt")
+            wait_for(lambda: service.row(job_id).step > 1, "a step")
+            os.kill(trainer_of(service.settings.data_folder), signal.SIGKILL)
+            wait_for(lambda: service.row(job_id).state != "running", state)
+            assert service.row(job_id).state == state
+            runner.stop()
+            thread.join(10)
+        with service.database.session() as session:
+            session.execute(update(Job).values(not_before=None))
+            session.commit()
+    row = service.row(job_id)
+    assert (row.losses, row.fence, row.error_code) == (2, attempt + 1, "trainer_died")
+    assert {path.split("/")[0] for path in service.files(job_id)} >= {"logs"}
+    with service.database.session() as session:
+        assert jobs.retry(session, service.queue, job_id).losses == 0
+    with background(service, job_id) as (runner, thread):
+        wait_for(lambda: service.row(job_id).state == "running", "the retry")
+        runner.stop()
+        thread.join(20)
+    assert service.row(job_id).state == "queued"
+
+
 def weights(service: Service, job: JobRead) -> dict[str, bytes]:
     """The weight files of a job's models, by kind."""
     rows = [row for row in service.models() if row.id in job.models]

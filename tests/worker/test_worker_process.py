@@ -113,8 +113,8 @@ def test_a_killed_worker_takes_its_trainer_along_and_its_job_is_taken_up_again(
     assert processes_of(folder) == {}
     with start("second"):
         succeeds(service, job_id)
-    assert {path.split("/")[0] for path in service.files(job_id)} == {"logs", "3"}
-    assert {row.path.split("/")[2] for row in service.models()} == {"3"}
+    assert {path.split("/")[0] for path in service.files(job_id)} == {"logs", "2"}
+    assert {row.path.split("/")[2] for row in service.models()} == {"2"}
 
 
 @pytest.mark.usefixtures("reconciler")

@@ -1,0 +1,107 @@
+"""Time to claim and end a job that does nothing, beside more and more jobs that have ended."""
+
+import time
+from collections.abc import Iterator, Sequence
+from statistics import median, quantiles
+from typing import Any
+from uuid import uuid4
+
+from pydantic import BaseModel
+from rich.table import Table
+from sqlalchemy import insert, select
+
+from app.database import Database, now_plus
+from app.jobs.transitions import claim, succeed
+from app.tables import Job, JobKind, JobState
+from models.config import preset
+
+_ROWS_AT_A_TIME = 20_000
+
+
+class ClaimFigures(BaseModel):
+    """Seconds to claim and end one job, of all that waited."""
+
+    ended_jobs: int
+    median: float
+    percentile_95: float
+
+
+class Figures(BaseModel):
+    """From fewest ended jobs to most."""
+
+    database: str
+    waiting_jobs: int
+    claims: list[ClaimFigures]
+    ratio: float
+    """Median beside most ended jobs over that beside fewest."""
+
+
+def measure(database: Database, ended_jobs: Sequence[int], waiting_jobs: int) -> Figures:
+    """Fill an empty database step by step, and time all claims at each."""
+    with database.reading() as session:
+        if session.scalar(select(Job.id).limit(1)) is not None:
+            raise ValueError("the database holds jobs; the benchmark needs an empty one")
+    claims: list[ClaimFigures] = []
+    ended = 0
+    for number in sorted(ended_jobs):
+        _add(database, number - ended, state=JobState.SUCCEEDED, finished_at=now_plus())
+        _add(database, waiting_jobs, announce_at=now_plus(3600))
+        _settle(database)
+        seconds = list(_time_claims(database))
+        assert len(seconds) == waiting_jobs
+        claims.append(
+            ClaimFigures(
+                ended_jobs=number,
+                median=median(seconds),
+                percentile_95=quantiles(seconds, n=20)[-1],
+            )
+        )
+        ended = number + waiting_jobs  # those that waited have ended
+    return Figures(
+        database=database.engine.dialect.name,
+        waiting_jobs=waiting_jobs,
+        claims=claims,
+        ratio=claims[-1].median / claims[0].median,
+    )
+
+
+def table(figures: Figures) -> Table:
+    """The figures, to be shown."""
+    title = f"{figures.database}, {figures.waiting_jobs} waiting jobs: x{figures.ratio:.2f}"
+    shown = Table("ended jobs", "ms to claim and end one", "95th percentile", title=title)
+    for of in figures.claims:
+        shown.add_row(
+            f"{of.ended_jobs:,}", f"{of.median * 1000:.2f}", f"{of.percentile_95 * 1000:.2f}"
+        )
+    return shown
+
+
+def _add(database: Database, number: int, **columns: Any) -> None:
+    statement = insert(Job).values(**columns)
+    row = {"kind": JobKind.ADAPT, "config": preset("quick").model_dump()}
+    for start in range(0, number, _ROWS_AT_A_TIME):
+        count = min(_ROWS_AT_A_TIME, number - start)
+        with database.session() as session:
+            session.execute(statement, [row | {"id": uuid4()} for _ in range(count)])
+            session.commit()
+
+
+def _settle(database: Database) -> None:
+    """What PostgreSQL does by itself some time after many rows came."""
+    if database.engine.dialect.name == "postgresql":
+        engine = database.engine.execution_options(isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.exec_driver_sql("VACUUM ANALYZE")
+
+
+def _time_claims(database: Database) -> Iterator[float]:
+    """Until no job waits."""
+    while True:
+        start = time.perf_counter()
+        lease = claim(database, "benchmark", 60)
+        if lease is None:
+            return
+        with database.session() as session:
+            assert succeed(session, lease, {})
+            session.commit()
+        yield time.perf_counter() - start

@@ -1,0 +1,84 @@
+"""What the event stream of a job carries."""
+
+from pydantic import BaseModel, Field, TypeAdapter
+
+from app.tables import JobState
+
+
+class _Recorded(BaseModel):
+    """An event with a row, and so with an id to resume after."""
+
+    id: int
+    attempt: int = 0
+
+
+class StateEvent(_Recorded):
+    """The job went over to another state."""
+
+    state: JobState
+    code: str | None = None
+    message: str | None = None
+
+
+class StageEvent(_Recorded):
+    """A stage begins, goes on in another attempt, or is done."""
+
+    stage: str
+    step: int
+    total: int
+    done: bool
+
+
+class ValidationEvent(_Recorded):
+    """DICE by class at a step of a stage, in [0, 1]."""
+
+    stage: str
+    step: int
+    total: int
+    scores: dict[str, float | None]
+
+
+class PriorityEvent(_Recorded):
+    """The job was given another priority."""
+
+    priority: int
+
+
+class ProgressEvent(BaseModel):
+    """The job as its row says now; sent when that changed, never replayed."""
+
+    state: JobState
+    attempt: int
+    stage: str | None
+    step: int
+    total: int
+    seconds: float = Field(description="That the stage took so far, in all attempts.")
+    steps_per_second: float | None
+    eta_seconds: float | None
+    losses: dict[str, float | None] = Field(description="The last of the stage.")
+
+
+class LogEvent(BaseModel):
+    """Lines that the trainer wrote; never replayed: ``GET /jobs/{id}/log`` has them."""
+
+    attempt: int
+    lines: list[str]
+    skipped_bytes: int = Field(0, description="Left out before these lines: they were too many.")
+
+
+EventRead = StateEvent | StageEvent | ValidationEvent | PriorityEvent | ProgressEvent | LogEvent
+
+_KINDS: dict[str, TypeAdapter[EventRead]] = {
+    "state": TypeAdapter(StateEvent),
+    "stage": TypeAdapter(StageEvent),
+    "validation": TypeAdapter(ValidationEvent),
+    "priority": TypeAdapter(PriorityEvent),
+    "progress": TypeAdapter(ProgressEvent),
+    "log": TypeAdapter(LogEvent),
+}
+
+
+def parse_event(kind: str, data: str) -> EventRead | None:
+    """The event with this name and JSON; None for a kind that this version does not know."""
+    adapter = _KINDS.get(kind)
+    return None if adapter is None else adapter.validate_json(data)

@@ -1,0 +1,341 @@
+"""What happens to jobs, as it happens: one reader for each watched job, however many listen."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from uuid import UUID
+
+from anyio import CapacityLimiter, to_thread
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from pydantic import BaseModel
+from sqlalchemy import and_, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session, load_only
+
+from app.database import Database
+from app.errors import Busy, NotFound
+from app.jobs.event_schemas import ProgressEvent
+from app.jobs.logs import LogFollower
+from app.storage import Storage
+from app.tables import UNFINISHED, Job, JobEvent, JobStage, MetricPoint
+
+logger = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 0.7
+_PING_SECONDS = 15.0
+_READERS = 2
+_EVENTS_PER_LOOK = 500
+_POINTS_PER_LOOK = 64
+_LISTENER_BYTES = 1 << 20
+_GATHER_SECONDS = 0.05
+_SHOWN = (Job.state, Job.fence, Job.stage, Job.step, Job.total, Job.steps_per_second)
+# Browsers wait some seconds by default.
+_GREETING = format_sse_event(retry=1000)
+
+
+class Listener:
+    """One open stream: what it was not sent yet, up to a bound."""
+
+    def __init__(self, after: int | None) -> None:
+        self.last = after or 0
+        self.fresh = after is None
+        self.began: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        """Set at the first look: whether there is such a job."""
+        self.closed = False
+        self._waiting: list[bytes] = []
+        self._num_bytes = 0
+        self._news = asyncio.Event()
+
+    @property
+    def over(self) -> bool:
+        """There is nothing to send, and there will be nothing."""
+        return self.closed and not self._waiting
+
+    def offer(self, event: bytes, event_id: int | None = None) -> None:
+        """Send this, unless it was sent before. A client too slow for it has to come again."""
+        if self.closed or (event_id is not None and event_id <= self.last):
+            return
+        if self._waiting and self._num_bytes + len(event) > _LISTENER_BYTES:
+            self.close()
+            return
+        if event_id is not None:
+            self.last = event_id
+        self._waiting.append(event)
+        self._num_bytes += len(event)
+        self._news.set()
+
+    def close(self) -> None:
+        """Send what is waiting, and end."""
+        self.closed = True
+        self._news.set()
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        """Server-sent events until the end, with a sign of life where there is nothing to say."""
+        yield _GREETING
+        while not self.over:
+            if self._waiting:
+                chunk = b"".join(self._waiting)
+                self._waiting.clear()
+                self._num_bytes = 0
+                yield chunk
+                continue
+            self._news.clear()
+            try:
+                await asyncio.wait_for(self._news.wait(), _PING_SECONDS)
+            except TimeoutError:
+                yield KEEPALIVE_COMMENT
+
+
+class Broadcaster:
+    """Reads each watched job once for all its listeners; lives as long as the event loop."""
+
+    def __init__(self, database: Database, storage: Storage) -> None:
+        self._database = database
+        self._storage = storage
+        self._channels: dict[UUID, _Channel] = {}
+        # Few, so that many watched jobs leave connections and threads to everyone else.
+        self._limiter = CapacityLimiter(_READERS)
+        self._closed = False
+
+    @asynccontextmanager
+    async def listen(self, job_id: UUID, after: int | None) -> AsyncIterator[Listener]:
+        """A listener to all events after this one, or to all there are and what goes on now."""
+        if self._closed:
+            raise _stopping()
+        listener = Listener(after)
+        channel = self._channels.get(job_id)
+        if channel is None:
+            channel = _Channel(_Reader(self._database, self._storage, job_id), self._limiter)
+            self._channels[job_id] = channel
+            channel.task = asyncio.create_task(self._run(job_id, channel))
+        channel.join(listener)
+        try:
+            if not await listener.began:
+                raise NotFound(f"there is no job {job_id}")
+            yield listener
+        finally:
+            channel.leave(listener)
+
+    async def _run(self, job_id: UUID, channel: "_Channel") -> None:
+        try:
+            await channel.run()
+        finally:
+            del self._channels[job_id]
+            channel.end()
+
+    def close(self) -> None:
+        """End all streams, and begin none."""
+        self._closed = True
+        for channel in self._channels.values():
+            channel.end()
+            if channel.task is not None:
+                channel.task.cancel()
+
+
+class _Channel:
+    """The listeners of one job."""
+
+    def __init__(self, reader: "_Reader", limiter: CapacityLimiter) -> None:
+        self.task: asyncio.Task[None] | None = None
+        self._reader = reader
+        self._limiter = limiter
+        self._listeners: set[Listener] = set()
+        self._wake = asyncio.Event()
+
+    def join(self, listener: Listener) -> None:
+        self._listeners.add(listener)
+        self._wake.set()
+
+    def leave(self, listener: Listener) -> None:
+        self._listeners.discard(listener)
+        if not self._listeners:
+            self._wake.set()
+
+    def end(self) -> None:
+        """Close all listeners; those who heard nothing yet are refused."""
+        for listener in self._listeners:
+            listener.close()
+            if not listener.began.done():
+                listener.began.set_exception(_stopping())
+        self._listeners.clear()
+
+    async def run(self) -> None:
+        """Look and tell, as long as somebody listens."""
+        while self._listeners:
+            self._wake.clear()
+            # Who joins during the look is served by the next one, which begins at once.
+            served = list(self._listeners)
+            after = min(listener.last for listener in served)
+            try:
+                found = await to_thread.run_sync(
+                    self._reader.look, after, abandon_on_cancel=True, limiter=self._limiter
+                )
+            except SQLAlchemyError as error:
+                self._fail(served, error)
+                more = False
+            else:
+                self._tell(served, found)
+                more = found is not None and found.more
+            self._listeners = {one for one in self._listeners if not one.closed}
+            if self._listeners and not more:
+                await self._pause()
+
+    async def _pause(self) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), _LOOK_SECONDS)
+            await asyncio.sleep(_GATHER_SECONDS)  # who comes in a crowd is served by one look
+
+    def _fail(self, served: Sequence[Listener], error: SQLAlchemyError) -> None:
+        """Refuse who has just come; the others wait until the database is back."""
+        logger.warning("events_not_read job=%s error=%s", self._reader.job_id, error)
+        for listener in served:
+            if not listener.began.done():
+                listener.began.set_exception(error)
+                self._listeners.discard(listener)
+
+    def _tell(self, served: Sequence[Listener], found: "_Found | None") -> None:
+        for listener in served:
+            is_first = not listener.began.done()
+            if found is not None:
+                found.tell(listener, is_first=is_first)
+            if is_first:
+                listener.began.set_result(found is not None)
+            if found is None or found.ended:
+                listener.close()
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What one look at a job found, ready to be sent."""
+
+    events: Sequence[tuple[int, bytes]]
+    log: Sequence[bytes]
+    recent_log: bytes | None
+    progress: bytes
+    progress_changed: bool
+    ended: bool
+    more: bool
+
+    def tell(self, listener: Listener, *, is_first: bool) -> None:
+        news = [(event_id, event) for event_id, event in self.events if event_id > listener.last]
+        if self.ended and not news and not listener.fresh:
+            return  # it has been told everything: no stream, so that browsers stop asking
+        final = news.pop() if self.ended and news else None
+        for event_id, event in news:
+            listener.offer(event, event_id)
+        if is_first and listener.fresh:
+            log = [self.recent_log] if self.recent_log else []
+        else:
+            log = list(self.log)
+        for event in log:
+            listener.offer(event)
+        if is_first or self.progress_changed:
+            listener.offer(self.progress)
+        if final is not None:
+            listener.offer(final[1], final[0])
+
+
+class _Reader:
+    """Reads one job, in any thread but in one at a time."""
+
+    def __init__(self, database: Database, storage: Storage, job_id: UUID) -> None:
+        self.job_id = job_id
+        self._database = database
+        self._log = LogFollower(storage, job_id)
+        self._progress: ProgressEvent | None = None
+
+    def look(self, after: int) -> _Found | None:
+        """The events after this one and what else changed since the last look; None: no job."""
+        joined = and_(JobEvent.job_id == Job.id, JobEvent.id > after)
+        current = and_(JobStage.job_id == Job.id, JobStage.stage == Job.stage)
+        statement = (
+            select(Job, JobStage.seconds, JobEvent)
+            .options(load_only(*_SHOWN))
+            .outerjoin(JobStage, current)
+            .outerjoin(JobEvent, joined)
+            .where(Job.id == self.job_id)
+            .order_by(JobEvent.id)
+            .limit(_EVENTS_PER_LOOK)
+        )
+        with self._database.reading() as session:
+            rows = session.execute(statement).all()
+            if not rows:
+                return None
+            job, seconds, _ = rows[0]
+            before = self._progress
+            progress = _progress(job, seconds or 0.0, self._losses(session, job))
+        self._progress = progress
+        more = len(rows) == _EVENTS_PER_LOOK
+        ended = job.state not in UNFINISHED and not more
+        log = [_encode("log", event) for event in self._log.look(job.fence, ended=ended)]
+        recent = self._log.recent()
+        return _Found(
+            events=[_recorded(event) for *_, event in rows if event is not None],
+            log=log,
+            recent_log=None if recent is None else _encode("log", recent),
+            progress=_encode("progress", progress),
+            progress_changed=before is not None and progress != before,
+            ended=ended,
+            more=more,
+        )
+
+    def _losses(self, session: Session, job: Job) -> dict[str, float | None]:
+        """The last value of each series of the stage; read where the job went on."""
+        before = self._progress
+        known: dict[str, float | None] = {}
+        since = -1
+        if before is not None and (before.attempt, before.stage) == (job.fence, job.stage):
+            if before.step == job.step:
+                return before.losses
+            if before.step < job.step:  # else the stage began once more
+                known, since = before.losses, before.step
+        if job.stage is None:
+            return known
+        points = (
+            select(MetricPoint.name, MetricPoint.value)
+            .where(
+                MetricPoint.job_id == job.id,
+                MetricPoint.stage == job.stage,
+                MetricPoint.step > since,
+                ~MetricPoint.name.contains("dice/"),
+            )
+            .order_by(MetricPoint.step.desc())
+            .limit(_POINTS_PER_LOOK)
+        )
+        newest = [(name, value) for name, value in session.execute(points)]
+        return known | dict(reversed(newest))
+
+
+def _progress(job: Job, seconds: float, losses: dict[str, float | None]) -> ProgressEvent:
+    eta = None
+    if job.state in UNFINISHED and job.steps_per_second:
+        eta = (job.total - job.step) / job.steps_per_second
+    return ProgressEvent(
+        state=job.state,
+        attempt=job.fence,
+        stage=job.stage,
+        step=job.step,
+        total=job.total,
+        seconds=seconds,
+        steps_per_second=job.steps_per_second,
+        eta_seconds=eta,
+        losses=losses,
+    )
+
+
+def _recorded(event: JobEvent) -> tuple[int, bytes]:
+    data = event.data | {"id": event.id, "at": event.created_at.isoformat()}
+    text = format_sse_event(data_str=json.dumps(data), event=event.kind, id=str(event.id))
+    return event.id, text
+
+
+def _encode(kind: str, event: BaseModel) -> bytes:
+    # In ASCII: clients that split text at more characters than line feeds are not uncommon.
+    return format_sse_event(data_str=event.model_dump_json(ensure_ascii=True), event=kind)
+
+
+def _stopping() -> Busy:
+    return Busy("the service is stopping", retry_after_seconds=5)

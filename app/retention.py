@@ -1,0 +1,81 @@
+"""What is not kept for ever: metrics and events of old jobs, checkpoints of failed ones."""
+
+import logging
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CursorResult, ScalarSelect, delete, select, tuple_, update
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from app.database import Database, now_plus
+from app.storage import Storage
+from app.tables import UNFINISHED, Job, JobEvent, MetricPoint
+
+logger = logging.getLogger(__name__)
+
+_JOBS_AT_A_TIME = 100
+_ROWS_AT_A_TIME = 10_000
+_DAY_SECONDS = 24 * 3600.0
+
+
+def ago(seconds: float) -> ScalarSelect[Any]:
+    """A time of the database; read once in a statement, so that PostgreSQL seeks it in an index."""
+    return select(now_plus(-seconds)).scalar_subquery()
+
+
+def forget_history(session: Session, days: float) -> None:
+    """Delete metrics and events of jobs that ended so long ago, first of the oldest.
+
+    Only so many rows that it takes no time to speak of; the next call goes on.
+    """
+    old = (
+        select(Job.id)
+        .where(Job.finished_at < ago(days * _DAY_SECONDS), Job.forgotten_at.is_(None))
+        .order_by(Job.finished_at)
+        .limit(_JOBS_AT_A_TIME)
+        .with_for_update(skip_locked=True)
+    )
+    room = _ROWS_AT_A_TIME
+    for job_id in session.scalars(old).all():
+        room -= _delete(
+            session, job_id, (MetricPoint.stage, MetricPoint.name, MetricPoint.step), room
+        )
+        room -= _delete(session, job_id, (JobEvent.id,), room)
+        if room <= 0:
+            return
+        session.execute(update(Job).where(Job.id == job_id).values(forgotten_at=now_plus()))
+        logger.info("history_forgotten job=%s", job_id)
+
+
+def drop_checkpoints(database: Database, storage: Storage, days: float) -> None:
+    """Remove checkpoints of jobs that ended so long ago; a retry then starts from nothing."""
+    for job_id in storage.with_checkpoints():
+        with database.session() as session:
+            # A retry at this moment waits for the row, and finds all of the folder or nothing.
+            old = (
+                select(Job.id)
+                .where(Job.id == job_id, Job.state.not_in(UNFINISHED))
+                .where(Job.finished_at < ago(days * _DAY_SECONDS))
+                .with_for_update()
+            )
+            if session.scalar(old) is None:
+                continue
+            aside = storage.set_aside(storage.checkpoints(job_id))
+            session.commit()
+        storage.remove(aside)
+        logger.info("checkpoints_dropped job=%s", job_id)
+
+
+def _delete(
+    session: Session, job_id: UUID, key: tuple[InstrumentedAttribute[Any], ...], most: int
+) -> int:
+    """Delete the rows of a job in the order of their key, up to so many; how many."""
+    table = key[0].class_
+    of_job = table.job_id == job_id
+    ordered = select(*key).where(of_job).order_by(*key)
+    rest = session.execute(ordered.offset(most).limit(1)).first()
+    first = of_job if rest is None else of_job & (tuple_(*key) < tuple_(*rest))
+    statement = delete(table).where(first).execution_options(synchronize_session=False)
+    result = session.execute(statement)
+    assert isinstance(result, CursorResult)
+    return result.rowcount

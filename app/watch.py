@@ -1,0 +1,129 @@
+"""A job in the terminal: a bar for each stage, and what happens in lines above them."""
+
+from types import TracebackType
+from typing import Self
+from uuid import UUID
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+
+from app.client import ApiError, Client
+from app.jobs.event_schemas import (
+    EventRead,
+    LogEvent,
+    ProgressEvent,
+    StageEvent,
+    StateEvent,
+    ValidationEvent,
+)
+from app.jobs.schemas import JobRead
+from app.tables import JobState
+
+_EXIT_CODES = {JobState.SUCCEEDED: 0, JobState.FAILED: 1, JobState.CANCELLED: 3}
+_NOT_WATCHED, _INTERRUPTED = 2, 130
+
+
+def run_watch(url: str, job_id: UUID, console: Console) -> int:
+    """Draw a job until it has ended; the exit code."""
+    try:
+        with Client(url) as client:
+            job = draw(client, job_id, console, in_words=True)
+    except ApiError as error:
+        console.print(f"[red]Not watched:[/red] {error}", highlight=False)
+        return _NOT_WATCHED
+    except KeyboardInterrupt:
+        console.print(
+            f"No longer watched; the job goes on. Cancel: POST {url}/jobs/{job_id}/cancel"
+        )
+        return _INTERRUPTED
+    return _EXIT_CODES.get(job.state, _NOT_WATCHED)  # else it was just retried
+
+
+def draw(client: Client, job_id: UUID, console: Console, *, in_words: bool = False) -> JobRead:
+    """Draw the stages of a job until it has ended, and on demand say what happens in them."""
+    with _Stages(console) as stages:
+        stages.take(client.job(job_id))
+        for event in client.events(job_id):
+            if isinstance(event, ProgressEvent):
+                stages.go_on(event)
+            elif in_words:
+                for line in _words(event):
+                    console.print(line, markup=False, highlight=False)
+        job = client.job(job_id)
+        stages.take(job)
+    return job
+
+
+class _Stages:
+    """One bar per stage."""
+
+    def __init__(self, console: Console) -> None:
+        columns = (
+            TextColumn("{task.description:<9}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[seconds]:>4.0f} s"),
+            TextColumn("{task.fields[note]}", style="dim"),
+        )
+        self._progress = Progress(*columns, console=console, refresh_per_second=2)
+        self._bars: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def take(self, job: JobRead) -> None:
+        """All stages as the job's row and theirs say."""
+        for stage in job.stages:
+            self._show(stage.stage, stage.step, stage.total, stage.seconds)
+
+    def go_on(self, event: ProgressEvent) -> None:
+        if event.stage is not None:
+            self._show(event.stage, event.step, event.total, event.seconds, _note(event))
+
+    def _show(self, stage: str, step: int, total: int, seconds: float, note: str = "") -> None:
+        if stage not in self._bars:
+            for bar in self._bars.values():
+                self._progress.update(bar, note="")
+            self._bars[stage] = self._progress.add_task(stage, seconds=0.0, note="")
+        self._progress.update(
+            self._bars[stage], completed=step, total=total, seconds=seconds, note=note
+        )
+
+
+def _note(event: ProgressEvent) -> str:
+    parts = []
+    if event.steps_per_second:
+        parts.append(f"{event.steps_per_second:.3g} steps/s")
+    if event.eta_seconds:
+        parts.append(f"{event.eta_seconds:.0f} s left")
+    parts += [f"{name} {_number(value)}" for name, value in event.losses.items()]
+    return ", ".join(parts)
+
+
+def _words(event: EventRead) -> list[str]:
+    if isinstance(event, StateEvent):
+        attempt = f", attempt {event.attempt}" if event.attempt else ""
+        reason = f": {event.message}" if event.message else ""
+        return [f"{event.state}{attempt}{reason}"]
+    if isinstance(event, StageEvent):
+        done = "is done" if event.done else f"begins at step {event.step} of {event.total}"
+        return [f"{event.stage} {done}"]
+    if isinstance(event, ValidationEvent):
+        scores = ", ".join(f"{name} {_number(value)}" for name, value in event.scores.items())
+        return [f"{event.stage} validated at step {event.step}: {scores}"]
+    if isinstance(event, LogEvent):
+        return [f"  | {line}" for line in event.lines]
+    return []
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
