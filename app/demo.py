@@ -180,7 +180,8 @@ class Demo:
             "truth": np.asarray(Image.open(folder / "masks" / f"{tested[0]}.png")),
         }
         path = self._options.out / "comparison.png"
-        comparison(np.asarray(Image.open(image)), panels, target.class_names).save(path)
+        images = {"target image": np.asarray(Image.open(image))}
+        comparison(images, panels, target.class_names).save(path)
         self._console.print(f"Wrote {path}")
 
     def _table(self, job: JobRead) -> None:

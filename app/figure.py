@@ -1,4 +1,4 @@
-"""One picture: an image, several segmentations of it, and a legend."""
+"""One picture: an image, several renderings or segmentations of it, and a legend."""
 
 from collections.abc import Mapping, Sequence
 from math import ceil
@@ -26,20 +26,20 @@ _LARGEST_PANEL_PX = 360
 
 
 def comparison(
-    image: NDArray[np.generic],
+    images: Mapping[str, NDArray[np.generic]],
     masks: Mapping[str, NDArray[np.uint8]],
     class_names: Sequence[str],
 ) -> Image.Image:
-    """Draw the grey image (H, W) and each mask (H, W) of class ids side by side, with a legend.
+    """Draw grey images (H, W) and masks (H, W) of class ids side by side, with a legend.
 
-    Ignored pixels (255) are black.
+    All are of one size. Images are drawn from their darkest to their brightest value; ignored
+    pixels (255) of masks are black.
     """
-    grey = image.astype(np.float64)
-    span = max(float(grey.max() - grey.min()), 1.0)
-    panels = {"target image": Image.fromarray(((grey - grey.min()) / span * 255).astype(np.uint8))}
+    panels = {title: Image.fromarray(_grey(image)) for title, image in images.items()}
     panels |= {title: Image.fromarray(_coloured(mask)) for title, mask in masks.items()}
-    scale = min(1.0, _LARGEST_PANEL_PX / max(image.shape))
-    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    full = next(iter(panels.values())).size
+    scale = min(1.0, _LARGEST_PANEL_PX / max(full))
+    size = (max(1, round(full[0] * scale)), max(1, round(full[1] * scale)))
 
     font = ImageFont.load_default(size=15)
     entries = [20 + font.getlength(name) + 2 * _MARGIN for name in class_names]
@@ -47,10 +47,10 @@ def comparison(
     canvas = Image.new("RGB", (width, size[1] + 2 * _TEXT + 2 * _MARGIN), "white")
     draw = ImageDraw.Draw(canvas)
     for index, (title, panel) in enumerate(panels.items()):
-        x = _MARGIN + index * (size[0] + _MARGIN)
-        draw.text((x, _MARGIN // 2), title, fill="black", font=font)
-        resample = Image.Resampling.NEAREST if index else Image.Resampling.BOX
-        canvas.paste(panel.convert("RGB").resize(size, resample), (x, _TEXT))
+        left = _MARGIN + index * (size[0] + _MARGIN)
+        draw.text((left, _MARGIN // 2), title, fill="black", font=font)
+        resample = Image.Resampling.BOX if index < len(images) else Image.Resampling.NEAREST
+        canvas.paste(panel.convert("RGB").resize(size, resample), (left, _TEXT))
     x = float(_MARGIN)
     y = _TEXT + size[1] + _MARGIN
     for index, (name, entry) in enumerate(zip(class_names, entries, strict=True)):
@@ -59,6 +59,13 @@ def comparison(
         draw.text((x + 20, y - 2), name, fill="black", font=font)
         x += entry
     return canvas
+
+
+def _grey(image: NDArray[np.generic]) -> NDArray[np.uint8]:
+    grey = image.astype(np.float64)
+    span = float(grey.max() - grey.min()) or 1.0
+    scaled: NDArray[np.uint8] = ((grey - grey.min()) / span * 255).astype(np.uint8)
+    return scaled
 
 
 def _coloured(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -17,6 +17,7 @@ class Storage:
 
     ``datasets/<id>`` a dataset's arrays; ``jobs/<id>/<fence>`` what one attempt of a job wrote: its
     working files and its weights; ``jobs/<id>/logs`` what each attempt's trainer said;
+    ``jobs/<id>/pictures`` what its networks made of an image as they trained;
     ``jobs/<id>/checkpoints`` the state of its stages, of all attempts, until it succeeds, is
     cancelled or failed some days ago; ``incoming`` what is being written and not yet real.
     """
@@ -38,6 +39,9 @@ class Storage:
 
     def log(self, job_id: UUID, fence: int) -> Path:
         return self.job(job_id) / "logs" / f"{fence}.log"
+
+    def pictures(self, job_id: UUID) -> Path:
+        return self.job(job_id) / "pictures"
 
     def checkpoints(self, job_id: UUID) -> Path:
         return self.job(job_id) / "checkpoints"

@@ -4,7 +4,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 Stage = Literal["style", "pretrain", "stylise", "adapt", "evaluate"]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A piece (H, W) of an image, and what a network makes of it: something to look at.
+
+    ``image`` and ``stylised`` are float32 in [0, 1], ``classes`` uint8 class ids.
+    """
+
+    image: NDArray[np.float32]
+    stylised: NDArray[np.float32] | None = None
+    classes: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)
@@ -22,6 +37,7 @@ class Progress:
     total: int
     values: Mapping[str, float]
     best: Mapping[str, float] | None = None
+    picture: Picture | None = None
 
 
 Report = Callable[[Progress], None]

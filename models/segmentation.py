@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models import identity
+from models import identity, preview
 from models.checkpoint import load_segmenter
 from models.config import PretrainConfig, StyleFilterConfig
 from models.data.domain import IGNORE, Domain
@@ -66,6 +66,7 @@ def pretrain(
         batch=batch,
         step=step,
         keep=KeepBest(segmenter, lambda: validate(segmenter, source, stage), length.interval),
+        picture=lambda: preview.segmentation(segmenter, source, stage.crop_px),
     )
     train(task, run)
     return segmenter.eval()

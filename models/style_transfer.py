@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models import identity
+from models import identity, preview
 from models.checkpoint import load_generator
 from models.config import StyleConfig, StyleFilterConfig
 from models.data.domain import Domain
@@ -209,7 +209,16 @@ def train_style(
         real_a, real_b = to_device(batch.real_a, device), to_device(batch.real_b, device)
         return cut.step(real_a, real_b, batch.draws)
 
-    task = Task("style", this, schedule.steps, cut.modules, cut.optimisers, batch, step)
+    task = Task(
+        stage="style",
+        identity=this,
+        steps=schedule.steps,
+        modules=cut.modules,
+        optimisers=cut.optimisers,
+        batch=batch,
+        step=step,
+        picture=lambda: preview.translation(cut.generator, target),
+    )
     train(task, run)
     return cut.generator.eval()
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models import identity
+from models import identity, preview
 from models.checkpoint import load_segmenter
 from models.config import StyleFilterConfig
 from models.data.domain import IGNORE, Domain
@@ -140,6 +140,9 @@ class _Adaptation:
                 length.interval,
                 by[self._config.select_on],
                 self._scores if self._config.start_eligible else dict,
+            ),
+            picture=lambda: preview.segmentation(
+                self.segmenter, self._target, self._config.crop_px
             ),
         )
 

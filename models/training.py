@@ -27,7 +27,7 @@ from models.parallel import (
     mean_values,
     rank,
 )
-from models.progress import Progress, Report, Stage, Stop
+from models.progress import Picture, Progress, Report, Stage, Stop
 from models.resume import Best, Checkpoints, State
 
 log = logging.getLogger(__name__)
@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 Batch = TypeVar("Batch")
 
 _DTYPES = {"bf16": torch.bfloat16}
+_PICTURES = 8  # of a stage, and one after its first step
 
 
 class NonFiniteLoss(ValueError):
@@ -114,6 +115,8 @@ class Task(Generic[Batch]):
     batch: Callable[[int], Batch]
     step: Callable[[int, Batch], Mapping[str, float]]
     keep: KeepBest | None = None
+    picture: Callable[[], Picture] | None = None
+    """Shows what the networks make of an image now; it must leave no trace in them."""
 
     @property
     def device(self) -> torch.device:
@@ -147,7 +150,10 @@ class Task(Generic[Batch]):
         if best is None and step == self.steps:
             scores = {name: value for name, value in values.items() if "dice/" in name}
             best = {**scores, "selected_step": float(step)}
-        return Progress(self.stage, step, self.steps, values, best)
+        picture = None
+        if self.picture is not None and (step == 1 or step % -(-self.steps // _PICTURES) == 0):
+            picture = self.picture()
+        return Progress(self.stage, step, self.steps, values, best, picture)
 
 
 @dataclass(frozen=True)

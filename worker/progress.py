@@ -2,8 +2,9 @@
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Event
 from time import monotonic
 from typing import Any, get_args
@@ -13,9 +14,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.database import Database
+from app.figure import comparison
 from app.jobs.transitions import Lease, record, write
 from app.tables import JobStage, JobState, MetricPoint
-from models.progress import Progress, Stage, Stop
+from models.progress import Picture, Progress, Stage, Stop
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +46,9 @@ class Recorder:
         lease: Lease,
         patience_seconds: float,
         stopping: Event | None = None,
+        album: "Album | None" = None,
     ) -> None:
+        self._album = album
         self._database = database
         self._lease = lease
         self._patience = patience_seconds
@@ -103,6 +107,10 @@ class Recorder:
             self._events.append(("stage", told | {"done": False}))
         if scores:
             self._events.append(("validation", told | {"scores": scores}))
+        if progress.picture is not None and self._album is not None:
+            name = f"{progress.stage}-{progress.step}-{self._lease.fence}.png"
+            self._album.add(name, progress.picture)
+            self._events.append(("picture", told | {"name": name}))
         if progress.step == progress.total:
             self._events.append(("stage", told | {"done": True}))
 
@@ -169,6 +177,26 @@ class Recorder:
         session.execute(points.filter_by(**key))
         earlier = session.get(JobStage, tuple(key.values()))
         return earlier.seconds if earlier is not None and progress.step > 1 else 0.0
+
+
+@dataclass(frozen=True)
+class Album:
+    """The pictures of a job, as files."""
+
+    folder: Path
+    class_names: Sequence[str]
+
+    def add(self, name: str, picture: Picture) -> None:
+        """Draw and write a picture aside, then put it under its name."""
+        images = {"image": picture.image}
+        if picture.stylised is not None:
+            images["stylised"] = picture.stylised
+        masks = {} if picture.classes is None else {"segmented": picture.classes}
+        drawn = comparison(images, masks, self.class_names if masks else ())
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = self.folder / f".{name}"
+        drawn.save(partial, "PNG")
+        partial.rename(self.folder / name)
 
 
 class Silent:

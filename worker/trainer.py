@@ -39,7 +39,7 @@ from models.room import DoesNotFit, Room, check
 from models.training import NonFiniteLoss, OutOfGpuMemory
 from worker.domains import DatasetMissing, load_domain
 from worker.parent import when_parent_ends
-from worker.progress import Cancelled, Recorder, Replaced, Silent
+from worker.progress import Album, Cancelled, Recorder, Replaced, Silent
 from worker.stages import Inputs, Outcome, Stages, Surroundings
 
 logger = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ class Trainer:
 
     def _train(self, inputs: Inputs) -> Outcome:
         """Run the stages; when one does not fit the GPU, once more with it in less memory."""
-        around = self._surroundings(reuse=inputs.job.reuse)
+        around = self._surroundings(inputs)
         try:
             return Stages(inputs, around).run()
         except OutOfGpuMemory as error:
@@ -116,10 +116,14 @@ class Trainer:
         outcome.result.notes.append(f"The GPU's memory was too small; changed {words}.")
         return outcome
 
-    def _surroundings(self, *, reuse: bool) -> Surroundings:
-        first = rank() == 0
+    def _surroundings(self, inputs: Inputs) -> Surroundings:
+        first, reuse = rank() == 0, inputs.job.reuse
         settings, lease = self._settings, self._lease
-        recorder = Recorder(self._database, lease, settings.lease_seconds, self._stopping)
+        seen = inputs.source or inputs.target
+        album = Album(
+            self._storage.pictures(lease.job_id), seen.info.class_names if seen is not None else ()
+        )
+        recorder = Recorder(self._database, lease, settings.lease_seconds, self._stopping, album)
         return Surroundings(
             folder=self._folder if first else self._folder / "work" / f"process-{rank()}",
             recorder=recorder if first else Silent(),

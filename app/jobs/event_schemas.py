@@ -38,6 +38,15 @@ class ValidationEvent(_Recorded):
     scores: dict[str, float | None]
 
 
+class PictureEvent(_Recorded):
+    """What the networks make of a piece of an image now: ``GET /jobs/{id}/pictures/{name}``."""
+
+    stage: str
+    step: int
+    total: int
+    name: str
+
+
 class PriorityEvent(_Recorded):
     """The job was given another priority."""
 
@@ -66,12 +75,21 @@ class LogEvent(BaseModel):
     skipped_bytes: int = Field(0, description="Left out before these lines: they were too many.")
 
 
-EventRead = StateEvent | StageEvent | ValidationEvent | PriorityEvent | ProgressEvent | LogEvent
+EventRead = (
+    StateEvent
+    | StageEvent
+    | ValidationEvent
+    | PictureEvent
+    | PriorityEvent
+    | ProgressEvent
+    | LogEvent
+)
 
 _KINDS: dict[str, TypeAdapter[EventRead]] = {
     "state": TypeAdapter(StateEvent),
     "stage": TypeAdapter(StageEvent),
     "validation": TypeAdapter(ValidationEvent),
+    "picture": TypeAdapter(PictureEvent),
     "priority": TypeAdapter(PriorityEvent),
     "progress": TypeAdapter(ProgressEvent),
     "log": TypeAdapter(LogEvent),

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Header, Query, Response
-from fastapi.responses import PlainTextResponse
+from fastapi import APIRouter, Depends, Header, Path, Query, Response
+from fastapi.responses import FileResponse, PlainTextResponse
 from fastapi.sse import EventSourceResponse
 
 from app.dependencies import ReadingDep, ServicesDep, SessionDep
@@ -166,8 +166,8 @@ async def get_listener(
 
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "Events named state, stage, validation, priority, progress and log; their "
-        "data is JSON.",
+        "description": "Events named state, stage, validation, picture, priority, progress and "
+        "log; their data is JSON.",
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
     },
     204: {"description": "The job has ended, and nothing happened after the given event."},
@@ -198,6 +198,17 @@ def get_log(
 ) -> Response:
     """The end of what the trainer of an attempt wrote."""
     return PlainTextResponse(service.log(session, services.storage, job_id, attempt, tail_bytes))
+
+
+@router.get("/{job_id}/pictures/{name}", response_class=FileResponse)
+def get_picture(
+    job_id: UUID,
+    name: Annotated[str, Path(pattern=r"^[a-z]+-[0-9]+-[0-9]+\.png$")],
+    session: ReadingDep,
+    services: ServicesDep,
+) -> Response:
+    """What the networks made of a piece of an image at a step, as PNG; events tell the names."""
+    return FileResponse(service.picture(session, services.storage, job_id, name))
 
 
 @router.post("/{job_id}/cancel", status_code=202)

@@ -1,6 +1,7 @@
 """Use cases of jobs that exist: look at, stop, go on. Submitting is in ``submission.py``."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from uuid import UUID
 
 from sqlalchemy import select
@@ -79,6 +80,15 @@ def log(
         which = "an attempt" if attempt is None else f"attempt {attempt}"
         raise NotFound(f"there is no log of {which} of job {job_id}; it is at attempt {attempts}")
     return tail.decode(errors="replace")
+
+
+def picture(session: Session, storage: Storage, job_id: UUID, name: str) -> Path:
+    """The file of a picture."""
+    _row(session, job_id)
+    path = storage.pictures(job_id) / name
+    if not path.is_file():
+        raise NotFound(f"job {job_id} has no picture {name}")
+    return path
 
 
 def cancel(session: Session, storage: Storage, job_id: UUID) -> JobRead:

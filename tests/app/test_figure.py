@@ -13,7 +13,7 @@ def test_panels_show_grey_values_and_class_colours_in_place() -> None:
     mask = np.zeros((20, 30), np.uint8)
     mask[:10, 15:] = 1
     mask[10:] = 255
-    picture = comparison(image, {"truth": mask}, ["background", "organelle"])
+    picture = comparison({"target image": image}, {"truth": mask}, ["background", "organelle"])
     assert picture.height == 20 + 2 * 26 + 2 * 12
     left, top = 12, 26
     assert picture.getpixel((left, top)) == (0, 0, 0)
@@ -31,6 +31,6 @@ def test_panels_show_grey_values_and_class_colours_in_place() -> None:
 
 def test_large_images_shrink_and_flat_ones_are_black() -> None:
     image = np.full((720, 360), 200, np.uint8)
-    picture = comparison(image, {}, [])
+    picture = comparison({"target image": image}, {}, [])
     assert picture.size == (180 + 2 * 12, 360 + 2 * 26 + 2 * 12)
     assert picture.getpixel((12, 26)) == BLACK

@@ -208,3 +208,23 @@ def test_keys_are_forgotten_after_a_day(
     reconciler.reconcile()
     with database.reading() as session:
         assert session.scalars(select(IdempotencyKey.key)).all() == ["new"]
+
+
+# --- pictures -------------------------------------------------------------------------------------
+
+
+def test_a_picture_is_answered_by_its_name_and_nothing_else_is(
+    api: httpx.Client, database: Database, settings: Settings, source: str
+) -> None:
+    job_id = add_job(database, source)
+    folder = Storage(settings.data_folder).pictures(job_id)
+    folder.mkdir(parents=True)
+    (folder / "style-1-1.png").write_bytes(png(grey(1)))
+    (folder / "secret.txt").write_text("secret")
+    answer = api.get(f"/jobs/{job_id}/pictures/style-1-1.png")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
+    assert answer.content == png(grey(1))
+    problem(api.get(f"/jobs/{job_id}/pictures/style-2-1.png"), 404)
+    problem(api.get(f"/jobs/{uuid4()}/pictures/style-1-1.png"), 404)
+    for name in ("secret.txt", "..%2fsecret-1-1.png", ".style-1-1.png"):
+        assert api.get(f"/jobs/{job_id}/pictures/{name}").status_code in (404, 422)

@@ -39,6 +39,7 @@ OPERATIONS = {
     "GET /jobs/{job_id}/events",
     "GET /jobs/{job_id}/log",
     "POST /jobs/{job_id}/cancel",
+    "GET /jobs/{job_id}/pictures/{name}",
     "POST /jobs/{job_id}/pause",
     "POST /jobs/{job_id}/resume",
     "POST /jobs/{job_id}/retry",

@@ -153,7 +153,9 @@ class World:
         """What an ended job should not have left in the store, or running."""
         folder = self.data / "jobs" / str(job_id)
         row = self.row(job_id)
-        wanted = {"logs", str(row.fence)} if row.state == "succeeded" else {"logs"}
+        wanted = {"logs", "pictures"}
+        if row.state == "succeeded":
+            wanted.add(str(row.fence))
         if row.state == "failed":
             wanted.add("checkpoints")  # for a retry
         left = [str(path) for path in folder.iterdir() if path.name not in wanted]

@@ -1,15 +1,17 @@
 """The loop: reports, refusals, parts, selection, checkpoints and lengths."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from models.config import AdaptationConfig, PretrainConfig
 from models.lengths import Lengths, sections_per_epoch
-from models.progress import Progress, Stage, Stop
+from models.progress import Picture, Progress, Stage, Stop
 from models.resume import Checkpoints, State
 from models.training import KeepBest, NonFiniteLoss, Run, Task, seeded_weights, train, update
 from tests.models.domains import QUIET, equal_weights
@@ -174,6 +176,14 @@ def test_the_best_validated_weights_are_kept(by: str | None, step: int) -> None:
     assert best is not None
     assert best["dice/mean"] == scores[step]
     assert best["selected_step"] == step
+
+
+def test_pictures_come_with_the_first_step_and_eight_more() -> None:
+    reports: list[Progress] = []
+    picture = Picture(np.zeros((2, 2), np.float32))
+    task, _ = counting(80, lambda _: {})
+    train(replace(task, picture=lambda: picture), Run(reports.append))
+    assert [p.step for p in reports if p.picture is picture] == [1, *range(10, 81, 10)]
 
 
 @pytest.mark.parametrize(("start", "step"), [(0.6, 0), (0.4, 1)])

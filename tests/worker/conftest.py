@@ -79,9 +79,10 @@ class Service:
             jobs.cancel(session, self.storage, job_id)
 
     def files(self, job_id: UUID) -> set[str]:
-        """Paths of all files that the job's attempts left, from the job's folder on."""
-        folder = self.storage.job(job_id)
-        return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+        """Paths of all files that the job left, from its folder on, but for its pictures."""
+        folder, pictures = self.storage.job(job_id), self.storage.pictures(job_id)
+        files = (path for path in folder.rglob("*") if path.is_file())
+        return {str(p.relative_to(folder)) for p in files if not p.is_relative_to(pictures)}
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,9 @@ from time import monotonic, sleep
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 import pytest
+from PIL import Image
 from sqlalchemy import event, select, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
@@ -17,8 +19,8 @@ from app.database import Database, now_plus
 from app.jobs.transitions import Lease, claim, hand_back, pause
 from app.tables import Job, JobEvent, JobKind, JobStage, JobState, MetricPoint
 from models.config import preset
-from models.progress import Progress, Stage, Stop
-from worker.progress import Cancelled, Recorder, Replaced
+from models.progress import Picture, Progress, Stage, Stop
+from worker.progress import Album, Cancelled, Recorder, Replaced
 
 
 @pytest.fixture
@@ -191,6 +193,25 @@ def test_stages_and_validations_are_events(database: Database, lease: Lease) -> 
         ("validation", told | {"step": 3, "scores": {"dice/mean": 0.25}}),
         ("stage", told | {"step": 3, "done": True}),
     ]
+
+
+def test_pictures_are_drawn_and_told(database: Database, lease: Lease, tmp_path: Path) -> None:
+    image = np.linspace(0, 1, 20 * 30, dtype=np.float32).reshape(20, 30)
+    classes = (image > 0.5).astype(np.uint8)
+    recorder = Recorder(database, lease, 60, album=Album(tmp_path / "pictures", ["a", "b"]))
+    for step, picture in (
+        (1, Picture(image, stylised=1 - image)),
+        (2, Picture(image, None, classes)),
+    ):
+        recorder(Progress("style", step, 2, {}, picture=picture))
+    names = ["style-1-1.png", "style-2-1.png"]
+    assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == names
+    with database.reading() as session:
+        query = select(JobEvent).where(JobEvent.kind == "picture").order_by(JobEvent.id)
+        assert [event.data["name"] for event in session.scalars(query)] == names
+    drawn = Image.open(tmp_path / "pictures" / "style-2-1.png")
+    left, top = 12 + 30 + 12, 26  # of the second panel
+    assert drawn.getpixel((left, top)) != drawn.getpixel((left + 29, top + 19))
 
 
 def test_a_replaced_attempt_stops_and_writes_nothing(database: Database, lease: Lease) -> None:

@@ -17,7 +17,7 @@ from uuid import UUID, uuid4
 import pytest
 import torch
 from safetensors.torch import load_file
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from app.database import Database
 from app.jobs import service as jobs
@@ -32,7 +32,7 @@ from app.jobs.transitions import claim
 from app.labels import service as labels
 from app.labels.schemas import LabelsUpdate
 from app.settings import Settings
-from app.tables import Job, JobState
+from app.tables import Job, JobEvent, JobState
 from tests.processes import processes_of, trainer_of, wait_for
 from tests.worker.conftest import Service
 from worker.tasks import JobRunner, _End
@@ -74,6 +74,15 @@ def model_files(attempt: int, *kinds: str) -> set[str]:
     return {f"{attempt}/{kind}/{name}" for kind in kinds for name in MODEL_FILES}
 
 
+def pictures(service: Service) -> set[str]:
+    """Names of all pictures, as events tell them; each is there."""
+    query = select(JobEvent).where(JobEvent.kind == "picture")
+    with service.database.reading() as session:
+        told = {(event.job_id, event.data["name"]) for event in session.scalars(query)}
+    assert all((service.storage.pictures(job_id) / name).is_file() for job_id, name in told)
+    return {name for _, name in told}
+
+
 @pytest.mark.slow
 def test_each_kind_of_job_succeeds_and_builds_on_the_others(service: Service) -> None:
     source, target = service.source, service.target
@@ -92,6 +101,7 @@ def test_each_kind_of_job_succeeds_and_builds_on_the_others(service: Service) ->
         words = f"{weights} weights: best DICE on the {domain}'s validation masks"
         kind = "source_val" if domain == "source" else "target_val"
         assert re.fullmatch(rf"{words}, step [36] \({kind}\)\.", note)
+    assert {name.split("-")[0] for name in pictures(service)} == {"style", "pretrain", "adapt"}
     names = ["Source-only", "Histogram matching", "CUT", "StyleFilter"]
     assert [row.method for row in adapted.result.evaluations] == names
 
