@@ -1,7 +1,7 @@
 """One GPU, one trainer: a lock on a file that the kernel lets go when its holders end.
 
 The trainer inherits the lock from its worker, so a GPU is not free before both are gone. Workers of
-one host see each other's locks where they share the folder for temporary files; in containers each
+one user see each other's locks where they share the folder for temporary files; in containers each
 worker gets GPUs of its own.
 """
 
@@ -13,11 +13,15 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 
-def visible(number: int) -> list[str]:
-    """Names of the first ``number`` GPUs that this process may use."""
+def visible(number: int, devices: Path = Path("/dev")) -> list[str]:
+    """Names of the first ``number`` GPUs that this process may use; none where there are none."""
     listed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = [str(n) for n in range(number)] if listed is None else listed.split(",")
-    return [name.strip() for name in names if name.strip()][:number]
+    if listed is not None:
+        names = [name.strip() for name in listed.split(",")]
+    else:
+        names = [path.name.removeprefix("nvidia") for path in devices.glob("nvidia[0-9]*")]
+        names.sort(key=int)
+    return [name for name in names if name][:number]
 
 
 @contextmanager
@@ -26,8 +30,10 @@ def held(gpus: Sequence[str], folder: Path | None = None) -> Iterator[tuple[int,
     with ExitStack() as stack:
         files = []
         for name in sorted(gpus):
-            path = (folder or Path(tempfile.gettempdir())) / f"stylefilter-gpu-{name}.lock"
-            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            path = (
+                folder or Path(tempfile.gettempdir())
+            ) / f"stylefilter-{os.getuid()}-gpu-{name}.lock"
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             stack.callback(os.close, file)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

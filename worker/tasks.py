@@ -9,6 +9,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -18,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.database import Database
 from app.jobs.transitions import Failure, Lease, claim, fail, hand_back, lose, renew
+from app.lanes import Lane
 from app.settings import Settings
 from app.storage import Storage, is_disk_full
 from app.tables import Job, JobState
@@ -82,14 +84,21 @@ class JobRunner:
         lanes, gpus = set(self._settings.lanes), visible(self._settings.processes)
         if not any(lane.needs_gpu for lane in lanes):
             gpus = []
-        with held(gpus) as locks:
+        with ExitStack() as stack:
+            locks = stack.enter_context(held(gpus))
             if locks is None:
                 logger.info("gpu_taken gpus=%s", ",".join(gpus))
                 lanes = {lane for lane in lanes if not lane.needs_gpu}
             lease = claim(self._database, self._owner, self._settings.lease_seconds, lanes)
-            if lease is not None:
-                self._run(lease, locks or ())
-        return lease is not None
+            if lease is None:
+                return False
+            with self._database.reading() as session:
+                lane = Lane(session.get_one(Job, lease.job_id).lane)
+            if not lane.needs_gpu:
+                stack.close()
+                locks = None
+            self._run(lease, locks or ())
+        return True
 
     def _run(self, lease: Lease, locks: Sequence[int]) -> None:
         logger.info("job_claimed job=%s fence=%s", lease.job_id, lease.fence)

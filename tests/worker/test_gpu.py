@@ -61,7 +61,8 @@ def test_without_gpus_nothing_is_locked(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("variable", "number", "names"),
     [
-        (None, 2, ["0", "1"]),
+        (None, 2, ["0", "2"]),
+        (None, 9, ["0", "2", "10"]),
         ("3", 1, ["3"]),
         ("3, GPU-8f1e", 2, ["3", "GPU-8f1e"]),
         ("3,4", 1, ["3"]),
@@ -69,10 +70,16 @@ def test_without_gpus_nothing_is_locked(tmp_path: Path) -> None:
     ],
 )
 def test_the_gpus_of_a_worker_are_those_it_may_see(
-    monkeypatch: pytest.MonkeyPatch, variable: str | None, number: int, names: list[str]
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    variable: str | None,
+    number: int,
+    names: list[str],
 ) -> None:
+    for name in ("nvidia10", "nvidia2", "nvidia0", "nvidiactl", "nvidia-uvm"):
+        (tmp_path / name).touch()
     if variable is None:
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     else:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", variable)
-    assert visible(number) == names
+    assert visible(number, tmp_path) == names
