@@ -64,12 +64,23 @@ class Reconciler:
             lease = changed.lease
             logger.warning("job_lost job=%s", lease.job_id)
             self._storage.remove(self._storage.attempt(lease.job_id, lease.fence))
-            if changed.state == JobState.CANCELLED:
-                self._storage.remove(self._storage.checkpoints(lease.job_id))
+        self._tidy()
         if monotonic() >= self._next_checkpoints:  # it looks into the folder of every job
             self._next_checkpoints = monotonic() + _CHECKPOINTS_EVERY_SECONDS
             days = self._settings.failed_checkpoint_days
             retention.drop_checkpoints(self._database, self._storage, days)
+
+    def _tidy(self) -> None:
+        """See to the files of jobs that ended with, or without, a worker that is gone."""
+        with self._database.reading() as session:
+            untidy = transitions.untidy(session)
+        for job in untidy:
+            lease, succeeded = job.lease, job.state == JobState.SUCCEEDED
+            saved = job.state == JobState.FAILED  # for a retry
+            self._storage.tidy(lease.job_id, lease.fence, succeeded=succeeded, saved=saved)
+            with self._database.session() as session:
+                transitions.release(session, lease)
+                session.commit()
 
     def _run(self) -> None:
         while not self._stop.wait(self._settings.reconcile_seconds):

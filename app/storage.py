@@ -70,6 +70,20 @@ class Storage:
         finally:
             self.remove(draft)
 
+    def tidy(self, job_id: UUID, attempts: int, *, succeeded: bool, saved: bool) -> None:
+        """Remove what a job that has ended needs no more: of its attempts up to the last one.
+
+        That one's folder stays if it ``succeeded``, and checkpoints if the job may go on from what
+        it ``saved``. Later attempts, of a retry, are left alone.
+        """
+        for path in self.job(job_id).glob("[0-9]*"):
+            number = int(path.name)
+            if number < attempts or (number == attempts and not succeeded):
+                self.remove(path)
+        self.remove(self.attempt(job_id, attempts) / "work")
+        if not saved:
+            self.remove(self.checkpoints(job_id))
+
     def remove(self, path: Path) -> None:
         """Delete a folder of the store; a missing one is fine."""
         shutil.rmtree(path, ignore_errors=True)

@@ -49,6 +49,8 @@ ACTIVE = (JobState.RUNNING, JobState.PAUSING, JobState.CANCELLING)
 
 UNFINISHED = (*WAITING, JobState.PAUSED, *ACTIVE)
 
+ENDED = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
+
 
 class JobKind(StrEnum):
     ADAPT = "adapt"

@@ -115,7 +115,8 @@ def _apply(network: nn.Module, image: NDArray[np.float32]) -> NDArray[np.float32
         output: Tensor = network(tile.to(device))
         return output.cpu()
 
-    with torch.inference_mode():
+    # Not inference_mode: what the convolutions keep in work would then be of no use in training.
+    with torch.no_grad():
         return apply_tiled(run, torch.from_numpy(image * 2 - 1)[None, None])[0].numpy()
 
 

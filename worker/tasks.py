@@ -18,11 +18,11 @@ from typing import Self
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.database import Database
-from app.jobs.transitions import Failure, Lease, claim, fail, hand_back, lose, renew
+from app.jobs.transitions import Failure, Lease, claim, fail, hand_back, lose, release, renew
 from app.lanes import Lane
 from app.settings import Settings
 from app.storage import Storage, is_disk_full
-from app.tables import Job, JobState
+from app.tables import ENDED, Job, JobState
 from worker.gpu import held, visible
 
 logger = logging.getLogger(__name__)
@@ -195,10 +195,18 @@ class JobRunner:
                     return  # the lease has run out: the reconciler sees to the job
                 self._stopping.wait(_SETTLE_PAUSE_SECONDS)
         logger.info("attempt_ended job=%s state=%s", lease.job_id, state)
-        if state != JobState.SUCCEEDED:
+        if state not in ENDED:
             self._storage.remove(folder)
-        if state in (JobState.SUCCEEDED, JobState.CANCELLED):
-            self._storage.remove(self._storage.checkpoints(lease.job_id))
+            return
+        succeeded, saved = state == JobState.SUCCEEDED, state == JobState.FAILED
+        self._storage.tidy(lease.job_id, lease.fence, succeeded=succeeded, saved=saved)
+        try:
+            with self._database.session() as session:
+                release(session, lease)
+                session.commit()
+        except SQLAlchemyError as error:
+            # The reconciler will look once more, when the lease has run out.
+            logger.warning("job_not_released job=%s error=%s", lease.job_id, error)
 
     def _record(self, lease: Lease, end: _End) -> JobState | None:
         """Let go of the job if it is still ours; what it is now, or None if it is another's."""

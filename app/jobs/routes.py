@@ -212,9 +212,9 @@ def get_picture(
 
 
 @router.post("/{job_id}/cancel", status_code=202)
-def cancel_job(job_id: UUID, session: SessionDep, services: ServicesDep) -> JobRead:
+def cancel_job(job_id: UUID, session: SessionDep) -> JobRead:
     """Cancel: a waiting job at once; a running one is `cancelling` until its trainer stopped."""
-    return service.cancel(session, services.storage, job_id)
+    return service.cancel(session, job_id)
 
 
 @router.post("/{job_id}/pause", status_code=202)

@@ -91,12 +91,9 @@ def picture(session: Session, storage: Storage, job_id: UUID, name: str) -> Path
     return path
 
 
-def cancel(session: Session, storage: Storage, job_id: UUID) -> JobRead:
+def cancel(session: Session, job_id: UUID) -> JobRead:
     """Cancel a waiting job at once; ask the worker of a running one to stop."""
-    job = _changed(session, job_id, transitions.cancel(session, job_id), "cancelled")
-    if job.state == JobState.CANCELLED:
-        storage.remove(storage.checkpoints(job_id))
-    return job
+    return _changed(session, job_id, transitions.cancel(session, job_id), "cancelled")
 
 
 def pause(session: Session, job_id: UUID) -> JobRead:

@@ -8,6 +8,9 @@
     queued, interrupted --pause--> paused --resume--> queued;  failed --retry--> queued
     queued, interrupted, paused --cancel--> cancelled
 
+A job that ends keeps its lease until its files are tidy: its worker sees to that and releases it;
+where the worker is gone, the reconciler does, once the lease has run out.
+
 The fence rises with each claim, and every write of an attempt carries it. A write with an old fence
 changes no row, so a worker that slept through its lease learns at its first write that the job is
 no longer its own. Times are the database's. Functions that take a session leave the commit to the
@@ -26,6 +29,7 @@ from app.database import Database, now_plus
 from app.lanes import Lane
 from app.tables import (
     ACTIVE,
+    ENDED,
     UNFINISHED,
     WAITING,
     Job,
@@ -39,11 +43,6 @@ _FIRST_PAUSE_SECONDS = 2.0
 _LONGEST_PAUSE_SECONDS = 300.0
 _DOUBLINGS = 7
 
-_NOT_HELD: dict[str, Any] = {
-    "lease_owner": None,
-    "lease_until": None,
-    "steps_per_second": None,
-}
 _NO_ERROR: dict[str, Any] = {
     "error_code": None,
     "error_message": None,
@@ -138,7 +137,10 @@ def write(session: Session, lease: Lease, **values: Any) -> JobState | None:
 
 def succeed(session: Session, lease: Lease, result: dict[str, Any]) -> bool:
     """End the attempt with a result; False if the job is no longer ours."""
-    return bool(_change(session, _end(_of(lease), JobState.SUCCEEDED).values(result=result)))
+    statement = _of(lease).values(
+        state=JobState.SUCCEEDED, result=result, finished_at=now_plus(), steps_per_second=None
+    )
+    return bool(_change(session, statement))
 
 
 def fail(session: Session, lease: Lease, failure: Failure) -> bool:
@@ -153,7 +155,7 @@ def fail(session: Session, lease: Lease, failure: Failure) -> bool:
         error_message=case((cancelling, null()), else_=failure.message),
         error_traceback=case((cancelling, null()), else_=failure.trace),
         finished_at=now_plus(),
-        **_NOT_HELD,
+        steps_per_second=None,
     )
     return bool(_change(session, statement))
 
@@ -164,8 +166,7 @@ def hand_back(session: Session, lease: Lease) -> bool:
         state=_as_asked(JobState.QUEUED),
         announcements=0,
         announce_at=case((Job.state == JobState.RUNNING, now_plus())),
-        finished_at=_finished_if(Job.state == JobState.CANCELLING),
-        **_NOT_HELD,
+        **_ended_if(Job.state == JobState.CANCELLING),
     )
     return bool(_change(session, statement))
 
@@ -185,6 +186,22 @@ def expire(session: Session) -> list[Changed]:
     return _change(session, _lost(held, failure), code=failure.code)
 
 
+def untidy(session: Session) -> list[Changed]:
+    """Ended jobs that nobody released while their lease ran, with their last attempts."""
+    query = select(Job.id, Job.fence, Job.state).where(
+        Job.state.in_(ENDED), Job.lease_until < now_plus()
+    )
+    return [Changed(Lease(i, fence), JobState(state)) for i, fence, state in session.execute(query)]
+
+
+def release(session: Session, lease: Lease) -> None:
+    """Let go of a job that has ended, and whose files are tidy."""
+    statement = update(Job).where(
+        Job.id == lease.job_id, Job.fence == lease.fence, Job.state.in_(ENDED)
+    )
+    session.execute(statement.values(lease_owner=None, lease_until=None))
+
+
 # --- of a user ------------------------------------------------------------------------------------
 
 
@@ -198,6 +215,8 @@ def cancel(session: Session, job_id: UUID) -> bool:
             state=case((held, JobState.CANCELLING.value), else_=JobState.CANCELLED.value),
             announce_at=None,
             finished_at=_finished_if(~held),
+            # What earlier attempts saved is for the reconciler.
+            lease_until=case((held, Job.lease_until), else_=now_plus()),
         )
     )
     return bool(_change(session, statement))
@@ -247,6 +266,8 @@ def retry(session: Session, job_id: UUID) -> bool:
             announce_at=now_plus(),
             finished_at=None,
             forgotten_at=None,
+            lease_owner=None,
+            lease_until=None,
             **_NO_ERROR,
         )
     )
@@ -276,7 +297,9 @@ def give_up_dependents(session: Session) -> list[UUID]:
         other.state.in_((JobState.FAILED, JobState.CANCELLED)),
     )
     waiting = update(Job).where(Job.announce_at.is_not(None), Job.state.in_(WAITING), hopeless)
-    statement = _end(waiting, JobState.FAILED).values(
+    statement = waiting.values(
+        state=JobState.FAILED,
+        finished_at=now_plus(),
         announce_at=None,
         error_code="dependency_failed",
         error_message="A job that this one waits for failed or was cancelled.",
@@ -323,10 +346,6 @@ def _of(lease: Lease) -> Update:
     )
 
 
-def _end(statement: Update, state: JobState) -> Update:
-    return statement.values(state=state, finished_at=now_plus(), **_NOT_HELD)
-
-
 def _as_asked(otherwise: JobState | ColumnElement[str]) -> ColumnElement[str]:
     """The state of a job that nobody holds any more."""
     asked = {
@@ -338,6 +357,16 @@ def _as_asked(otherwise: JobState | ColumnElement[str]) -> ColumnElement[str]:
 
 def _finished_if(condition: ColumnElement[bool]) -> ColumnElement[Any]:
     return case((condition, now_plus()), else_=null())
+
+
+def _ended_if(condition: ColumnElement[bool]) -> dict[str, Any]:
+    """What a job that its attempt lets go of keeps: its lease only if this is its end."""
+    return {
+        "finished_at": _finished_if(condition),
+        "lease_owner": case((condition, Job.lease_owner), else_=null()),
+        "lease_until": case((condition, Job.lease_until), else_=null()),
+        "steps_per_second": None,
+    }
 
 
 def _lost(statement: Update, failure: Failure) -> Update:
@@ -362,6 +391,5 @@ def _lost(statement: Update, failure: Failure) -> Update:
         error_code=case((running, failure.code), else_=null()),
         error_message=case((running, failure.message), else_=null()),
         error_traceback=case((running, failure.trace), else_=null()),
-        finished_at=_finished_if(last | (Job.state == JobState.CANCELLING)),
-        **_NOT_HELD,
+        **_ended_if(last | (Job.state == JobState.CANCELLING)),
     )

@@ -17,7 +17,6 @@ from app.jobs.submission import Jobs
 from app.jobs.transitions import Lease, hand_back
 from app.queue import JobQueue
 from app.settings import Settings
-from app.storage import Storage
 from app.tables import Dataset, Job, JobKind, JobStage, JobState, MetricPoint, ModelKind
 from models.config import preset
 from tests.app.conftest import Serve
@@ -484,7 +483,7 @@ def test_what_is_read_after_a_commit_keeps_no_writer_waiting(
         request = PretrainRequest(source=UUID(source))
         job = Jobs(first, queue, settings).submit(request)
         # Would wait, and fail after 30 s, for the other session.
-        assert service.cancel(second, Storage(settings.data_folder), job.id).state == "cancelled"
+        assert service.cancel(second, job.id).state == "cancelled"
         with database.session() as third:
             third.execute(update(Job).values(step=1))
             third.commit()

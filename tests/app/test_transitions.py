@@ -12,7 +12,18 @@ from sqlalchemy.orm import Session
 
 from app.database import Database, now_plus
 from app.jobs import transitions
-from app.jobs.transitions import Failure, Lease, claim, fail, hand_back, lose, renew, succeed, write
+from app.jobs.transitions import (
+    Changed,
+    Failure,
+    Lease,
+    claim,
+    fail,
+    hand_back,
+    lose,
+    renew,
+    succeed,
+    write,
+)
 from app.lanes import Lane
 from app.tables import (
     ACTIVE,
@@ -227,7 +238,12 @@ def test_a_job_ends_once(database: Database, job_id: UUID) -> None:
     assert (job.state, job.error_code, job.error_message) == ("failed", "trainer_died", "why")
     assert job.error_traceback == "where"
     assert job.finished_at is not None
-    assert (job.lease_owner, job.lease_until) == (None, None)
+    # Its files are not tidy yet.
+    assert (job.lease_owner, do(database, transitions.untidy)) == ("here", [])
+    change(database, job_id, lease_until=now_plus(-0.001))
+    assert do(database, transitions.untidy) == [Changed(lease, JobState.FAILED)]
+    do(database, transitions.release, lease)
+    assert do(database, transitions.untidy) == []
 
 
 def test_handing_back_queues_the_job_where_it_was(database: Database, job_id: UUID) -> None:
@@ -313,7 +329,8 @@ def test_what_the_user_asked_for_is_what_a_job_becomes(
         assert do(database, *((hand_back, lease) if way == "hand_back" else (lose, lease, FAILURE)))
     job = read(database, job_id)
     assert (job.state, job.error_code, job.losses) == (left, None, 0)
-    assert (job.announce_at, job.lease_owner) == (None, None)
+    assert job.announce_at is None
+    assert (job.lease_until is None) == (left == JobState.PAUSED)
     assert (job.finished_at is not None) == (left == JobState.CANCELLED)
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -296,7 +296,8 @@ def worker_frozen(world: World, rng: random.Random, job_id: UUID) -> None:
         os.kill(pid, signal.SIGSTOP)
     time.sleep(LEASE_SECONDS + rng.uniform(2, 5))
     for pid in pids:
-        os.kill(pid, signal.SIGCONT)
+        with suppress(ProcessLookupError):  # the worker that woke has ended its trainer
+            os.kill(pid, signal.SIGCONT)
 
 
 def api_killed(world: World, rng: random.Random, job_id: UUID) -> None:

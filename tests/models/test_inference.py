@@ -24,6 +24,7 @@ from models.device import DeviceUnavailable, resolve
 from models.evaluation import evaluate
 from models.inference import Predictor, segment, stylise, stylise_domain
 from models.metadata import DomainMeta, ModelMeta
+from models.networks.convolution import winograd_from
 from models.networks.generator import Generator
 from models.networks.unet import UNet
 from models.progress import Progress
@@ -99,6 +100,16 @@ def test_stylise_keeps_size_and_range(size: tuple[int, int]) -> None:
     assert stylised.shape == size
     assert stylised.dtype == np.float32
     assert 0 <= stylised.min() <= stylised.max() <= 1
+
+
+def test_a_network_trains_on_after_it_was_applied() -> None:
+    with winograd_from(4):
+        network = generator()
+        image = np.random.default_rng(0).random((32, 32), dtype=np.float32)
+        for _ in range(2):
+            stylise(network, image)
+            network(torch.from_numpy(image)[None, None]).square().mean().backward()
+    assert all(bool(parameter.grad.any()) for parameter in network.parameters())
 
 
 def test_stylise_scales_to_and_from_the_generators_range() -> None:

@@ -76,7 +76,7 @@ class Service:
 
     def cancel(self, job_id: UUID) -> None:
         with self.database.session() as session:
-            jobs.cancel(session, self.storage, job_id)
+            jobs.cancel(session, job_id)
 
     def files(self, job_id: UUID) -> set[str]:
         """Paths of all files that the job left, from its folder on, but for its pictures."""

@@ -97,6 +97,8 @@ def test_a_job_without_a_living_worker_is_let_go(
     storage = Storage(settings.data_folder)
     half_written = storage.attempt(job_id, lease.fence) / "style.part"
     half_written.mkdir(parents=True)
+    saved = storage.checkpoints(job_id) / "style-1.pt"
+    saved.mkdir(parents=True)
     change(database, state=state, lease_until=now_plus(-0.001), steps_per_second=2.0)
     reconciler.reconcile()
     job = read(database, job_id)
@@ -105,6 +107,7 @@ def test_a_job_without_a_living_worker_is_let_go(
     assert (job.finished_at is None) == (end == "interrupted")
     assert (job.lease_owner, job.lease_until, job.steps_per_second) == (None, None, None)
     assert not storage.attempt(job_id, lease.fence).exists()
+    assert saved.exists() == (end == "interrupted")
     # The worker was only asleep: it is turned away when it wakes.
     assert renew(database, lease, 60) is None
     assert read(database, job_id).state == end
@@ -132,6 +135,31 @@ def test_ended_jobs_are_left_alone(database: Database, reconciler: Reconciler) -
     reconciler.reconcile()
     assert [read(database, i).state for i in ids] == ["succeeded", "failed", "cancelled"]
     assert [read(database, i).announcements for i in ids] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("state", [JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED])
+def test_what_a_worker_that_died_at_the_end_left_is_removed(
+    database: Database, settings: Settings, reconciler: Reconciler, state: JobState
+) -> None:
+    job_id = add(database, state=state, fence=2, lease_until=now_plus(60))
+    storage = Storage(settings.data_folder)
+    for attempt in (1, 2, 3):  # the third of a retry
+        (storage.attempt(job_id, attempt) / "work").mkdir(parents=True)
+    for kept in (storage.checkpoints(job_id), storage.pictures(job_id)):
+        kept.mkdir()
+    before = {path.name for path in storage.job(job_id).iterdir()}
+    reconciler.reconcile()
+    assert {path.name for path in storage.job(job_id).iterdir()} == before  # its worker may live
+    change(database, lease_until=now_plus(-0.001))
+    reconciler.reconcile()
+    left = {
+        JobState.SUCCEEDED: {"2", "3", "pictures"},
+        JobState.FAILED: {"3", "checkpoints", "pictures"},
+        JobState.CANCELLED: {"3", "pictures"},
+    }[state]
+    assert {path.name for path in storage.job(job_id).iterdir()} == left
+    assert not (storage.attempt(job_id, 2) / "work").exists()
+    assert read(database, job_id).lease_until is None
 
 
 def test_many_reconcilers_announce_and_reap_once(
