@@ -109,11 +109,11 @@ class Predictor:
 
 def _apply(network: nn.Module, image: NDArray[np.float32]) -> NDArray[np.float32]:
     """Run ``network`` on an image (H, W) in [0, 1], scaled to [-1, 1]: (C, H, W)."""
-    device = next(network.parameters()).device
+    weight = next(network.parameters())
 
     def run(tile: Tensor) -> Tensor:
-        output: Tensor = network(tile.to(device))
-        return output.cpu()
+        output: Tensor = network(tile.to(weight))
+        return output.to("cpu", torch.float32)
 
     # Not inference_mode: what the convolutions keep in work would then be of no use in training.
     with torch.no_grad():

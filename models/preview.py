@@ -20,7 +20,8 @@ _SIDE_PX = 256
 def translation(generator: Generator, target: Domain) -> Picture:
     """A piece of the target's first training section, and its rendering in the source's style."""
     image = _middle(target.image(target.training_sections()[0]))
-    return Picture(image, stylised=stylise(generator, image))
+    with _evaluating(generator):
+        return Picture(image, stylised=stylise(generator, image))
 
 
 def segmentation(segmenter: UNet, domain: Domain, crop_px: int) -> Picture:

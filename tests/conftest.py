@@ -1,5 +1,6 @@
 """Fixtures of all tests: real databases, a real broker, real files."""
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,10 @@ from app.database import Database
 from app.settings import Settings
 from app.tables import Table
 from tests import services
+
+# A shell that starts us in the background makes us, and all we start, deaf to Ctrl-C.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
