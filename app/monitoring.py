@@ -16,7 +16,7 @@ from sqlalchemy import func, select
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.database import Database, now_plus
-from app.tables import UNFINISHED, Job, JobStage, JobState
+from app.tables import Job, JobStage, JobState
 
 REQUEST_SECONDS = Histogram(
     "stylefilter_http_request_duration_seconds",
@@ -39,11 +39,12 @@ PREDICT_SECONDS = Histogram(
 )
 
 
+_FINAL = (JobState.SUCCEEDED, JobState.CANCELLED)
 _METHODS = {method.value for method in HTTPMethod}
 
 
 class JobCollector(Collector):
-    """Jobs by state, age of the queue, and durations of the finished stages of ended jobs."""
+    """Jobs by state, age of the queue, and durations of stages of jobs that ended for good."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -58,7 +59,7 @@ class JobCollector(Collector):
         )
         stages = SummaryMetricFamily(
             "stylefilter_stage_duration_seconds",
-            "Finished stages of ended jobs.",
+            "Finished stages of jobs that succeeded or were cancelled.",
             labels=["stage"],
         )
         with self._database.reading() as session:
@@ -70,8 +71,8 @@ class JobCollector(Collector):
             durations = session.execute(
                 select(JobStage.stage, func.count(), func.sum(JobStage.seconds))
                 .join(Job)
-                # The stages of a job that begins anew are forgotten; a counter must not fall.
-                .where(JobStage.finished.is_(True), Job.state.not_in(UNFINISHED))
+                # A counter must not fall, and a job that failed may be retried.
+                .where(JobStage.finished.is_(True), Job.state.in_(_FINAL))
                 .group_by(JobStage.stage)
             ).all()
         for state in JobState:

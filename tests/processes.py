@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import pytest
+
 Found = TypeVar("Found")
 
 PACE = {
@@ -61,6 +63,20 @@ def wait_for(condition: Callable[[], Found | None], what: str, seconds: float = 
             return found
         assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
         time.sleep(0.05)
+
+
+@contextmanager
+def disk_of_its_own(folder: Path, megabytes: int) -> Iterator[None]:
+    """A file system that small on an existing folder; skips where mounting is not permitted."""
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "stylefilter-test", str(folder)]
+    try:
+        subprocess.run(mount, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"mounting a small disk is not permitted: {error}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def processes_of(data_folder: Path) -> dict[int, str]:

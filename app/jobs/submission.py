@@ -290,10 +290,10 @@ class Jobs:
         job.id = uuid4()
         session.add(job)
         session.flush()
-        for index, needed in enumerate(dict.fromkeys(request.after)):
+        for index, needed in enumerate(request.after):
             if session.get(Job, needed) is None:
                 raise _refusal(f"after.{index}", f"there is no job {needed}")
-            session.add(JobDependency(job_id=job.id, needs_id=needed))
+            session.merge(JobDependency(job_id=job.id, needs_id=needed))
         transitions.submitted(session, job)
         if key is not None:
             session.add(IdempotencyKey(key=key, request_digest=digest, job_id=job.id))

@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from app.database import Database, now_plus
+from app.jobs.transitions import submitted
 from app.tables import Job, JobKind, JobState, ModelKind, TrainedModel
 from models.config import StyleFilterConfig, preset
 
@@ -25,6 +26,18 @@ def add_job(database: Database, source: str, target: str | None = None, **column
         for name, value in values.items():
             setattr(job, name, value)
         session.add(job)
+        session.commit()
+        return job.id
+
+
+def add_waiting(database: Database, **columns: Any) -> UUID:
+    """A job that waits for a worker, of no dataset, as its submission leaves it."""
+    values = {"announce_at": now_plus(3600)} | columns
+    with database.session() as session:
+        job = Job(kind=JobKind.ADAPT, config=SMOKE.model_dump(), **values)
+        session.add(job)
+        session.flush()
+        submitted(session, job)
         session.commit()
         return job.id
 

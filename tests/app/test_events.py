@@ -20,7 +20,7 @@ import pytest
 from sqlalchemy import Engine, delete, event, select
 
 from app.client import ApiError, Client
-from app.database import Database, now_plus
+from app.database import Database
 from app.jobs import transitions
 from app.jobs.event_schemas import LogEvent, PriorityEvent, ProgressEvent, StateEvent
 from app.jobs.events import Listener
@@ -29,8 +29,8 @@ from app.jobs.transitions import Failure, Lease, claim, fail, hand_back, record,
 from app.settings import Settings
 from app.storage import Storage
 from app.tables import Job, JobEvent, JobKind, JobStage, MetricPoint
-from models.config import preset
 from tests.app.files import problem, wrong
+from tests.app.records import add_waiting
 from tests.processes import running, wait_for
 from tests.services import free_port
 
@@ -91,14 +91,7 @@ class Stream:
 
 @pytest.fixture
 def job_id(database: Database) -> UUID:
-    with database.session() as session:
-        config = preset("smoke").model_dump()
-        job = Job(kind=JobKind.ADAPT, config=config, announce_at=now_plus(3600))
-        session.add(job)
-        session.flush()
-        transitions.submitted(session, job)
-        session.commit()
-        return job.id
+    return add_waiting(database)
 
 
 @pytest.fixture

@@ -118,7 +118,8 @@ def test_jobs_queue_and_stages_are_read_from_the_database(
     add_job(database, source, state=JobState.QUEUED, created_at=old)
     add_job(database, source, state=JobState.QUEUED)
     ended, running = JobState.SUCCEEDED, JobState.RUNNING
-    for seconds, state in ((2.0, ended), (3.5, JobState.FAILED), (7.0, running)):
+    cancelled, failed = JobState.CANCELLED, JobState.FAILED
+    for seconds, state in ((2.0, ended), (3.5, cancelled), (1.0, failed), (7.0, running)):
         job = add_job(database, source, created_at=old - timedelta(seconds=600), state=state)
         with database.session() as session:
             for stage, finished in (("style", True), ("adapt", False)):
@@ -137,9 +138,10 @@ def test_jobs_queue_and_stages_are_read_from_the_database(
     found = samples(api)
     assert found["stylefilter_jobs", "queued"] == 2
     assert found["stylefilter_jobs", "succeeded"] == 1
-    assert found["stylefilter_jobs", "cancelled"] == 0
+    assert found["stylefilter_jobs", "cancelled"] == 1
+    assert found["stylefilter_jobs", "paused"] == 0
     assert 600 <= found["stylefilter_queue_age_seconds", ""] < 630
-    # Of ended jobs alone: those of a running one may yet be forgotten and counted again.
+    # Those of a job that runs, or may be retried, could yet be forgotten and counted again.
     assert found["stylefilter_stage_duration_seconds_count", "style"] == 2
     assert found["stylefilter_stage_duration_seconds_sum", "style"] == 5.5
     assert ("stylefilter_stage_duration_seconds_count", "adapt") not in found

@@ -135,7 +135,7 @@ def test_a_job_waits_for_others_and_says_so(
     ended = api.get(f"/jobs/{job['id']}").json()
     assert (ended["state"], ended["error"]["code"]) == ("failed", "dependency_failed")
     unknown = str(uuid4())
-    assert list(wrong(sent(api, source, after=[needed, unknown]))) == ["body.after.1"]
+    assert list(wrong(sent(api, source, after=[needed, needed, unknown]))) == ["body.after.2"]
 
 
 def test_the_limit_of_attempts_is_the_services_or_the_jobs(

@@ -12,27 +12,20 @@ import httpx
 import pytest
 from rich.console import Console
 
-from app.database import Database, now_plus
+from app.database import Database
 from app.jobs import transitions
 from app.jobs.transitions import Failure, Lease, claim, fail, record, succeed, write
 from app.settings import Settings
 from app.storage import Storage
-from app.tables import Job, JobKind, JobStage
+from app.tables import Job, JobStage
 from app.watch import run_watch
-from models.config import preset
+from tests.app.records import add_waiting
 from tests.processes import running, wait_for
 
 
 @pytest.fixture
 def job_id(database: Database) -> UUID:
-    with database.session() as session:
-        config = preset("smoke").model_dump()
-        job = Job(kind=JobKind.ADAPT, config=config, announce_at=now_plus(3600))
-        session.add(job)
-        session.flush()
-        transitions.submitted(session, job)
-        session.commit()
-        return job.id
+    return add_waiting(database)
 
 
 def trained(database: Database, storage: Storage) -> Lease:

@@ -16,8 +16,8 @@ from app.queue import JobQueue
 from app.reconciler import Reconciler
 from app.settings import Settings
 from app.storage import Storage
-from app.tables import Job, JobKind, JobState
-from models.config import preset
+from app.tables import Job, JobState
+from tests.app.records import add_waiting
 from tests.processes import wait_for
 
 
@@ -31,15 +31,6 @@ def reconciler(settings: Settings, database: Database) -> Iterator[Reconciler]:
     queue = JobQueue(settings)
     yield Reconciler(database, Storage(settings.data_folder), queue, settings)
     queue.close()
-
-
-def add(database: Database, **columns: object) -> UUID:
-    with database.session() as session:
-        values = {"announce_at": now_plus(3600)} | columns
-        job = Job(kind=JobKind.ADAPT, config=preset("smoke").model_dump(), **values)
-        session.add(job)
-        session.commit()
-        return job.id
 
 
 def read(database: Database, job_id: UUID) -> Job:
@@ -56,7 +47,7 @@ def change(database: Database, **values: object) -> None:
 def test_a_queued_job_is_announced_again_with_growing_pauses(
     database: Database, reconciler: Reconciler, messages: Path
 ) -> None:
-    job_id = add(database, announce_at=now_plus())
+    job_id = add_waiting(database, announce_at=now_plus())
     pauses = []
     for _ in range(6):
         change(database, announce_at=now_plus())
@@ -73,7 +64,7 @@ def test_a_queued_job_is_announced_again_with_growing_pauses(
 def test_a_job_that_was_announced_lately_is_left_alone(
     database: Database, reconciler: Reconciler, messages: Path
 ) -> None:
-    job_id = add(database, announce_at=now_plus(5))
+    job_id = add_waiting(database, announce_at=now_plus(5))
     reconciler.reconcile()
     assert read(database, job_id).announcements == 0
     assert list(messages.glob("*.msg")) == []
@@ -91,7 +82,7 @@ def test_a_job_without_a_living_worker_is_let_go(
     end: str,
     code: str | None,
 ) -> None:
-    job_id = add(database)
+    job_id = add_waiting(database)
     lease = claim(database, "gone", 60)
     assert lease is not None
     storage = Storage(settings.data_folder)
@@ -116,7 +107,7 @@ def test_a_job_without_a_living_worker_is_let_go(
 def test_a_job_with_a_living_worker_is_left_alone(
     database: Database, settings: Settings, reconciler: Reconciler
 ) -> None:
-    job_id = add(database)
+    job_id = add_waiting(database)
     lease = claim(database, "alive", 60)
     assert lease is not None
     attempt = Storage(settings.data_folder).attempt(job_id, lease.fence)
@@ -129,7 +120,7 @@ def test_a_job_with_a_living_worker_is_left_alone(
 def test_ended_jobs_are_left_alone(database: Database, reconciler: Reconciler) -> None:
     past = now_plus(-100)
     ids = [
-        add(database, state=state, lease_until=past, announce_at=past)
+        add_waiting(database, state=state, lease_until=past, announce_at=past)
         for state in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
     ]
     reconciler.reconcile()
@@ -141,7 +132,7 @@ def test_ended_jobs_are_left_alone(database: Database, reconciler: Reconciler) -
 def test_what_a_worker_that_died_at_the_end_left_is_removed(
     database: Database, settings: Settings, reconciler: Reconciler, state: JobState
 ) -> None:
-    job_id = add(database, state=state, fence=2, lease_until=now_plus(60))
+    job_id = add_waiting(database, state=state, fence=2, lease_until=now_plus(60))
     storage = Storage(settings.data_folder)
     for attempt in (1, 2, 3):  # the third of a retry
         (storage.attempt(job_id, attempt) / "work").mkdir(parents=True)
@@ -165,9 +156,10 @@ def test_what_a_worker_that_died_at_the_end_left_is_removed(
 def test_many_reconcilers_announce_and_reap_once(
     settings: Settings, database: Database, messages: Path
 ) -> None:
-    queued = [add(database, announce_at=now_plus()) for _ in range(10)]
+    queued = [add_waiting(database, announce_at=now_plus()) for _ in range(10)]
     lost = [
-        add(database, state=JobState.RUNNING, fence=1, lease_until=now_plus(-1)) for _ in range(10)
+        add_waiting(database, state=JobState.RUNNING, fence=1, lease_until=now_plus(-1))
+        for _ in range(10)
     ]
     barrier = Barrier(4)
 
@@ -199,7 +191,7 @@ def test_the_thread_outlasts_a_database_that_is_away(
     time.sleep(0.3)
     with database.engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE jobs_away RENAME TO jobs")
-    job_id = add(database, announce_at=now_plus())
+    job_id = add_waiting(database, announce_at=now_plus())
     wait_for(lambda: read(database, job_id).announcements == 1, "the announcement", 10)
     reconciler.close()
     queue.close()

@@ -33,7 +33,7 @@ from app.labels import service as labels
 from app.labels.schemas import LabelsUpdate
 from app.settings import Settings
 from app.tables import Job, JobEvent, JobState
-from tests.processes import processes_of, trainer_of, wait_for
+from tests.processes import disk_of_its_own, processes_of, trainer_of, wait_for
 from tests.worker.conftest import Service
 from worker.tasks import JobRunner, _End
 
@@ -488,13 +488,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """The data folder on a file system of its own, of 128 MiB: a small job fits."""
     folder = tmp_path / "data"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=128m", "stylefilter-test", str(folder)]
-    try:
-        subprocess.run(mount, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"mounting a small disk is not permitted: {error}")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    with disk_of_its_own(folder, megabytes=128):
+        yield folder
 
 
 @sqlite_only
