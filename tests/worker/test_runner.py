@@ -354,7 +354,7 @@ def test_a_job_given_back_goes_on_and_ends_as_if_undisturbed(service: Service) -
 
 @sqlite_only
 def test_a_paused_job_goes_on_where_it_was_and_ends_as_if_undisturbed(service: Service) -> None:
-    config = {"style": {"steps": 400}}
+    config = {"style": {"steps": 150}}
     job_id = service.adapt(**config)
     with background(service, job_id) as (_, thread):
         wait_for(lambda: service.row(job_id).step > 1, "a step")
@@ -364,7 +364,7 @@ def test_a_paused_job_goes_on_where_it_was_and_ends_as_if_undisturbed(service: S
         assert not thread.is_alive()
     paused = service.row(job_id)
     assert (paused.state, paused.losses, paused.error_code) == ("paused", 0, None)
-    assert 1 < paused.step < 400
+    assert 1 < paused.step < 150
     run(service, job_id)
     assert service.row(job_id).fence == 1  # nobody takes it up before its user says so
     with service.database.session() as session:
