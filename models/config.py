@@ -176,6 +176,49 @@ class AdaptationConfig(PretrainConfig):
     )
 
 
+class YNetConfig(FrozenConfig):
+    """Y-Net (Roels et al. 2019), beside ``adaptation``'s lengths and choices."""
+
+    weight_reconstruction: float = Field(
+        1e-3, ge=0, le=1e3, description="Weight of the mean squared error of the reconstruction."
+    )
+    reconstruct: Literal["target", "both"] = Field(
+        "both",
+        description="Domains whose images are reconstructed. StyleFilter's paper says target, "
+        "Y-Net's own code does both.",
+    )
+
+
+class WeakLabelsConfig(FrozenConfig):
+    """Paul et al. (2020), beside ``adaptation``'s lengths and choices; their code's numbers."""
+
+    weight_labels: float = Field(
+        0.2, ge=0, le=100, description="Weight of the image-level classification loss."
+    )
+    smoothness: float = Field(
+        1.0, gt=0, le=100, description="k of the smooth maximum: 0 is the mean, infinity the max."
+    )
+    pool_px: int = Field(
+        8, ge=1, le=64, description="Logits and features are averaged over squares of this side."
+    )
+    dropout: float = Field(0.1, ge=0, lt=1, description="Of the logits before the smooth maximum.")
+    weight_class_alignment: float = Field(
+        1e-3, ge=0, le=100, description="Weight of the class-wise adversarial loss; 0: without."
+    )
+    weight_output_alignment: float = Field(
+        1e-3, ge=0, le=100, description="Weight of the output-space adversarial loss; 0: without."
+    )
+    feature: Literal["decoder", "bottleneck"] = Field(
+        "decoder", description="Features that are aligned: the decoder's last, or the bottleneck."
+    )
+    learning_rate: float = Field(
+        1e-4, gt=0, le=1e-1, description="Of the discriminators: Adam, betas (0.9, 0.99)."
+    )
+    clip_norm: float = Field(
+        1.0, gt=0, le=1e3, description="Largest norm of the segmenter's gradient."
+    )
+
+
 def _check_parts(batch_size: int, accumulate: int) -> None:
     if batch_size % accumulate:
         raise ValueError(f"accumulate {accumulate} does not divide batch_size {batch_size}")
@@ -188,6 +231,15 @@ class StyleFilterConfig(FrozenConfig):
     segmenter: SegmenterConfig = SegmenterConfig()
     pretrain: PretrainConfig = PretrainConfig()
     adaptation: AdaptationConfig = AdaptationConfig()
+    ynet: YNetConfig = YNetConfig()
+    weak_labels: WeakLabelsConfig = WeakLabelsConfig()
+    fourier_beta: float = Field(
+        0.01,
+        gt=0,
+        le=0.5,
+        description="Fourier domain adaptation (Yang and Soatto 2020): half side of the square of "
+        "low frequencies that is exchanged, as a share of the image's shorter side.",
+    )
     pixel_size_factor: float = Field(
         1.0,
         ge=0.25,

@@ -7,6 +7,7 @@ device is no part of it: the same steps on another device differ by rounding onl
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -36,8 +37,24 @@ def of_pretraining(source: Domain, config: StyleFilterConfig) -> str:
     )
 
 
+@dataclass(frozen=True)
+class MethodFacts:
+    """What decides an adaptation beside ``config.adaptation`` and the data.
+
+    ``labels``: whether image-level labels do. ``settings`` are the method's own; StyleFilter has
+    none.
+    """
+
+    labels: bool
+    settings: Mapping[str, object] = field(default_factory=dict)
+
+
 def of_adaptation(
-    source_only: nn.Module, source: Domain, target: Domain, config: StyleFilterConfig
+    source_only: nn.Module,
+    source: Domain,
+    target: Domain,
+    config: StyleFilterConfig,
+    method: MethodFacts,
 ) -> str:
     """Of the adapted theta_seg: the weights it starts from, and the image-level labels too.
 
@@ -55,7 +72,8 @@ def of_adaptation(
             "adaptation": config.adaptation.model_dump(),
             "segmenter": of_weights(source_only),
             "data": [_data(source), _data(target)],
-            "labels": labels if config.adaptation.label_filter else None,
+            "labels": labels if method.labels else None,
+            **method.settings,
         },
     )
 

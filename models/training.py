@@ -239,8 +239,12 @@ def _prefetched(
             yield step, batch, waited
 
 
-def update(losses: Iterable[Tensor], *optimisers: torch.optim.Optimizer) -> list[float]:
+def update(
+    losses: Iterable[Tensor], *optimisers: torch.optim.Optimizer, clip_norm: float = math.inf
+) -> list[float]:
     """One step of each optimiser along the summed gradient of ``losses``; the losses' values.
+
+    A gradient longer than ``clip_norm``, over all parameters, is shortened to it.
 
     The losses are the terms and parts of one batch's loss. Each is made, differentiated and freed
     before the next, so a batch in parts needs the memory of a part. A loss or gradient that is not
@@ -260,6 +264,8 @@ def update(losses: Iterable[Tensor], *optimisers: torch.optim.Optimizer) -> list
     for name in ("loss", "gradient"):
         if not math.isfinite(seen[name]):
             raise NonFiniteLoss(f"the {name} is {seen[name]}; it changed no weight")
+    if norm > clip_norm:
+        torch._foreach_mul_(own, clip_norm / norm)
     for optimiser in optimisers:
         optimiser.step()
     return values

@@ -62,19 +62,26 @@ class UNet(nn.Module):
         self.head = nn.Conv2d(filters[0], num_classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.decode(self.encode(x)))
+        return logits
+
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """Features (B, filters * 2^level, H / 2^level, W / 2^level), from fine to coarse."""
         if min(x.shape[-2:]) < self.min_px:
             raise ValueError(
                 f"image of {x.shape[-2]}x{x.shape[-1]} px is smaller than {self.min_px} px"
             )
-        x = self.stem(x)
-        skips = []
+        features = [self.stem(x)]
         for down in self.downs:
-            skips.append(x)
-            x = down(F.max_pool2d(x, 2))
+            features.append(down(F.max_pool2d(features[-1], 2)))
+        return features
+
+    def decode(self, features: list[Tensor]) -> Tensor:
+        """What the head sees, (B, filters, H, W), of the encoder's features."""
+        *skips, x = features
         for up in self.ups:
             x = up(x, skips.pop())
-        logits: Tensor = self.head(x)
-        return logits
+        return x
 
 
 def _conv_norm_relu(channels_in: int, channels_out: int, norm: NormName) -> tuple[nn.Module, ...]:

@@ -105,6 +105,7 @@ class World:
         body = {"source": self.source, "target": self.target, "preset": "smoke", "reuse": False}
         request = AdaptRequest.model_validate(body | {"config": CONFIG} | more)
         with Client(self.url) as client:
+            wait_for(client.ready, "/readyz", 60)  # it may have been started a moment ago
             return client.adapt(request).id
 
     def retry(self, job_id: UUID) -> None:

@@ -184,7 +184,7 @@ def test_the_weights_are_chosen_by_what_was_asked_for(
         def validate(_: UNet, domain: Domain, __: object) -> Mapping[str, float]:
             return {"dice/mean": next(scores[isinstance(domain, StylisedDomain)])}
 
-        monkeypatch.setattr("models.stylefilter.validate", validate)
+        monkeypatch.setattr("models.adaptation.validate", validate)
         config = whole_sections(BATCH, steps=steps, validate_every_steps=1, select_on=by)
         segmenter, spy = adapted(config, domains)
         best = spy.reports[-1].best
@@ -207,7 +207,7 @@ def test_the_weights_adaptation_starts_from_may_be_kept(
     domains: Pair, monkeypatch: pytest.MonkeyPatch, *, eligible: bool
 ) -> None:
     scores = iter([0.9, 0.9, 0.5, 0.5] if eligible else [0.5, 0.5])
-    monkeypatch.setattr("models.stylefilter.validate", lambda *_: {"dice/mean": next(scores)})
+    monkeypatch.setattr("models.adaptation.validate", lambda *_: {"dice/mean": next(scores)})
     start = untrained(whole_sections(BATCH))
     segmenter, spy = adapted(whole_sections(BATCH, start_eligible=eligible), domains, start)
     assert equal_weights(segmenter, start) == eligible
@@ -383,7 +383,7 @@ def test_source_passes_move_stored_statistics_only_where_both_are_asked_for(
         moved.append(not all(torch.equal(a, b) for a, b in pairs))
         return loss
 
-    monkeypatch.setattr("models.stylefilter.supervised_loss", spy)
+    monkeypatch.setattr("models.adaptation.supervised_loss", spy)
     adapted(whole_sections(BATCH, steps=2, norm_statistics=whose), domains)
     assert moved == [whose == "both"] * 2
 
