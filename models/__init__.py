@@ -14,6 +14,8 @@ All losses                                    ``losses.py``
 "Implementation details"                      ``config.py``, ``lengths.py``, ``training.py``,
                                               ``data/sampling.py``, ``data/samples.py``,
                                               ``data/augmentation.py``
-"Experimental setup", DICE                    ``evaluation.py``, ``scores.py``
+"Experimental setup", splits, DICE            ``data/splits.py``, ``evaluation.py``,
+                                              ``scores.py``
+Table 1                                       ``table.py``, ``table_statistics.py``
 ============================================  =================================================
 """

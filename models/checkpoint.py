@@ -43,6 +43,15 @@ def save_segmenter(
     _save(folder, segmenter, meta, metrics)
 
 
+def load_metrics(folder: Path) -> Mapping[str, float | str]:
+    """What stands beside the weights about their training; CheckpointError says what is wrong."""
+    try:
+        metrics: Mapping[str, float | str] = json.loads((folder / METRICS).read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder / METRICS} is missing or damaged: {error}") from error
+    return metrics
+
+
 def load_generator(folder: Path, device: torch.device) -> tuple[Generator, ModelMeta]:
     """Read a style transfer model, in eval mode; CheckpointError says what is wrong."""
     meta = _load_meta(folder, "generator")

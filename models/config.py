@@ -49,6 +49,17 @@ class StyleConfig(FrozenConfig):
     temperature: float = Field(0.07, gt=0, le=10, description="PatchNCE temperature.")
     lambda_gan: float = Field(1.0, ge=0, le=100, description="Weight of the adversarial loss.")
     lambda_nce: float = Field(1.0, ge=0, le=100, description="Weight of PatchNCE (FastCUT: 10).")
+    select_on: Literal["last", "target_val", "labels"] = Field(
+        "last",
+        description="Which generator is kept. CUT's losses do not say when it serves the segmenter "
+        "best. target_val: the one through which the source-only segmenter has the best DICE on "
+        "the target's validation masks, as the protocol chooses weights; labels: the one with "
+        "which its predictions agree best with the training images' labels, confidence added, for "
+        "which no mask is needed; last: that of the last step.",
+    )
+    validate_every_steps: int = Field(
+        250, ge=1, description="Steps between those that are scored, unless the last is kept."
+    )
     nce_identity: bool = Field(True, description="PatchNCE on source images too (FastCUT: no).")
     flip_equivariance: bool = Field(False, description="Random flips of G's input (FastCUT: yes).")
     precision: Precision = Field(
@@ -196,7 +207,7 @@ class WeakLabelsConfig(FrozenConfig):
         0.2, ge=0, le=100, description="Weight of the image-level classification loss."
     )
     smoothness: float = Field(
-        1.0, gt=0, le=100, description="k of the smooth maximum: 0 is the mean, infinity the max."
+        1.0, ge=0.01, le=100, description="k of the smooth maximum: low is the mean, high the max."
     )
     pool_px: int = Field(
         8, ge=1, le=64, description="Logits and features are averaged over squares of this side."
@@ -206,13 +217,22 @@ class WeakLabelsConfig(FrozenConfig):
         1e-3, ge=0, le=100, description="Weight of the class-wise adversarial loss; 0: without."
     )
     weight_output_alignment: float = Field(
-        1e-3, ge=0, le=100, description="Weight of the output-space adversarial loss; 0: without."
+        1e-3,
+        ge=0,
+        le=100,
+        description="Weight of the output-space adversarial loss; 0: without. Their code has it, "
+        "their paper's ablation names the class-wise one only.",
     )
     feature: Literal["decoder", "bottleneck"] = Field(
-        "decoder", description="Features that are aligned: the decoder's last, or the bottleneck."
+        "decoder",
+        description="Features aligned by class: the decoder's last, or the bottleneck [A]; theirs "
+        "are the last of a network without a decoder.",
     )
     learning_rate: float = Field(
         1e-4, gt=0, le=1e-1, description="Of the discriminators: Adam, betas (0.9, 0.99)."
+    )
+    discriminator_filters: int = Field(
+        64, ge=4, le=256, description="First filters of the output's discriminator; then doubled."
     )
     clip_norm: float = Field(
         1.0, gt=0, le=1e3, description="Largest norm of the segmenter's gradient."
@@ -311,6 +331,7 @@ def preset(name: PresetName) -> StyleFilterConfig:
                 validate_every_steps=50,
                 start_eligible=True,
             ),
+            weak_labels=WeakLabelsConfig(discriminator_filters=16),
             pixel_size_factor=2.0,
         )
     return StyleFilterConfig(
@@ -322,4 +343,5 @@ def preset(name: PresetName) -> StyleFilterConfig:
         adaptation=AdaptationConfig(
             crop_px=32, steps=6, learning_rate=1e-3, validate_every_steps=3
         ),
+        weak_labels=WeakLabelsConfig(discriminator_filters=4),
     )

@@ -18,10 +18,19 @@ from models.metadata import METHOD_VERSION
 from models.parallel import num_processes
 
 
-def of_style(source: Domain, target: Domain, config: StyleFilterConfig) -> str:
-    """Of theta_style: both domains' images and splits, and how it is trained."""
+def of_style(
+    source: Domain, target: Domain, config: StyleFilterConfig, judge: nn.Module | None
+) -> str:
+    """Of theta_style: both domains' images and splits, how it is trained, and what chooses it."""
+    chosen = config.style.select_on != "last"
     return _digest(
-        config, {"style": config.style.model_dump(), "data": [_data(source), _data(target)]}
+        config,
+        {
+            "style": config.style.model_dump(),
+            "data": [_data(source), _data(target)],
+            "judge": of_weights(judge) if chosen and judge is not None else None,
+            "labels": _labels(target) if config.style.select_on == "labels" else None,
+        },
     )
 
 
@@ -60,19 +69,13 @@ def of_adaptation(
 
     ``target`` is the stylised domain, whose digest stands for the generator as well.
     """
-    training = {section.index for section in target.split("train")}
-    labels = [
-        [tile.section, tile.y0, tile.x0, tile.height, tile.width, *tile.labels]
-        for tile in target.tiles
-        if tile.section in training
-    ]
     return _digest(
         config,
         {
             "adaptation": config.adaptation.model_dump(),
             "segmenter": of_weights(source_only),
             "data": [_data(source), _data(target)],
-            "labels": labels if method.labels else None,
+            "labels": _labels(target) if method.labels else None,
             **method.settings,
         },
     )
@@ -90,6 +93,15 @@ def of_weights(network: nn.Module) -> str:
 def _data(domain: Domain) -> list[object]:
     splits = [section.split for section in domain.sections]
     return [domain.info.digest, splits, domain.info.intensity_window, domain.working_nm]
+
+
+def _labels(target: Domain) -> list[object]:
+    training = {section.index for section in target.split("train")}
+    return [
+        [tile.section, tile.y0, tile.x0, tile.height, tile.width, *tile.labels]
+        for tile in target.tiles
+        if tile.section in training
+    ]
 
 
 def _digest(config: StyleFilterConfig, facts: Mapping[str, object]) -> str:

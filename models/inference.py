@@ -5,7 +5,9 @@ Legend: C classes, H height, W width.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -22,7 +24,7 @@ from models.progress import Progress, Report
 from models.tiling import apply_tiled
 
 Style = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""Maps a target image (H, W) in [0, 1] to the source's look: CUT, or histogram matching."""
+"""Maps a target image (H, W) in [0, 1] to the source's look: CUT, or a plain method."""
 
 _GENERATOR_MULTIPLE, _GENERATOR_MIN_PX = 4, 8
 
@@ -54,17 +56,29 @@ def segment(segmenter: UNet, image: NDArray[np.float32], crop_px: int) -> NDArra
     return torch.from_numpy(logits).softmax(dim=0).numpy()
 
 
+@dataclass(frozen=True)
+class Rendering:
+    """What shows target images as the source's microscope would, and what stands for it."""
+
+    style: Style
+    identity: str
+
+    @classmethod
+    def by(cls, generator: Generator) -> Self:
+        """theta_style."""
+        return cls(partial(stylise, generator), identity.of_weights(generator))
+
+
 def stylise_domain(
-    generator: Generator, target: Domain, out: Path, report: Report
+    rendering: Rendering, target: Domain, out: Path, report: Report
 ) -> StylisedDomain:
     """Stylise what adaptation reads, once: training sections, and validation ones with a mask."""
     sections = target.split("train") + target.split("val", masked=True)
     group = zarr.open_group(str(out), mode="w")
     for step, section in enumerate(sections, start=1):
-        image = stylise(generator, target.image(section))
-        group.create_array(array_name(section), data=image)
+        group.create_array(array_name(section), data=rendering.style(target.image(section)))
         report(Progress("stylise", step, len(sections), {}))
-    return StylisedDomain(target, out, identity.of_weights(generator))
+    return StylisedDomain(target, out, rendering.identity)
 
 
 @dataclass(frozen=True)
@@ -73,6 +87,20 @@ class Prediction:
 
     mask: NDArray[np.uint8]
     probabilities: NDArray[np.float32]
+
+    def within(self, allowed: NDArray[np.bool_]) -> NDArray[np.uint8]:
+        """The most likely class per pixel among the allowed ones: (H, W) uint8.
+
+        ``allowed`` is (C, h, w) at any pixel size, of which each pixel takes the nearest. Where
+        nothing is allowed, the class stays that of ``mask``.
+        """
+        rows, cols = (
+            (2 * np.arange(side) + 1) * given // (2 * side)
+            for side, given in zip(self.mask.shape, allowed.shape[1:], strict=True)
+        )
+        allowed = allowed[:, rows[:, None], cols]
+        chosen = np.where(allowed, self.probabilities, -1).argmax(axis=0)
+        return np.where(allowed.any(axis=0), chosen, self.mask).astype(np.uint8)
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,19 @@ from models.losses import lsgan, patch_nce
 from models.networks.discriminator import Discriminator
 from models.networks.generator import Generator, tap_sizes
 from models.networks.patch_projector import PatchProjector, sample_positions
+from models.networks.unet import UNet
 from models.parallel import num_processes, rank
-from models.training import Run, Task, autocast, seeded_weights, to_device, train, update
+from models.style_selection import Judge
+from models.training import (
+    KeepBest,
+    Run,
+    Task,
+    autocast,
+    seeded_weights,
+    to_device,
+    train,
+    update,
+)
 
 _BETAS = (0.5, 0.999)
 
@@ -178,10 +189,15 @@ def train_style(
     target: Domain,
     config: StyleFilterConfig,
     run: Run,
+    source_only: UNet | None = None,
 ) -> Generator:
-    """Train theta_style, target -> source, on the images of both training splits."""
+    """Train theta_style, target -> source, on the images of both training splits.
+
+    ``style.select_on`` says which generator is kept; all but ``last`` judge it by what
+    ``source_only`` makes of its images.
+    """
     style, device = config.style, resolve(config.device)
-    this = identity.of_style(source, target, config)
+    this = identity.of_style(source, target, config, source_only)
     if finished := run.finished("style", this):
         return load_generator(finished, device)[0]
     sections_a, sections_b = target.training_sections(), source.training_sections()
@@ -217,10 +233,25 @@ def train_style(
         optimisers=cut.optimisers,
         batch=batch,
         step=step,
+        keep=_choice(cut.generator, source_only, target, config),
         picture=lambda: preview.translation(cut.generator, target),
     )
     train(task, run)
     return cut.generator.eval()
+
+
+def _choice(
+    generator: Generator, source_only: UNet | None, target: Domain, config: StyleFilterConfig
+) -> KeepBest | None:
+    """What chooses the generator that is kept; None where it is the last."""
+    style = config.style
+    if style.select_on == "last":
+        return None
+    if source_only is None:
+        raise ValueError(f"style.select_on {style.select_on} needs the source-only segmenter")
+    judge = Judge(source_only, target, config.pretrain.crop_px)
+    by = {"target_val": "dice/mean", "labels": "label_score"}[style.select_on]
+    return KeepBest(generator, lambda: judge.scores(generator), style.validate_every_steps, by)
 
 
 @dataclass(frozen=True)

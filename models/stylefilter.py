@@ -16,7 +16,7 @@ from models.data.samples import SourceBatch, TargetBatch, parts, source_batch, t
 from models.data.sampling import Sample
 from models.data.stylised import StylisedDomain
 from models.identity import MethodFacts
-from models.inference import stylise_domain
+from models.inference import Rendering, stylise_domain
 from models.losses import cross_entropy
 from models.networks.generator import Generator
 from models.networks.statistics import statistics_kept
@@ -49,9 +49,10 @@ def adapt(
     ``workspace`` takes the stylised target images.
     """
     check_pair(source, target)
-    style = train_style(source, target, config, run)
+    # The paper trains the style first. Neither needs the other, unless the style is chosen by it.
     source_only = pretrain(source, config, run)
-    stylised = stylise_domain(style, target, workspace / "stylised.zarr", run.report)
+    style = train_style(source, target, config, run, source_only)
+    stylised = stylise_domain(Rendering.by(style), target, workspace / "stylised.zarr", run.report)
     adapted = adapt_segmenter(source_only, source, stylised, config, run)
     return AdaptedModels(style, source_only, adapted)
 

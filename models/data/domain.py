@@ -40,6 +40,8 @@ class Section:
     height: int
     width: int
     has_mask: bool
+    group: str | None = None
+    """The volume or crop it was cut from, if that was said."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class Domain:
         self._labels: dict[int, list[Tile]] = {}
         for tile in self.tiles:
             self._labels.setdefault(tile.section, []).append(tile)
-        self._painted: dict[int, _Painted] = {}
+        self._windows: dict[int, TileWindows] = {}
 
     @property
     def num_classes(self) -> int:
@@ -146,14 +148,18 @@ class Domain:
         top, bottom, _ = rows.indices(height)
         left, right, _ = cols.indices(width)
         allowed = np.ones((self.num_classes, bottom - top, right - left), dtype=bool)
-        if section.index not in self._painted:
-            self._painted[section.index] = self._paint(section)
-        painted = self._painted[section.index]
-        for number in painted.touching(top, bottom, left, right):
-            y0, y1, x0, x1 = painted.edges[number]
+        tiles = self.tile_windows(section)
+        for number in tiles.touching(top, bottom, left, right):
+            y0, y1, x0, x1 = tiles.edges[number]
             window = (slice(max(y0 - top, 0), y1 - top), slice(max(x0 - left, 0), x1 - left))
-            allowed[:, *window] = ~painted.absent[number][:, None, None]
+            allowed[:, *window] = (tiles.labels[number] != ABSENT)[:, None, None]
         return allowed
+
+    def tile_windows(self, section: Section) -> "TileWindows":
+        """The tiles of a section at the working pixel size."""
+        if section.index not in self._windows:
+            self._windows[section.index] = self._tile_windows(section)
+        return self._windows[section.index]
 
     def _read_image(self, section: Section) -> NDArray[np.float32]:
         grey = normalise(self.native_image(section), self.info.intensity_window)
@@ -162,7 +168,7 @@ class Domain:
     def _read_mask(self, section: Section) -> NDArray[np.uint8]:
         return _frozen(resample_mask(self.native_mask(section), self.working_shape(section)))
 
-    def _paint(self, section: Section) -> "_Painted":
+    def _tile_windows(self, section: Section) -> "TileWindows":
         height, width = self.working_shape(section)
         scale_y, scale_x = height / section.height, width / section.width
         tiles = self._labels.get(section.index, [])
@@ -176,15 +182,18 @@ class Domain:
             for tile in tiles
         ]
         labels = np.array([tile.labels for tile in tiles]).reshape(-1, self.num_classes)
-        return _Painted(np.array(edges, dtype=np.int64).reshape(-1, 4), labels == ABSENT)
+        return TileWindows(np.array(edges, dtype=np.int64).reshape(-1, 4), labels.astype(np.int64))
 
 
 @dataclass(frozen=True)
-class _Painted:
-    """The tiles of a section at the working size: y0, y1, x0, x1 and the absent classes of each."""
+class TileWindows:
+    """The tiles of a section at the working size: ``edges`` (T, 4) are y0, y1, x0, x1.
+
+    ``labels`` (T, C) are -1, 0 or 1.
+    """
 
     edges: NDArray[np.int64]
-    absent: NDArray[np.bool_]
+    labels: NDArray[np.int64]
 
     def touching(self, top: int, bottom: int, left: int, right: int) -> NDArray[np.intp]:
         """Numbers of the tiles in a window, in order: the later of two that overlap prevails."""

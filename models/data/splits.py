@@ -1,8 +1,20 @@
 """Which section trains, validates and tests: by section, never by tile."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from typing import Literal, Self, get_args
 
+import numpy as np
+from pydantic import Field, model_validator
+
+from models.config import FrozenConfig
 from models.data.domain import Split
+
+Role = Literal["train", "val", "test"]
+
+_SHARES: dict[Role, float] = {"train": 0.6, "val": 0.2, "test": 0.2}
+_MIN_BLOCKS = 5
+_TRIES = 1000
 
 
 def block_splits(num_sections: int) -> list[Split]:
@@ -37,3 +49,204 @@ def named_splits(names: Sequence[str], wanted: Mapping[str, Sequence[str]]) -> l
                 raise ValueError(f"{name!r} is listed in {chosen[name]} and in {split}")
             chosen[name] = split  # type: ignore[assignment]
     return [chosen.get(name, "unused") for name in names]
+
+
+def named_groups(names: Sequence[str], groups: Mapping[str, Sequence[str]]) -> list[str]:
+    """Give each section the group its name is listed under.
+
+    Raises:
+        ValueError: a listed name is no section, or is listed twice; or a section is in no group.
+    """
+    known = set(names)
+    group_of: dict[str, str] = {}
+    for group, members in groups.items():
+        for name in members:
+            if name not in known:
+                raise ValueError(f"{group!r} lists {name!r}, which is no section")
+            if name in group_of:
+                raise ValueError(f"{name!r} is listed in {group_of[name]!r} and in {group!r}")
+            group_of[name] = group
+    for name in names:
+        if name not in group_of:
+            raise ValueError(f"{name!r} is in no group: name the group of every section, or none")
+    return [group_of[name] for name in names]
+
+
+class SectionLists(FrozenConfig):
+    """Names of the sections of each role; those of no list are unused."""
+
+    train: tuple[str, ...] = ()
+    val: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        role_of: dict[str, Role] = {}
+        for role in get_args(Role):
+            for name in getattr(self, role):
+                if name in role_of:
+                    raise ValueError(f"{name!r} is listed in {role_of[name]} and in {role}")
+                role_of[name] = role
+        return self
+
+
+class DatasetFolds(FrozenConfig):
+    """How one dataset was divided, split by split."""
+
+    dataset: str = Field(description="Its name.")
+    digest: str = Field(description="Of its content: another dataset has another.")
+    folds: tuple[SectionLists, ...] = Field(min_length=1)
+
+    def matching(self, names: Collection[str], digest: str) -> tuple[SectionLists, ...]:
+        """The folds, for the dataset with these sections.
+
+        Raises:
+            ValueError: it is another dataset, a section is none of its own, or nothing is left to
+                train or test on.
+        """
+        if digest != self.digest:
+            raise ValueError(
+                f"the splits are of {self.dataset!r} with digest {self.digest}, "
+                f"not of the dataset with digest {digest}"
+            )
+        known = set(names)
+        for number, fold in enumerate(self.folds, start=1):
+            for role in get_args(Role):
+                listed: tuple[str, ...] = getattr(fold, role)
+                for name in listed:
+                    if name not in known:
+                        raise ValueError(
+                            f"split {number}: {role} lists {name!r}, "
+                            f"which is no section of {self.dataset!r}"
+                        )
+                if not listed and role != "val":
+                    raise ValueError(f"split {number} of {self.dataset!r}: {role} lists no section")
+        return self.folds
+
+
+class Splits(FrozenConfig):
+    """The splits of a benchmark, to publish and to repeat it with; as JSON."""
+
+    source: DatasetFolds
+    target: DatasetFolds
+
+    @model_validator(mode="after")
+    def _equally_many(self) -> Self:
+        source, target = len(self.source.folds), len(self.target.folds)
+        if source != target:
+            raise ValueError(f"the source has {source} split(s), the target {target}")
+        return self
+
+
+def cross_validation(
+    names: Sequence[str],
+    groups: Sequence[str] | None = None,
+    *,
+    num_splits: int = 5,
+    classes: Mapping[str, Collection[str]] | None = None,
+) -> list[SectionLists]:
+    """Divide sections into train, val and test, about 60 / 20 / 20 %, in several ways.
+
+    Without ``groups``, by contiguous blocks, of which each is tested on in turn. With the group of
+    each section (the volume it was cut from), no group spans two roles, test sets differ from split
+    to split, and every class that at least three groups have, by ``classes`` of each group, is in
+    all three roles.
+
+    Raises:
+        ValueError: there are too few sections or groups for that.
+    """
+    if groups is None:
+        return _rotated_blocks(names, num_splits)
+    sizes = Counter(groups)
+    divisions: list[dict[str, Role]] = []
+    for split in range(num_splits):
+        divisions.append(_divided(sizes, classes or {}, split, [_tested(d) for d in divisions]))
+    return [_lists(names, [division[group] for group in groups]) for division in divisions]
+
+
+def _lists(names: Sequence[str], roles: Sequence[Split]) -> SectionLists:
+    return SectionLists(
+        **{
+            role: tuple(name for name, its in zip(names, roles, strict=True) if its == role)
+            for role in get_args(Role)
+        }
+    )
+
+
+def _rotated_blocks(names: Sequence[str], num_splits: int) -> list[SectionLists]:
+    """Split i tests on block i, validates on the next, the first after the last, trains on others.
+
+    Neighbouring sections are nearly the same picture, so one is unused at every border of two
+    roles: never one of the test, so with as many splits as blocks each section is tested once.
+    """
+    num_blocks = max(_MIN_BLOCKS, num_splits)
+    if len(names) < 2 * num_blocks:
+        raise ValueError(
+            f"{len(names)} section(s) are too few for {num_splits} split(s): {num_blocks} blocks "
+            f"of sections take at least {2 * num_blocks}, for borders between them stay unused"
+        )
+    blocks = np.arange(len(names)) * num_blocks // len(names)
+    folds = []
+    for split in range(num_splits):
+        roles: list[Split] = ["train"] * len(names)
+        for index, block in enumerate(blocks):
+            if block == split:
+                roles[index] = "test"
+            elif block == (split + 1) % num_blocks:
+                roles[index] = "val"
+        borders = [(i - 1, i) for i in range(1, len(names)) if roles[i - 1] != roles[i]]
+        for left, right in borders:
+            taken = "train" if "train" in (roles[left], roles[right]) else "val"
+            roles[left if roles[left] == taken else right] = "unused"
+        folds.append(_lists(names, roles))
+    return folds
+
+
+def _divided(
+    sizes: Mapping[str, int],
+    classes: Mapping[str, Collection[str]],
+    split: int,
+    tested: Collection[frozenset[str]],
+) -> dict[str, Role]:
+    """The role of each group in a split: the first shuffle that meets all conditions."""
+    occurrences = Counter(name for group in sizes for name in set(classes.get(group, ())))
+    wanted = {name for name, count in occurrences.items() if count >= len(_SHARES)}
+    for attempt in range(_TRIES):
+        order = np.random.default_rng([split, attempt]).permutation(sorted(sizes)).tolist()
+        division = _greedy(order, sizes)
+        if _tested(division) not in tested and _all_have(division, classes, wanted):
+            return division
+    condition = f", each with {', '.join(sorted(wanted))}" if wanted else ""
+    raise ValueError(
+        f"split {split + 1}: none of {_TRIES} ways to divide {len(sizes)} group(s) has train, val "
+        f"and test groups{condition}, and test groups that no split before has"
+    )
+
+
+def _greedy(order: Sequence[str], sizes: Mapping[str, int]) -> dict[str, Role]:
+    """Each group to the role that then is least full, for its share, but to all roles one."""
+    filled = dict.fromkeys(_SHARES, 0)
+    division: dict[str, Role] = {}
+    for index, group in enumerate(order):
+        empty = [role for role, number in filled.items() if not number]
+        roles = empty if len(order) - index <= len(empty) else list(filled)
+        size = sizes[group]
+        role = min(roles, key=lambda r: ((filled[r] + size) / _SHARES[r], _SHARES[r], r))
+        filled[role] += size
+        division[group] = role
+    return division
+
+
+def _tested(division: Mapping[str, Role]) -> frozenset[str]:
+    return frozenset(group for group, role in division.items() if role == "test")
+
+
+def _all_have(
+    division: Mapping[str, Role], classes: Mapping[str, Collection[str]], wanted: set[str]
+) -> bool:
+    """Whether every role has groups, and all ``wanted`` classes in them."""
+    for role in _SHARES:
+        groups = [group for group, its in division.items() if its == role]
+        if not groups or not wanted <= {n for group in groups for n in classes.get(group, ())}:
+            return False
+    return True

@@ -72,7 +72,9 @@ def tiny(changes: Changes, segmenter: Changes | None = None) -> StyleFilterConfi
     """A config whose stages take seconds; ``changes`` go to each stage that has such a field."""
 
     def stage(config: type[Any], **values: Any) -> Any:
-        mine = {name: value for name, value in changes.items() if name in config.model_fields}
+        theirs = {"select_on", "validate_every_steps"} if config is StyleConfig else set()
+        fields = config.model_fields.keys() - theirs
+        mine = {name: value for name, value in changes.items() if name in fields}
         return config(**(values | mine))
 
     shared = {"crop_px": 32, "steps": 8}

@@ -18,11 +18,18 @@ from models.checkpoint import (
     save_segmenter,
 )
 from models.config import NormName, SegmenterConfig, StyleConfig, StyleFilterConfig
-from models.data.domain import IGNORE
+from models.data.domain import ABSENT, IGNORE, PRESENT, UNKNOWN, Tile
 from models.data.histogram import HistogramMatch
 from models.device import DeviceUnavailable, resolve
 from models.evaluation import evaluate
-from models.inference import Predictor, segment, stylise, stylise_domain
+from models.inference import (
+    Prediction,
+    Predictor,
+    Rendering,
+    segment,
+    stylise,
+    stylise_domain,
+)
 from models.metadata import DomainMeta, ModelMeta
 from models.networks.convolution import winograd_from
 from models.networks.generator import Generator
@@ -30,7 +37,7 @@ from models.networks.unet import UNet
 from models.progress import Progress
 from models.scores import Evaluation, confusion_matrix
 from models.tiling import Tiling, apply_tiled
-from tests.models.domains import square_domain, write_domain
+from tests.models.domains import ignore, square_domain, write_domain
 
 CPU = torch.device("cpu")
 SMALL = StyleFilterConfig(
@@ -173,7 +180,7 @@ def test_predict_refuses_what_it_cannot_do() -> None:
 def test_stylise_domain_writes_what_adaptation_reads(tmp_path: Path) -> None:
     target, reports = square_domain(tmp_path / "t.zarr", side=30), []
     network = generator()
-    stylised = stylise_domain(network, target, tmp_path / "out.zarr", reports.append)
+    stylised = stylise_domain(Rendering.by(network), target, tmp_path / "out.zarr", reports.append)
     assert [s.split for s in stylised.sections] == ["train"] * 3 + ["val"]
     for section in stylised.sections:
         expected = stylise(network, target.image(section))
@@ -224,12 +231,57 @@ def test_evaluate_pools_sections_at_native_size(tmp_path: Path) -> None:
     )
     reports: list[Progress] = []
     predictor = Predictor(Threshold(), 8.0, CROP_PX)
-    evaluation = evaluate(predictor, domain, "test", stylise=False, report=reports.append)
-    assert evaluation.confusion == ((0, 0), (140, 140))
-    assert evaluation.dice == (None, pytest.approx(2 / 3))
+    evaluated = evaluate(predictor, domain, "test", report=reports.append)
+    assert evaluated.pooled.confusion == ((0, 0), (140, 140))
+    assert evaluated.pooled.dice == (None, pytest.approx(2 / 3))
+    assert evaluated.sections == domain.sections[:2]
+    assert [e.confusion for e in evaluated.each] == [((0, 0), (0, 140)), ((0, 0), (140, 0))]
+    assert [e.mean_dice for e in evaluated.each] == [1, 0]
     assert [(p.step, p.total) for p in reports] == [(1, 2), (2, 2)]
     with pytest.raises(ValueError, match="no val sections with masks"):
-        evaluate(predictor, domain, "val", stylise=False, report=reports.append)
+        evaluate(predictor, domain, "val", report=reports.append)
+
+
+def test_evaluate_stylises_with_the_predictors_style(tmp_path: Path) -> None:
+    dark, mask = np.zeros((8, 8), np.uint8), np.ones((8, 8), np.uint8)
+    domain = write_domain(tmp_path / "d.zarr", [dark], [mask], ["test"])
+    scores = [
+        evaluate(Predictor(Threshold(), 4.0, CROP_PX, style), domain, "test", report=ignore)
+        for style in (None, lambda image: 1 - image)
+    ]
+    assert [evaluated.pooled.mean_dice for evaluated in scores] == [0, 1]
+
+
+def test_labels_of_the_test_tiles_filter_the_prediction(tmp_path: Path) -> None:
+    """All is bright, so class 1 is predicted wherever its tile's labels do not call it absent."""
+    bright, mask = np.full((40, 40), 255, np.uint8), np.zeros((40, 40), np.uint8)
+    tiles = [
+        Tile(0, 0, 0, 20, 20, (PRESENT, ABSENT)),
+        Tile(0, 0, 20, 20, 20, (UNKNOWN, UNKNOWN)),
+        Tile(0, 20, 0, 20, 20, (ABSENT, ABSENT)),
+        Tile(0, 20, 20, 20, 20, (UNKNOWN, ABSENT)),
+    ]
+    domain = write_domain(tmp_path / "d.zarr", [bright], [mask], ["test"], tiles, working_nm=8.0)
+    predictor = Predictor(Threshold(), 8.0, CROP_PX)
+    filtered, plain = (
+        evaluate(predictor, domain, "test", filtered=filtered, report=ignore).pooled
+        for filtered in (True, False)
+    )
+    assert filtered.confusion == ((800, 800), (0, 0))
+    assert plain.confusion == ((0, 1600), (0, 0))
+
+
+def test_a_prediction_within_what_is_allowed_at_another_size() -> None:
+    probabilities = np.tile(np.array([0.2, 0.3, 0.5], np.float32)[:, None, None], (1, 5, 3))
+    prediction = Prediction(np.full((5, 3), 2, np.uint8), probabilities)
+    allowed = np.ones((3, 2, 1), bool)
+    allowed[2, 1] = False
+    assert prediction.within(allowed)[:, 0].tolist() == [2, 2, 1, 1, 1]
+    allowed[:, 0] = False
+    assert prediction.within(allowed)[:, 2].tolist() == [2, 2, 1, 1, 1]
+    larger = np.ones((3, 10, 3), bool)
+    larger[1:, ::2] = False  # the second row of each pair is the nearest of a pixel's centre
+    assert (prediction.within(larger) == 2).all()
 
 
 def test_histogram_matching_stands_in_for_the_generator(tmp_path: Path) -> None:

@@ -1,10 +1,20 @@
-"""Splits: contiguous blocks with gaps, or names."""
+"""Splits: contiguous blocks with gaps, names, and cross-validation by blocks or groups."""
 
+from collections import Counter
 from itertools import groupby
 
 import pytest
+from pydantic import ValidationError
 
-from models.data.splits import block_splits, named_splits
+from models.data.splits import (
+    DatasetFolds,
+    SectionLists,
+    Splits,
+    block_splits,
+    cross_validation,
+    named_groups,
+    named_splits,
+)
 
 T, V, E, U = "train", "val", "test", "unused"
 
@@ -48,3 +58,165 @@ def test_names_that_are_wrong() -> None:
         named_splits(["a"], {T: ["a"], E: ["a"]})
     with pytest.raises(ValueError, match="'a' is listed in train and in train"):
         named_splits(["a"], {T: ["a", "a"]})
+
+
+def test_every_section_is_in_one_group() -> None:
+    assert named_groups(["a", "b", "c"], {"x": ["c", "a"], "y": ["b"]}) == ["x", "y", "x"]
+    with pytest.raises(ValueError, match="'x' lists 'z', which is no section"):
+        named_groups(["a"], {"x": ["a", "z"]})
+    with pytest.raises(ValueError, match="'a' is listed in 'x' and in 'y'"):
+        named_groups(["a"], {"x": ["a"], "y": ["a"]})
+    with pytest.raises(ValueError, match="'b' is in no group"):
+        named_groups(["a", "b"], {"x": ["a"]})
+
+
+LETTERS = {T: "t", V: "v", E: "e", U: "-"}
+
+
+def drawn(names: list[str], fold: SectionLists) -> str:
+    """One letter a section."""
+    return "".join(LETTERS[split] for split in named_splits(names, fold.model_dump()))
+
+
+def numbered(number: int) -> list[str]:
+    return [f"s{n:02d}" for n in range(number)]
+
+
+def test_blocks_rotate_with_an_unused_section_at_every_border() -> None:
+    names = numbered(20)
+    assert [drawn(names, fold) for fold in cross_validation(names)] == [
+        "eeee-vvv-ttttttttttt",
+        "ttt-eeee-vvv-ttttttt",
+        "ttttttt-eeee-vvv-ttt",
+        "ttttttttttt-eeee-vvv",
+        "vvvv-tttttttttt-eeee",
+    ]
+
+
+def test_the_fewest_sections_for_blocks() -> None:
+    names = numbered(10)
+    folds = cross_validation(names, num_splits=3)
+    assert [drawn(names, fold) for fold in folds] == ["ee-v-ttttt", "t-ee-v-ttt", "ttt-ee-v-t"]
+    with pytest.raises(ValueError, match=r"9 section\(s\) are too few.*at least 10"):
+        cross_validation(names[:9], num_splits=1)
+    with pytest.raises(ValueError, match=r"for 7 split\(s\).*at least 14"):
+        cross_validation(names, num_splits=7)
+
+
+@pytest.mark.parametrize("num_splits", [1, 3, 5, 8])
+def test_blocks_of_any_number(num_splits: int) -> None:
+    for number in range(2 * max(5, num_splits), 60):
+        names = numbered(number)
+        folds = cross_validation(names, num_splits=num_splits)
+        assert len(folds) == num_splits
+        for fold in folds:
+            picture = drawn(names, fold)
+            for one, other in ("te", "tv", "ev"):
+                assert one + other not in picture
+                assert other + one not in picture
+            assert 2 <= picture.count("-") <= 3
+            assert fold.train
+            assert fold.val
+        tested = [name for fold in folds for name in fold.test]
+        assert len(tested) == len(set(tested))
+        if num_splits >= 5:
+            assert sorted(tested) == names
+
+
+GROUPS = {f"g{n}": [4, 4, 2, 2, 1, 1, 1, 3, 2, 4, 3, 3][n] for n in range(12)}
+OF_SECTION = [group for group, size in GROUPS.items() for _ in range(size)]
+NAMES = [f"{group}/{n}" for n, group in enumerate(OF_SECTION)]
+
+
+def roles_of_groups(fold: SectionLists) -> dict[str, set[str]]:
+    return {role: {n.split("/")[0] for n in names} for role, names in fold.model_dump().items()}
+
+
+def test_groups_are_divided_whole_by_number_of_sections() -> None:
+    folds = cross_validation(NAMES, OF_SECTION)
+    assert len(folds) == 5
+    for fold in folds:
+        groups = roles_of_groups(fold)
+        assert sum(len(its) for its in groups.values()) == len(GROUPS)
+        assert len(fold.train) + len(fold.val) + len(fold.test) == len(NAMES) == 30
+        assert abs(len(fold.train) - 18) <= 2
+        assert abs(len(fold.val) - 6) <= 2
+        assert abs(len(fold.test) - 6) <= 2
+    assert len({fold.test for fold in folds}) == 5
+    assert cross_validation(NAMES, OF_SECTION) == folds
+    assert cross_validation(NAMES, OF_SECTION, num_splits=2) == folds[:2]
+
+
+def test_classes_of_three_groups_are_in_all_roles() -> None:
+    classes = {group: ["common"] for group in GROUPS}
+    for group in ("g0", "g5", "g9"):
+        classes[group] = ["common", "rare"]
+    classes["g1"] = classes["g2"] = ["of two"]
+    for fold in cross_validation(NAMES, OF_SECTION, classes=classes):
+        for groups in roles_of_groups(fold).values():
+            assert len(groups & {"g0", "g5", "g9"}) == 1
+    plain = cross_validation(NAMES, OF_SECTION)
+    spread = [[len(g & {"g0", "g5", "g9"}) for g in roles_of_groups(f).values()] for f in plain]
+    assert any(0 in its for its in spread)
+
+
+def test_few_groups() -> None:
+    folds = cross_validation(["a", "b", "c"], ["x", "y", "z"], num_splits=3)
+    assert {fold.test for fold in folds} == {("a",), ("b",), ("c",)}
+    assert all(len(fold.train) == len(fold.val) == 1 for fold in folds)
+    with pytest.raises(ValueError, match=r"split 4: none of 1000 ways to divide 3 group\(s\)"):
+        cross_validation(["a", "b", "c"], ["x", "y", "z"], num_splits=4)
+    with pytest.raises(ValueError, match=r"split 1: .* 2 group\(s\)"):
+        cross_validation(["a", "b", "c"], ["x", "y", "y"], num_splits=1)
+
+
+def test_conditions_that_cannot_be_met_are_named() -> None:
+    names = [f"{n}" for n in range(4)]
+    classes = {"0": ["p", "q", "r"], "1": ["p", "q"], "2": ["p", "r"], "3": ["q", "r"]}
+    with pytest.raises(ValueError, match=r"4 group\(s\) has train, .* each with p, q, r, and test"):
+        cross_validation(names, names, classes=classes, num_splits=1)
+
+
+def test_groups_in_many_sizes_fill_all_roles() -> None:
+    sizes = {"whole": 50, **{f"small{n}": 1 for n in range(2)}}
+    groups = [group for group, size in sizes.items() for _ in range(size)]
+    names = numbered(len(groups))
+    fold = cross_validation(names, groups, num_splits=1)[0]
+    assert Counter(map(len, fold.model_dump().values())) == {50: 1, 1: 2}
+
+
+FOLDS = cross_validation(numbered(10), num_splits=2)
+
+
+def document(**changes: object) -> DatasetFolds:
+    return DatasetFolds(**{"dataset": "cells", "digest": "abc", "folds": FOLDS, **changes})
+
+
+def test_published_splits_come_back_equal() -> None:
+    splits = Splits(source=document(), target=document(digest="def"))
+    read = Splits.model_validate_json(splits.model_dump_json())
+    assert read == splits
+    assert read.source.matching(numbered(10), "abc") == tuple(FOLDS)
+
+
+def test_splits_of_another_dataset_are_refused() -> None:
+    with pytest.raises(ValueError, match="are of 'cells' with digest abc, not .* digest xyz"):
+        document().matching(numbered(10), "xyz")
+    with pytest.raises(
+        ValueError, match="split 1: val lists 's03', which is no section of 'cells'"
+    ):
+        document().matching([n for n in numbered(10) if n != "s03"], "abc")
+    empty = document(folds=[*FOLDS, SectionLists(train=("s00",))])
+    with pytest.raises(ValueError, match="split 3 of 'cells': test lists no section"):
+        empty.matching(numbered(10), "abc")
+
+
+def test_splits_that_contradict_themselves_are_refused() -> None:
+    with pytest.raises(ValidationError, match="'a' is listed in train and in test"):
+        SectionLists(train=("a", "b"), test=("a",))
+    with pytest.raises(ValidationError, match="'a' is listed in val and in val"):
+        SectionLists(val=("a", "a"))
+    with pytest.raises(ValidationError, match=r"source has 2 split\(s\), the target 1"):
+        Splits(source=document(), target=document(folds=FOLDS[:1]))
+    with pytest.raises(ValidationError, match="at least 1 item"):
+        document(folds=[])

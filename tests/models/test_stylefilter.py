@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.config import (
     AdaptationConfig,
@@ -17,7 +17,7 @@ from models.config import (
     preset,
 )
 from models.data.domain import IGNORE, Domain, Tile
-from models.inference import segment, stylise_domain
+from models.inference import Rendering, segment, stylise_domain
 from models.losses import cross_entropy
 from models.networks.unet import UNet
 from models.progress import Progress
@@ -28,6 +28,7 @@ from models.training import Run, seeded_weights, update
 from tests.models.domains import QUIET, equal_weights, ignore, square_domain, write_domain
 
 SMOKE = preset("smoke")
+UNCHANGED = Rendering(lambda image: image, "nothing")
 STILL = AugmentationConfig(rotate=False, brightness=0, contrast=0, noise_sigma=0)
 
 
@@ -91,14 +92,12 @@ def test_same_seed_same_weights(pair: tuple[Domain, Domain], tmp_path: Path) -> 
         assert not equal_weights(getattr(first, name), getattr(other, name))
 
 
-def test_stages_are_reported_in_the_papers_order(
-    pair: tuple[Domain, Domain], tmp_path: Path
-) -> None:
+def test_stages_are_reported_in_their_order(pair: tuple[Domain, Domain], tmp_path: Path) -> None:
     reports: list[Progress] = []
     models = adapt(*pair, SMOKE, Run(reports.append), tmp_path)
     assert list(dict.fromkeys(p.stage for p in reports)) == [
-        "style",
         "pretrain",
+        "style",
         "stylise",
         "adapt",
     ]
@@ -107,17 +106,6 @@ def test_stages_are_reported_in_the_papers_order(
     assert all({"loss_source", "loss_target"} <= set(values) for values in adapted)
     assert "dice/mean" in adapted[2]
     assert "dice/mean" not in adapted[0]
-
-
-class Identity(nn.Module):
-    """A generator that changes nothing."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x
 
 
 def dark_domain(store: Path) -> Domain:
@@ -134,7 +122,7 @@ def test_only_the_filter_brings_in_image_level_labels(tmp_path: Path, label_filt
     config = overfitting(label_filter=label_filter, steps=80)
     source_only = pretrain(source, config, QUIET)
     before = copy.deepcopy(source_only)
-    stylised = stylise_domain(Identity(), target, tmp_path / "x.zarr", ignore)
+    stylised = stylise_domain(UNCHANGED, target, tmp_path / "x.zarr", ignore)
     adapted = adapt_segmenter(source_only, source, stylised, config, QUIET)
 
     dark = target.image(target.split("test")[0])
@@ -148,7 +136,7 @@ def test_a_target_whose_labels_allow_nothing_adds_no_loss(tmp_path: Path) -> Non
     source = square_domain(tmp_path / "s.zarr")
     tiles = [Tile(index, 0, 0, 48, 48, (0, 0)) for index in range(3)]
     target = square_domain(tmp_path / "t.zarr", tiles=tiles)
-    stylised = stylise_domain(Identity(), target, tmp_path / "x.zarr", ignore)
+    stylised = stylise_domain(UNCHANGED, target, tmp_path / "x.zarr", ignore)
     reports: list[Progress] = []
     adapt_segmenter(pretrain(source, SMOKE, QUIET), source, stylised, SMOKE, Run(reports.append))
     assert [p.values["loss_target"] for p in reports] == [0] * len(reports)
@@ -159,7 +147,7 @@ def test_padding_of_the_target_adds_no_loss(tmp_path: Path) -> None:
     """A 40 px target in a 48 px crop learns from its own pixels alone, filtered or not."""
     source = square_domain(tmp_path / "s.zarr")
     target = square_domain(tmp_path / "t.zarr", side=40)
-    stylised = stylise_domain(Identity(), target, tmp_path / "x.zarr", ignore)
+    stylised = stylise_domain(UNCHANGED, target, tmp_path / "x.zarr", ignore)
     seen: list[Tensor] = []
 
     def spy(logits: Tensor, labels: Tensor, num_known: Tensor) -> Tensor:

@@ -1,0 +1,47 @@
+"""Tiles: how sections are cut, and labels that their masks give."""
+
+from collections.abc import Collection, Iterator
+
+import numpy as np
+
+from models.data.domain import ABSENT, PRESENT, UNKNOWN, Domain, Section, Split, Tile
+
+
+def tile_windows(
+    height: int, width: int, tile_px: int | None
+) -> Iterator[tuple[int, int, int, int]]:
+    """Yield (y0, x0, height, width) of a section's tiles, row by row; edge tiles are smaller."""
+    if tile_px is None:
+        yield 0, 0, height, width
+        return
+    for y0 in range(0, height, tile_px):
+        for x0 in range(0, width, tile_px):
+            yield y0, x0, min(tile_px, height - y0), min(tile_px, width - x0)
+
+
+def relabelled(
+    domain: Domain, tile_px: int, *, splits: Collection[Split] = ("train", "test")
+) -> Domain:
+    """The same dataset with tiles of ``tile_px`` native pixels, labelled by its masks.
+
+    A class is present where the tile has a pixel of it, else absent. Unlabelled are the tiles of
+    sections without a mask or of other ``splits``, and those whose mask ignores every pixel.
+    """
+    tiles = [
+        tile
+        for section in domain.sections
+        for tile in _tiles(domain, section, tile_px, labelled=section.split in splits)
+    ]
+    return Domain(domain.store, domain.info, domain.sections, tiles, working_nm=domain.working_nm)
+
+
+def _tiles(domain: Domain, section: Section, tile_px: int, *, labelled: bool) -> Iterator[Tile]:
+    mask = domain.native_mask(section) if labelled and section.has_mask else None
+    for y0, x0, height, width in tile_windows(section.height, section.width, tile_px):
+        labels = [UNKNOWN] * domain.num_classes
+        if mask is not None:
+            window = mask[y0 : y0 + height, x0 : x0 + width]
+            counts = np.bincount(window.ravel(), minlength=256)[: domain.num_classes]
+            if counts.any():
+                labels = [PRESENT if count else ABSENT for count in counts]
+        yield Tile(section.index, y0, x0, height, width, tuple(labels))

@@ -1,0 +1,42 @@
+"""Y-Net's second decoder (Roels et al. 2019): an image from the bottleneck alone.
+
+Legend: B batch, H height, W width.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.config import SegmenterConfig
+from models.networks.unet import DoubleConv
+
+
+class ReconstructionDecoder(nn.Module):
+    """The U-Net encoder's coarsest features -> grey images (B, 1, H, W) float, meant for [0, 1].
+
+    As deep and as wide as the U-Net's own decoder, but without skips: through them the image would
+    pass unencoded. The output is linear: nothing confines it to [0, 1].
+    """
+
+    def __init__(self, config: SegmenterConfig) -> None:
+        super().__init__()
+        filters = [config.base_filters * 2**level for level in range(config.depth, -1, -1)]
+        pairs = list(zip(filters, filters[1:], strict=False))
+        self.ups = nn.ModuleList(
+            nn.ConvTranspose2d(coarse, fine, 2, stride=2) for coarse, fine in pairs
+        )
+        self.convs = nn.ModuleList(DoubleConv(fine, fine, config.norm) for _, fine in pairs)
+        self.head = nn.Conv2d(filters[-1], 1, 1)
+
+    def forward(self, code: Tensor, height: int, width: int) -> Tensor:
+        """Images of ``height`` x ``width`` of (B, filters * 2^depth, H / 2^depth, W / 2^depth)."""
+        x, levels = code, range(len(self.ups) - 1, -1, -1)
+        for level, up, conv in zip(levels, self.ups, self.convs, strict=True):
+            x = conv(_padded(up(x), height >> level, width >> level))
+        image: Tensor = self.head(x)
+        return image
+
+
+def _padded(x: Tensor, height: int, width: int) -> Tensor:
+    """Zero-padded as the U-Net's decoder pads, to the size that poolings had halved and floored."""
+    rows, cols = height - x.shape[-2], width - x.shape[-1]
+    return F.pad(x, (cols // 2, cols - cols // 2, rows // 2, rows - rows // 2))

@@ -1,0 +1,171 @@
+"""Table 1 of the paper for any pair: rows x splits to means, spreads and differences; no torch."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from models.config import FrozenConfig, PresetName, StyleFilterConfig
+
+RowName = Literal[
+    "source-only",
+    "cut",
+    "y-net",
+    "paul",
+    "paul-no-advl",
+    "paul-no-advl-cut",
+    "stylefilter-no-cut",
+    "stylefilter",
+    "target-only",
+    "filter-without-style",
+    "unfiltered",
+    "filter-at-test",
+    "histogram",
+    "fourier",
+    "stylefilter-histogram",
+    "stylefilter-fourier",
+]
+"""Rows in the table's order: the paper's nine, then those it never ran."""
+
+TITLES: dict[RowName, str] = {
+    "source-only": "Source-only",
+    "cut": "CUT",
+    "y-net": "Y-Net",
+    "paul": "Paul et al.",
+    "paul-no-advl": "Paul et al. \\ AdvL",
+    "paul-no-advl-cut": "Paul et al. \\ AdvL + CUT",
+    "stylefilter-no-cut": "StyleFilter \\ CUT",
+    "stylefilter": "StyleFilter",
+    "target-only": "Target-only",
+    "filter-without-style": "Filter without style",
+    "unfiltered": "StyleFilter \\ filter (Eq. 2)",
+    "filter-at-test": "StyleFilter + filter at test",
+    "histogram": "Histogram matching",
+    "fourier": "Fourier domain adaptation",
+    "stylefilter-histogram": "StyleFilter, histogram for CUT",
+    "stylefilter-fourier": "StyleFilter, Fourier for CUT",
+}
+
+
+class CellScores(FrozenConfig):
+    """One row of the table on one split: what its job measured."""
+
+    row: RowName
+    split: int = Field(description="From 0.")
+    tile_px: int | None = Field(
+        None, description="Side of the labelled tiles, native pixels; none: as registered."
+    )
+    sections: tuple[str, ...] = Field(description="Test sections with masks.")
+    groups: tuple[str, ...] = Field(description="Volume or block of each test section.")
+    confusions: tuple[tuple[tuple[int, ...], ...], ...] = Field(
+        description="Of each test section: pixels, rows truth, columns prediction."
+    )
+    selected_by: str = Field(description="What chose the weights: target_val, source_val, last.")
+    selected_step: int = Field(description="Step of the stage that was trained last.")
+    num_labels: int = Field(description="Target images with image-level labels that were used.")
+    num_masks: int = Field(description="Target masks that training used.")
+    peak_memory_bytes: int = Field(description="Of the job's process; GPU memory on a GPU.")
+
+
+class CellResult(CellScores):
+    """With what it took."""
+
+    seconds: float = Field(description="Of training that this row needs, shared stages included.")
+    own_seconds: float = Field(description="Of the job that made it, shared stages left out.")
+
+
+class FailedCell(FrozenConfig):
+    """A cell without a result, and why."""
+
+    row: RowName
+    split: int
+    tile_px: int | None = None
+    reason: str
+
+
+class Spread(FrozenConfig):
+    """Of a score in [0, 1] over the splits; ``None`` where a split's test masks lack the class."""
+
+    per_split: tuple[float | None, ...]
+    mean: float | None
+    std: float | None = Field(description="Over the splits that have it, divided by their number.")
+
+
+class RowSummary(FrozenConfig):
+    """A row over all its splits."""
+
+    row: RowName
+    title: str
+    tile_px: int | None = None
+    splits: tuple[int, ...]
+    dice: dict[str, Spread] = Field(description="Of each class, and of their mean as ``mean``.")
+    selected: tuple[str, ...] = Field(description="What chose the weights, of each split.")
+    num_labels: float = Field(description="Mean over the splits.")
+    num_masks: float
+    seconds: float
+    own_seconds: float
+    peak_memory_bytes: int = Field(description="The most of any split.")
+    words: str = Field(description="The row in a sentence.")
+
+
+class Difference(FrozenConfig):
+    """Mean DICE of ``row`` less that of ``than``: paired bootstrap over test sections."""
+
+    row: RowName
+    than: RowName
+    mean: float
+    low: float = Field(description="2.5th percentile.")
+    high: float = Field(description="97.5th percentile.")
+    standard_error: float
+
+
+class LabelValue(FrozenConfig):
+    """What labels of tiles of a size bring: the filter on against off."""
+
+    tile_px: int
+    num_labels: float
+    with_filter: Spread
+    without_filter: Spread
+    labels_per_point: float | None = Field(
+        description="Labels for a point (0.01) of mean DICE; none where they bring nothing."
+    )
+
+
+class Curve(FrozenConfig):
+    """A validation score or loss over the steps of a cell's stage."""
+
+    row: RowName
+    split: int
+    stage: str
+    name: str
+    steps: tuple[int, ...]
+    values: tuple[float, ...]
+
+
+class SharedStage(FrozenConfig):
+    """A stage that several rows use and that was trained once."""
+
+    stage: str
+    split: int
+    seconds: float
+    rows: tuple[RowName, ...]
+
+
+class BenchmarkReport(FrozenConfig):
+    """Everything the report shows; the JSON form of it."""
+
+    source: str
+    target: str
+    class_names: tuple[str, ...]
+    excluded: tuple[str, ...] = Field(description="Classes left out of the table and its means.")
+    preset: PresetName
+    config: StyleFilterConfig
+    splits: int
+    rows: tuple[RowSummary, ...]
+    differences: tuple[Difference, ...]
+    label_values: tuple[LabelValue, ...]
+    curves: tuple[Curve, ...]
+    shared: tuple[SharedStage, ...]
+    failed: tuple[FailedCell, ...]
+    seconds: float = Field(description="Of all jobs together, each stage once.")
+    versions: dict[str, str]
+    command: str | None = None
