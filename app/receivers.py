@@ -19,6 +19,14 @@ _CONNECT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What a receiver said; its body is not read."""
+
+    status: int
+    retry_after: str | None
+
+
+@dataclass(frozen=True)
 class Receiver:
     """A URL that may be sent to, and the addresses to connect to."""
 
@@ -31,13 +39,13 @@ class Receiver:
 
     def post(
         self, body: bytes, headers: Mapping[str, str], *, tls: SSLContext, seconds: float
-    ) -> int:
-        """The status of the answer, whose body is not read; redirects are not followed."""
+    ) -> Answer:
+        """Send it; redirects are not followed."""
         return asyncio.run(self._post(body, headers, tls, seconds))
 
     async def _post(
         self, body: bytes, headers: Mapping[str, str], tls: SSLContext, seconds: float
-    ) -> int:
+    ) -> Answer:
         # Asynchronous for the limit on the whole: a thread can limit each read only, and who sends
         # a byte now and then would hold it for days.
         client = httpx.AsyncClient(
@@ -62,7 +70,7 @@ class Receiver:
                     failures.append(f"{address}: {error}")
                 else:
                     await response.aclose()
-                    return response.status_code
+                    return Answer(response.status_code, response.headers.get("retry-after"))
         raise httpx.ConnectError("; ".join(failures))
 
 

@@ -1,4 +1,4 @@
-"""Tells the URL of a job of its state events: signed, in their order, again until it answers.
+"""Tells the URL of a job of its state events: signed, in their order, again until it takes them.
 
 Signed as https://www.standardwebhooks.com says. Runs in every API process; a delivery is taken by a
 conditional UPDATE, so many may run at once. An event may still arrive twice, with the same
@@ -13,7 +13,9 @@ import threading
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import Literal
 from uuid import UUID
 
@@ -25,6 +27,8 @@ from sqlalchemy.orm import aliased
 
 from app import receivers
 from app.database import Database, now_plus
+from app.monitoring import WEBHOOK_TRIES
+from app.receivers import Answer
 from app.tables import Job, JobEvent, JobState, WebhookDelivery
 
 logger = logging.getLogger(__name__)
@@ -38,6 +42,9 @@ _TAKEN_SECONDS = 60.0
 _FIRST_PAUSE_SECONDS = 10.0
 _TRIES = 14
 """With pauses that double, the last is 23 hours after the first."""
+_LONGEST_ASKED_SECONDS = 3600.0
+"""A receiver may ask for a longer pause than ours, up to this."""
+_ASKS = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 _BATCH = 20
 
 
@@ -52,6 +59,17 @@ class JobStateEvent(BaseModel):
     code: str | None = None
     message: str | None = None
     created_at: datetime
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """Why the receiver has not taken a delivery."""
+
+    words: str
+    gone: bool = False
+    """Whether it wants to hear nothing more of the job."""
+    asked_seconds: float = 0
+    """The pause that it asked for."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +126,7 @@ class Webhooks:
         try:
             problem = self._send(delivery)
         except (OSError, ValueError, httpx.HTTPError, httpx.InvalidURL) as error:
-            problem = f"{type(error).__name__}: {error}"
+            problem = _Problem(f"{type(error).__name__}: {error}")
         self._settle(delivery, problem)
         return True
 
@@ -150,8 +168,8 @@ class Webhooks:
                 return _Delivery(attempts + 1, url, told)
         return None
 
-    def _send(self, delivery: _Delivery) -> str | None:
-        """Why the receiver has not taken it, or None when it has."""
+    def _send(self, delivery: _Delivery) -> _Problem | None:
+        """None when the receiver has taken it."""
         end = time.monotonic() + self._try_seconds
         receiver = receivers.find(delivery.url, self._allowed_hosts)
         body = delivery.told.model_dump_json(exclude_none=True).encode()
@@ -164,27 +182,35 @@ class Webhooks:
             "webhook-signature": signature(self._secret, delivery.id, timestamp, body),
         }
         seconds_left = end - time.monotonic()  # less what the name server took
-        status = receiver.post(body, headers, tls=self._tls, seconds=seconds_left)
-        return None if 200 <= status < 300 else f"it answered {status}"
+        answer = receiver.post(body, headers, tls=self._tls, seconds=seconds_left)
+        return _problem(answer)
 
-    def _settle(self, delivery: _Delivery, problem: str | None) -> None:
+    def _settle(self, delivery: _Delivery, problem: _Problem | None) -> None:
         event, attempts = delivery.told.event, delivery.attempts
         if problem is None:
             self._remove(event)
+            WEBHOOK_TRIES.labels("delivered").inc()
             return
-        last = attempts >= _TRIES
+        if problem.gone:
+            outcome = "gone"
+            self._forget(delivery.told.job)
+        elif attempts >= _TRIES:
+            outcome = "given_up"
+            self._remove(event)
+        else:
+            outcome = "retried"
+            pause = _FIRST_PAUSE_SECONDS * 2 ** (attempts - 1)
+            asked = min(problem.asked_seconds, _LONGEST_ASKED_SECONDS)
+            self._change(event, attempts, max(pause, asked))
+        WEBHOOK_TRIES.labels(outcome).inc()
         logger.warning(
             "webhook_%s job=%s event=%s attempts=%s error=%s",
-            "given_up" if last else "failed",
+            outcome,
             delivery.told.job,
             event,
             attempts,
-            problem,
+            problem.words,
         )
-        if last:
-            self._remove(event)
-        else:
-            self._change(event, attempts, _FIRST_PAUSE_SECONDS * 2 ** (attempts - 1))
 
     def _change(self, event: int, seen_attempts: int, pause: float, **values: int) -> bool:
         """Put a delivery off, unless another has taken it since."""
@@ -203,6 +229,37 @@ class Webhooks:
         with self._database.session() as session:
             session.execute(delete(WebhookDelivery).where(WebhookDelivery.event_id == event))
             session.commit()
+
+    def _forget(self, job: UUID) -> None:
+        """Drop what waits for the URL of a job, and the URL."""
+        events = select(JobEvent.id).where(JobEvent.job_id == job)
+        with self._database.session() as session:
+            # First: who is changing the job's state adds a delivery before its row can be had.
+            session.execute(update(Job).where(Job.id == job).values(webhook_url=None))
+            session.execute(delete(WebhookDelivery).where(WebhookDelivery.event_id.in_(events)))
+            session.commit()
+
+
+def _problem(answer: Answer) -> _Problem | None:
+    if 200 <= answer.status < 300:
+        return None
+    asked = 0.0
+    if answer.status in _ASKS and answer.retry_after is not None:
+        asked = _seconds(answer.retry_after)
+    gone = answer.status == HTTPStatus.GONE
+    return _Problem(f"it answered {answer.status}", gone, asked)
+
+
+def _seconds(retry_after: str) -> float:
+    """What Retry-After says: seconds, or a date; 0 if it says neither."""
+    if retry_after.isascii() and retry_after.isdigit():
+        return float(retry_after)
+    try:
+        date = parsedate_to_datetime(retry_after)
+    except (ValueError, OverflowError):
+        return 0
+    # A date is in GMT, however it is written.
+    return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - time.time()
 
 
 def signature(secret: bytes, message_id: str, timestamp: int, body: bytes) -> str:

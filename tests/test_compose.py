@@ -1,5 +1,6 @@
 """docker-compose.yml without Docker: what it promises, and its very commands as processes here."""
 
+import base64
 import io
 import re
 import shutil
@@ -43,9 +44,16 @@ ONE_SHOT = {"secrets", "migrate"}
 OURS = {"migrate", "api", "worker"}
 
 
-def plain(value: str) -> str:
-    """A value as compose passes it on when no variable is set."""
-    assert "${" not in (rest := re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value)), value
+def plain(value: str, **variables: str) -> str:
+    """A value as compose passes it on, by default when no variable is set."""
+
+    def given(match: re.Match[str]) -> str:
+        name, sign, word = match.groups()
+        found = variables.get(name, "")
+        return (found or word) if sign == ":-" else (found and word)
+
+    rest = re.sub(r"\$\{(\w+)(:[-+])([^}]*)\}", given, value)
+    assert "${" not in rest, value
     return rest.replace("$$", "$")
 
 
@@ -86,7 +94,7 @@ def test_only_the_api_is_published_and_on_this_machine_alone() -> None:
 def test_there_is_no_secret_in_it() -> None:
     for name, service in SERVICES.items():
         for variable, value in service.get("environment", {}).items():
-            if "PASSWORD" in variable and not variable.endswith("_FILE"):
+            if re.search("PASSWORD|SECRET", variable) and not variable.endswith("_FILE"):
                 assert name == "secrets"
                 assert plain(value) == "", "given from outside, and no default"
             assert urlsplit(str(value)).password is None
@@ -136,7 +144,7 @@ def test_every_variable_of_ours_is_a_setting() -> None:
 
 def secrets(folder: Path, **given: str) -> dict[str, str]:
     command = ["sh", str(ROOT / "docker/secrets.sh"), str(folder)]
-    blank = {"POSTGRES_PASSWORD": "", "REDIS_PASSWORD": ""}
+    blank = {"POSTGRES_PASSWORD": "", "REDIS_PASSWORD": "", "WEBHOOK_SECRET": ""}
     subprocess.run(command, env=environment(blank | given), check=True)
     return {path.name: path.read_text() for path in folder.iterdir()}
 
@@ -154,6 +162,35 @@ def test_passwords_are_random_or_given_and_stay(tmp_path: Path) -> None:
     given = secrets(third, POSTGRES_PASSWORD="a b", REDIS_PASSWORD='c"d\\')
     assert given == {"postgres": "a b", "redis": 'c"d\\'}
     assert secrets(first, POSTGRES_PASSWORD="later") == made
+
+
+def test_the_secret_of_webhooks_is_a_file_where_one_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def settings(**given: str) -> Settings:
+        """Of the API, once the passwords are written."""
+        writer = SERVICES["secrets"]["environment"]
+        written = secrets(tmp_path, **{name: plain(writer[name], **given) for name in writer})
+        for name, value in SERVICES["api"]["environment"].items():
+            if "WEBHOOK" in name:
+                passed = plain(value, **given)
+                assert given.get("STYLEFILTER_WEBHOOK_SECRET", "-") not in passed
+                monkeypatch.setenv(name, passed.replace("/passwords", str(tmp_path)))
+        assert written.get("webhook") == given.get("STYLEFILTER_WEBHOOK_SECRET")
+        return Settings()
+
+    without_one = settings()
+    assert (without_one.webhook_secret, without_one.webhook_hosts) == (None, ())
+    for key in (bytes(range(32)), bytes(24)):  # it may change
+        text = f"whsec_{base64.b64encode(key).decode()}"
+        hosts = "hooks.internal,10.0.0.7"
+        found = settings(STYLEFILTER_WEBHOOK_SECRET=text, STYLEFILTER_WEBHOOK_HOSTS=hosts)
+        assert found.webhook_secret == key
+        assert found.webhook_hosts == ("hooks.internal", "10.0.0.7")
+        assert (tmp_path / "webhook").stat().st_mode & 0o777 == 0o444
+    assert settings().webhook_secret is None
+    for name in OURS - {"api"}:
+        assert not any("WEBHOOK" in variable for variable in SERVICES[name]["environment"])
 
 
 @dataclass(frozen=True)
@@ -327,7 +364,7 @@ def check_redis(server: Server) -> None:
         assert password.encode() not in command_line.read_bytes()
 
 
-WORDS = {"and", "on", "instance", "sum", "rate", "delta"}
+WORDS = {"and", "on", "instance", "lane", "sum", "rate", "delta"}
 
 
 def check_prometheus(url: str, samples: dict[str, float]) -> None:

@@ -7,16 +7,39 @@ between two of them is not shown.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from uuid import UUID
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from sqlalchemy import ColumnElement, Select, func, literal, select, tuple_
 from sqlalchemy.orm import Session
 
 from app.jobs.schemas import Series
 from app.tables import MetricPoint
 
+NO_NUL = r"^[^\x00]*$"
+"""PostgreSQL refuses to compare a text that holds one."""
 _LAST_STEP = (1 << 31) - 1
+
+
+class MetricsQuery(BaseModel):
+    """Which series of a job, which of their steps, and how many points of each."""
+
+    model_config = ConfigDict(frozen=True)
+
+    stage: str | None = Field(None, pattern=NO_NUL, description="Only this stage.")
+    name: str | None = Field(None, pattern=NO_NUL, description="Only this series.")
+    points: int = Field(1000, ge=3, le=10_000, description="At most so many a series.")
+    from_step: int = Field(0, ge=0, le=_LAST_STEP, description="No step before this one.")
+    to_step: int | None = Field(None, ge=0, le=_LAST_STEP, description="No step after this one.")
+
+    @field_validator("to_step", mode="after")
+    @classmethod
+    def _in_order(cls, value: int | None, info: ValidationInfo) -> int | None:
+        first = info.data.get("from_step", 0)
+        if value is not None and value < first:
+            raise ValueError(f"is {value}, before from_step, which is {first}")
+        return value
 
 
 def names(session: Session, job_id: UUID) -> Iterator[tuple[str, str]]:
@@ -36,17 +59,23 @@ def names(session: Session, job_id: UUID) -> Iterator[tuple[str, str]]:
         found = session.execute(query.where(key > (stage, name, _LAST_STEP))).first()
 
 
-def read(session: Session, job_id: UUID, stage: str, name: str, points: int) -> Series:
-    """A series, with at most so many of its points."""
+def read(session: Session, job_id: UUID, stage: str, name: str, asked: MetricsQuery) -> Series:
+    """The steps asked for of a series, with at most so many points."""
     of_series = (
         MetricPoint.job_id == job_id,
         MetricPoint.stage == stage,
         MetricPoint.name == name,
     )
-    steps = select(MetricPoint.step).where(*of_series).order_by(MetricPoint.step)
-    thinned = session.scalar(steps.offset(points).limit(1)) is not None
-    every = steps.add_columns(MetricPoint.value)
-    rows = session.execute(_sample(session, of_series, points) if thinned else every).all()
+    last = _LAST_STEP if asked.to_step is None else asked.to_step
+    in_window = (*of_series, MetricPoint.step >= asked.from_step, MetricPoint.step <= last)
+    steps = select(MetricPoint.step).where(*in_window).order_by(MetricPoint.step)
+    thinned = session.scalar(steps.offset(asked.points).limit(1)) is not None
+    query = steps.add_columns(MetricPoint.value)
+    if thinned:
+        backwards = steps.order_by(None).order_by(MetricPoint.step.desc())
+        ends = [session.scalars(of.limit(1)).one() for of in (steps, backwards)]
+        query = _sample(of_series, ends, asked.points)
+    rows = session.execute(query).all()
     return Series(
         stage=stage,
         name=name,
@@ -57,20 +86,19 @@ def read(session: Session, job_id: UUID, stage: str, name: str, points: int) -> 
 
 
 def _sample(
-    session: Session, of_series: tuple[ColumnElement[bool], ...], points: int
+    of_series: tuple[ColumnElement[bool], ...], ends: Sequence[int], points: int
 ) -> Select[tuple[int, float]]:
-    """A recursion that seeks one point after the other.
+    """A recursion that seeks one point after the other, from the first step to the last.
 
     ORDER BY with LIMIT and subqueries instead of min(), max() and a join: so no plan of either
     database reads the series, whatever its statistics say.
     """
     step = MetricPoint.step
-    of = select(step).where(*of_series).limit(1)
-    first = session.scalars(of.order_by(step)).one()
-    last = session.scalars(of.order_by(step.desc())).one()
+    first, last = ends
     stride = math.ceil((last - first) / (points - 1))
     kept = select(literal(first).label("step")).cte("kept", recursive=True)
-    following = of.where(step >= kept.c.step + stride).order_by(step).correlate(kept)
+    of = select(step).where(*of_series, step >= kept.c.step + stride, step <= last)
+    following = of.order_by(step).limit(1).correlate(kept)
     kept = kept.union_all(
         select(func.coalesce(following.scalar_subquery(), last)).where(kept.c.step < last)
     )

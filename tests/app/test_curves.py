@@ -2,15 +2,17 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
 from sqlalchemy import event, insert
 from sqlalchemy.orm import Session
 
+from app.client import ApiError, Client
 from app.database import Database
 from app.jobs import service
+from app.jobs.curves import MetricsQuery
 from app.jobs.schemas import Series
 from app.tables import Job, JobKind, MetricPoint
 from models.config import preset
@@ -79,8 +81,8 @@ def fetched(database: Database) -> Iterator[list[int]]:
     event.remove(database.engine, "after_cursor_execute", after)
 
 
-def read(session: Session, job_id: UUID, points: int) -> dict[str, Series]:
-    found = service.metrics(session, job_id, points=points).series
+def read(session: Session, job_id: UUID, points: int, **window: int) -> dict[str, Series]:
+    found = service.metrics(session, job_id, MetricsQuery(points=points, **window)).series
     return {f"{series.stage}/{series.name}": series for series in found}
 
 
@@ -140,11 +142,57 @@ def test_points_in_heaps_are_sampled_by_distance(database: Database, job_id: UUI
     assert series.steps == [1, 900_000, 999_000, 1_000_000]
 
 
-def test_no_statement_passes_over_a_whole_series(database: Database, job_id: UUID) -> None:
+@pytest.mark.parametrize(
+    ("window", "steps"),
+    [
+        ({"from_step": 40}, range(41, 102, 3)),
+        ({"to_step": 41}, range(2, 42, 3)),
+        ({"from_step": 41, "to_step": 50}, [41, 44, 47, 50]),
+        ({"from_step": 42, "to_step": 49}, [44, 47]),
+        ({"from_step": 44, "to_step": 44}, [44]),
+        ({"from_step": 45, "to_step": 46}, []),
+        ({"from_step": 102}, []),
+        ({"to_step": 0}, []),
+        ({"from_step": 0, "to_step": 2**31 - 1}, range(2, 102, 3)),
+    ],
+)
+def test_a_window_has_both_its_ends(
+    database: Database, job_id: UUID, window: dict[str, int], steps: Iterable[int]
+) -> None:
+    store(database, job_id, "nce", range(2, 102, 3))
+    with database.reading() as session:
+        series = read(session, job_id, 100, **window)["style/nce"]
+    assert (series.steps, series.thinned) == (list(steps), False)
+    assert series.values == [value(step) for step in steps]
+
+
+def test_a_window_of_a_thinned_series_is_finer(database: Database, job_id: UUID) -> None:
+    store(database, job_id, "nce", range(1, 20_001))
+    store(database, job_id, "other", range(1, 20_001))
+    gaps = {}
+    for window in ((0, 20_000), (5_000, 15_000), (9_001, 11_000), (10_000, 10_099)):
+        with database.reading() as session, fetched(database) as rows:
+            first, last = window
+            found = read(session, job_id, 100, from_step=first, to_step=last)
+        series = found["style/nce"]
+        assert (series.steps[0], series.steps[-1]) == (max(first, 1), last)
+        assert series.values == [value(step) for step in series.steps]
+        assert series.thinned == (window != (10_000, 10_099))
+        assert found["style/other"].steps == series.steps
+        assert 50 < len(series.steps) <= 100
+        assert rows[0] <= 2 * (100 + 3) + 3
+        gaps[window] = series.steps[1] - series.steps[0]
+    assert list(gaps.values()) == [203, 102, 21, 1]
+
+
+@pytest.mark.parametrize("window", [{}, {"from_step": 1500, "to_step": 2000}])
+def test_no_statement_passes_over_a_whole_series(
+    database: Database, job_id: UUID, window: dict[str, int]
+) -> None:
     """All seek in the primary key: by the plan alone, and before any statistics are gathered."""
     store(database, job_id, "nce", range(1, 3001))
     with database.reading() as session, statements(database) as seen:
-        read(session, job_id, 100)
+        read(session, job_id, 100, **window)
         ran = [each for each in seen if "metric_points" in each[0]]
     assert len(ran) == 6
     sqlite = database.engine.dialect.name == "sqlite"
@@ -160,6 +208,12 @@ def test_no_statement_passes_over_a_whole_series(database: Database, job_id: UUI
                 key = "autoindex_metric_points_1 (job_id=?" if sqlite else "using pk_metric_points"
                 assert key in line, lines
             assert not any("Hash Join" in line or "Merge Join" in line for line in lines)
+            # Bounds of the steps are sought in the key too, and nothing is left out afterwards.
+            filters = [line for line in lines if line.startswith("Filter") and "step" in line]
+            assert filters in ([], [f"Filter: (step < {window.get('to_step', 3000)})"]), lines
+            if sqlite and "step >=" in statement:
+                ranges = [line for line in scans if "step=?" not in line]
+                assert all("step>? AND step<?" in line for line in ranges), lines
 
 
 def test_the_number_of_points_is_asked_for_over_http(
@@ -174,3 +228,28 @@ def test_the_number_of_points_is_asked_for_over_http(
         assert series["thinned"] == (most < 2000)
     for refused in (2, 10_001):
         assert list(wrong(api.get(path, params={"points": refused}))) == ["query.points"]
+
+
+def test_a_window_is_asked_for_over_http_and_by_the_client(
+    api: httpx.Client, database: Database, job_id: UUID
+) -> None:
+    store(database, job_id, "nce", range(1, 2001))
+    store(database, job_id, "nce", range(1, 11), stage="adapt")
+    path = f"/jobs/{job_id}/metrics"
+    query = {"stage": "style", "from_step": 501, "to_step": 1000, "points": 100}
+    (series,) = api.get(path, params=query).json()["series"]
+    assert (series["thinned"], series["steps"]) == (True, [*range(501, 1000, 6), 1000])
+    with Client(str(api.base_url)) as client:
+        (found,) = client.metrics(job_id, MetricsQuery.model_validate(query)).series
+        assert found == Series.model_validate(series)
+        everything = client.metrics(job_id, MetricsQuery(points=2000)).series
+        assert [(of.stage, len(of.steps)) for of in everything] == [("adapt", 10), ("style", 2000)]
+        with pytest.raises(ApiError, match="there is no job"):
+            client.metrics(uuid4(), MetricsQuery())
+    refused = wrong(api.get(path, params={"from_step": 1001, "to_step": 1000}))
+    assert refused == {"query.to_step": "is 1000, before from_step, which is 1001"}
+    for name in ("from_step", "to_step"):
+        for bad in (-1, 2**31, "x"):
+            assert list(wrong(api.get(path, params={name: bad}))) == [f"query.{name}"]
+    both = wrong(api.get(path, params={"from_step": -1, "to_step": 5}))
+    assert list(both) == ["query.from_step"]

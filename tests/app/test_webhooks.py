@@ -26,14 +26,17 @@ from app import receivers
 from app.database import Database, now_plus
 from app.jobs import transitions
 from app.settings import Settings
-from app.tables import Job, JobKind, WebhookDelivery
+from app.tables import Job, JobEvent, JobKind, WebhookDelivery
 from app.webhooks import Webhooks
 from models.config import preset
 from tests.app.conftest import Serve
 from tests.app.files import grey, mask, png, registered, upload, wrong
+from tests.app.records import add_waiting
+from tests.app.scrape import samples
 from tests.processes import wait_for
 from tests.services import free_port
 
+AGE = "stylefilter_webhook_age_seconds"
 SECRET = bytes(range(32))
 SECRET_TEXT = f"whsec_{base64.b64encode(SECRET).decode()}\n"
 
@@ -284,6 +287,152 @@ def test_it_is_given_up_after_a_day_and_the_next_event_goes(
     assert waiting(database) == []
 
 
+def now_in(seconds: float, form: str) -> str:
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).strftime(form)
+
+
+IMF, RFC_850, ASCTIME = "%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%c"
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "pause"),
+    [
+        (429, "120", 120),
+        (503, "120", 120),
+        (503, (300, IMF), 300),
+        (429, (300, RFC_850), 300),
+        (429, (300, ASCTIME), 300),
+        # No shorter than ours, and an hour at most.
+        (429, "0", 10),
+        (429, (-300, IMF), 10),
+        (503, "3601", 3600),
+        (503, "9" * 5000, 3600),
+        (503, (1e6, IMF), 3600),
+        (503, "Mon, 01 Jan 9999 00:00:00 GMT", 3600),
+        # What is no pause, or of another answer.
+        (503, None, 10),
+        (503, "", 10),
+        (503, "-120", 10),
+        (503, "120.5", 10),
+        (503, "soon", 10),
+        (503, "\xb2", 10),
+        (503, "Mon, 01 Jan 99999999999999999999 00:00:00 GMT", 10),
+        (500, "120", 10),
+        (301, "120", 10),
+    ],
+)
+def test_a_pause_that_the_receiver_asks_for_is_kept(
+    database: Database,
+    webhooks: Webhooks,
+    receiver: Receiver,
+    status: int,
+    said: str | tuple[float, str] | None,
+    pause: float,
+) -> None:
+    add(database, receiver.url)
+    receiver.statuses = [status]
+    if said is not None:
+        receiver.headers = {"retry-after": said if isinstance(said, str) else now_in(*said)}
+    assert webhooks.deliver()
+    assert waiting(database)[0] == (1, pytest.approx(pause, abs=3))
+
+
+def test_a_pause_of_ours_that_is_longer_is_kept(
+    database: Database, webhooks: Webhooks, receiver: Receiver
+) -> None:
+    add(database, receiver.url)
+    make_due(database, attempts=9)
+    receiver.statuses, receiver.headers = [429], {"retry-after": "7200"}
+    assert webhooks.deliver()
+    assert waiting(database)[0] == (10, pytest.approx(5120, abs=3))
+
+
+def test_a_receiver_that_is_gone_is_told_nothing_more_of_that_job(
+    database: Database, webhooks: Webhooks, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    gone = add_waiting(database, webhook_url=receiver.url)
+    with database.session() as session:
+        assert transitions.pause(session, gone)
+        session.commit()
+    other = add(database, receiver.url)
+    assert len(waiting(database)) == 4
+    receiver.statuses = [410]
+    assert webhooks.deliver()
+    assert len(waiting(database)) == 2
+    assert f"webhook_gone job={gone}" in caplog.text
+    for change in (transitions.resume, transitions.cancel):
+        with database.session() as session:
+            assert change(session, gone)
+            session.commit()
+    assert [webhooks.deliver() for _ in range(3)] == [True, True, False]
+    told = [(message.told["job"], message.told["state"]) for message in receiver.got]
+    assert told == [(str(gone), "queued"), (str(other), "queued"), (str(other), "cancelled")]
+    with database.reading() as session:  # what happened is kept
+        events = select(JobEvent.id).where(JobEvent.job_id == gone, JobEvent.kind == "state")
+        assert len(session.scalars(events).all()) == 4
+
+
+def test_a_change_that_is_under_way_when_a_receiver_is_gone_is_not_told(
+    database: Database, webhooks: Webhooks, receiver: Receiver
+) -> None:
+    job = add_waiting(database, webhook_url=receiver.url)
+    changed, made = threading.Event(), []
+
+    def cancel() -> None:
+        with database.session() as session:
+            assert transitions.cancel(session, job)
+            made.extend(session.scalars(select(WebhookDelivery.event_id)))
+            changed.set()
+            time.sleep(0.3)  # the answer comes meanwhile
+            session.commit()
+
+    with ThreadPoolExecutor(1) as thread:
+        receiver.statuses = [410]
+        receiver.before_answer = lambda _: (thread.submit(cancel), changed.wait(20))
+        assert webhooks.deliver()
+    assert len(made) == 2
+    assert waiting(database) == []
+    assert receiver.states == ["queued"]
+    with database.reading() as session:
+        assert session.get_one(Job, job).webhook_url is None
+        assert session.get_one(Job, job).state == "cancelled"
+
+
+def test_tries_and_what_waits_are_counted(
+    api: httpx.Client, database: Database, webhooks: Webhooks, receiver: Receiver
+) -> None:
+    def outcomes() -> list[float]:
+        found, names = samples(api), ("delivered", "retried", "given_up", "gone")
+        return [found["stylefilter_webhook_tries_total", name] for name in names]
+
+    def queue() -> tuple[float, float]:
+        found = samples(api)
+        return found["stylefilter_webhooks_waiting", ""], found[AGE, ""]
+
+    assert queue() == (0, 0)
+    before = outcomes()
+    for _ in range(3):
+        add(database, receiver.url)
+    with database.session() as session:
+        oldest = session.scalars(select(JobEvent.id).order_by(JobEvent.id)).first()
+        at = update(JobEvent).where(JobEvent.id == oldest).values(created_at=now_plus(-600))
+        session.execute(at)
+        session.commit()
+    assert queue() == (6, pytest.approx(600, abs=20))
+    receiver.statuses = [500, 200, 410]
+    for _ in range(3):  # the first job waits; the second is told once
+        assert webhooks.deliver()
+    assert queue() == (4, pytest.approx(600, abs=20))
+    make_due(database, attempts=13)
+    receiver.statuses = [500]
+    while waiting(database):
+        assert webhooks.deliver()
+    assert queue() == (0, 0)
+    tried = [after - of for after, of in zip(outcomes(), before, strict=True)]
+    assert tried == [4, 1, 1, 1]
+    assert sum(tried) == len(receiver.got)
+
+
 def test_of_many_who_send_at_once_one_does(
     database: Database, settings: Settings, receiver: Receiver
 ) -> None:
@@ -499,7 +648,8 @@ def test_the_connection_goes_to_the_addresses_that_were_checked(receiver: Receiv
     url = httpx.URL(f"http://there-is-none.invalid:{receiver.port}/hook")
     # Nobody listens at the first.
     checked = receivers.Receiver(url, ("127.0.0.2", "127.0.0.1"))
-    assert checked.post(b"{}", {}, tls=httpx.create_ssl_context(), seconds=5) == 204
+    answer = checked.post(b"{}", {}, tls=httpx.create_ssl_context(), seconds=5)
+    assert answer == receivers.Answer(204, None)
     assert receiver.got[0].headers["host"] == f"there-is-none.invalid:{receiver.port}"
     assert receiver.got[0].path == "/hook"
 
