@@ -338,6 +338,19 @@ def database_connections_cut(world: World, rng: random.Random, job_id: UUID) -> 
 
 def message_repeated(world: World, rng: random.Random, job_id: UUID) -> None:
     """At once to both workers, and late."""
+    _announce(world, job_id, times=10)
+
+
+def workers_raced(world: World, rng: random.Random, job_id: UUID) -> None:
+    """The job loses its trainer; both workers are told again and again while it may be taken up."""
+    trainer_killed(world, rng, job_id)
+    ends = time.monotonic() + 4
+    while time.monotonic() < ends:
+        _announce(world, job_id, times=2)
+        time.sleep(rng.uniform(0, 0.1))
+
+
+def _announce(world: World, job_id: UUID, *, times: int) -> None:
     from app.queue import JobQueue
     from app.settings import Settings
 
@@ -348,7 +361,7 @@ def message_repeated(world: World, rng: random.Random, job_id: UUID) -> None:
             broker_url=variables.get("STYLEFILTER_BROKER_URL", ""),
         )
     )
-    for _ in range(10):
+    for _ in range(times):
         queue.announce(job_id, "cpu")
     queue.close()
 
@@ -364,16 +377,38 @@ def clock_shifted(world: World, rng: random.Random, job_id: UUID) -> None:
     """The worker that holds the job is replaced by one whose clock is an hour off."""
     holder = _holder(world, job_id)
     holder.end()
+    holder.start(**_shifted_clock(world, rng))
+
+
+def _shifted_clock(world: World, rng: random.Random) -> dict[str, str]:
+    """Variables of a process whose clock is an hour off."""
     shift = world.folder / "shifted"
     shift.mkdir(exist_ok=True)
     shutil.copy(Path(__file__).with_name("shifted_clock.py"), shift / "sitecustomize.py")
-    seconds = rng.choice([-3600, 3600])
-    holder.start(PYTHONPATH=str(shift), SHIFTED_SECONDS=str(seconds))
+    return {"PYTHONPATH": str(shift), "SHIFTED_SECONDS": str(rng.choice([-3600, 3600]))}
 
 
 def embedded_worker_killed(world: World, rng: random.Random, job_id: UUID) -> None:
     (pid,) = [pid for pid, line in processes_of(world.data).items() if "worker.main" in line]
     os.kill(pid, signal.SIGKILL)
+
+
+def embedded_worker_frozen(world: World, rng: random.Random, job_id: UUID) -> None:
+    """The only worker and its trainer sleep through their lease."""
+    pids = [pid for pid, line in processes_of(world.data).items() if "worker.main" in line]
+    pids += list(world.trainers())
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    time.sleep(LEASE_SECONDS + rng.uniform(2, 5))
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+def service_shifted(world: World, rng: random.Random, job_id: UUID) -> None:
+    """`stylefilter up` is started anew with a clock that is an hour off."""
+    world.processes["up"].end(signal.SIGINT)
+    world.processes["up"].start(**_shifted_clock(world, rng))
 
 
 def service_killed(world: World, rng: random.Random, job_id: UUID) -> None:
@@ -409,6 +444,7 @@ SERVER_FAULTS: list[Fault] = [
     database_connections_cut,
     message_repeated,
     messages_lost,
+    workers_raced,
     clock_shifted,
 ]
 EMBEDDED_FAULTS: list[Fault] = [
@@ -416,6 +452,8 @@ EMBEDDED_FAULTS: list[Fault] = [
     embedded_worker_killed,
     service_killed,
     service_stopped,
+    service_shifted,
+    embedded_worker_frozen,
     message_repeated,
     messages_lost,
 ]
