@@ -1,5 +1,6 @@
 """The ``stylefilter`` command."""
 
+import json
 import logging
 import os
 import signal
@@ -126,6 +127,49 @@ def watch(
 
 
 @benchmark.command()
+def adaptation(  # noqa: PLR0913 - options of a command are its parameters
+    source: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Images and masks.")],
+    target: Annotated[Path, typer.Option(exists=True, file_okay=False, help="The same.")],
+    out: Annotated[Path, typer.Option(help="Takes the report; and the service's data, if own.")],
+    preset: Annotated[PresetName, typer.Option(help="Numbers to start from.")] = "quick",
+    config: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="JSON of fields to replace.")
+    ] = None,
+    rows: Annotated[
+        list[str] | None, typer.Option("--row", help="A row of the table; default: all.")
+    ] = None,
+    splits: Annotated[int, typer.Option(min=1, max=20, help="For cross-validation.")] = 3,
+    tile_px: Annotated[int, typer.Option(min=16, help="Side of labelled tiles.")] = 128,
+    label_tiles: Annotated[
+        list[int] | None,
+        typer.Option("--label-tile", help="Side of tiles for which to measure labels' worth."),
+    ] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="A class to leave out.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1)] = 0,
+    url: Annotated[str | None, typer.Option(help="A running service; default: its own.")] = None,
+) -> None:
+    """Measure the rows of the paper's Table 1 for a pair of folders, and write the report.
+
+    Stopped, it goes on where it was when the same command is given again.
+    """
+    from app.table_benchmark import TableOptions, run_table
+
+    fields = json.loads(config.read_text()) if config is not None else {}
+    body = {
+        "preset": preset,
+        "config": {"seed": seed} | fields,
+        "num_splits": splits,
+        "tile_px": tile_px,
+        "label_tiles_px": label_tiles or [],
+        "excluded": exclude or [],
+    }
+    if rows:
+        body["rows"] = rows
+    options = TableOptions(source=source, target=target, body=body, out=out, url=url)
+    raise typer.Exit(run_table(options, console))
+
+
+@benchmark.command()
 def training(
     out: Annotated[Path | None, typer.Option(help="Takes all figures, as JSON.")] = None,
     reference: Annotated[
@@ -180,6 +224,37 @@ def claims(
             raise typer.BadParameter(str(error)) from error
         finally:
             database.close()
+    if out is not None:
+        out.write_text(figures.model_dump_json(indent=2))
+    console.print(table(figures))
+
+
+@benchmark.command()
+def streams(  # noqa: PLR0913 - options of a command are its parameters
+    database_url: Annotated[
+        str | None, typer.Option(help="An empty database; default: SQLite in a new folder.")
+    ] = None,
+    number: Annotated[int, typer.Option(min=1, max=500, help="Streams to open.")] = 200,
+    jobs: Annotated[int, typer.Option(min=1, help="Jobs to measure, one after the other.")] = 3,
+    pairs: Annotated[int, typer.Option(min=2, help="Windows of each without and with.")] = 6,
+    seconds: Annotated[float, typer.Option(min=0, help="Length of a window.")] = 5,
+    out: Annotated[Path | None, typer.Option(help="Takes all figures, as JSON.")] = None,
+) -> None:
+    """Time a small training and the API without and with many open event streams of its job.
+
+    A service is started for it. The database is filled and left so: give one that may be dropped.
+    """
+    from app.client import ApiError
+    from app.streams_benchmark import Plan, measure, table
+
+    plan = Plan(streams=number, jobs=jobs, pairs=pairs, seconds=seconds)
+    try:
+        figures = measure(database_url, plan)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    except ApiError as error:
+        console.print(f"[red]Not measured:[/red] {error}", highlight=False)
+        raise typer.Exit(1) from error
     if out is not None:
         out.write_text(figures.model_dump_json(indent=2))
     console.print(table(figures))

@@ -13,19 +13,27 @@ import httpx
 from pydantic import ValidationError
 
 from app.datasets.schemas import DatasetCreate, DatasetReport
+from app.jobs.curves import MetricsQuery
 from app.jobs.event_schemas import EventRead, parse_event
-from app.jobs.schemas import AdaptRequest, JobRead
+from app.jobs.schemas import AdaptRequest, BenchmarkRequest, JobRead, MetricsRead
 from app.labels.schemas import DeriveRequest, LabelsSummary, LabelsUpdate
+from app.pagination import Page
 from app.registry.schemas import ModelRead
 from app.tables import UNFINISHED
 
 # The service gives a sign of life every 15 s.
 _STREAM_SECONDS = 45
 _AGAIN_SECONDS = 1.0
+PATIENCE_SECONDS = 30.0
+"""Who follows a job waits so long for a service that went away."""
 
 
 class ApiError(Exception):
     """The service refused a request, or cannot be reached; says why."""
+
+
+class Unavailable(ApiError):
+    """The service, or what it needs, is away or has failed: the same may work later."""
 
 
 class Client:
@@ -86,8 +94,40 @@ class Client:
         response = self._send("POST", "/jobs/adapt", json=body)
         return JobRead.model_validate_json(response.content)
 
-    def job(self, job: UUID) -> JobRead:
-        return JobRead.model_validate_json(self._send("GET", f"/jobs/{job}").content)
+    def benchmark(self, request: BenchmarkRequest) -> JobRead:
+        body = request.model_dump(mode="json", exclude_unset=True)
+        response = self._send("POST", "/jobs/benchmark", json=body)
+        return JobRead.model_validate_json(response.content)
+
+    def report(self, job: UUID, name: str) -> bytes:
+        """A file of a benchmark's report: ``report.html``, ``report.md``, ``report.json`` ..."""
+        return self._send("GET", f"/jobs/{job}/report/{name}").content
+
+    def jobs(self, parent: UUID) -> list[JobRead]:
+        """All parts of a benchmark."""
+        found: list[JobRead] = []
+        cursor: str | None = None
+        while True:
+            query = {"parent": str(parent), "limit": "1000"} | (
+                {"cursor": cursor} if cursor else {}
+            )
+            page = Page[JobRead].model_validate_json(
+                self._send("GET", "/jobs", params=query).content
+            )
+            found += page.items
+            if (cursor := page.next) is None:
+                return found
+
+    def job(self, job: UUID, *, patience_seconds: float = 0) -> JobRead:
+        """The job; asks again where the service is away for a moment."""
+        began = time.monotonic()
+        while True:
+            try:
+                return JobRead.model_validate_json(self._send("GET", f"/jobs/{job}").content)
+            except Unavailable:
+                if time.monotonic() - began >= patience_seconds:
+                    raise
+                time.sleep(_AGAIN_SECONDS)
 
     def cancel(self, job: UUID) -> JobRead:
         return JobRead.model_validate_json(self._send("POST", f"/jobs/{job}/cancel").content)
@@ -114,7 +154,7 @@ class Client:
             time.sleep(interval_seconds)
 
     def events(
-        self, job: UUID, after: int | None = None, *, patience_seconds: float = 30
+        self, job: UUID, after: int | None = None, *, patience_seconds: float = PATIENCE_SECONDS
     ) -> Iterator[EventRead]:
         """What happens to a job until it has ended, after that event or from the first on.
 
@@ -137,6 +177,12 @@ class Client:
                 if not reached or time.monotonic() - lost > patience_seconds:
                     raise ApiError(f"GET {path}: {error or type(error).__name__}") from error
                 time.sleep(_AGAIN_SECONDS)
+
+    def metrics(self, job: UUID, asked: MetricsQuery) -> MetricsRead:
+        """Curves of a job: all of them, or the series, the steps and as many points as asked."""
+        params = asked.model_dump(exclude_none=True)
+        response = self._send("GET", f"/jobs/{job}/metrics", params=params)
+        return MetricsRead.model_validate_json(response.content)
 
     def log(self, job: UUID, attempt: int | None = None) -> str:
         """The end of what the trainer of an attempt wrote, by default of the last."""
@@ -171,10 +217,13 @@ class Client:
     def _send(self, method: str, path: str, **kwargs: object) -> httpx.Response:
         try:
             response = self._http.request(method, path, **kwargs)  # type: ignore[arg-type]
-        except (httpx.HTTPError, OSError) as error:  # OSError: of a file to send
-            raise ApiError(f"{method} {path}: {error or type(error).__name__}") from error
+        except (httpx.HTTPError, OSError) as error:
+            # OSError: of a file to send
+            kind = ApiError if isinstance(error, OSError) else Unavailable
+            raise kind(f"{method} {path}: {error or type(error).__name__}") from error
         if response.is_error:
-            raise ApiError(f"{method} {path}: {_detail(response)}")
+            kind = Unavailable if response.is_server_error else ApiError
+            raise kind(f"{method} {path}: {_detail(response)}")
         return response
 
 

@@ -1,10 +1,6 @@
 """The demo: drives the service over HTTP as a user would, then shows what it brought."""
 
 import io
-import os
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,22 +9,21 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from pydantic import BaseModel, Field, ValidationError
 from rich.console import Console
 from rich.table import Table
 
 from app.client import ApiError, Client
-from app.datasets.schemas import DatasetCreate, DatasetReport, SplitLists
+from app.datasets.schemas import DatasetReport
 from app.figure import comparison
+from app.folders import FolderError, send_folder
 from app.jobs.schemas import AdaptRequest, JobRead
 from app.labels.schemas import DeriveRequest
+from app.own_service import own_service
 from app.tables import JobState, ModelKind
 from app.watch import draw
 from models.config import PresetName
 from models.data.synthetic import write_domain
 
-_START_SECONDS = 60
-_STOP_SECONDS = 45
 _SYNTHETIC_SECTIONS = 14
 _SYNTHETIC_PX = 512
 
@@ -46,15 +41,6 @@ class DemoOptions:
     url: str | None
 
 
-class FolderMeta(BaseModel):
-    """What the demo reads of a folder's ``meta.json``; ``splits`` number the sorted images."""
-
-    name: str
-    classes: list[str]
-    pixel_size_nm: float = Field(gt=0)
-    splits: dict[str, list[int]] = {}
-
-
 class DemoError(Exception):
     """The demo cannot go on; says why."""
 
@@ -68,7 +54,7 @@ def run_demo(options: DemoOptions, console: Console) -> int:
             url = options.url or stack.enter_context(_own_service(options.out, console))
             client = stack.enter_context(Client(url))
             Demo(options, client, console).run()
-    except (DemoError, ApiError) as error:
+    except (DemoError, FolderError, ApiError) as error:
         console.print(f"[red]The demo stopped:[/red] {error}", highlight=False)
         return 1
     except KeyboardInterrupt:
@@ -141,22 +127,7 @@ class Demo:
         return folders
 
     def _register(self, folder: Path, *, tile_px: int | None) -> DatasetReport:
-        meta = read_meta(folder)
-        images = sorted((folder / "images").glob("*.png"))
-        masks = sorted((folder / "masks").glob("*.png"))
-        stems = [image.stem for image in images]
-        try:
-            splits = {name: [stems[i] for i in meta.splits.get(name, [])] for name in _SPLITS}
-        except IndexError as error:
-            raise DemoError(f"{folder}/meta.json lists a section that is not there") from error
-        request = DatasetCreate(
-            name=meta.name,
-            class_names=meta.classes,
-            pixel_size_nm=meta.pixel_size_nm,
-            tile_px=tile_px,
-            splits=SplitLists(**splits) if meta.splits else None,
-        )
-        report = self._client.upload_dataset(request, images, masks)
+        report = send_folder(self._client, folder, tile_px=tile_px)
         self._console.print(
             f"Registered {report.name!r}: {report.num_sections} sections, {report.num_images} "
             f"images, {report.pixel_size_nm} nm per pixel"
@@ -203,58 +174,11 @@ class Demo:
         self._console.print(f"Wrote {path}")
 
 
-_SPLITS = ("train", "val", "test")
-
-
-def read_meta(folder: Path) -> FolderMeta:
-    """A folder's ``meta.json``; DemoError says what is wrong with it."""
-    path = folder / "meta.json"
-    try:
-        return FolderMeta.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise DemoError(f"{path}: {error.strerror}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise DemoError(f"{path}: {where}: {first['msg']}") from error
-
-
 @contextmanager
 def _own_service(out: Path, console: Console) -> Iterator[str]:
-    """`stylefilter up` on a free port, its data in ``out/service``; ends with the block."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log_path = out / "service.log"
-    environment = os.environ | {"STYLEFILTER_DATA_FOLDER": str(out / "service")}
-    command = [sys.executable, "-m", "app.cli", "up", "--port", str(port)]
-    with log_path.open("wb") as log:
-        # A session of its own: after Ctrl-C the demo still has a job to cancel.
-        service = subprocess.Popen(
-            command, env=environment, stdout=log, stderr=log, start_new_session=True
-        )
-        try:
-            _wait_ready(f"http://127.0.0.1:{port}", service, log_path)
-            console.print(f"Started the service at http://127.0.0.1:{port} (log: {log_path})")
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            service.terminate()
-            try:
-                service.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                service.kill()
-                service.wait()
-
-
-def _wait_ready(url: str, service: "subprocess.Popen[bytes]", log_path: Path) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    with Client(url) as client:
-        while not client.ready():
-            if service.poll() is not None:
-                raise DemoError(f"the service ended at once:\n{log_path.read_text()[-2000:]}")
-            if time.monotonic() > deadline:
-                raise DemoError(f"the service is not ready after {_START_SECONDS} s: {log_path}")
-            time.sleep(0.2)
+    with own_service(out, {}) as service:
+        console.print(f"Started the service at {service.url} (log: {service.log})")
+        yield service.url
 
 
 def _mask(png: bytes) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-# Okabe and Ito's colours, told apart by colour-blind readers too; reused beyond eight classes.
-_COLOURS = np.array(
+# Okabe and Ito's colours, told apart by colour-blind readers too, then others as unlike them as
+# can be; reused beyond sixteen classes.
+COLOURS = np.array(
     [
         (86, 180, 233),
         (213, 94, 0),
@@ -18,11 +19,25 @@ _COLOURS = np.array(
         (0, 114, 178),
         (230, 159, 0),
         (150, 150, 150),
+        (51, 34, 136),
+        (136, 34, 85),
+        (190, 230, 140),
+        (255, 170, 187),
+        (120, 72, 24),
+        (0, 85, 80),
+        (190, 170, 255),
+        (120, 120, 0),
     ],
     dtype=np.uint8,
 )
-_MARGIN, _TEXT = 12, 26
-_LARGEST_PANEL_PX = 360
+IGNORED = (0, 0, 0)
+MARGIN = 12
+_TEXT = 26
+LARGEST_PANEL_PX = 360
+
+Font = ImageFont.FreeTypeFont
+Entry = tuple[str, tuple[int, ...]]
+"""A name in the legend and its colour."""
 
 
 def comparison(
@@ -35,40 +50,67 @@ def comparison(
     All are of one size. Images are drawn from their darkest to their brightest value; ignored
     pixels (255) of masks are black.
     """
-    panels = {title: Image.fromarray(_grey(image)) for title, image in images.items()}
-    panels |= {title: Image.fromarray(_coloured(mask)) for title, mask in masks.items()}
+    panels = {title: grey(image) for title, image in images.items()}
+    panels |= {title: coloured(mask) for title, mask in masks.items()}
     full = next(iter(panels.values())).size
-    scale = min(1.0, _LARGEST_PANEL_PX / max(full))
+    scale = min(1.0, LARGEST_PANEL_PX / max(full))
     size = (max(1, round(full[0] * scale)), max(1, round(full[1] * scale)))
 
-    font = ImageFont.load_default(size=15)
-    entries = [20 + font.getlength(name) + 2 * _MARGIN for name in class_names]
-    width = _MARGIN + max(len(panels) * (size[0] + _MARGIN), ceil(sum(entries)))
-    canvas = Image.new("RGB", (width, size[1] + 2 * _TEXT + 2 * _MARGIN), "white")
+    font = font_of(15)
+    entries = entries_of(class_names)
+    width = MARGIN + max(
+        len(panels) * (size[0] + MARGIN), ceil(sum(entry_width(entry, font) for entry in entries))
+    )
+    canvas = Image.new("RGB", (width, size[1] + 2 * _TEXT + 2 * MARGIN), "white")
     draw = ImageDraw.Draw(canvas)
     for index, (title, panel) in enumerate(panels.items()):
-        left = _MARGIN + index * (size[0] + _MARGIN)
-        draw.text((left, _MARGIN // 2), title, fill="black", font=font)
+        left = MARGIN + index * (size[0] + MARGIN)
+        draw.text((left, MARGIN // 2), title, fill="black", font=font)
         resample = Image.Resampling.BOX if index < len(images) else Image.Resampling.NEAREST
-        canvas.paste(panel.convert("RGB").resize(size, resample), (left, _TEXT))
-    x = float(_MARGIN)
-    y = _TEXT + size[1] + _MARGIN
-    for index, (name, entry) in enumerate(zip(class_names, entries, strict=True)):
-        colour = tuple(int(part) for part in _COLOURS[index % len(_COLOURS)])
-        draw.rectangle((x, y, x + 14, y + 14), fill=colour)
-        draw.text((x + 20, y - 2), name, fill="black", font=font)
-        x += entry
+        canvas.paste(panel.resize(size, resample), (left, _TEXT))
+    draw_legend(draw, entries, _TEXT + size[1] + MARGIN, font, "black")
     return canvas
 
 
-def _grey(image: NDArray[np.generic]) -> NDArray[np.uint8]:
-    grey = image.astype(np.float64)
-    span = float(grey.max() - grey.min()) or 1.0
-    scaled: NDArray[np.uint8] = ((grey - grey.min()) / span * 255).astype(np.uint8)
-    return scaled
+def grey(image: NDArray[np.generic]) -> Image.Image:
+    """Grey values (H, W), from the darkest to the brightest."""
+    values = image.astype(np.float64)
+    span = float(values.max() - values.min()) or 1.0
+    scaled: NDArray[np.uint8] = ((values - values.min()) / span * 255).astype(np.uint8)
+    return Image.fromarray(scaled).convert("RGB")
 
 
-def _coloured(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    coloured = _COLOURS[mask % len(_COLOURS)]
-    coloured[mask == 255] = 0
-    return coloured
+def coloured(mask: NDArray[np.uint8]) -> Image.Image:
+    """Class ids (H, W), a colour for each; 255 is black."""
+    colours = COLOURS[mask % len(COLOURS)]
+    colours[mask == 255] = IGNORED
+    return Image.fromarray(colours)
+
+
+def font_of(size_px: int) -> Font:
+    font = ImageFont.load_default(size=size_px)
+    assert isinstance(font, Font)  # Pillow's wheels have FreeType
+    return font
+
+
+def entries_of(class_names: Sequence[str]) -> list[Entry]:
+    """A legend of the classes, by id."""
+    colours = (tuple(map(int, COLOURS[i % len(COLOURS)])) for i in range(len(class_names)))
+    return list(zip(class_names, colours, strict=True))
+
+
+def entry_width(entry: Entry, font: Font) -> float:
+    return round(font.size) + 5 + font.getlength(entry[0]) + 2 * MARGIN
+
+
+def draw_legend(
+    draw: ImageDraw.ImageDraw, entries: Sequence[Entry], top: int, font: Font, ink: str
+) -> None:
+    """A line of squares and names."""
+    side = round(font.size) - 1
+    x = float(MARGIN)
+    for name, colour in entries:
+        outline = ink if colour == IGNORED else None
+        draw.rectangle((x, top, x + side, top + side), fill=colour, outline=outline)
+        draw.text((x + side + 6, top - 2), name, fill=ink, font=font)
+        x += entry_width((name, colour), font)

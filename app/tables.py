@@ -58,12 +58,18 @@ class JobKind(StrEnum):
     PRETRAIN = "pretrain"
     STYLEFILTER = "stylefilter"
     EVALUATE = "evaluate"
+    METHOD = "method"
+    """One row of Table 1, or several that share a training, on one split: a benchmark's cell."""
+    BENCHMARK = "benchmark"
+    """A table: waits for its cells, then writes the report."""
 
 
 class ModelKind(StrEnum):
     STYLE = "style"
     SEGMENTER = "segmenter"
     STYLEFILTER = "stylefilter"
+    BASELINE = "baseline"
+    """A segmenter of another method: Y-Net, Paul et al., StyleFilter without one of its parts."""
 
 
 class LabelState(StrEnum):
@@ -191,6 +197,12 @@ class Job(Table):
     # No foreign keys: models refer to jobs already, and SQLite lacks the ALTER a circle needs.
     style_model_id: Mapped[UUID | None]
     segmenter_model_id: Mapped[UUID | None]
+    parent_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("jobs.id", ondelete="CASCADE"), index=True
+    )
+    """The benchmark that a job is a part of."""
+    plan: Mapped[dict[str, Any] | None]
+    """Of a benchmark its ``Plan``, of its parts their ``Cell``: ``models/plan.py``."""
     webhook_url: Mapped[str | None] = mapped_column(Text)
     stylise: Mapped[bool] = mapped_column(default=True)
     split: Mapped[str] = mapped_column(String(10), default="test")
@@ -229,7 +241,7 @@ class Job(Table):
 
 
 class JobDependency(Table):
-    """A job that waits until another has succeeded."""
+    """A job that waits until another has succeeded, or just has ended."""
 
     __tablename__ = "job_dependencies"
 
@@ -237,6 +249,8 @@ class JobDependency(Table):
     needs_id: Mapped[UUID] = mapped_column(
         ForeignKey(Job.id, ondelete="CASCADE"), primary_key=True, index=True
     )
+    success: Mapped[bool] = mapped_column(default=True)
+    """Whether the other has to succeed; if not, its end is enough."""
 
 
 class JobEvent(Table):

@@ -7,7 +7,7 @@ from uuid import UUID
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from app.client import ApiError, Client
+from app.client import PATIENCE_SECONDS, ApiError, Client
 from app.jobs.event_schemas import (
     EventRead,
     LogEvent,
@@ -49,7 +49,7 @@ def draw(client: Client, job_id: UUID, console: Console, *, in_words: bool = Fal
             elif in_words:
                 for line in _words(event):
                     console.print(line, markup=False, highlight=False)
-        job = client.job(job_id)
+        job = client.job(job_id, patience_seconds=PATIENCE_SECONDS)
         stages.take(job)
     return job
 
@@ -115,8 +115,11 @@ def _words(event: EventRead) -> list[str]:
         reason = f": {event.message}" if event.message else ""
         return [f"{event.state}{attempt}{reason}"]
     if isinstance(event, StageEvent):
-        done = "is done" if event.done else f"begins at step {event.step} of {event.total}"
-        return [f"{event.stage} {done}"]
+        if event.done:
+            return [f"{event.stage} is done"]
+        if event.step == 0:
+            return [f"{event.stage} is being prepared, steps: {event.total}"]
+        return [f"{event.stage} begins at step {event.step} of {event.total}"]
     if isinstance(event, ValidationEvent):
         scores = ", ".join(f"{name} {_number(value)}" for name, value in event.scores.items())
         return [f"{event.stage} validated at step {event.step}: {scores}"]

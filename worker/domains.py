@@ -1,5 +1,6 @@
 """From rows to what training reads."""
 
+from dataclasses import replace
 from uuid import UUID
 
 from sqlalchemy import select
@@ -8,6 +9,7 @@ from sqlalchemy.orm import Session, undefer
 from app.storage import Storage
 from app.tables import Dataset, Image, LabelState
 from models.data.domain import ABSENT, PRESENT, UNKNOWN, Domain, DomainInfo, Section, Tile
+from models.data.splits import SectionLists, named_splits
 
 _LABELS = {LabelState.PRESENT: PRESENT, LabelState.ABSENT: ABSENT}
 
@@ -17,9 +19,17 @@ class DatasetMissing(ValueError):
 
 
 def load_domain(
-    session: Session, storage: Storage, dataset_id: UUID, working_nm: float | None = None
+    session: Session,
+    storage: Storage,
+    dataset_id: UUID,
+    *,
+    working_nm: float | None = None,
+    splits: SectionLists | None = None,
 ) -> Domain:
-    """A registered dataset with its labels of this moment, seen at ``working_nm`` per pixel."""
+    """A registered dataset with its labels of this moment, seen at ``working_nm`` per pixel.
+
+    ``splits`` replaces the splits it was registered with.
+    """
     dataset = session.get(Dataset, dataset_id, options=[undefer(Dataset.sections)])
     folder = storage.dataset(dataset_id)
     if dataset is None or dataset.deleted_at is not None or not folder.is_dir():
@@ -32,6 +42,9 @@ def load_domain(
         digest=dataset.digest,
     )
     sections = [Section(index=i, **section) for i, section in enumerate(dataset.sections)]
+    if splits is not None:
+        chosen = named_splits([section.name for section in sections], splits.model_dump())
+        sections = [replace(s, split=split) for s, split in zip(sections, chosen, strict=True)]
     query = select(Image).where(Image.dataset_id == dataset_id).order_by(Image.n)
     tiles = [_tile(image, info.class_names) for image in session.scalars(query)]
     return Domain(folder, info, sections, tiles, working_nm=working_nm)

@@ -1,30 +1,35 @@
 """What each kind of job runs: calls into ``models``, and what is kept of the outcome."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
 
 import torch
+from PIL import Image
 
 from app.jobs.schemas import EvaluationRead, JobResult, ReusedModel
 from app.tables import Job, JobKind, ModelKind
-from models import checkpoint, inference, segmentation, style_transfer, stylefilter
+from models import checkpoint, inference, methods, segmentation, style_transfer, stylefilter
 from models.config import StyleFilterConfig
 from models.data.domain import UNKNOWN, Domain, Split
 from models.data.histogram import HistogramMatch
 from models.device import resolve
-from models.evaluation import evaluate
-from models.inference import Predictor
+from models.evaluation import Evaluated, evaluate
+from models.inference import Predictor, Rendering
 from models.metadata import DomainMeta, ModelMeta
 from models.networks.generator import Generator
 from models.networks.unet import UNet
 from models.parallel import rank
+from models.plan import Cell
 from models.progress import Progress, Report, Stage
 from models.resume import Checkpoints
+from models.rows import uses_labels
+from models.table import TITLES
 from models.training import Run
+from worker.cells import PICTURES, SCORES, SCORES_TYPE, Selection, Tester, peak_memory_bytes
 from worker.progress import Recorder, Silent
 
 Metrics = Mapping[str, float | str]
@@ -41,6 +46,7 @@ class Inputs:
     """What a job reads: its row, its datasets, and folders of trained models it builds on."""
 
     job: Job
+    cell: Cell | None
     config: StyleFilterConfig
     source: Domain | None
     target: Domain | None
@@ -67,6 +73,8 @@ class NewModel:
     metrics: Metrics
     config: StyleFilterConfig
     fingerprint: str
+    of_target: bool = False
+    """A segmenter that was trained on the target's masks."""
 
 
 @dataclass
@@ -78,11 +86,7 @@ class Outcome:
     result: JobResult = field(default_factory=JobResult)
 
 
-_TRAINS = {
-    "style": ModelKind.STYLE,
-    "pretrain": ModelKind.SEGMENTER,
-    "adapt": ModelKind.STYLEFILTER,
-}
+_TRAINS: dict[Stage, ModelKind] = {"style": ModelKind.STYLE, "pretrain": ModelKind.SEGMENTER}
 
 
 class Stages:
@@ -94,12 +98,13 @@ class Stages:
         self._recorder = around.recorder
         self._around = around
         self._fingerprints: dict[ModelKind, str] = {}
+        self._selected: dict[ModelKind, Selection] = {}
         self._run = Run(around.recorder, around.checkpoints, self._finished)
         self._outcome = Outcome()
 
     def _finished(self, stage: Stage, fingerprint: str) -> Path | None:
         """Where a stage's result lies, if an earlier job left it; the outcome says so."""
-        kind = _TRAINS[stage]
+        kind = self._adapted if stage == "adapt" else _TRAINS[stage]
         self._fingerprints[kind] = fingerprint
         found = self._around.reuse(kind, fingerprint)
         if found is None:
@@ -107,7 +112,17 @@ class Stages:
         model, folder = found
         self._outcome.reused[kind] = model.model
         self._outcome.result.reused.append(model)
+        metrics = checkpoint.load_metrics(folder)
+        self._selected[kind] = Selection(
+            str(metrics.get("selected", "last")), int(metrics.get("selected_step", 0))
+        )
         return folder
+
+    @property
+    def _adapted(self) -> ModelKind:
+        """The kind of what this job adapts."""
+        method = self._in.cell.method if self._in.cell is not None else None
+        return ModelKind.STYLEFILTER if method in (None, "stylefilter") else ModelKind.BASELINE
 
     def run(self) -> Outcome:
         kinds: dict[str, Callable[[], None]] = {
@@ -116,9 +131,41 @@ class Stages:
             JobKind.PRETRAIN: self._pretrain,
             JobKind.STYLEFILTER: self._stylefilter,
             JobKind.EVALUATE: self._evaluate,
+            JobKind.METHOD: self._method,
         }
         kinds[self._in.job.kind]()
+        self._outcome.result.peak_memory_bytes = peak_memory_bytes()
         return self._outcome
+
+    def _method(self) -> None:
+        cell, pair = self._in.cell, self._pair()
+        assert cell is not None
+        assert cell.method is not None
+        if uses_labels(cell.method):
+            self._note_labels()
+        config = methods.config_of(cell.method, self._in.config)
+        self._in = replace(self._in, config=config)
+        made = methods.train_method(cell.method, pair, config, self._run, self._folder / "work")
+        if made.style is not None:
+            self._keep_style(made.style)
+        self._keep_segmenter(ModelKind.SEGMENTER, made.source_only)
+        if made.segmenter is not made.source_only:
+            self._keep_segmenter(self._adapted, made.segmenter)
+        if rank() != 0:
+            return
+        tester = Tester(cell, pair, made, config)
+        chosen = self._adapted if made.segmenter is not made.source_only else ModelKind.SEGMENTER
+        scores = []
+        for index, row in enumerate(cell.rows):
+            report = _part(self._recorder, index, len(cell.rows))
+            evaluated = tester.evaluate(row, report)
+            self._note_scores(TITLES[row], evaluated)
+            scores.append(tester.scores(row, evaluated, self._selected[chosen]))
+            if cell.split == 0:
+                pictures = self._folder / PICTURES
+                pictures.mkdir(exist_ok=True)
+                Image.fromarray(tester.picture(row)).save(pictures / f"{row}.png")
+        (self._folder / SCORES).write_bytes(SCORES_TYPE.dump_json(scores, indent=1))
 
     def _adapt(self) -> None:
         source, target = self._pair()
@@ -145,7 +192,9 @@ class Stages:
         self._note_labels()
         style, source_only = self._load_style(), self._load_segmenter()
         work = self._folder / "work"
-        stylised = inference.stylise_domain(style, target, work / "stylised.zarr", self._recorder)
+        stylised = inference.stylise_domain(
+            Rendering.by(style), target, work / "stylised.zarr", self._recorder
+        )
         adapted = stylefilter.adapt_segmenter(
             source_only, source, stylised, self._in.config, self._run
         )
@@ -162,7 +211,7 @@ class Stages:
             style = partial(inference.stylise, self._load_style())
         predictor = Predictor(segmenter, meta.working_nm, meta.crop_px, style)
         name = "stylised" if job.stylise else "raw"
-        self._score(name, predictor, stylise=job.stylise, report=self._recorder)
+        self._score(name, predictor, report=self._recorder)
 
     def _score_rows(self, style: Generator, source_only: UNet, adapted: UNet) -> None:
         """Score on the target's test sections, where it has masks to score by."""
@@ -175,31 +224,29 @@ class Stages:
         nm, cut, config = source.working_nm, partial(inference.stylise, style), self._in.config
         before, after = config.pretrain.crop_px, config.adaptation.crop_px
         rows = [
-            ("Source-only", Predictor(source_only, nm, before), False),
-            (
-                "Histogram matching",
-                Predictor(source_only, nm, before, HistogramMatch.to(source)),
-                True,
-            ),
-            ("CUT", Predictor(source_only, nm, before, cut), True),
-            ("StyleFilter", Predictor(adapted, nm, after, cut), True),
+            ("Source-only", Predictor(source_only, nm, before)),
+            ("Histogram matching", Predictor(source_only, nm, before, HistogramMatch.to(source))),
+            ("CUT", Predictor(source_only, nm, before, cut)),
+            ("StyleFilter", Predictor(adapted, nm, after, cut)),
         ]
-        for index, (name, predictor, stylise) in enumerate(rows):
+        for index, (name, predictor) in enumerate(rows):
             report = _part(self._recorder, index, len(rows))
-            self._score(name, predictor, stylise=stylise, report=report)
+            self._score(name, predictor, report=report)
 
-    def _score(self, name: str, predictor: Predictor, *, stylise: bool, report: Report) -> None:
-        job, target = self._in.job, self._in.target
-        assert target is not None
+    def _score(self, name: str, predictor: Predictor, *, report: Report) -> None:
+        assert self._in.target is not None
+        split: Split = self._in.job.split  # type: ignore[assignment]  # checked when it was taken
+        self._note_scores(name, evaluate(predictor, self._in.target, split, report=report))
+
+    def _note_scores(self, name: str, evaluated: Evaluated) -> None:
+        job, scores = self._in.job, evaluated.pooled
         assert job.target_id is not None
-        split: Split = job.split  # type: ignore[assignment]  # checked when the job was taken
-        scores = evaluate(predictor, target, split, stylise=stylise, report=report)
         self._outcome.result.evaluations.append(
             EvaluationRead(
                 method=name,
                 dataset=job.target_id,
-                split=split,
-                num_sections=len(target.split(split, masked=True)),
+                split=job.split,
+                num_sections=len(evaluated.sections),
                 dice=dict(zip(scores.class_names, scores.dice, strict=True)),
                 mean_dice=scores.mean_dice,
                 confusion=[list(row) for row in scores.confusion],
@@ -222,7 +269,11 @@ class Stages:
     def _keep_style(self, style: Generator) -> None:
         if ModelKind.STYLE in self._outcome.reused:
             return
-        metrics: Metrics = {**self._recorder.summary("style"), "selected": "last"}
+        summary = self._recorder.summary("style")
+        selected = self._in.config.style.select_on
+        if selected != "last" and "selected_step" not in summary:
+            selected = "last"  # there was nothing to choose by
+        metrics: Metrics = {**summary, "selected": selected}
         folder = self._folder / ModelKind.STYLE
         checkpoint.save_generator(folder, style, self._meta("generator"), metrics)
         self._keep(ModelKind.STYLE, folder, metrics)
@@ -230,10 +281,14 @@ class Stages:
     def _keep_segmenter(self, kind: ModelKind, segmenter: UNet) -> None:
         if kind in self._outcome.reused:
             return
-        adapted = kind == ModelKind.STYLEFILTER
+        adapted = kind == self._adapted
         summary = self._recorder.summary("adapt" if adapted else "pretrain")
         selected, words = self._selection(summary, adapted=adapted)
-        self._note(f"{'Adapted' if adapted else 'Source-only'} weights: {words} ({selected}).")
+        self._selected[kind] = Selection(selected, int(summary.get("selected_step", 0)))
+        which = "Adapted" if adapted else "Source-only"
+        if self._on_target(kind):
+            which = "Target-only"
+        self._note(f"{which} weights: {words} ({selected}).")
         metrics: Metrics = {**summary, "selected": selected}
         folder = self._folder / kind
         meta = self._meta("segmenter", adapted=adapted)
@@ -243,6 +298,8 @@ class Stages:
     def _selection(self, summary: Mapping[str, float], *, adapted: bool) -> tuple[str, str]:
         """What chose the weights that were kept, as a word and in words."""
         wanted = self._in.config.adaptation.select_on if adapted else "source_val"
+        if not adapted and self._on_target(ModelKind.SEGMENTER):
+            wanted = "target_val"
         if wanted == "last":
             return "last", "those of the last step, as asked"
         domain = wanted.removesuffix("_val")
@@ -255,10 +312,22 @@ class Stages:
 
     def _keep(self, kind: ModelKind, folder: Path, metrics: Metrics) -> None:
         fingerprint = self._fingerprints[kind]
-        self._outcome.models.append(NewModel(kind, folder, metrics, self._in.config, fingerprint))
+        self._outcome.models.append(
+            NewModel(
+                kind, folder, metrics, self._in.config, fingerprint, of_target=self._on_target(kind)
+            )
+        )
+
+    def _on_target(self, kind: ModelKind) -> bool:
+        """Whether a model of this kind is one of the target's own masks."""
+        cell = self._in.cell
+        alone = cell is not None and cell.method == "target-only"
+        return alone and kind == ModelKind.SEGMENTER
 
     def _meta(self, kind: Any, *, adapted: bool = True) -> ModelMeta:
         source, target = self._in.source, self._in.target
+        if not adapted and self._on_target(ModelKind.SEGMENTER):
+            source = target
         assert source is not None
         return ModelMeta(
             kind=kind,

@@ -24,6 +24,7 @@ from app.settings import Settings
 from app.storage import Storage, is_disk_full
 from app.tables import ENDED, Job, JobState
 from worker.gpu import held, visible
+from worker.start import announce
 
 logger = logging.getLogger(__name__)
 
@@ -121,9 +122,17 @@ class JobRunner:
         path = self._storage.log(lease.job_id, lease.fence)
         for needed in (folder, path.parent):
             needed.mkdir(parents=True, exist_ok=True)
+        self._announce(lease)
         with path.open("wb") as log:
             code = self._supervise(lease, log.fileno(), locks)
         return _End.of_trainer(code, _tail(path))
+
+    def _announce(self, lease: Lease) -> None:
+        try:
+            announce(self._database, lease, self._settings.processes)
+        except (SQLAlchemyError, LookupError, ValueError) as error:
+            # The trainer will meet the same, and say it.
+            logger.warning("stage_not_announced job=%s error=%s", lease.job_id, error)
 
     def _supervise(self, lease: Lease, log: int, locks: Sequence[int]) -> int:
         """Keep the lease while the trainer runs; its exit code."""

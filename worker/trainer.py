@@ -30,13 +30,16 @@ from app.tables import Dataset, Job, JobKind, ModelKind, TrainedModel
 from models import preflight
 from models.checkpoint import CheckpointError
 from models.config import Device, StyleFilterConfig, in_less_memory
+from models.data.tiles import relabelled
 from models.device import DeviceUnavailable, resolve
 from models.parallel import from_first, process_group, rank
+from models.plan import Cell
 from models.preflight import Extent
 from models.progress import Stop
 from models.resume import Checkpoints
 from models.room import DoesNotFit, Room, check
 from models.training import NonFiniteLoss, OutOfGpuMemory
+from worker.cells import NothingMeasured
 from worker.domains import DatasetMissing, load_domain
 from worker.parent import when_parent_ends
 from worker.progress import Album, Cancelled, Recorder, Replaced, Silent
@@ -52,6 +55,7 @@ _FAILURES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str],
     (DatasetMissing, "dataset_changed", "{error}"),
     (DoesNotFit, "does_not_fit", "{error}"),
     (CheckpointError, "model_unreadable", "{error}"),
+    (NothingMeasured, "no_cell_succeeded", "{error}"),
     (
         (torch.OutOfMemoryError, OutOfGpuMemory),
         "gpu_oom",
@@ -100,8 +104,21 @@ class Trainer:
         self._train(self._inputs())
         return 0
 
+    def _report(self, inputs: Inputs) -> Outcome:
+        """Write what the jobs of a benchmark measured; its own work."""
+        from worker.benchmark import Collection  # draws charts, which no other job needs
+
+        with self._database.reading() as session:
+            collection = Collection(session, self._storage, inputs.job)
+            assert inputs.source is not None
+            assert inputs.target is not None
+            folder = self._folder / "report"
+            return Outcome(result=collection.write(folder, inputs.source, inputs.target))
+
     def _train(self, inputs: Inputs) -> Outcome:
         """Run the stages; when one does not fit the GPU, once more with it in less memory."""
+        if inputs.job.kind == JobKind.BENCHMARK:
+            return self._report(inputs)
         around = self._surroundings(inputs)
         try:
             return Stages(inputs, around).run()
@@ -117,7 +134,7 @@ class Trainer:
         return outcome
 
     def _surroundings(self, inputs: Inputs) -> Surroundings:
-        first, reuse = rank() == 0, inputs.job.reuse
+        first = rank() == 0
         settings, lease = self._settings, self._lease
         seen = inputs.source or inputs.target
         album = Album(
@@ -134,17 +151,25 @@ class Trainer:
             ),
             # The first process looks, and all do as it found.
             reuse=lambda kind, fingerprint: from_first(
-                self._reusable(kind, fingerprint) if first and reuse else None
+                self._reusable(kind, fingerprint, inputs.job) if first else None
             ),
         )
 
-    def _reusable(self, kind: ModelKind, fingerprint: str) -> tuple[ReusedModel, Path] | None:
-        """The newest model that was trained alike and whose files are there."""
+    def _reusable(
+        self, kind: ModelKind, fingerprint: str, job: Job
+    ) -> tuple[ReusedModel, Path] | None:
+        """The newest model that was trained alike and whose files are there.
+
+        A job that is not to take over what others trained still does so of its own benchmark.
+        """
         query = (
             select(TrainedModel)
             .where(TrainedModel.kind == kind, TrainedModel.fingerprint == fingerprint)
             .order_by(TrainedModel.created_at.desc())
         )
+        if not job.reuse:
+            own = select(Job.id).where(Job.parent_id.is_not(None), Job.parent_id == job.parent_id)
+            query = query.where(TrainedModel.job_id.in_(own))
         with self._database.reading() as session:
             for model in session.scalars(query):
                 folder = self._storage.model(model.path)
@@ -163,12 +188,21 @@ class Trainer:
                 working_nm = size * config.pixel_size_factor
             # Scoring reads the target alone: the source may be gone by then.
             source_id = None if job.kind == JobKind.EVALUATE else job.source_id
+            cell = None if job.parent_id is None else Cell.model_validate(job.plan)
             source, target = (
-                None if i is None else load_domain(session, self._storage, i, working_nm)
-                for i in (source_id, job.target_id)
+                None
+                if i is None
+                else load_domain(session, self._storage, i, working_nm=working_nm, splits=splits)
+                for i, splits in (
+                    (source_id, None if cell is None else cell.fold.source),
+                    (job.target_id, None if cell is None else cell.fold.target),
+                )
             )
+            if target is not None and cell is not None and cell.tile_px is not None:
+                target = relabelled(target, cell.tile_px)
             return Inputs(
                 job=job,
+                cell=cell,
                 config=config,
                 source=source,
                 target=target,
@@ -178,6 +212,8 @@ class Trainer:
 
     def _check_room(self, inputs: Inputs) -> None:
         """DoesNotFit where this machine is too small; the API may not have known it."""
+        if inputs.job.kind == JobKind.BENCHMARK:
+            return
         resolve(inputs.config.device)
         if inputs.source is None:
             return
@@ -217,14 +253,14 @@ class Trainer:
         assert job.source_id is not None or not outcome.models
         ids = outcome.reused | {model.kind: uuid4() for model in outcome.models}
         for model in outcome.models:
-            adapted = model.kind == ModelKind.STYLEFILTER
+            adapted = model.kind in (ModelKind.STYLEFILTER, ModelKind.BASELINE)
             style_id = ids.get(ModelKind.STYLE, job.style_model_id)
             segmenter_id = ids.get(ModelKind.SEGMENTER, job.segmenter_model_id)
             row = TrainedModel(
                 id=ids[model.kind],
                 kind=model.kind,
                 job_id=job.id,
-                source_id=job.source_id,
+                source_id=job.target_id if model.of_target else job.source_id,
                 target_id=None if model.kind == ModelKind.SEGMENTER else job.target_id,
                 style_model_id=style_id if adapted else None,
                 segmenter_model_id=segmenter_id if adapted else None,

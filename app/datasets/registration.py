@@ -21,7 +21,8 @@ from models.data.images import (
     read_sections,
     section_name,
 )
-from models.data.splits import block_splits, named_splits
+from models.data.splits import block_splits, named_groups, named_splits
+from models.data.tiles import tile_windows
 
 _CHUNK_PX = 512
 _PERMILLES = (5, 995)
@@ -217,8 +218,10 @@ class Registration:
 
     def _finish(self) -> None:
         self._set_splits()
+        self._set_groups()
         self._set_window()
-        metadata = self._request.model_dump_json(exclude={"folder", "name"})
+        unsaid = {"groups"} if self._request.groups is None else set()  # as before there were any
+        metadata = self._request.model_dump_json(exclude={"folder", "name"} | unsaid)
         self._digest.update(metadata.encode())
         self._stock.digest = self._digest.hexdigest()
 
@@ -238,6 +241,18 @@ class Registration:
             splits = ["train"] * len(names)
         for section, split in zip(self._stock.sections, splits, strict=True):
             section["split"] = split
+
+    def _set_groups(self) -> None:
+        names = [section["name"] for section in self._stock.sections]
+        groups: Sequence[str | None] = [None] * len(names)
+        if self._request.groups is not None:
+            try:
+                groups = named_groups(names, self._request.groups)
+            except ValueError as error:
+                self._problem("groups", str(error))
+                return
+        for section, group in zip(self._stock.sections, groups, strict=True):
+            section["group"] = group
 
     def _set_window(self) -> None:
         if self._request.intensity_window is not None:
@@ -270,18 +285,6 @@ class _Masks:
             return not self.failed and next(self._sections, None) is not None
         except ImageError:
             return True  # something is there, if only a damaged mask
-
-
-def tile_windows(
-    height: int, width: int, tile_px: int | None
-) -> Iterator[tuple[int, int, int, int]]:
-    """Yield (y0, x0, height, width) of a section's tiles, row by row; edge tiles are smaller."""
-    if tile_px is None:
-        yield 0, 0, height, width
-        return
-    for y0 in range(0, height, tile_px):
-        for x0 in range(0, width, tile_px):
-            yield y0, x0, min(tile_px, height - y0), min(tile_px, width - x0)
 
 
 def _of_section(name: str, error: ImageError) -> str:

@@ -21,6 +21,7 @@ def _without_control(text: str) -> str:
 
 Text = Annotated[str, AfterValidator(_without_control)]
 ClassName = Annotated[Text, Field(min_length=1, max_length=100)]
+GroupName = ClassName
 Grey = Annotated[float, Field(ge=-1e6, le=1e6)]
 
 DATASET_EXAMPLE: dict[str, JsonValue] = {
@@ -67,6 +68,11 @@ class DatasetCreate(BaseModel):
         description="Default: with masks, contiguous blocks of 60/20/20 % with a gap; without, all "
         "sections train.",
     )
+    groups: dict[GroupName, Annotated[list[str], Field(min_length=1)]] | None = Field(
+        None,
+        description="Section names of each group, if sections come from several volumes or crops: "
+        "cross-validation keeps a group together. Each section is in one.",
+    )
     folder: str | None = Field(
         None,
         description="A folder under an allowed data root, with `images` and maybe `masks`: PNG or "
@@ -112,6 +118,7 @@ class SectionRead(BaseModel):
     height: int
     width: int
     has_mask: bool
+    group: str | None = Field(None, description="The volume or crop it comes from, if named.")
 
 
 class DatasetReport(DatasetRead):

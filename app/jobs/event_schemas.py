@@ -21,7 +21,7 @@ class StateEvent(_Recorded):
 
 
 class StageEvent(_Recorded):
-    """A stage begins, goes on in another attempt, or is done."""
+    """A stage is being prepared (step 0), begins, goes on in another attempt, or is done."""
 
     stage: str
     step: int

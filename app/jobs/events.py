@@ -144,6 +144,7 @@ class _Channel:
         self._limiter = limiter
         self._listeners: set[Listener] = set()
         self._wake = asyncio.Event()
+        self._lost = False
 
     def join(self, listener: Listener) -> None:
         self._listeners.add(listener)
@@ -190,13 +191,18 @@ class _Channel:
 
     def _fail(self, served: Sequence[Listener], error: SQLAlchemyError) -> None:
         """Refuse who has just come; the others wait until the database is back."""
-        logger.warning("events_not_read job=%s error=%s", self._reader.job_id, error)
+        if not self._lost:  # said once, not at every look
+            logger.warning("events_not_read job=%s error=%s", self._reader.job_id, error)
+        self._lost = True
         for listener in served:
             if not listener.began.done():
                 listener.began.set_exception(error)
                 self._listeners.discard(listener)
 
     def _tell(self, served: Sequence[Listener], found: "_Found | None") -> None:
+        if self._lost:
+            logger.warning("events_read_again job=%s", self._reader.job_id)
+        self._lost = False
         for listener in served:
             is_first = not listener.began.done()
             if found is not None:

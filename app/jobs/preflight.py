@@ -3,7 +3,7 @@
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.tables import Dataset, Image, Job, JobKind
+from app.tables import Dataset, Image, Job, JobKind, ModelKind, TrainedModel
 from models import preflight
 from models.config import StyleFilterConfig
 from models.data.domain import Section
@@ -11,11 +11,17 @@ from models.preflight import Estimate, Extent
 from models.progress import Stage
 
 _STAGES: dict[JobKind, tuple[Stage, ...]] = {
-    JobKind.ADAPT: ("style", "pretrain", "stylise", "adapt"),
+    JobKind.ADAPT: ("pretrain", "style", "stylise", "adapt"),
     JobKind.TRAIN_STYLE: ("style",),
     JobKind.PRETRAIN: ("pretrain",),
     JobKind.STYLEFILTER: ("stylise", "adapt"),
+    # Each on its own needs no more than an adaptation.
+    JobKind.METHOD: ("pretrain", "style", "stylise", "adapt"),
+    JobKind.BENCHMARK: ("pretrain", "style", "stylise", "adapt"),
 }
+
+_FIRST_IS_KNOWN = (JobKind.ADAPT, JobKind.TRAIN_STYLE, JobKind.PRETRAIN, JobKind.STYLEFILTER)
+"""Kinds that begin with the first of these stages whatever they train."""
 
 
 def stages_of(kind: JobKind, target: Extent | None) -> tuple[Stage, ...]:
@@ -41,6 +47,29 @@ def estimate(
         target,
         num_processes=num_processes,
     )
+
+
+def first_stage(
+    session: Session, job: Job, config: StyleFilterConfig, *, num_processes: int
+) -> tuple[Stage, int] | None:
+    """The stage a job begins with, and its steps; None where only its trainer can tell."""
+    if job.kind == JobKind.EVALUATE and job.target_id is not None:
+        target = session.get_one(Dataset, job.target_id)
+        scored = [s for s in target.sections if s["split"] == job.split and s["has_mask"]]
+        return "evaluate", len(scored)
+    if job.kind not in _FIRST_IS_KNOWN:
+        return None
+    first = estimate(session, job, config, num_processes=num_processes).stages[0]
+    if job.reuse and _may_be_reused(session, job, first.stage):
+        return None
+    return first.stage, first.steps
+
+
+def _may_be_reused(session: Session, job: Job, stage: Stage) -> bool:
+    """Whether a model was trained with the stage's numbers: maybe of the same data, maybe not."""
+    kind = {"style": ModelKind.STYLE, "pretrain": ModelKind.SEGMENTER}.get(stage)
+    configs = session.scalars(select(TrainedModel.config).where(TrainedModel.kind == kind))
+    return any(config[stage] == job.config[stage] for config in configs)
 
 
 def classes_to_learn(session: Session, source: Dataset) -> list[str]:

@@ -1,7 +1,7 @@
 """Jobs over HTTP: every submission answers at once with 202 and where to look."""
 
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
@@ -10,9 +10,11 @@ from fastapi.sse import EventSourceResponse
 
 from app.dependencies import ReadingDep, ServicesDep, SessionDep
 from app.jobs import service
+from app.jobs.curves import NO_NUL, MetricsQuery
 from app.jobs.events import Listener
 from app.jobs.schemas import (
     AdaptRequest,
+    BenchmarkRequest,
     EvaluateRequest,
     JobEstimate,
     JobRead,
@@ -33,8 +35,6 @@ def get_jobs(session: SessionDep, services: ServicesDep) -> Jobs:
     return Jobs(session, services.queue, services.settings)
 
 
-_NO_NUL = r"^[^\x00]*$"  # PostgreSQL refuses to compare a text that holds one
-
 JobsDep = Annotated[Jobs, Depends(get_jobs)]
 
 DryRun = Annotated[
@@ -53,7 +53,7 @@ Key = Annotated[
         alias="Idempotency-Key",
         min_length=1,
         max_length=255,
-        pattern=_NO_NUL,
+        pattern=NO_NUL,
         description="A name of your own for this submission. Sent again within a day, it answers "
         "with the job that was made then.",
     ),
@@ -107,6 +107,12 @@ def stylefilter(request: StyleFilterRequest, submission: SubmissionDep) -> JobRe
     return submission.take(request)
 
 
+@router.post("/benchmark", status_code=202, response_model=JobRead, responses=_DRY)
+def benchmark(request: BenchmarkRequest, submission: SubmissionDep) -> JobRead | Response:
+    """Measure the rows of Table 1 over splits; `GET /jobs/{id}/report` shows the table."""
+    return submission.take(request)
+
+
 @router.post("/evaluate", status_code=202)
 def evaluate(
     request: EvaluateRequest, response: Response, jobs: JobsDep, key: Key = None
@@ -119,11 +125,12 @@ def evaluate(
 def list_jobs(
     session: ReadingDep,
     state: Annotated[JobState | None, Query(description="Only jobs in this state.")] = None,
+    parent: Annotated[UUID | None, Query(description="Only parts of this benchmark.")] = None,
     limit: LimitQuery = 100,
     cursor: CursorQuery = None,
 ) -> Page[JobRead]:
     """Jobs, newest first."""
-    return service.list_jobs(session, limit, cursor, state)
+    return service.list_jobs(session, limit, cursor, state=state, parent=parent)
 
 
 @router.get("/{job_id}")
@@ -134,14 +141,13 @@ def get_job(job_id: UUID, session: ReadingDep) -> JobRead:
 
 @router.get("/{job_id}/metrics")
 def get_metrics(
-    job_id: UUID,
-    session: ReadingDep,
-    stage: Annotated[str | None, Query(pattern=_NO_NUL, description="Only this stage.")] = None,
-    name: Annotated[str | None, Query(pattern=_NO_NUL, description="Only this series.")] = None,
-    points: Annotated[int, Query(ge=3, le=10_000, description="At most so many a series.")] = 1000,
+    job_id: UUID, session: ReadingDep, asked: Annotated[MetricsQuery, Query()]
 ) -> MetricsRead:
-    """Losses and validation DICE by step; of a series with more points, a sample."""
-    return service.metrics(session, job_id, stage, name, points)
+    """Losses and validation DICE by step; of more points than asked for, a sample.
+
+    A sample of fewer steps, `from_step` to `to_step`, is a finer one.
+    """
+    return service.metrics(session, job_id, asked)
 
 
 _MAX_ID = (1 << 63) - 1
@@ -209,6 +215,18 @@ def get_picture(
 ) -> Response:
     """What the networks made of a piece of an image at a step, as PNG; events tell the names."""
     return FileResponse(service.picture(session, services.storage, job_id, name))
+
+
+ReportFile = Literal["report.html", "report.md", "report.json", "splits.json", "figure.png"]
+
+
+@router.get("/{job_id}/report", response_class=FileResponse)
+@router.get("/{job_id}/report/{name}", response_class=FileResponse)
+def get_report(
+    job_id: UUID, session: ReadingDep, services: ServicesDep, name: ReportFile = "report.html"
+) -> Response:
+    """A benchmark's table: a page, or as Markdown, JSON, its splits to use again, its figure."""
+    return FileResponse(service.report(session, services.storage, job_id, name))
 
 
 @router.post("/{job_id}/cancel", status_code=202)

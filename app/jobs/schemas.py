@@ -1,7 +1,7 @@
 """What the jobs routes take and give."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.lanes import Lane
 from app.tables import JobKind, JobState, ModelKind
 from models.config import PresetName, StyleFilterConfig
+from models.data.splits import Splits
+from models.table import TITLES, RowName
 
 _SOURCE = "0b0f4a0e-4f5c-4a57-8c6e-6a8f2a1f0c01"
 _TARGET = "0b0f4a0e-4f5c-4a57-8c6e-6a8f2a1f0c02"
@@ -123,6 +125,46 @@ class EvaluateRequest(_Submission):
     )
 
 
+class BenchmarkRequest(_JobRequest):
+    """Table 1 for a pair of datasets: rows x splits, as jobs that share what they can."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"source": _SOURCE, "target": _TARGET, "preset": "quick", "num_splits": 3}]
+        },
+    )
+
+    source: UUID = Field(description="Dataset with masks.")
+    target: UUID = Field(description="Dataset to adapt to, with masks to score by.")
+    rows: list[RowName] = Field(
+        list(TITLES), min_length=1, description="Rows of the table; default: all of them."
+    )
+    num_splits: int = Field(
+        3,
+        ge=1,
+        le=20,
+        description="Splits for cross-validation: by the datasets' groups, else by blocks of "
+        "sections with a gap between them.",
+    )
+    splits: Splits | None = Field(
+        None, description="Published splits to use instead: `splits.json` of an earlier report."
+    )
+    tile_px: int | None = Field(
+        None,
+        ge=16,
+        le=65536,
+        description="Labels come from the target's masks, tile by tile of this side in native "
+        "pixels, in an annotator's place; none: the labels that were given.",
+    )
+    label_tiles_px: list[Annotated[int, Field(ge=16, le=65536)]] = Field(
+        [],
+        max_length=8,
+        description="Sides of tiles for which to measure what labels are worth.",
+    )
+    excluded: list[str] = Field([], description="Classes to leave out of the table and its means.")
+
+
 class JobError(BaseModel):
     """Why a job failed: a stable code, and words."""
 
@@ -173,6 +215,9 @@ class JobResult(BaseModel):
         [], description="Stages that an earlier job had trained alike: same data, config and code."
     )
     notes: list[str] = Field([], description="What the reader of the numbers must know.")
+    peak_memory_bytes: int | None = Field(
+        None, description="Of the trainer's process since it started; on a GPU, of the GPU."
+    )
 
 
 class StageEstimateRead(BaseModel):
@@ -214,8 +259,12 @@ class JobRead(BaseModel):
     kind: JobKind
     state: JobState
     lane: Lane = Field(description="What it needs of a worker.")
+    parent: UUID | None = Field(description="The benchmark it is a part of.")
+    cell: str | None = Field(
+        description="Which part.", examples=["split 1: stylefilter, tiles of 128 px"]
+    )
     priority: int
-    after: list[UUID] = Field(description="Jobs it waits for.")
+    after: list[UUID] = Field(description="Jobs it waits for; of a benchmark, its parts.")
     attempt: int = Field(description="How often a worker took it up; 0 before the first.")
     losses: int = Field(description="Attempts that lost their worker or trainer.")
     max_attempts: int

@@ -1,10 +1,10 @@
 """Use cases of jobs that exist: look at, stop, go on. Submitting is in ``submission.py``."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
 from app.database import only_read
@@ -23,6 +23,7 @@ from app.pagination import Page, newest_first
 from app.queue import JobQueue
 from app.storage import Storage
 from app.tables import (
+    ENDED,
     UNFINISHED,
     Job,
     JobDependency,
@@ -32,13 +33,21 @@ from app.tables import (
     TrainedModel,
 )
 from models.config import StyleFilterConfig
+from models.plan import Cell
 
 
 def list_jobs(
-    session: Session, limit: int, cursor: str | None, state: JobState | None
+    session: Session,
+    limit: int,
+    cursor: str | None,
+    *,
+    state: JobState | None = None,
+    parent: UUID | None = None,
 ) -> Page[JobRead]:
     """Jobs, newest first."""
     query = select(Job)
+    if parent is not None:
+        query = query.where(Job.parent_id == parent)
     if state is not None:
         query = query.where(Job.state == state)
     rows, following = newest_first(session, query, limit, cursor)
@@ -49,19 +58,13 @@ def get(session: Session, job_id: UUID) -> JobRead:
     return _read(session, [_row(session, job_id)])[0]
 
 
-def metrics(
-    session: Session,
-    job_id: UUID,
-    stage: str | None = None,
-    name: str | None = None,
-    points: int = 1000,
-) -> MetricsRead:
+def metrics(session: Session, job_id: UUID, asked: curves.MetricsQuery) -> MetricsRead:
     """All series of a job, or those of a stage or a name; each with at most so many points."""
     _row(session, job_id)
     series = [
-        curves.read(session, job_id, of_stage, of_name, points)
-        for of_stage, of_name in curves.names(session, job_id)
-        if stage in (None, of_stage) and name in (None, of_name)
+        curves.read(session, job_id, stage, name, asked)
+        for stage, name in curves.names(session, job_id)
+        if asked.stage in (None, stage) and asked.name in (None, name)
     ]
     return MetricsRead(series=series)
 
@@ -93,18 +96,19 @@ def picture(session: Session, storage: Storage, job_id: UUID, name: str) -> Path
 
 def cancel(session: Session, job_id: UUID) -> JobRead:
     """Cancel a waiting job at once; ask the worker of a running one to stop."""
-    return _changed(session, job_id, transitions.cancel(session, job_id), "cancelled")
+    return _changed(session, job_id, _also_parts(session, job_id, transitions.cancel), "cancelled")
 
 
 def pause(session: Session, job_id: UUID) -> JobRead:
     """Pause a waiting job at once; ask the worker of a running one to save and stop."""
-    return _changed(session, job_id, transitions.pause(session, job_id), "paused")
+    return _changed(session, job_id, _also_parts(session, job_id, transitions.pause), "paused")
 
 
 def resume(session: Session, queue: JobQueue, job_id: UUID) -> JobRead:
     """Queue a paused job, or one that waits out an interruption."""
-    job = _changed(session, job_id, transitions.resume(session, job_id), "resumed")
-    queue.announce(job_id, job.lane)
+    job = _changed(session, job_id, _also_parts(session, job_id, transitions.resume), "resumed")
+    for resumed in (job_id, *_parts(session, job_id)):
+        queue.announce(resumed, job.lane)
     return job
 
 
@@ -117,8 +121,33 @@ def retry(session: Session, queue: JobQueue, job_id: UUID) -> JobRead:
 
 def set_priority(session: Session, job_id: UUID, priority: int) -> JobRead:
     """Change the place of a job among those that wait."""
-    changed = transitions.set_priority(session, job_id, priority)
+    changed = _also_parts(
+        session, job_id, lambda session, job: transitions.set_priority(session, job, priority)
+    )
     return _changed(session, job_id, changed, "given another priority")
+
+
+def report(session: Session, storage: Storage, job_id: UUID, name: str) -> Path:
+    """A file of a benchmark's report."""
+    job = _row(session, job_id)
+    if job.kind != JobKind.BENCHMARK:
+        raise NotFound(f"job {job_id} is of kind {job.kind}: only a benchmark has a report")
+    path = storage.attempt(job_id, job.fence) / "report" / name
+    if job.state != JobState.SUCCEEDED:
+        raise Conflict(f"job {job_id} is {job.state}: its report is written at its end")
+    if not path.is_file():
+        raise NotFound(f"the report of job {job_id} has no {name}")
+    return path
+
+
+def _also_parts(session: Session, job_id: UUID, change: Callable[[Session, UUID], bool]) -> bool:
+    """Change a job and, of a benchmark, its parts: those whose state allows it."""
+    changed = [change(session, one) for one in (job_id, *_parts(session, job_id))]
+    return any(changed)
+
+
+def _parts(session: Session, job_id: UUID) -> Sequence[UUID]:
+    return session.scalars(select(Job.id).where(Job.parent_id == job_id)).all()
 
 
 def _changed(session: Session, job_id: UUID, changed: bool, words: str) -> JobRead:
@@ -152,10 +181,27 @@ def _read(session: Session, jobs: Sequence[Job]) -> list[JobRead]:
     needs = select(JobDependency.job_id, JobDependency.needs_id)
     for job_id, needs_id in session.execute(needs.where(JobDependency.job_id.in_(ids))):
         after[job_id].append(needs_id)
+    _count_parts(session, jobs)
     for job in jobs:
         reused = JobResult.model_validate(job.result or {}).reused
         models[job.id] += [model.model for model in reused]
     return [_job(job, stages[job.id], models[job.id], after[job.id]) for job in jobs]
+
+
+def _count_parts(session: Session, jobs: Sequence[Job]) -> None:
+    """Show how many parts of a waiting benchmark have ended, as its step and total."""
+    waiting = [job for job in jobs if job.kind == JobKind.BENCHMARK and job.stage is None]
+    ended = func.sum(case((Job.state.in_(ENDED), 1), else_=0))
+    query = select(Job.parent_id, ended, func.count()).group_by(Job.parent_id)
+    counts = {
+        parent: (done, total)
+        for parent, done, total in session.execute(
+            query.where(Job.parent_id.in_([job.id for job in waiting]))
+        )
+    }
+    for job in waiting:
+        session.expunge(job)  # what is shown is not what the row says
+        job.stage, (job.step, job.total) = "cells", counts.get(job.id, (0, 0))
 
 
 def _job(job: Job, stages: list[StageRead], models: list[UUID], after: list[UUID]) -> JobRead:
@@ -174,6 +220,8 @@ def _job(job: Job, stages: list[StageRead], models: list[UUID], after: list[UUID
         kind=JobKind(job.kind),
         state=JobState(job.state),
         lane=Lane(job.lane),
+        parent=job.parent_id,
+        cell=None if job.parent_id is None else Cell.model_validate(job.plan).title,
         priority=job.priority,
         after=after,
         attempt=job.fence,

@@ -16,9 +16,10 @@ from app import receivers
 from app.database import now_plus, only_read
 from app.datasets import service as datasets
 from app.errors import Invalid, NotFound, ProblemItem, invalid_fields
-from app.jobs import preflight, service, transitions
+from app.jobs import folds, grid, preflight, service, transitions
 from app.jobs.schemas import (
     AdaptRequest,
+    BenchmarkRequest,
     EvaluateRequest,
     JobEstimate,
     JobRead,
@@ -41,10 +42,13 @@ from app.tables import (
 )
 from models.config import Device, PresetName, StyleFilterConfig, preset
 from models.data.domain import working_shape
+from models.plan import Plan
 from models.preflight import Estimate
 from models.room import Room, shortages
 
-TrainingRequest = AdaptRequest | TrainStyleRequest | PretrainRequest | StyleFilterRequest
+TrainingRequest = (
+    AdaptRequest | TrainStyleRequest | PretrainRequest | StyleFilterRequest | BenchmarkRequest
+)
 JobRequest = TrainingRequest | EvaluateRequest
 
 _REPLACED_BY = {
@@ -123,6 +127,8 @@ class Jobs:
                 return self._pretrain(request)
             case StyleFilterRequest():
                 return self._stylefilter(request)
+            case BenchmarkRequest():
+                return self._benchmark(request)
 
     def _adapt(self, request: AdaptRequest) -> _Draft:
         config = self._config(request.preset, request.config)
@@ -181,6 +187,24 @@ class Jobs:
             target_id=style.target_id,
             style_model_id=style.id,
             segmenter_model_id=segmenter.id,
+        )
+        return self._draft(job, config)
+
+    def _benchmark(self, request: BenchmarkRequest) -> _Draft:
+        config = self._config(request.preset, request.config)
+        self._check_pair(request.source, request.target, config)
+        plan = folds.plan(
+            self._session,
+            request,
+            self._labelled_source(request.source),
+            self._dataset(request.target, "target"),
+        )
+        job = Job(
+            kind=JobKind.BENCHMARK,
+            reuse=request.reuse,
+            source_id=request.source,
+            target_id=request.target,
+            plan=plan.model_dump(mode="json"),
         )
         return self._draft(job, config)
 
@@ -281,20 +305,16 @@ class Jobs:
         digest: str,
     ) -> JobRead:
         session = self._session
-        job.config = config.model_dump()
-        job.lane = _lane(JobKind(job.kind), config.device)
-        job.priority = request.priority
-        job.max_attempts = request.max_attempts or self._settings.max_attempts
-        job.announce_at = now_plus(self._settings.announce_again_seconds)
-        job.webhook_url = request.webhook_url
         job.id = uuid4()
-        session.add(job)
-        session.flush()
+        job.webhook_url = request.webhook_url
+        self._add(job, config, request)
         for index, needed in enumerate(request.after):
             if session.get(Job, needed) is None:
                 raise _refusal(f"after.{index}", f"there is no job {needed}")
             session.merge(JobDependency(job_id=job.id, needs_id=needed))
-        transitions.submitted(session, job)
+        parts = []
+        if job.kind == JobKind.BENCHMARK:
+            parts = self._add_parts(job, config, request)
         if key is not None:
             session.add(IdempotencyKey(key=key, request_digest=digest, job_id=job.id))
         try:
@@ -305,9 +325,36 @@ class Jobs:
             if key is None or (known := session.get(IdempotencyKey, key)) is None:
                 raise
             return self._answer(known, digest)
-        self._queue.announce(job.id, job.lane)
+        for stored in (job, *parts):
+            self._queue.announce(stored.id, stored.lane)
         only_read(session)
         return service.get(session, job.id)
+
+    def _add(self, job: Job, config: StyleFilterConfig, request: JobRequest) -> None:
+        """Store a job with what holds for all of its request."""
+        job.config = config.model_dump()
+        job.lane = _lane(JobKind(job.kind), config.device)
+        job.priority = request.priority
+        job.max_attempts = request.max_attempts or self._settings.max_attempts
+        job.announce_at = now_plus(self._settings.announce_again_seconds)
+        self._session.add(job)
+        self._session.flush()
+        transitions.submitted(self._session, job)
+
+    def _add_parts(
+        self, benchmark: Job, config: StyleFilterConfig, request: JobRequest
+    ) -> list[Job]:
+        """Store a benchmark's jobs. It waits for their end, whichever that is."""
+        session, plan = self._session, Plan.model_validate(benchmark.plan)
+        jobs = []
+        for part in grid.parts(plan, benchmark, config):
+            self._add(part.job, config, request)
+            for needed in (*part.needs, *request.after):
+                session.merge(JobDependency(job_id=part.job.id, needs_id=needed))
+            session.add(JobDependency(job_id=benchmark.id, needs_id=part.job.id, success=False))
+            jobs.append(part.job)
+        session.flush()
+        return jobs
 
     def _answer(self, known: IdempotencyKey, digest: str) -> JobRead:
         """The job that a key made before."""
@@ -384,7 +431,7 @@ def _lengths_in_epochs(given: dict[str, Any]) -> dict[str, Any]:
 def _lane(kind: JobKind, device: Device) -> Lane:
     if device == "cpu":
         return Lane.CPU
-    return Lane.GPU_INFER if kind == JobKind.EVALUATE else Lane.GPU_TRAIN
+    return Lane.GPU_INFER if kind in (JobKind.EVALUATE, JobKind.BENCHMARK) else Lane.GPU_TRAIN
 
 
 def _digest(request: JobRequest) -> str:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Update, case, exists, func, null, or_, select, update
+from sqlalchemy import ColumnElement, Update, and_, case, exists, func, null, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from app.database import Database, now_plus
@@ -82,21 +82,9 @@ def claim(
     database: Database, owner: str, seconds: float, lanes: Collection[Lane] = tuple(Lane)
 ) -> Lease | None:
     """Take the waiting job that is next in these lanes: by priority, then by age. None: no job."""
-    needed, other = aliased(JobDependency), aliased(Job)
-    unmet = exists().where(
-        needed.job_id == Job.id, other.id == needed.needs_id, other.state != JobState.SUCCEEDED
-    )
-    ready = (
-        Job.announce_at.is_not(None),  # as its index says
-        # Not IN (waiting): SQLite would then sort all that wait instead of taking that index.
-        Job.state.not_in([state for state in JobState if state not in WAITING]),
-        Job.lane.in_(lanes),
-        or_(Job.not_before.is_(None), Job.not_before <= now_plus()),
-        ~unmet,
-    )
     following = (
         select(Job.id)
-        .where(*ready)
+        .where(claimable(), Job.lane.in_(lanes))
         .order_by(Job.priority.desc(), Job.created_at)
         .limit(1)
         .with_for_update(skip_locked=True)  # SQLite has one writer at a time anyway
@@ -294,6 +282,7 @@ def give_up_dependents(session: Session) -> list[UUID]:
     hopeless = exists().where(
         needed.job_id == Job.id,
         other.id == needed.needs_id,
+        needed.success,
         other.state.in_((JobState.FAILED, JobState.CANCELLED)),
     )
     waiting = update(Job).where(Job.announce_at.is_not(None), Job.state.in_(WAITING), hopeless)
@@ -338,6 +327,24 @@ def _change(session: Session, statement: Update, **told: Any) -> list[Changed]:
 
 
 # --- parts of statements --------------------------------------------------------------------------
+
+
+def claimable() -> ColumnElement[bool]:
+    """Whether a worker may take a job: it waits, for no pause to pass and for no other job."""
+    needed, other = aliased(JobDependency), aliased(Job)
+    unmet = exists().where(
+        needed.job_id == Job.id,
+        other.id == needed.needs_id,
+        other.state != JobState.SUCCEEDED,
+        or_(needed.success, other.state.not_in(ENDED)),
+    )
+    return and_(
+        Job.announce_at.is_not(None),  # as its index says
+        # Not IN (waiting): SQLite would then sort all that wait instead of taking that index.
+        Job.state.not_in([state for state in JobState if state not in WAITING]),
+        or_(Job.not_before.is_(None), Job.not_before <= now_plus()),
+        ~unmet,
+    )
 
 
 def _of(lease: Lease) -> Update:

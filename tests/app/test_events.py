@@ -1,23 +1,21 @@
 """The event stream and the log of a job: real servers, real rows, real files."""
 
 import asyncio
-import json
 import os
 import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
-from sqlalchemy import Engine, delete, event, select
+from sqlalchemy import Engine, delete, event
 
 from app.client import ApiError, Client
 from app.database import Database
@@ -25,68 +23,15 @@ from app.jobs import transitions
 from app.jobs.event_schemas import LogEvent, PriorityEvent, ProgressEvent, StateEvent
 from app.jobs.events import Listener
 from app.jobs.logs import LogFollower
-from app.jobs.transitions import Failure, Lease, claim, fail, hand_back, record, succeed, write
+from app.jobs.transitions import Failure, Lease, fail, hand_back, record, succeed, write
 from app.settings import Settings
 from app.storage import Storage
 from app.tables import Job, JobEvent, JobKind, JobStage, MetricPoint
 from tests.app.files import problem, wrong
 from tests.app.records import add_waiting
+from tests.app.streams import Stream, Told, claimed, do, ids, parsed, service, stored, tell
 from tests.processes import running, wait_for
 from tests.services import free_port
-
-
-@dataclass(frozen=True)
-class Told:
-    """One event as it came."""
-
-    kind: str
-    data: dict[str, Any]
-    id: int | None = None
-
-
-def parsed(lines: Iterator[str]) -> Iterator[Told]:
-    fields: dict[str, str] = {}
-    for line in lines:
-        if line:
-            name, _, value = line.partition(": ")
-            fields[name] = value
-        elif fields:
-            if "event" in fields:
-                told = int(fields["id"]) if "id" in fields else None
-                yield Told(fields["event"], json.loads(fields["data"]), told)
-            fields = {}
-
-
-class Stream:
-    """A stream that is read by a thread of its own."""
-
-    def __init__(self, api: httpx.Client, job_id: UUID, after: int | None = None) -> None:
-        self.told: list[Told] = []
-        self.headers = httpx.Headers()
-        headers = {} if after is None else {"Last-Event-ID": str(after)}
-        url = f"{api.base_url}/jobs/{job_id}/events"
-        self._client = httpx.Client(timeout=30, verify=False)
-        self._open = threading.Event()
-        self._thread = threading.Thread(target=self._read, args=(url, headers))
-        self._thread.start()
-        assert self._open.wait(20)
-
-    def _read(self, url: str, headers: dict[str, str]) -> None:
-        with self._client, self._client.stream("GET", url, headers=headers) as response:
-            assert response.status_code == 200
-            self.headers = response.headers
-            self._open.set()
-            for told in parsed(response.iter_lines()):
-                self.told.append(told)
-
-    def until(self, condition: Callable[[Told], bool], seconds: float = 20) -> Told:
-        return wait_for(lambda: next(filter(condition, self.told), None), "an event", seconds)
-
-    def end(self) -> list[Told]:
-        """All that was told, after the service has closed the stream."""
-        self._thread.join(20)
-        assert not self._thread.is_alive(), "the stream is still open"
-        return self.told
 
 
 @pytest.fixture
@@ -97,19 +42,6 @@ def job_id(database: Database) -> UUID:
 @pytest.fixture
 def storage(settings: Settings) -> Storage:
     return Storage(settings.data_folder)
-
-
-def claimed(database: Database) -> Lease:
-    lease = claim(database, "here", 600)
-    assert lease is not None
-    return lease
-
-
-def do(database: Database, transition: Callable[..., Any], *arguments: Any) -> Any:
-    with database.session() as session:
-        done = transition(session, *arguments)
-        session.commit()
-    return done
 
 
 def train(database: Database, lease: Lease, step: int, total: int = 4, **losses: float) -> None:
@@ -130,15 +62,6 @@ def train(database: Database, lease: Lease, step: int, total: int = 4, **losses:
         session.commit()
 
 
-def tell(database: Database, job_id: UUID, count: int, padding: str = "") -> list[int]:
-    """Events that change nothing; their ids."""
-    data = {"priority": 0, "padding": padding}
-    with database.session() as session:
-        told = [record(session, job_id, "priority", data) for _ in range(count)]
-        session.commit()
-    return told
-
-
 def ask(job_id: UUID) -> bytes:
     return f"GET /jobs/{job_id}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
 
@@ -147,16 +70,6 @@ def log_of(storage: Storage, lease: Lease) -> Path:
     path = storage.log(lease.job_id, lease.fence)
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
-
-
-def stored(database: Database, job_id: UUID) -> list[int]:
-    query = select(JobEvent.id).where(JobEvent.job_id == job_id).order_by(JobEvent.id)
-    with database.reading() as session:
-        return list(session.scalars(query))
-
-
-def ids(told: list[Told]) -> list[int]:
-    return [one.id for one in told if one.id is not None]
 
 
 def of(kind: str, told: list[Told]) -> list[dict[str, Any]]:
@@ -512,22 +425,6 @@ def test_a_log_is_followed_from_attempt_to_attempt(tmp_path: Path) -> None:
 
 
 # --- stops and restarts ---------------------------------------------------------------------------
-
-
-@contextmanager
-def service(settings: Settings, port: int) -> Iterator[tuple[Any, str]]:
-    """The API alone, as docker-compose.yml starts it: without a limit to its shutdown."""
-    variables = {
-        "STYLEFILTER_DATA_FOLDER": str(settings.data_folder),
-        "STYLEFILTER_DATABASE_URL": settings.database_url,
-    }
-    command = [sys.executable, "-m", "uvicorn", "app.main:create_app", "--factory"]
-    log = settings.data_folder.parent / "service.log"
-    with running([*command, "--port", str(port)], variables, log) as process:
-        url = f"http://127.0.0.1:{port}"
-        with Client(url) as client:
-            wait_for(client.ready, "the service")
-        yield process, url
 
 
 def test_open_streams_do_not_delay_a_stop_and_clients_go_on_with_the_next(

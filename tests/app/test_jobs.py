@@ -72,6 +72,8 @@ def test_adapt_is_accepted_and_waits(
         "kind": "adapt",
         "state": "queued",
         "lane": "cpu",
+        "parent": None,
+        "cell": None,
         "priority": 0,
         "after": [],
         "attempt": 0,
@@ -515,7 +517,12 @@ def test_progress_results_and_errors_are_told(
     earlier = add_job(database, source)
     reused = add_model(database, earlier, source)
     taken = {"kind": "segmenter", "model": str(reused), "job": str(earlier)}
-    result = {"evaluations": [evaluation], "reused": [taken], "notes": ["n"]}
+    result = {
+        "evaluations": [evaluation],
+        "reused": [taken],
+        "notes": ["n"],
+        "peak_memory_bytes": 9,
+    }
     done = add_job(database, source, target, result=result)
     model = add_model(database, done, source, kind="stylefilter")
     failed = add_job(

@@ -3,13 +3,17 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from uuid import UUID
 
 import httpx
 import numpy as np
 import pytest
 from PIL import Image
 
+from app.database import Database
 from app.settings import Settings
+from app.storage import Storage
+from app.tables import Dataset
 from tests.app.files import (
     METADATA,
     Folder,
@@ -25,6 +29,9 @@ from tests.app.files import (
     wrong,
     zipped,
 )
+from worker.domains import load_domain
+
+TRAINING = {"split": "train", "group": None}
 
 
 def test_upload_is_reported_in_full(api: httpx.Client) -> None:
@@ -42,8 +49,8 @@ def test_upload_is_reported_in_full(api: httpx.Client) -> None:
         "num_images": 2,
         "num_bytes": 2 * 40 * 56 + 24 * 30,
         "sections": [
-            {"name": "b", "split": "train", "height": 40, "width": 56, "has_mask": True},
-            {"name": "a", "split": "train", "height": 24, "width": 30, "has_mask": False},
+            TRAINING | {"name": "b", "height": 40, "width": 56, "has_mask": True},
+            TRAINING | {"name": "a", "height": 24, "width": 30, "has_mask": False},
         ],
         "class_pixels": {"background": 2230, "organelle": 10},
     }
@@ -186,6 +193,36 @@ def test_sections_are_split_in_blocks_by_default_and_by_name_on_request(
     named = registered(upload(api, images, masks, splits=wanted))
     splits = {s["name"]: s["split"] for s in named["sections"] if s["split"] != "unused"}
     assert splits == {"09": "train", "00": "train", "05": "val"}
+
+
+def test_groups_are_kept_with_the_sections(
+    api: httpx.Client, database: Database, settings: Settings
+) -> None:
+    images = {f"{n}.png": png(grey(n)) for n in range(3)}
+    groups = {"crop 7": ["2", "0"], "crop 9": ["1"]}
+    report = registered(upload(api, images, groups=groups))
+    kept = {section["name"]: section["group"] for section in report["sections"]}
+    assert kept == {"0": "crop 7", "1": "crop 9", "2": "crop 7"}
+    assert api.get(f"/datasets/{report['id']}").json()["sections"] == report["sections"]
+    plain = registered(upload(api, images))
+    assert {section["group"] for section in plain["sections"]} == {None}
+    assert plain["digest"] != report["digest"]
+    with database.session() as session:
+        domain = load_domain(session, Storage(settings.data_folder), UUID(report["id"]))
+        assert [section.group for section in domain.sections] == ["crop 7", "crop 9", "crop 7"]
+
+
+def test_sections_of_datasets_from_before_there_were_groups_have_none(
+    api: httpx.Client, database: Database, settings: Settings
+) -> None:
+    report = registered(upload(api, {"a.png": png(grey(1))}))
+    with database.session() as session:
+        row = session.get_one(Dataset, UUID(report["id"]))
+        row.sections = [{k: v for k, v in s.items() if k != "group"} for s in row.sections]
+        session.commit()
+        domain = load_domain(session, Storage(settings.data_folder), row.id)
+        assert [section.group for section in domain.sections] == [None]
+    assert api.get(f"/datasets/{report['id']}").json() == report
 
 
 def test_intensity_window_is_by_percentiles_unless_named(api: httpx.Client) -> None:

@@ -37,6 +37,8 @@ def trained(database: Database, storage: Storage) -> Lease:
     log.write_text("said [by the trainer]\n")
     stage = {"stage": "style", "step": 8, "total": 8}
     with database.session() as session:
+        prepared = stage | {"step": 0, "done": False, "attempt": 1}
+        record(session, lease.job_id, "stage", prepared)
         write(session, lease, **stage)
         session.add(JobStage(job_id=lease.job_id, position=0, seconds=5, finished=True, **stage))
         scores = {"scores": {"dice/mean": 0.5, "dice/none": None}, "attempt": 1}
@@ -72,6 +74,7 @@ def test_a_job_is_drawn_until_it_has_succeeded(
     said = [
         "queued",
         "running, attempt 1",
+        "style is being prepared, steps: 8",
         "style validated at step 8: dice/mean 0.500, dice/none -",
         "style is done",
         "  | said [by the trainer]",

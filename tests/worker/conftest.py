@@ -60,7 +60,7 @@ class Service:
 
     def endless(self) -> UUID:
         """Submit a job that will not end by itself within a test."""
-        return self.adapt(style={"steps": 1_000_000})
+        return self.adapt(pretrain={"steps": 1_000_000, "validate_every_steps": 1_000_000})
 
     def job(self, job_id: UUID) -> JobRead:
         with self.database.reading() as session:

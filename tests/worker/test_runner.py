@@ -21,6 +21,7 @@ from sqlalchemy import select, update
 
 from app.database import Database
 from app.jobs import service as jobs
+from app.jobs.curves import MetricsQuery
 from app.jobs.schemas import (
     EvaluateRequest,
     JobRead,
@@ -38,7 +39,7 @@ from tests.worker.conftest import Service
 from worker.tasks import JobRunner, _End
 
 SMOKE = "smoke"
-STAGES = ["style", "pretrain", "stylise", "adapt", "evaluate"]
+STAGES = ["pretrain", "style", "stylise", "adapt", "evaluate"]
 MODEL_FILES = ("config.json", "metrics.json", "weights.safetensors")
 
 sqlite_only = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -192,7 +193,7 @@ def test_a_trainer_that_dies_interrupts_the_job_with_words_and_its_log(
     assert (row.state, row.losses, row.error_code) == ("interrupted", 1, "trainer_died")
     assert words in (row.error_message or "")
     assert last_line in (row.error_traceback or "")
-    assert service.files(job_id) <= {"logs/1.log", "checkpoints/style-1.pt"}
+    assert service.files(job_id) <= {"logs/1.log", "checkpoints/pretrain-1.pt"}
     assert service.models() == []
 
 
@@ -238,7 +239,9 @@ def test_a_failure_is_told_in_words_and_leaves_nothing(
     assert job.error.code == code
     assert words in job.error.message
     assert "Traceback" in (service.row(job.id).error_traceback or "")
-    assert service.files(job.id) == {"logs/1.log"}
+    # What a retry goes on from is kept: of a failure in the second stage, the first.
+    saved = {"checkpoints/pretrain-1.pt"} if "stage style" in words else set()
+    assert service.files(job.id) == {"logs/1.log"} | saved
     assert service.models() == []
 
 
@@ -316,24 +319,22 @@ def test_a_stopped_runner_gives_its_job_back_and_takes_no_other(service: Service
         runner.run_job(str(other))
     assert processes_of(service.settings.data_folder) == {}
     assert service.job(job_id).state == "queued"
-    assert service.files(job_id) == {"logs/1.log", "checkpoints/style-1.pt"}
+    assert service.files(job_id) == {"logs/1.log", "checkpoints/pretrain-1.pt"}
     assert service.row(other).fence == 0
 
 
 @sqlite_only
 def test_a_job_given_back_goes_on_and_ends_as_if_undisturbed(service: Service) -> None:
     """Stopped in the second stage, which goes on; the first is not trained again."""
-    config = {"pretrain": {"steps": 400, "validate_every_steps": 100}}
+    config = {"style": {"steps": 150}}
     job_id = service.adapt(**config)
     with background(service, job_id) as (runner, thread):
-        wait_for(
-            lambda: (row := service.row(job_id)).stage == "pretrain" and row.step > 1, "a step"
-        )
+        wait_for(lambda: (row := service.row(job_id)).stage == "style" and row.step > 1, "a step")
         runner.stop()
         thread.join(10)
     stopped = service.row(job_id)
-    assert (stopped.state, stopped.stage) == ("queued", "pretrain")
-    assert 1 < stopped.step < 400
+    assert (stopped.state, stopped.stage) == ("queued", "style")
+    assert 1 < stopped.step < 150
     saved = {"checkpoints/style-1.pt", "checkpoints/pretrain-1.pt"}
     assert service.files(job_id) == {"logs/1.log"} | saved
 
@@ -343,18 +344,19 @@ def test_a_job_given_back_goes_on_and_ends_as_if_undisturbed(service: Service) -
         2, "style", "segmenter", "stylefilter"
     )
     log = service.storage.log(job_id, 2).read_text()
-    assert "resumed stage=style step=4" in log
-    assert f"resumed stage=pretrain step={stopped.step}" in log
+    assert "resumed stage=pretrain step=6" in log
+    assert f"resumed stage=style step={stopped.step}" in log
     undisturbed = run(service, service.adapt(**config | {"seed": 0}, reuse=False))
     assert weights(service, resumed) == weights(service, undisturbed)
     with service.database.reading() as session:
-        series = jobs.metrics(session, job_id, "pretrain", "loss").series
-    assert [one.steps for one in series] == [list(range(1, 401))]
+        asked = MetricsQuery(stage="style", name="loss_d")
+        series = jobs.metrics(session, job_id, asked).series
+    assert [one.steps for one in series] == [list(range(1, 151))]
 
 
 @sqlite_only
 def test_a_paused_job_goes_on_where_it_was_and_ends_as_if_undisturbed(service: Service) -> None:
-    config = {"style": {"steps": 150}}
+    config = {"pretrain": {"steps": 400, "validate_every_steps": 100}}
     job_id = service.adapt(**config)
     with background(service, job_id) as (_, thread):
         wait_for(lambda: service.row(job_id).step > 1, "a step")
@@ -364,14 +366,16 @@ def test_a_paused_job_goes_on_where_it_was_and_ends_as_if_undisturbed(service: S
         assert not thread.is_alive()
     paused = service.row(job_id)
     assert (paused.state, paused.losses, paused.error_code) == ("paused", 0, None)
-    assert 1 < paused.step < 150
+    assert 1 < paused.step < 400
     run(service, job_id)
     assert service.row(job_id).fence == 1  # nobody takes it up before its user says so
     with service.database.session() as session:
         jobs.resume(session, service.queue, job_id)
     resumed = run(service, job_id)
     assert (resumed.state, resumed.attempt) == ("succeeded", 2)
-    assert f"resumed stage=style step={paused.step}" in service.storage.log(job_id, 2).read_text()
+    assert (
+        f"resumed stage=pretrain step={paused.step}" in service.storage.log(job_id, 2).read_text()
+    )
     undisturbed = run(service, service.adapt(**config, reuse=False))
     assert weights(service, resumed) == weights(service, undisturbed)
 

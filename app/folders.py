@@ -1,0 +1,56 @@
+"""A dataset as a folder of this machine: images, masks and meta.json, sent to the service."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, Field, ValidationError
+
+from app.client import Client
+from app.datasets.schemas import DatasetCreate, DatasetReport, SplitLists
+
+_SPLITS = ("train", "val", "test")
+
+
+class FolderMeta(BaseModel):
+    """What is read of a folder's ``meta.json``; ``splits`` number the sorted images."""
+
+    name: str
+    classes: list[str]
+    pixel_size_nm: float = Field(gt=0)
+    splits: dict[str, list[int]] = {}
+
+
+class FolderError(Exception):
+    """A folder is not a dataset; says why."""
+
+
+def send_folder(client: Client, folder: Path, *, tile_px: int | None) -> DatasetReport:
+    """Register the PNG files of ``folder/images`` and ``folder/masks`` by an upload."""
+    meta = read_meta(folder)
+    images = sorted((folder / "images").glob("*.png"))
+    masks = sorted((folder / "masks").glob("*.png"))
+    stems = [image.stem for image in images]
+    try:
+        splits = {name: [stems[i] for i in meta.splits.get(name, [])] for name in _SPLITS}
+    except IndexError as error:
+        raise FolderError(f"{folder}/meta.json lists a section that is not there") from error
+    request = DatasetCreate(
+        name=meta.name,
+        class_names=meta.classes,
+        pixel_size_nm=meta.pixel_size_nm,
+        tile_px=tile_px,
+        splits=SplitLists(**splits) if meta.splits else None,
+    )
+    return client.upload_dataset(request, images, masks)
+
+
+def read_meta(folder: Path) -> FolderMeta:
+    """A folder's ``meta.json``; FolderError says what is wrong with it."""
+    path = folder / "meta.json"
+    try:
+        return FolderMeta.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise FolderError(f"{path}: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise FolderError(f"{path}: {where}: {first['msg']}") from error

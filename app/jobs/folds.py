@@ -1,0 +1,88 @@
+"""A benchmark's plan: which sections train, validate and test in each split."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.errors import Invalid, ProblemItem
+from app.jobs.schemas import BenchmarkRequest
+from app.tables import Dataset, Image
+from models.data.splits import DatasetFolds, Role, SectionLists, cross_validation
+from models.plan import Fold, Plan
+from models.rows import ROWS
+
+
+def plan(session: Session, request: BenchmarkRequest, source: Dataset, target: Dataset) -> Plan:
+    """What a benchmark runs; Invalid, in words, where its datasets cannot be divided so."""
+    for name in request.excluded:
+        if name not in target.class_names:
+            raise _refusal("excluded", f"{name!r} is no class of the target")
+    if len(set(request.excluded)) == len(target.class_names):
+        raise _refusal("excluded", "leaves no class to score")
+    if request.splits is not None:
+        of_source = _published(request.splits.source, source, "source")
+        of_target = _published(request.splits.target, target, "target")
+    else:
+        of_source = _divided(session, source, request.num_splits, "source")
+        of_target = _divided(session, target, request.num_splits, "target")
+    needs: dict[str, tuple[Role, ...]] = {"source": ("train",), "target": ("test",)}
+    if "target-only" in request.rows:
+        needs["target"] = ("train", "test")
+    for dataset, folds, where in ((source, of_source, "source"), (target, of_target, "target")):
+        for number, fold in enumerate(folds, start=1):
+            _check_masks(dataset, fold, needs[where], f"split {number} of the {where}")
+    return Plan(
+        rows=tuple(row for row in ROWS if row in request.rows),
+        folds=tuple(Fold(source=s, target=t) for s, t in zip(of_source, of_target, strict=True)),
+        preset=request.preset,
+        tile_px=request.tile_px,
+        label_tiles_px=tuple(dict.fromkeys(request.label_tiles_px)),
+        excluded=tuple(dict.fromkeys(request.excluded)),
+    )
+
+
+def _divided(
+    session: Session, dataset: Dataset, num_splits: int, where: str
+) -> Sequence[SectionLists]:
+    """By the groups the dataset declares, else by blocks of its sections in their order."""
+    names = [section["name"] for section in dataset.sections]
+    groups = [section.get("group") for section in dataset.sections]
+    try:
+        if all(group is None for group in groups):
+            return cross_validation(names, num_splits=num_splits)
+        # A section without a group is a group of its own.
+        own = [group or name for group, name in zip(groups, names, strict=True)]
+        classes = _classes(session, dataset, own)
+        return cross_validation(names, own, num_splits=num_splits, classes=classes)
+    except ValueError as error:
+        raise _refusal("num_splits", f"cannot divide the {where}: {error}") from error
+
+
+def _published(folds: DatasetFolds, dataset: Dataset, where: str) -> Sequence[SectionLists]:
+    try:
+        return folds.matching([s["name"] for s in dataset.sections], dataset.digest)
+    except ValueError as error:
+        raise _refusal(f"splits.{where}", str(error)) from error
+
+
+def _classes(session: Session, dataset: Dataset, groups: Sequence[str]) -> dict[str, set[str]]:
+    """Classes in the masks of each group."""
+    found: dict[str, set[str]] = {group: set() for group in groups}
+    query = select(Image.section, Image.class_pixels).where(Image.dataset_id == dataset.id)
+    with session.execute(query.execution_options(yield_per=1000)) as rows:
+        for section, counts in rows:
+            present = {dataset.class_names[i] for i, count in enumerate(counts or ()) if count}
+            found[groups[section]] |= present
+    return found
+
+
+def _check_masks(dataset: Dataset, fold: SectionLists, roles: Sequence[Role], where: str) -> None:
+    masked = {section["name"] for section in dataset.sections if section["has_mask"]}
+    for role in roles:
+        if masked.isdisjoint(getattr(fold, role)):
+            raise _refusal("splits", f"{where} has no section with a mask in {role}")
+
+
+def _refusal(field: str, message: str) -> Invalid:
+    return Invalid(f"{field} {message}", [ProblemItem(where=f"body.{field}", message=message)])

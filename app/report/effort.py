@@ -1,0 +1,143 @@
+"""What each row took: labels and masks, training time and memory, what chose its weights."""
+
+from collections import Counter
+
+from app.report.content import Cell, Grid, Section, mean_of, splits_in_words, title_of
+from app.report.groups import group_of
+from app.report.numbers import MISSING, count, duration, listed, percent, points, spread
+from models.room import in_words
+from models.table import TITLES, BenchmarkReport, RowName, RowSummary, SharedStage
+
+CURVE = "dice/mean"
+"""The series of ``BenchmarkReport.curves`` that is drawn."""
+
+_CHOSEN_BY = {
+    "target_val": "DICE on the target's validation masks",
+    "source_val": "DICE on the source's validation masks",
+    "last": "nothing: those of the last step",
+}
+
+
+def label_values(report: BenchmarkReport) -> Section | None:
+    if not report.label_values:
+        return None
+    rows = tuple(
+        (
+            Cell(f"{one.tile_px} px"),
+            Cell(count(one.num_labels)),
+            Cell(spread(one.with_filter)),
+            Cell(spread(one.without_filter)),
+            Cell(_gain(one.with_filter.mean, one.without_filter.mean)),
+            Cell(MISSING if one.labels_per_point is None else count(one.labels_per_point)),
+        )
+        for one in report.label_values
+    )
+    head = (
+        "Tile",
+        "Labels",
+        "Filter on",
+        "Filter off",
+        "Gain in points",
+        "Labels for a point",
+    )
+    note = (
+        "A label says which classes are in a tile. The filter off is the same training without "
+        f"them; {MISSING} as labels for a point: they bring nothing."
+    )
+    grid = Grid("What labels bring, by the size of the labelled tiles: mean DICE in %", head, rows)
+    return Section("The value of labels", notes=(note,), grids=(grid,))
+
+
+def annotation(report: BenchmarkReport) -> Section | None:
+    if not report.rows:
+        return None
+    low = next((mean_of(row) for row in report.rows if row.row == "source-only"), None)
+    rows = tuple(
+        (
+            Cell(title_of(row), group=group_of(row)),
+            Cell(count(row.num_labels)),
+            Cell(count(row.num_masks)),
+            Cell(percent(mean_of(row))),
+            Cell(MISSING if row.row == "source-only" else _gain(mean_of(row), low)),
+        )
+        for row in report.rows
+    )
+    head = ("Method", "Image-level labels", "Masks", "Mean DICE, %", "Points over Source-only")
+    grid = Grid("Annotation of the target that training used, mean over the splits", head, rows)
+    note = "A label takes seconds and a mask hours: a row is worth what it gains for that."
+    return Section("Annotation cost", notes=(note,), grids=(grid,))
+
+
+def curves(report: BenchmarkReport) -> Section | None:
+    if not any(curve.name == CURVE for curve in report.curves):
+        return None
+    note = (
+        "Mean DICE on the validation sections by step of a stage: thin lines are splits, the "
+        "thick line their mean, grey lines the means of the other rows."
+    )
+    return Section("Learning curves", notes=(note,), chart="curves")
+
+
+def chosen(report: BenchmarkReport) -> Section | None:
+    if not report.rows:
+        return None
+    rows = tuple((Cell(title_of(row)), Cell(_chosen_by(row))) for row in report.rows)
+    grid = Grid(
+        "What chose the weights that were tested", ("Method", "Chosen by"), rows, numbers=False
+    )
+    oracle = any("target_val" in row.selected for row in report.rows)
+    notes = (
+        "Choosing by the target's validation masks is the paper's protocol; it takes masks that "
+        "one with image-level labels alone would not have.",
+    )
+    return Section("Chosen weights", notes=notes if oracle else (), grids=(grid,))
+
+
+def cost(report: BenchmarkReport) -> Section | None:
+    if not report.rows:
+        return None
+    rows = tuple(
+        (
+            Cell(title_of(row), group=group_of(row)),
+            Cell(duration(row.seconds)),
+            Cell(duration(row.own_seconds)),
+            Cell(in_words(row.peak_memory_bytes)),
+        )
+        for row in report.rows
+    )
+    head = ("Method", "Training, all stages", "Its own stages", "Peak memory")
+    grid = Grid("Time for a split, mean over the splits, and the most memory of any", head, rows)
+    note = f"All jobs together, each stage once: {duration(report.seconds)}."
+    return Section("Time and memory", notes=(note,), chart="time", grids=(grid, *_shared(report)))
+
+
+def _shared(report: BenchmarkReport) -> tuple[Grid, ...]:
+    if not report.shared:
+        return ()
+    alike: dict[tuple[str, tuple[RowName, ...]], list[SharedStage]] = {}
+    for stage in report.shared:
+        alike.setdefault((stage.stage, stage.rows), []).append(stage)
+    rows = tuple(
+        (
+            Cell(name),
+            Cell(listed(tuple(str(stage.split + 1) for stage in stages))),
+            Cell(duration(sum(stage.seconds for stage in stages) / len(stages))),
+            Cell(listed(tuple(TITLES[row] for row in used_by))),
+        )
+        for (name, used_by), stages in alike.items()
+    )
+    head = ("Stage", "Splits", "Time for a split", "Rows that use it")
+    caption = "Stages that were trained once for several rows"
+    return (Grid(caption, head, rows, numbers=False),)
+
+
+def _gain(score: float | None, than: float | None) -> str:
+    return MISSING if score is None or than is None else points(score - than)
+
+
+def _chosen_by(row: RowSummary) -> str:
+    counted = Counter(row.selected)
+    words = {name: _CHOSEN_BY.get(name, name) for name in counted}
+    if len(counted) == 1:
+        return next(iter(words.values()))
+    return "; ".join(f"{words[name]} ({splits_in_words(n)})" for name, n in counted.items())

@@ -1,0 +1,29 @@
+"""Table 1's bold and underlined numbers: best and runner-up of a column, as they are shown."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from app.report.numbers import percent
+from models.table import RowSummary
+
+Mark = Literal["best", "runner-up"]
+
+
+def ranked(rows: Sequence[RowSummary]) -> list[bool]:
+    """Whether each row takes part: no upper bound, and on as many splits as any other row."""
+    most = max((len(row.splits) for row in rows), default=0)
+    return [row.row != "target-only" and len(row.splits) == most for row in rows]
+
+
+def marks(rows: Sequence[RowSummary], column: str) -> list[Mark | None]:
+    """Of each row in a column; equal as shown means equal, and all equal means no mark."""
+    shown: list[float | None] = []
+    for row, takes_part in zip(rows, ranked(rows), strict=True):
+        score = row.dice.get(column)
+        counts = takes_part and score is not None and score.mean is not None
+        shown.append(float(percent(score.mean)) if counts and score is not None else None)
+    values = sorted({value for value in shown if value is not None}, reverse=True)
+    if len(values) < 2:
+        return [None] * len(rows)
+    names: dict[float | None, Mark] = {values[0]: "best", values[1]: "runner-up"}
+    return [names.get(value) for value in shown]

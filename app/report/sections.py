@@ -1,0 +1,72 @@
+"""What a benchmark's report says, in order; ``markdown.py`` and ``html.py`` only render it."""
+
+from app.report import effort, scores
+from app.report.content import Section, mean_of, splits_in_words
+from app.report.numbers import listed, percent, points
+from models.table import BenchmarkReport, Difference, RowName
+
+_PARTS = (
+    scores.table,
+    scores.failed,
+    scores.words,
+    scores.differences,
+    scores.classes,
+    effort.label_values,
+    effort.annotation,
+    effort.curves,
+    effort.chosen,
+    effort.cost,
+)
+
+
+def sections(report: BenchmarkReport) -> list[Section]:
+    """Those that have something to say."""
+    said = [part(report) for part in _PARTS]
+    return [section for section in said if section is not None] + [_made(report)]
+
+
+def headline(report: BenchmarkReport) -> str | None:
+    """The result in a sentence or two; None where no row has a score."""
+    means = {row.row: mean for row in report.rows if (mean := mean_of(row)) is not None}
+    titles = {row.row: row.title for row in report.rows}
+    ranked = [name for name in means if name != "target-only"]
+    if not ranked:
+        return None
+    ours: RowName = "stylefilter" if "stylefilter" in ranked else max(ranked, key=means.__getitem__)
+    others: tuple[RowName, ...] = ("source-only", "cut")
+    intervals = {one.than: one for one in report.differences if one.row == ours}
+    against = tuple(
+        f"{points(means[ours] - means[other])} points{_interval(intervals.get(other))} "
+        f"against {titles[other]}"
+        for other in others
+        if other in means and other != ours
+    )
+    said = f"{titles[ours]} reaches {percent(means[ours])}% mean DICE"
+    said += f": {listed(against)}." if against else "."
+    return said + _gap(means, ours)
+
+
+def _interval(one: Difference | None) -> str:
+    return "" if one is None else f" (95% interval {points(one.low)} to {points(one.high)})"
+
+
+def _gap(means: dict[RowName, float], ours: RowName) -> str:
+    low, high = means.get("source-only"), means.get("target-only")
+    if low is None or high is None or high <= low or ours == "source-only":
+        return ""
+    closed = (means[ours] - low) / (high - low)
+    much = f"{closed:.0%}" if closed > 0 else "nothing"
+    return f" It closes {much} of the gap to Target-only ({percent(high)}%)."
+
+
+def _made(report: BenchmarkReport) -> Section:
+    config = report.config
+    items = (
+        ("Source and target", f"{report.source} → {report.target}"),
+        ("Splits", splits_in_words(report.splits)),
+        ("Preset", report.preset),
+        ("Seed", str(config.seed)),
+        ("Device", config.device),
+        *report.versions.items(),
+    )
+    return Section("How it was made", items=items, code=report.command)

@@ -1,0 +1,146 @@
+"""A benchmark from its submission to its report: real trainers on a small synthetic pair."""
+
+import json
+from contextlib import closing
+from uuid import UUID
+
+import pytest
+from PIL import Image
+from sqlalchemy import select
+
+from app.datasets import service as datasets
+from app.datasets.schemas import DatasetCreate
+from app.jobs import service as jobs
+from app.jobs.schemas import BenchmarkRequest
+from app.tables import Job, JobState, TrainedModel
+from models.data.splits import Splits
+from models.data.synthetic import CLASSES, write_domain
+from models.rows import ROWS
+from models.table import BenchmarkReport
+from tests.worker.conftest import Service
+from worker.tasks import JobRunner
+
+sqlite_only = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+@pytest.fixture
+def pair(service: Service) -> dict[str, UUID]:
+    """Twelve small sections of each domain, all with masks."""
+    root = service.settings.data_folder.parent / "roots"
+    settings = service.settings.model_copy(update={"data_roots": (root,)})
+    ids = {}
+    for name, pixel_nm in (("source", 4.0), ("target", 5.0)):
+        write_domain(root / name, name, num_sections=12, size_px=96, seed=1)  # type: ignore[arg-type]
+        request = DatasetCreate(name=name, class_names=list(CLASSES), pixel_size_nm=pixel_nm)
+        files = datasets.folder_files(settings, name)
+        ids[name] = datasets.register(
+            service.database, service.storage, request, files, settings
+        ).id
+    return ids
+
+
+def run_all(service: Service) -> None:
+    with closing(JobRunner(service.settings)) as runner:
+        runner.run_job("any")
+
+
+def report_of(service: Service, job_id: UUID) -> BenchmarkReport:
+    with service.database.reading() as session:
+        path = jobs.report(session, service.storage, job_id, "report.json")
+    return BenchmarkReport.model_validate_json(path.read_bytes())
+
+
+@sqlite_only
+def test_rows_of_a_split_become_a_report(service: Service, pair: dict[str, UUID]) -> None:
+    body = {"preset": "smoke", "num_splits": 1, "tile_px": 32, "label_tiles_px": [32]}
+    rows = ["source-only", "cut", "stylefilter-no-cut", "stylefilter", "filter-at-test"]
+    job_id = service.submit(BenchmarkRequest.model_validate(pair | body | {"rows": rows}))
+    run_all(service)
+    job = service.job(job_id)
+    assert (job.state, job.error) == (JobState.SUCCEEDED, None)
+    report = report_of(service, job_id)
+    assert [row.row for row in report.rows] == [*rows[:2], *rows[2:4], "unfiltered", rows[4]]
+    assert report.failed == ()
+    # The table is made of the confusion matrices that each job's own result pools.
+    with service.database.reading() as session:
+        parts = session.scalars(select(Job).where(Job.parent_id == job_id)).all()
+    measured = {
+        evaluation["method"]: evaluation["mean_dice"]
+        for part in parts
+        for evaluation in (part.result or {})["evaluations"]
+    }
+    told = {row.title: row.dice["mean"].mean for row in report.rows}
+    assert told == pytest.approx(measured)
+    # Stages that rows share were trained once.
+    with service.database.reading() as session:
+        kinds = sorted(model.kind for model in session.scalars(select(TrainedModel)))
+    assert kinds == ["baseline", "segmenter", "style", "stylefilter"]
+    assert [(stage.stage, stage.seconds > 0) for stage in report.shared] == [
+        ("pretrain", True),
+        ("style", True),
+    ]
+    labels = {row.row: row.num_labels for row in report.rows}
+    assert labels["source-only"] == labels["unfiltered"] == 0 < labels["stylefilter"]
+    assert {row.row: row.selected for row in report.rows}["stylefilter"][0].startswith("target_val")
+    (value,) = report.label_values
+    assert (value.tile_px, value.num_labels) == (32, labels["stylefilter"])
+    assert {curve.row for curve in report.curves} == {"stylefilter-no-cut", "unfiltered"}
+    with service.database.reading() as session:
+        folder = jobs.report(session, service.storage, job_id, "report.html").parent
+    assert "StyleFilter" in (folder / "report.md").read_text()
+    with Image.open(folder / "figure.png") as figure:
+        assert figure.format == "PNG"
+    splits = Splits.model_validate_json((folder / "splits.json").read_bytes())
+    assert len(splits.target.folds) == 1
+
+
+@sqlite_only
+def test_a_failed_cell_is_told_of_and_the_others_stay(
+    service: Service, pair: dict[str, UUID]
+) -> None:
+    body = {"preset": "smoke", "num_splits": 1, "rows": ["source-only", "y-net", "target-only"]}
+    config = {"adaptation": {"learning_rate": 0.1, "weight_decay": 1.0}}
+    job_id = service.submit(BenchmarkRequest.model_validate(pair | body | {"config": config}))
+    with service.database.session() as session:
+        for part in session.scalars(select(Job).where(Job.parent_id == job_id)):
+            if (part.plan or {}).get("method") == "y-net":
+                jobs.cancel(session, part.id)
+    run_all(service)
+    report = report_of(service, job_id)
+    assert [row.row for row in report.rows] == ["source-only", "target-only"]
+    assert [(cell.row, cell.reason) for cell in report.failed] == [
+        ("y-net", "The job was cancelled.")
+    ]
+    (target_only,) = [row for row in report.rows if row.row == "target-only"]
+    assert target_only.num_masks > 0
+    with service.database.reading() as session:
+        on_target = session.scalars(
+            select(TrainedModel).where(TrainedModel.source_id == pair["target"])
+        ).all()
+    assert [model.kind for model in on_target] == ["segmenter"]
+
+
+@pytest.mark.slow
+@sqlite_only
+def test_every_row_can_be_measured_and_measured_again(
+    service: Service, pair: dict[str, UUID]
+) -> None:
+    body = {"preset": "smoke", "num_splits": 2, "tile_px": 32}
+    request = BenchmarkRequest.model_validate(pair | body)
+    first = service.submit(request)
+    run_all(service)
+    report = report_of(service, first)
+    assert report.failed == ()
+    assert [row.row for row in report.rows] == list(ROWS)
+    assert all(len(row.dice["mean"].per_split) == 2 for row in report.rows)
+    # Once more nothing is trained, and the same is measured.
+    second = service.submit(request)
+    run_all(service)
+    again = report_of(service, second)
+    assert [row.dice for row in again.rows] == [row.dice for row in report.rows]
+    with service.database.reading() as session:
+        made = session.scalars(select(Job.id).where(Job.parent_id == second)).all()
+        models = session.scalars(select(TrainedModel).where(TrainedModel.job_id.in_(made))).all()
+    assert models == []
+    files = json.loads(report.model_dump_json())
+    assert files["splits"] == 2

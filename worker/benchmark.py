@@ -1,0 +1,221 @@
+"""The end of a benchmark: from what its cells left to the report."""
+
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app import report
+from app.jobs import curves
+from app.jobs.curves import MetricsQuery
+from app.jobs.schemas import JobResult
+from app.report.figure import Panel, qualitative
+from app.storage import Storage
+from app.tables import Job, JobKind, JobStage, JobState
+from models.config import StyleFilterConfig
+from models.data.domain import Domain, normalise
+from models.metadata import METHOD_VERSION
+from models.plan import Cell, Plan
+from models.rows import needs_style
+from models.table import (
+    TITLES,
+    BenchmarkReport,
+    CellResult,
+    Curve,
+    FailedCell,
+    RowName,
+    SharedStage,
+)
+from models.table_statistics import differences, label_values, tabulate
+from worker.cells import PICTURES, SCORES, SCORES_TYPE, NothingMeasured, pictured
+
+SPLITS = "splits.json"
+
+_CURVE = MetricsQuery(points=200)
+_OWN_STAGES = ("stylise", "adapt")
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A job of the benchmark, its cell, and the seconds of the stages it trained itself."""
+
+    job: Job
+    cell: Cell
+    seconds: Mapping[str, float]
+
+
+class Collection:
+    """What the jobs of a benchmark left."""
+
+    def __init__(self, session: Session, storage: Storage, benchmark: Job) -> None:
+        self._session, self._storage, self._benchmark = session, storage, benchmark
+        self._plan = Plan.model_validate(benchmark.plan)
+        jobs = session.scalars(
+            select(Job).where(Job.parent_id == benchmark.id).order_by(Job.created_at, Job.id)
+        )
+        self._parts = [
+            _Part(job, Cell.model_validate(job.plan), self._seconds(job.id)) for job in jobs
+        ]
+
+    def write(self, folder: Path, source: Domain, target: Domain) -> JobResult:
+        """Write the report's files to ``folder``; what the job's row keeps of it."""
+        made = self.report(source, target)
+        report.write(made, folder, self.figure(target))
+        splits = self._plan.splits(source.info, target.info)
+        (folder / SPLITS).write_text(splits.model_dump_json(indent=1) + "\n")
+        notes = [f"{row.title}: {row.words}" for row in made.rows]
+        if made.failed:
+            notes.append(f"Without a result: {len(made.failed)} of the table's cells.")
+        return JobResult(notes=notes)
+
+    def report(self, source: Domain, target: Domain) -> BenchmarkReport:
+        """The whole report; NothingMeasured where no cell succeeded."""
+        cells = list(self._cells())
+        if not cells:
+            raise NothingMeasured("none of the benchmark's cells succeeded; see their errors")
+        plan, names = self._plan, target.info.class_names
+        own = [cell for cell in cells if cell.tile_px == plan.tile_px]
+        excluded = plan.excluded
+        return BenchmarkReport(
+            source=source.info.name,
+            target=target.info.name,
+            class_names=names,
+            excluded=excluded,
+            preset=plan.preset,
+            config=StyleFilterConfig.model_validate(self._benchmark.config),
+            splits=len(plan.folds),
+            rows=tabulate(own, names, excluded),
+            differences=differences(own, names, excluded),
+            label_values=label_values(cells, names, excluded, plan.label_tiles_px),
+            curves=tuple(self._curves()),
+            shared=tuple(self._shared()),
+            failed=tuple(self._failed()),
+            seconds=sum(sum(part.seconds.values()) for part in self._parts),
+            versions=_versions(),
+        )
+
+    def figure(self, target: Domain) -> bytes | None:
+        """A test section of the first split as each row sees it; None where it has no mask."""
+        found: dict[RowName, Path] = {}
+        for part in self._parts:
+            folder = self._folder(part) / PICTURES
+            for path in sorted(folder.glob("*.png")) if part.cell.split == 0 else ():
+                if part.cell.tile_px == self._plan.tile_px:
+                    found[path.stem] = path  # type: ignore[index]  # named by their rows
+        if not found:
+            return None
+        section = pictured(target)
+        image = target.native_image(section)
+        panels = [Panel("Image", image=_grey(image, target.info.intensity_window))]
+        panels += [
+            Panel(TITLES[row], classes=np.asarray(Image.open(found[row])))
+            for row in TITLES
+            if row in found
+        ]
+        panels.append(Panel("Truth", classes=target.native_mask(section)))
+        return qualitative(panels, target.info.class_names)
+
+    def _cells(self) -> Iterator[CellResult]:
+        for part in self._parts:
+            if part.job.state != JobState.SUCCEEDED or part.cell.method is None:
+                continue
+            own = sum(part.seconds.get(stage, 0.0) for stage in _OWN_STAGES)
+            if part.cell.method == "target-only":
+                own += self._trained(part, "pretrain")
+            for scores in SCORES_TYPE.validate_json((self._folder(part) / SCORES).read_bytes()):
+                shared = 0.0
+                if part.cell.method != "target-only":
+                    shared += self._stage_of(part.cell.split, "pretrain")
+                if needs_style(part.cell.method, [scores.row]):
+                    shared += self._stage_of(part.cell.split, "style")
+                facts = scores.model_dump()
+                yield CellResult(**facts, seconds=own + shared, own_seconds=own)
+
+    def _failed(self) -> Iterator[FailedCell]:
+        for part in self._parts:
+            if part.job.state == JobState.SUCCEEDED:
+                continue
+            reason = part.job.error_message or f"The job was {part.job.state}."
+            for row in part.cell.rows:
+                yield FailedCell(
+                    row=row, split=part.cell.split, tile_px=part.cell.tile_px, reason=reason
+                )
+
+    def _shared(self) -> Iterator[SharedStage]:
+        kinds = {JobKind.PRETRAIN: "pretrain", JobKind.TRAIN_STYLE: "style"}
+        for part in self._parts:
+            if (stage := kinds.get(JobKind(part.job.kind))) is None:
+                continue
+            rows = tuple(
+                row
+                for other in self._parts
+                if other.cell.split == part.cell.split
+                and other.cell.method not in (None, "target-only")
+                for row in other.cell.rows
+                if stage == "pretrain" or needs_style(other.cell.method, [row])
+            )
+            yield SharedStage(
+                stage=stage,
+                split=part.cell.split,
+                seconds=self._trained(part, stage),
+                rows=tuple(dict.fromkeys(rows)),
+            )
+
+    def _curves(self) -> Iterator[Curve]:
+        """Validation DICE of what each cell trained, under its first row."""
+        for part in self._parts:
+            if part.cell.method is None or part.cell.tile_px != self._plan.tile_px:
+                continue
+            stage = "pretrain" if part.cell.method == "target-only" else "adapt"
+            for of_stage, name in curves.names(self._session, part.job.id):
+                if (of_stage, name) != (stage, "dice/mean"):
+                    continue
+                series = curves.read(self._session, part.job.id, stage, name, _CURVE)
+                yield Curve(
+                    row=part.cell.rows[0],
+                    split=part.cell.split,
+                    stage=stage,
+                    name=name,
+                    steps=tuple(series.steps),
+                    values=tuple(series.values),
+                )
+
+    def _stage_of(self, split: int, stage: str) -> float:
+        kind = JobKind.PRETRAIN if stage == "pretrain" else JobKind.TRAIN_STYLE
+        parts = [p for p in self._parts if p.cell.split == split and p.job.kind == kind]
+        return sum(self._trained(part, stage) for part in parts)
+
+    def _trained(self, part: _Part, stage: str) -> float:
+        """Seconds of a stage: the job's own, or of the job that had trained it before."""
+        if stage in part.seconds:
+            return part.seconds[stage]
+        kind = {"pretrain": "segmenter", "style": "style"}[stage]
+        reused = JobResult.model_validate(part.job.result or {}).reused
+        jobs = [model.job for model in reused if model.kind == kind]
+        return self._seconds(jobs[0]).get(stage, 0.0) if jobs else 0.0
+
+    def _seconds(self, job_id: UUID) -> dict[str, float]:
+        query = select(JobStage.stage, JobStage.seconds).where(JobStage.job_id == job_id)
+        return dict(self._session.execute(query).tuples().all())
+
+    def _folder(self, part: _Part) -> Path:
+        return self._storage.attempt(part.job.id, part.job.fence)
+
+
+def _grey(image: NDArray[np.generic], window: tuple[float, float]) -> NDArray[np.uint8]:
+    """An image as stored, as 8-bit grey of its intensity window."""
+    return (normalise(image, window) * 255).round().astype(np.uint8)
+
+
+def _versions() -> dict[str, str]:
+    names = ("stylefilter-service", "torch", "numpy")
+    found = {name: version(name) for name in names}
+    return {"method": METHOD_VERSION, "python": platform.python_version(), **found}

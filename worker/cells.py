@@ -1,0 +1,128 @@
+"""A cell of a benchmark: each of its rows, scored on the target's test sections."""
+
+import resource
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from models import methods
+from models.config import StyleFilterConfig
+from models.data.domain import UNKNOWN, Domain, Section
+from models.evaluation import Evaluated, evaluate
+from models.inference import Predictor
+from models.methods import Trained
+from models.plan import Cell
+from models.progress import Report
+from models.rows import ROWS, uses_labels
+from models.table import CellScores, RowName
+
+SCORES = "scores.json"
+"""In a cell's folder: what it measured, a list of ``CellScores``."""
+
+PICTURES = "predictions"
+"""In the folder of a cell of the first split: the prediction of one test section for each row."""
+
+SCORES_TYPE = TypeAdapter(list[CellScores])
+
+
+class NothingMeasured(ValueError):
+    """None of a benchmark's cells has a result."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What chose the weights that are tested, and of which step they are."""
+
+    by: str
+    step: int
+
+
+class Tester:
+    """Tests what a cell trained."""
+
+    def __init__(
+        self,
+        cell: Cell,
+        pair: tuple[Domain, Domain],
+        trained: Trained,
+        config: StyleFilterConfig,
+    ) -> None:
+        self._cell, self._trained, self._config = cell, trained, config
+        self._source, self._target = pair
+
+    def evaluate(self, row: RowName, report: Report) -> Evaluated:
+        """Score a row on the target's test sections."""
+        return evaluate(
+            self._predictor(row),
+            self._target,
+            "test",
+            report=report,
+            filtered=ROWS[row].filtered,
+        )
+
+    def scores(self, row: RowName, evaluated: Evaluated, selection: Selection) -> CellScores:
+        """What the table needs of a row that was scored."""
+        method = self._cell.method
+        assert method is not None
+        training = self._target.split("train")
+        return CellScores(
+            row=row,
+            split=self._cell.split,
+            tile_px=self._cell.tile_px,
+            sections=tuple(section.name for section in evaluated.sections),
+            groups=tuple(section.group or section.name for section in evaluated.sections),
+            confusions=tuple(each.confusion for each in evaluated.each),
+            selected_by=selection.by,
+            selected_step=selection.step,
+            num_labels=_num_labelled(self._target) if uses_labels(method) else 0,
+            num_masks=sum(s.has_mask for s in training) if method == "target-only" else 0,
+            peak_memory_bytes=peak_memory_bytes(),
+        )
+
+    def picture(self, row: RowName) -> NDArray[np.uint8]:
+        """Class ids (H, W), native size, of the test section that the report shows."""
+        section = pictured(self._target)
+        prediction = self._predictor(row).predict(
+            self._target.native_image(section),
+            self._target.info.pixel_size_nm,
+            intensity_window=self._target.info.intensity_window,
+            stylise=ROWS[row].styler != "none",
+        )
+        if ROWS[row].filtered:
+            return prediction.within(self._target.allowed(section))
+        return prediction.mask
+
+    def _predictor(self, row: RowName) -> Predictor:
+        styler, config = ROWS[row].styler, self._config
+        style = None
+        if styler != "none":
+            style = methods.rendering(styler, self._source, config, self._trained.style).style
+        adapted = self._trained.segmenter is not self._trained.source_only
+        crop_px = (config.adaptation if adapted else config.pretrain).crop_px
+        return Predictor(self._trained.segmenter, self._source.working_nm, crop_px, style)
+
+
+def pictured(target: Domain) -> Section:
+    """The test section that a report shows: the middle one of those with masks."""
+    sections = target.split("test", masked=True)
+    return sections[len(sections) // 2]
+
+
+def peak_memory_bytes() -> int:
+    """The most that this process held since it started: of its GPU, else of main memory."""
+    on_gpu: int = torch.cuda.max_memory_allocated()  # 0 where no GPU is used
+    if on_gpu:
+        return on_gpu
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts kilobytes
+
+
+def _num_labelled(target: Domain) -> int:
+    """Training tiles with a label that is known."""
+    training = {section.index for section in target.split("train")}
+    return sum(
+        tile.section in training and any(label != UNKNOWN for label in tile.labels)
+        for tile in target.tiles
+    )

@@ -1,0 +1,28 @@
+"""What an attempt begins with, said before its trainer has loaded torch: that takes seconds."""
+
+from sqlalchemy import select
+
+from app.database import Database
+from app.jobs.preflight import first_stage
+from app.jobs.transitions import Lease, record, write
+from app.tables import Job, JobStage
+from models.config import StyleFilterConfig
+
+
+def announce(database: Database, lease: Lease, num_processes: int) -> None:
+    """Show the first stage and its steps, where the row does not show how far the job is."""
+    with database.session() as session:
+        began = select(JobStage.stage).where(JobStage.job_id == lease.job_id)
+        if session.scalar(began.limit(1)) is not None:
+            return
+        job = session.get_one(Job, lease.job_id)
+        config = StyleFilterConfig.model_validate(job.config)
+        first = first_stage(session, job, config, num_processes=num_processes)
+        if first is None:
+            return
+        stage, total = first
+        if write(session, lease, stage=stage, step=0, total=total) is None:
+            return
+        told = {"stage": stage, "step": 0, "total": total, "done": False, "attempt": lease.fence}
+        record(session, lease.job_id, "stage", told)
+        session.commit()
