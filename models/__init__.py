@@ -16,6 +16,11 @@ All losses                                    ``losses.py``
                                               ``data/augmentation.py``
 "Experimental setup", splits, DICE            ``data/splits.py``, ``evaluation.py``,
                                               ``scores.py``
-Table 1                                       ``table.py``, ``table_statistics.py``
+Table 1: its rows                             ``rows.py``, ``methods.py``, ``adaptation.py``
+Y-Net [3]                                     ``ynet.py``, ``networks/reconstruction.py``
+Paul et al. [5]                               ``weak_labels.py``, ``adversaries.py``,
+                                              ``pooling.py``, ``data/regions.py``,
+                                              ``networks/class_discriminators.py``
+Table 1: its numbers                          ``plan.py``, ``table.py``, ``table_statistics.py``
 ============================================  =================================================
 """

@@ -160,6 +160,9 @@ class BenchmarkReport(FrozenConfig):
     preset: PresetName
     config: StyleFilterConfig
     splits: int
+    tile_px: int | None = Field(
+        None, description="Side of the labelled tiles, native pixels; none: as registered."
+    )
     rows: tuple[RowSummary, ...]
     differences: tuple[Difference, ...]
     label_values: tuple[LabelValue, ...]

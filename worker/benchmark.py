@@ -92,7 +92,12 @@ class Collection:
             preset=plan.preset,
             config=StyleFilterConfig.model_validate(self._benchmark.config),
             splits=len(plan.folds),
-            rows=tabulate(own, names, excluded),
+            tile_px=plan.tile_px,
+            rows=tuple(
+                # Of all of them the same: the table says it once.
+                row.model_copy(update={"tile_px": None})
+                for row in tabulate(own, names, excluded)
+            ),
             differences=differences(own, names, excluded),
             label_values=label_values(cells, names, excluded, plan.label_tiles_px),
             curves=tuple(self._curves()),

@@ -1,18 +1,25 @@
 """Table 1's bold and underlined numbers: best and runner-up of a column, as they are shown."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from app.report.numbers import percent
-from models.table import RowSummary
+from models.table import RowName, RowSummary
 
 Mark = Literal["best", "runner-up"]
 
 
+UNRANKED: Mapping[RowName, str] = {
+    "target-only": "the upper bound",
+    "filter-at-test": "which knows the test images' own labels",
+}
+"""Rows that know of the target what none of the others may."""
+
+
 def ranked(rows: Sequence[RowSummary]) -> list[bool]:
-    """Whether each row takes part: no upper bound, and on as many splits as any other row."""
+    """Whether each row takes part: an equal among equals, on as many splits as any other row."""
     most = max((len(row.splits) for row in rows), default=0)
-    return [row.row != "target-only" and len(row.splits) == most for row in rows]
+    return [row.row not in UNRANKED and len(row.splits) == most for row in rows]
 
 
 def marks(rows: Sequence[RowSummary], column: str) -> list[Mark | None]:

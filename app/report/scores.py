@@ -12,8 +12,10 @@ from app.report.content import (
 )
 from app.report.groups import group_of
 from app.report.numbers import MISSING, listed, percent, points, spread
-from app.report.ranking import marks, ranked
+from app.report.ranking import UNRANKED, marks, ranked
 from models.table import TITLES, BenchmarkReport, Difference, RowName, RowSummary
+
+_COMPARED_WITH = ("source-only", "cut", "stylefilter")
 
 
 def table(report: BenchmarkReport) -> Section | None:
@@ -61,6 +63,7 @@ def differences(report: BenchmarkReport) -> Section | None:
     }
     present = {one.row for one in report.differences}, {one.than for one in report.differences}
     rows, than = ([name for name in TITLES if name in names] for names in present)
+    than = [name for name in than if name in _COMPARED_WITH]
     titles = {row.row: row.title for row in reversed(report.rows)}
     grid = Grid(
         "Difference of mean DICE in points, with its 95% interval; in bold where the interval "
@@ -75,8 +78,8 @@ def differences(report: BenchmarkReport) -> Section | None:
         ),
     )
     note = (
-        "Paired bootstrap over the test sections. The interval tells how far other sections of "
-        "the same kind could move the difference; it does not hold what another seed would."
+        "Any two rows: in report.json. Paired bootstrap over the test sections. The interval "
+        "tells how far other sections of the same kind could move the difference; it does not hold what another seed would."
     )
     return Section("Differences", notes=(note,), grids=(grid,))
 
@@ -110,19 +113,21 @@ def _table_one(report: BenchmarkReport) -> Grid:
 def _notes(report: BenchmarkReport) -> list[str]:
     notes = []
     if any(any(marks(report.rows, name)) for name in (*columns(report), "mean")):
-        target_only = any(row.row == "target-only" for row in report.rows)
-        upper = "Target-only, the upper bound, and " if target_only else ""
-        missing = "missing values are not ranked" if upper else "Missing values are not ranked"
+        apart = [f"{row.title}, {UNRANKED[row.row]}" for row in report.rows if row.row in UNRANKED]
         notes.append(
             "In each column the best is bold and the runner-up underlined; equal numbers share "
-            f"their mark. {upper}{missing}."
+            f"their mark. Not ranked: {'; '.join((*apart, 'missing values'))}."
         )
     if max(len(row.splits) for row in report.rows) == 1:
         notes.append("One split: the standard deviations are 0.0 by definition and say nothing.")
+    if report.tile_px is not None:
+        notes.append(
+            f"Image-level labels are of tiles of {report.tile_px} px, read off the target's masks."
+        )
     lacking = tuple(
         title_of(row)
         for row, takes_part in zip(report.rows, ranked(report.rows), strict=True)
-        if not takes_part and row.row != "target-only"
+        if not takes_part and row.row not in UNRANKED
     )
     if lacking:
         notes.append(

@@ -186,7 +186,20 @@ def test_table_ranks_all_but_the_upper_bound_and_shows_its_numbers() -> None:
         "StyleFilter": ["**60.0 ± 10.0**", "**50.0 ± 0.0**", "**60.0 ± 10.0**"],
     }
     assert cells(text, "Target-only") == ["90.0 ± 0.0", "80.0 ± 10.0", "90.0 ± 0.0"]
-    assert "Target-only, the upper bound, and missing values are not ranked." in text
+    assert "Not ranked: Target-only, the upper bound; missing values." in text
+
+
+def test_who_knows_the_test_images_labels_is_not_ranked() -> None:
+    text = markdown.render(
+        made(
+            row("source-only", mito=(0.1, 0.1)),
+            row("stylefilter", mito=(0.2, 0.2)),
+            row("filter-at-test", mito=(0.9, 0.9)),
+        )
+    )
+    assert cells(text, "StyleFilter")[0] == "**20.0 ± 0.0**"
+    assert cells(text, "StyleFilter + filter at test")[0] == "90.0 ± 0.0"
+    assert "filter at test, which knows the test images' own labels; missing values." in text
 
 
 def test_scores_that_look_equal_share_their_mark() -> None:
