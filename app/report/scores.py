@@ -79,7 +79,8 @@ def differences(report: BenchmarkReport) -> Section | None:
     )
     note = (
         "Any two rows: in report.json. Paired bootstrap over the test sections. The interval "
-        "tells how far other sections of the same kind could move the difference; it does not hold what another seed would."
+        "tells how far other sections of the same kind could move the difference; it does not "
+        "hold what another seed would."
     )
     return Section("Differences", notes=(note,), grids=(grid,))
 
