@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from time import monotonic
-from typing import Any, get_args
+from typing import Any
 
 from sqlalchemy import delete, insert
 from sqlalchemy.exc import SQLAlchemyError
@@ -20,6 +20,9 @@ from app.tables import JobStage, JobState, MetricPoint
 from models.progress import Picture, Progress, Stage, Stop
 
 logger = logging.getLogger(__name__)
+
+_ORDER: tuple[Stage, ...] = ("pretrain", "style", "stylise", "adapt", "evaluate")
+"""In which stages are shown."""
 
 _WRITE_EVERY_SECONDS = 0.5
 _POINTS_PER_SERIES = 1000
@@ -153,7 +156,7 @@ class Recorder:
         stage = JobStage(
             job_id=self._lease.job_id,
             stage=progress.stage,
-            position=get_args(Stage).index(progress.stage),
+            position=_ORDER.index(progress.stage),
             step=progress.step,
             total=progress.total,
             seconds=self._stage.earlier_seconds + elapsed,

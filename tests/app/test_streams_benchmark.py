@@ -33,7 +33,8 @@ def test_one_run_measures_all(tmp_path: Path, database: Database, database_url: 
     assert figures.ratio == pytest.approx(sum(ratios) / 2)
     first, third = figures.ratio_quartiles
     assert min(ratios) <= first <= figures.ratio <= third <= max(ratios)
-    assert min(none.steps_per_second, none.api_cpu_share, some.clients_cpu_share) > 0
+    assert min(none.steps_per_second, some.clients_cpu_share) > 0
+    assert 0 <= none.api_cpu_share < 2  # in ticks of 10 ms: an idle second may count as nothing
     assert 20e6 < none.api_rss_bytes < 2e9
     assert figures.delays.arrivals >= 2 * 3  # by each stream, in both of its windows
     assert 0 < figures.delays.median <= figures.delays.percentile_95

@@ -139,7 +139,7 @@ def test_stages_keep_their_order_seconds_and_end(database: Database, lease: Leas
     ended = monotonic()
     with database.reading() as session:
         query = select(JobStage).where(JobStage.job_id == lease.job_id).order_by(JobStage.position)
-        style, pretrain = session.scalars(query)
+        pretrain, style = session.scalars(query)
         assert (style.stage, style.step, style.total, style.finished) == ("style", 3, 3, True)
         assert 0.3 <= style.seconds <= between - started
         assert (pretrain.stage, pretrain.step, pretrain.finished) == ("pretrain", 1, False)
@@ -249,7 +249,7 @@ def test_a_resumed_stage_takes_over_what_was_reported_before_it(
     with database.reading() as session:
         assert points(session, lease.job_id, "nce") == {1: 1.0, 2: 2.0, 3: 33.0}
         stage = session.get_one(JobStage, (lease.job_id, "style"))
-        assert (stage.step, stage.position, stage.finished) == (3, 0, False)
+        assert (stage.step, stage.position, stage.finished) == (3, 1, False)
         assert 0.2 <= stage.seconds - seconds < 0.3 + 0.2
         assert session.get_one(Job, lease.job_id).steps_per_second == pytest.approx(
             1 / (stage.seconds - seconds), rel=0.01
