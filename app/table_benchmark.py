@@ -62,6 +62,11 @@ def _run(client: Client, options: TableOptions, console: Console) -> int:
         client.retry(job_id)
     elif job.state == JobState.PAUSED:
         client.resume(job_id)
+    elif job.state == JobState.SUCCEEDED and any(
+        part.state == JobState.FAILED for part in client.jobs(parent=job_id)
+    ):
+        # What succeeded is taken over.
+        job_id = _submit(client, options, str(job.source), str(job.target))
     job = _follow(client, job_id, console)
     if job.state != JobState.SUCCEEDED:
         reason = job.error.message if job.error else "it was cancelled"
@@ -95,6 +100,11 @@ def _begin(client: Client, options: TableOptions, console: Console) -> UUID:
         report = send_folder(client, folder, tile_px=tile_px if name == "target" else None)
         console.print(f"Registered {report.name!r}: {report.num_sections} sections")
         datasets[name] = str(report.id)
+    return _submit(client, options, datasets["source"], datasets["target"])
+
+
+def _submit(client: Client, options: TableOptions, source: str, target: str) -> UUID:
+    datasets = {"source": source, "target": target}
     request = BenchmarkRequest.model_validate(options.body | datasets)
     job = client.benchmark(request)
     state = _State(asked=_asked(options), job=job.id)

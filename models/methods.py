@@ -39,6 +39,14 @@ _ADAPT: dict[MethodName, _Adapt] = {
 }
 
 
+_FILTERED: tuple[MethodName, ...] = (
+    "stylefilter",
+    "filter-without-style",
+    "stylefilter-histogram",
+    "stylefilter-fourier",
+)
+
+
 @dataclass(frozen=True)
 class Trained:
     """A method's segmenter, and the style model, where there is one.
@@ -51,13 +59,19 @@ class Trained:
     style: Generator | None
 
 
-def train_method(
-    method: MethodName, pair: tuple[Domain, Domain], config: StyleFilterConfig, run: Run, work: Path
+def train_method(  # noqa: PLR0913 - a run's four and what is asked for
+    method: MethodName,
+    pair: tuple[Domain, Domain],
+    config: StyleFilterConfig,
+    run: Run,
+    work: Path,
+    *,
+    with_style: bool = True,
 ) -> Trained:
     """Train a method on ``pair`` (source, target); ``work`` takes the rendered target images.
 
-    A style model is trained for every method but target-only and those that render target images
-    otherwise or not at all, and for source-only, whose segmenter the row CUT tests.
+    A style model is trained for those methods that render target images by it, and ``with_style``
+    for source-only too, whose segmenter the row CUT tests.
     """
     source, target = pair
     check_pair(source, target)
@@ -65,7 +79,7 @@ def train_method(
         segmenter = pretrain(target, config, run)
         return Trained(segmenter, segmenter, None)
     source_only = pretrain(source, config, run)
-    styler = TRAINED_ON.get(method, "cut")
+    styler = TRAINED_ON.get(method, "cut" if with_style else "none")
     style = train_style(source, target, config, run, source_only) if styler == "cut" else None
     if method == "source-only":
         return Trained(source_only, source_only, style)
@@ -81,7 +95,7 @@ def config_of(method: MethodName, config: StyleFilterConfig) -> StyleFilterConfi
     adaptation, weak_labels = config.adaptation, config.weak_labels
     if method == "unfiltered":
         adaptation = adaptation.model_copy(update={"label_filter": False})
-    elif method in ("stylefilter", "filter-without-style"):
+    elif method in _FILTERED:
         adaptation = adaptation.model_copy(update={"label_filter": True})
     elif method in ("paul-no-advl", "paul-no-advl-cut"):
         without = {"weight_class_alignment": 0.0, "weight_output_alignment": 0.0}

@@ -40,7 +40,6 @@ from worker.cells import PICTURES, SCORES, SCORES_TYPE, NothingMeasured, picture
 SPLITS = "splits.json"
 
 _CURVE = MetricsQuery(points=200)
-_OWN_STAGES = ("stylise", "adapt")
 
 
 @dataclass(frozen=True)
@@ -132,7 +131,7 @@ class Collection:
         for part in self._parts:
             if part.job.state != JobState.SUCCEEDED or part.cell.method is None:
                 continue
-            own = sum(part.seconds.get(stage, 0.0) for stage in _OWN_STAGES)
+            own = part.seconds.get("stylise", 0.0) + self._trained(part, "adapt")
             if part.cell.method == "target-only":
                 own += self._trained(part, "pretrain")
             for scores in SCORES_TYPE.validate_json((self._folder(part) / SCORES).read_bytes()):
@@ -180,10 +179,11 @@ class Collection:
             if part.cell.method is None or part.cell.tile_px != self._plan.tile_px:
                 continue
             stage = "pretrain" if part.cell.method == "target-only" else "adapt"
-            for of_stage, name in curves.names(self._session, part.job.id):
+            origin = self._origin(part, stage)
+            for of_stage, name in curves.names(self._session, origin):
                 if (of_stage, name) != (stage, "dice/mean"):
                     continue
-                series = curves.read(self._session, part.job.id, stage, name, _CURVE)
+                series = curves.read(self._session, origin, stage, name, _CURVE)
                 yield Curve(
                     row=part.cell.rows[0],
                     split=part.cell.split,
@@ -199,17 +199,20 @@ class Collection:
         return sum(self._trained(part, stage) for part in parts)
 
     def _trained(self, part: _Part, stage: str) -> float:
-        """Seconds of a stage: the job's own, or of the job that had trained it before."""
-        if stage in part.seconds:
-            return part.seconds[stage]
-        kind = {"pretrain": "segmenter", "style": "style"}[stage]
+        """Seconds of a stage, in the job that trained it."""
+        return self._seconds(self._origin(part, stage)).get(stage, 0.0)
+
+    def _origin(self, part: _Part, stage: str) -> UUID:
+        """The job that trained a stage of a part: itself, or one before it."""
+        kinds = {"pretrain": ("segmenter",), "style": ("style",)}.get(
+            stage, ("stylefilter", "baseline")
+        )
         reused = JobResult.model_validate(part.job.result or {}).reused
-        jobs = [model.job for model in reused if model.kind == kind]
-        return self._seconds(jobs[0]).get(stage, 0.0) if jobs else 0.0
+        return next((model.job for model in reused if model.kind in kinds), part.job.id)
 
     def _seconds(self, job_id: UUID) -> dict[str, float]:
         query = select(JobStage.stage, JobStage.seconds).where(JobStage.job_id == job_id)
-        return dict(self._session.execute(query).tuples().all())
+        return {stage: n for stage, n in self._session.execute(query)}  # noqa: C416 - rows, no pairs
 
     def _folder(self, part: _Part) -> Path:
         return self._storage.attempt(part.job.id, part.job.fence)

@@ -26,7 +26,7 @@ from models.parallel import rank
 from models.plan import Cell
 from models.progress import Progress, Report, Stage
 from models.resume import Checkpoints
-from models.rows import uses_labels
+from models.rows import needs_style, uses_labels
 from models.table import TITLES
 from models.training import Run
 from worker.cells import PICTURES, SCORES, SCORES_TYPE, Selection, Tester, peak_memory_bytes
@@ -145,7 +145,14 @@ class Stages:
             self._note_labels()
         config = methods.config_of(cell.method, self._in.config)
         self._in = replace(self._in, config=config)
-        made = methods.train_method(cell.method, pair, config, self._run, self._folder / "work")
+        made = methods.train_method(
+            cell.method,
+            pair,
+            config,
+            self._run,
+            self._folder / "work",
+            with_style=needs_style(cell.method, cell.rows),
+        )
         if made.style is not None:
             self._keep_style(made.style)
         self._keep_segmenter(ModelKind.SEGMENTER, made.source_only)
@@ -180,7 +187,12 @@ class Stages:
     def _train_style(self) -> None:
         source, target = self._pair()
         config = self._in.config
-        self._keep_style(style_transfer.train_style(source, target, config, self._run))
+        judge = None
+        if config.style.select_on != "last":
+            judge = segmentation.pretrain(source, config, self._run)
+            self._keep_segmenter(ModelKind.SEGMENTER, judge)
+        style = style_transfer.train_style(source, target, config, self._run, judge)
+        self._keep_style(style)
 
     def _pretrain(self) -> None:
         assert self._in.source is not None

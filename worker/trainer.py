@@ -33,7 +33,7 @@ from models.config import Device, StyleFilterConfig, in_less_memory
 from models.data.tiles import relabelled
 from models.device import DeviceUnavailable, resolve
 from models.parallel import from_first, process_group, rank
-from models.plan import Cell
+from models.plan import Cell, Plan
 from models.preflight import Extent
 from models.progress import Stop
 from models.resume import Checkpoints
@@ -116,21 +116,24 @@ class Trainer:
             return Outcome(result=collection.write(folder, inputs.source, inputs.target))
 
     def _train(self, inputs: Inputs) -> Outcome:
-        """Run the stages; when one does not fit the GPU, once more with it in less memory."""
+        """Run the stages; when one does not fit the GPU, again with it in less memory."""
         if inputs.job.kind == JobKind.BENCHMARK:
-            return self._report(inputs)
+            return self._report(inputs) if rank() == 0 else Outcome()
         around = self._surroundings(inputs)
-        try:
-            return Stages(inputs, around).run()
-        except OutOfGpuMemory as error:
-            smaller = in_less_memory(inputs.config, error.stage)
-            if smaller is None:
-                raise
-            logger.warning("gpu_oom stage=%s retry=%s", error.stage, smaller[1])
-        torch.cuda.empty_cache()  # outside the block, whose traceback holds the stage's tensors
-        config, words = smaller
-        outcome = Stages(replace(inputs, config=config), around).run()
-        outcome.result.notes.append(f"The GPU's memory was too small; changed {words}.")
+        changes: list[str] = []
+        while True:  # ends: there is a least memory for each stage
+            try:
+                outcome = Stages(inputs, around).run()
+                break
+            except OutOfGpuMemory as error:
+                smaller = in_less_memory(inputs.config, error.stage)
+                if smaller is None:
+                    raise
+                logger.warning("gpu_oom stage=%s retry=%s", error.stage, smaller[1])
+            torch.cuda.empty_cache()  # outside the block, whose traceback holds the stage's tensors
+            inputs = replace(inputs, config=smaller[0])
+            changes.append(smaller[1])
+        outcome.result.notes += [f"The GPU's memory was too small; changed {c}." for c in changes]
         return outcome
 
     def _surroundings(self, inputs: Inputs) -> Surroundings:
@@ -158,14 +161,15 @@ class Trainer:
     def _reusable(
         self, kind: ModelKind, fingerprint: str, job: Job
     ) -> tuple[ReusedModel, Path] | None:
-        """The newest model that was trained alike and whose files are there.
+        """The first model that was trained alike and whose files are there: later ones never take
+        its place, so that all jobs of a benchmark start from the same.
 
         A job that is not to take over what others trained still does so of its own benchmark.
         """
         query = (
             select(TrainedModel)
             .where(TrainedModel.kind == kind, TrainedModel.fingerprint == fingerprint)
-            .order_by(TrainedModel.created_at.desc())
+            .order_by(TrainedModel.created_at, TrainedModel.id)
         )
         if not job.reuse:
             own = select(Job.id).where(Job.parent_id.is_not(None), Job.parent_id == job.parent_id)
@@ -189,13 +193,16 @@ class Trainer:
             # Scoring reads the target alone: the source may be gone by then.
             source_id = None if job.kind == JobKind.EVALUATE else job.source_id
             cell = None if job.parent_id is None else Cell.model_validate(job.plan)
+            fold = None if cell is None else cell.fold
+            if job.kind == JobKind.BENCHMARK:
+                fold = Plan.model_validate(job.plan).folds[0]  # its picture is of the first split
             source, target = (
                 None
                 if i is None
                 else load_domain(session, self._storage, i, working_nm=working_nm, splits=splits)
                 for i, splits in (
-                    (source_id, None if cell is None else cell.fold.source),
-                    (job.target_id, None if cell is None else cell.fold.target),
+                    (source_id, None if fold is None else fold.source),
+                    (job.target_id, None if fold is None else fold.target),
                 )
             )
             if target is not None and cell is not None and cell.tile_px is not None:
@@ -256,6 +263,13 @@ class Trainer:
             adapted = model.kind in (ModelKind.STYLEFILTER, ModelKind.BASELINE)
             style_id = ids.get(ModelKind.STYLE, job.style_model_id)
             segmenter_id = ids.get(ModelKind.SEGMENTER, job.segmenter_model_id)
+            config = model.config.model_dump()
+            if model.of_target:  # its source is the target, but it was seen at this pixel size
+                nm, own_nm = (
+                    session.get_one(Dataset, dataset_id).pixel_size_nm
+                    for dataset_id in (job.source_id, job.target_id)
+                )
+                config["pixel_size_factor"] *= nm / own_nm
             row = TrainedModel(
                 id=ids[model.kind],
                 kind=model.kind,
@@ -266,7 +280,7 @@ class Trainer:
                 segmenter_model_id=segmenter_id if adapted else None,
                 path=self._storage.relative(model.folder),
                 class_names=session.get_one(Dataset, job.source_id).class_names,
-                config=model.config.model_dump(),
+                config=config,
                 metrics=dict(model.metrics),
                 fingerprint=model.fingerprint,
             )

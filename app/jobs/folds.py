@@ -10,7 +10,7 @@ from app.jobs.schemas import BenchmarkRequest
 from app.tables import Dataset, Image
 from models.data.splits import DatasetFolds, Role, SectionLists, cross_validation
 from models.plan import Fold, Plan
-from models.rows import ROWS
+from models.rows import ROWS, uses_labels
 
 
 def plan(session: Session, request: BenchmarkRequest, source: Dataset, target: Dataset) -> Plan:
@@ -27,8 +27,11 @@ def plan(session: Session, request: BenchmarkRequest, source: Dataset, target: D
         of_source = _divided(session, source, request.num_splits, "source")
         of_target = _divided(session, target, request.num_splits, "target")
     needs: dict[str, tuple[Role, ...]] = {"source": ("train",), "target": ("test",)}
-    if "target-only" in request.rows:
-        needs["target"] = ("train", "test")
+    labelled = any(uses_labels(ROWS[row].method) for row in request.rows)
+    if "target-only" in request.rows or request.label_tiles_px or (labelled and request.tile_px):
+        needs["target"] = ("train", "test")  # labels of tiles are read off these masks
+    if labelled and request.tile_px is None:
+        _check_labels(session, target, of_target)
     for dataset, folds, where in ((source, of_source, "source"), (target, of_target, "target")):
         for number, fold in enumerate(folds, start=1):
             _check_masks(dataset, fold, needs[where], f"split {number} of the {where}")
@@ -75,6 +78,20 @@ def _classes(session: Session, dataset: Dataset, groups: Sequence[str]) -> dict[
             present = {dataset.class_names[i] for i, count in enumerate(counts or ()) if count}
             found[groups[section]] |= present
     return found
+
+
+def _check_labels(session: Session, target: Dataset, folds: Sequence[SectionLists]) -> None:
+    """Rows that learn from labels need some: without, they would be other rows."""
+    index_of = {section["name"]: index for index, section in enumerate(target.sections)}
+    query = select(Image.section, Image.labels).where(Image.dataset_id == target.id)
+    labelled = {section for section, labels in session.execute(query) if labels}
+    for number, fold in enumerate(folds, start=1):
+        if labelled.isdisjoint(index_of[name] for name in fold.train):
+            raise _refusal(
+                "tile_px",
+                f"is needed, or labels: split {number} has no labelled image in the target's "
+                "training sections, and some of the rows learn from labels",
+            )
 
 
 def _check_masks(dataset: Dataset, fold: SectionLists, roles: Sequence[Role], where: str) -> None:

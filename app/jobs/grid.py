@@ -40,7 +40,9 @@ class _Split:
             yield pretrain
         if any(needs_style(method, rows) for method, rows, _ in methods):
             needs = [pretrain.job.id] if self._chosen_by_segmenter and pretrain else []
-            style = self._part(JobKind.TRAIN_STYLE, Cell(**self._place()), needs)
+            # Labels may choose the generator: those that the rows learn from.
+            cell = Cell(**self._place(), tile_px=self._plan.tile_px)
+            style = self._part(JobKind.TRAIN_STYLE, cell, needs)
             yield style
         for method, rows, tile_px in methods:
             needs = []

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from uuid import UUID
 
-from sqlalchemy import case, func, select
+from sqlalchemy import case, func, or_, select
 from sqlalchemy.orm import Session
 
 from app.database import only_read
@@ -25,6 +25,7 @@ from app.storage import Storage
 from app.tables import (
     ENDED,
     UNFINISHED,
+    WAITING,
     Job,
     JobDependency,
     JobKind,
@@ -107,15 +108,19 @@ def pause(session: Session, job_id: UUID) -> JobRead:
 def resume(session: Session, queue: JobQueue, job_id: UUID) -> JobRead:
     """Queue a paused job, or one that waits out an interruption."""
     job = _changed(session, job_id, _also_parts(session, job_id, transitions.resume), "resumed")
-    for resumed in (job_id, *_parts(session, job_id)):
-        queue.announce(resumed, job.lane)
+    _announce(session, queue, job_id)
     return job
 
 
 def retry(session: Session, queue: JobQueue, job_id: UUID) -> JobRead:
     """Queue a failed job again, to go on from what it had saved."""
-    job = _changed(session, job_id, transitions.retry(session, job_id), "retried")
-    queue.announce(job_id, job.lane)
+    changed = transitions.retry(session, job_id)
+    if changed:
+        # In the same transaction: or those that waited for one that failed would be given up again.
+        for part in _parts(session, job_id):
+            transitions.retry(session, part)
+    job = _changed(session, job_id, changed, "retried")
+    _announce(session, queue, job_id)
     return job
 
 
@@ -144,6 +149,16 @@ def _also_parts(session: Session, job_id: UUID, change: Callable[[Session, UUID]
     """Change a job and, of a benchmark, its parts: those whose state allows it."""
     changed = [change(session, one) for one in (job_id, *_parts(session, job_id))]
     return any(changed)
+
+
+def _announce(session: Session, queue: JobQueue, job_id: UUID) -> None:
+    """Ring once in each lane in which the job, or a part of it, waits: workers look for more."""
+    query = select(Job.lane, Job.id).where(
+        or_(Job.id == job_id, Job.parent_id == job_id), Job.state.in_(WAITING)
+    )
+    waiting = {lane: waits for lane, waits in session.execute(query)}  # noqa: C416 - rows, no pairs
+    for lane, waits in waiting.items():
+        queue.announce(waits, lane)
 
 
 def _parts(session: Session, job_id: UUID) -> Sequence[UUID]:

@@ -325,8 +325,8 @@ class Jobs:
             if key is None or (known := session.get(IdempotencyKey, key)) is None:
                 raise
             return self._answer(known, digest)
-        for stored in (job, *parts):
-            self._queue.announce(stored.id, stored.lane)
+        for lane, stored in {each.lane: each.id for each in (job, *parts)}.items():
+            self._queue.announce(stored, lane)  # one message is enough: workers look for more
         only_read(session)
         return service.get(session, job.id)
 

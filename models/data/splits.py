@@ -95,7 +95,7 @@ class DatasetFolds(FrozenConfig):
 
     dataset: str = Field(description="Its name.")
     digest: str = Field(description="Of its content: another dataset has another.")
-    folds: tuple[SectionLists, ...] = Field(min_length=1)
+    folds: tuple[SectionLists, ...] = Field(min_length=1, max_length=20)
 
     def matching(self, names: Collection[str], digest: str) -> tuple[SectionLists, ...]:
         """The folds, for the dataset with these sections.

@@ -32,7 +32,9 @@ def pair(api: httpx.Client) -> dict[str, str]:
 
 
 def submitted(api: httpx.Client, pair: dict[str, str], **body: Any) -> dict[str, Any]:
-    answer = api.post("/jobs/benchmark", json=pair | {"preset": "smoke", "num_splits": 1} | body)
+    answer = api.post(
+        "/jobs/benchmark", json=pair | {"preset": "smoke", "num_splits": 1, "tile_px": 16} | body
+    )
     assert answer.status_code == 202, answer.text
     job: dict[str, Any] = answer.json()
     return job
@@ -41,7 +43,12 @@ def submitted(api: httpx.Client, pair: dict[str, str], **body: Any) -> dict[str,
 def parts(api: httpx.Client, job: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The benchmark's jobs by what they are."""
     items = api.get("/jobs", params={"parent": job["id"]}).json()["items"]
-    return {item["cell"] if item["kind"] == "method" else item["kind"]: item for item in items}
+    return {
+        item["cell"].removesuffix(", tiles of 16 px")
+        if item["kind"] == "method"
+        else item["kind"]: item
+        for item in items
+    }
 
 
 def needs(database: Database, job_id: str) -> set[tuple[str, bool]]:
@@ -94,17 +101,13 @@ def test_a_style_that_the_segmenter_chooses_waits_for_it(
 def test_labels_of_other_tiles_are_cells_of_their_own(
     api: httpx.Client, pair: dict[str, str]
 ) -> None:
-    body = {"rows": ["stylefilter"], "tile_px": 16, "label_tiles_px": [16, 32, 32], "num_splits": 2}
+    body = {"rows": ["stylefilter"], "label_tiles_px": [16, 32, 32], "num_splits": 2}
     made = parts(api, submitted(api, pair, **body))
     methods = {name for name in made if name.startswith("split")}
     assert methods == {
         f"split {split}: {method}"
         for split in (1, 2)
-        for method in (
-            "stylefilter, tiles of 16 px",
-            "stylefilter, tiles of 32 px",
-            "unfiltered, tiles of 16 px",
-        )  # fmt: skip
+        for method in ("stylefilter", "stylefilter, tiles of 32 px", "unfiltered")
     }
 
 
@@ -158,6 +161,28 @@ def test_the_benchmark_waits_for_all_and_loses_none_to_a_failure(
     assert str(last.job_id) == job["id"]
 
 
+def test_a_retry_is_one_of_all_that_failed(
+    api: httpx.Client, database: Database, pair: dict[str, str]
+) -> None:
+    job = submitted(api, pair, rows=["source-only"])
+    for _ in range(2):
+        lease = claim(database, "here", 60)
+        assert lease is not None
+        with database.session() as session:
+            fail(session, lease, Failure("gpu_oom", "too large"))
+            give_up_dependents(session)
+            session.commit()
+    assert api.get(f"/jobs/{job['id']}").json()["state"] == "failed"
+    assert {item["state"] for item in parts(api, job).values()} == {"failed"}
+    assert api.post(f"/jobs/{job['id']}/retry").json()["state"] == "queued"
+    assert {item["state"] for item in parts(api, job).values()} == {"queued"}
+    with database.session() as session:
+        assert give_up_dependents(session) == []
+    lease = claim(database, "here", 60)
+    assert lease is not None
+    assert str(lease.job_id) == parts(api, job)["pretrain"]["id"]
+
+
 def test_a_benchmark_is_stopped_and_goes_on_with_all_its_parts(
     api: httpx.Client, database: Database, pair: dict[str, str]
 ) -> None:
@@ -182,6 +207,7 @@ def test_a_benchmark_is_stopped_and_goes_on_with_all_its_parts(
     ("body", "where", "words"),
     [
         ({"num_splits": 7}, "num_splits", "cannot divide the source: 12 section(s) are too few"),
+        ({}, "tile_px", "is needed, or labels: split 1 has no labelled image"),
         ({"excluded": ["nucleus"]}, "excluded", "'nucleus' is no class of the target"),
         ({"excluded": ["background", "organelle"]}, "excluded", "leaves no class to score"),
     ],
@@ -214,7 +240,8 @@ def test_a_report_is_there_when_the_table_is(api: httpx.Client, pair: dict[str, 
 def test_a_dry_run_says_what_its_largest_job_takes(
     api: httpx.Client, database: Database, pair: dict[str, str]
 ) -> None:
-    answer = api.post("/jobs/benchmark", params={"dry_run": True}, json=pair | {"preset": "smoke"})
+    body = pair | {"preset": "smoke", "tile_px": 16}
+    answer = api.post("/jobs/benchmark", params={"dry_run": True}, json=body)
     assert answer.status_code == 200
     assert {stage["stage"] for stage in answer.json()["stages"]} >= {"style", "pretrain", "adapt"}
     with database.reading() as session:
