@@ -91,7 +91,8 @@ def of_weights(network: nn.Module) -> str:
 
 
 def _data(domain: Domain) -> list[object]:
-    splits = [section.split for section in domain.sections]
+    # By index: of a stylised domain only some sections are listed.
+    splits = [[section.index, section.split] for section in domain.sections]
     return [domain.info.digest, splits, domain.info.intensity_window, domain.working_nm]
 
 

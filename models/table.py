@@ -61,6 +61,9 @@ class CellScores(FrozenConfig):
     )
     selected_by: str = Field(description="What chose the weights: target_val, source_val, last.")
     selected_step: int = Field(description="Step of the stage that was trained last.")
+    style_selected_by: str | None = Field(
+        None, description="What chose the generator; none for a row without one."
+    )
     num_labels: int = Field(description="Target images with image-level labels that were used.")
     num_masks: int = Field(description="Target masks that training used.")
     peak_memory_bytes: int = Field(description="Of the job's process; GPU memory on a GPU.")

@@ -139,7 +139,7 @@ class _Row:
             tile_px=self.tile_px,
             splits=tuple(cell.split for cell in self.cells),
             dice={**scores, "mean": _spread(self.means)},
-            selected=tuple(cell.selected_by for cell in self.cells),
+            selected=tuple(_chosen(cell) for cell in self.cells),
             num_labels=self.average("num_labels"),
             num_masks=self.average("num_masks"),
             seconds=self.average("seconds"),
@@ -166,6 +166,13 @@ class _Row:
         drawn = rng.multinomial(num_units, np.full(num_units, 1 / num_units), size=_RESAMPLES)
         pooled = np.tensordot(drawn[:, unit_of].astype(np.float64), self._counts(cell), axes=1)
         return _mean(_dice(pooled))  # (R, 3, C) to (R,)
+
+
+def _chosen(cell: CellResult) -> str:
+    """What chose the weights, and the generator where that is not just its last."""
+    if cell.style_selected_by in (None, "last"):
+        return cell.selected_by
+    return f"{cell.selected_by}, style by {cell.style_selected_by}"
 
 
 def _rows(

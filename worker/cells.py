@@ -63,11 +63,14 @@ class Tester:
             filtered=ROWS[row].filtered,
         )
 
-    def scores(self, row: RowName, evaluated: Evaluated, selection: Selection) -> CellScores:
-        """What the table needs of a row that was scored."""
+    def scores(
+        self, row: RowName, evaluated: Evaluated, chosen: Selection, style: Selection | None
+    ) -> CellScores:
+        """What the table needs of a row that was scored, and what chose its networks."""
         method = self._cell.method
         assert method is not None
         training = self._target.split("train")
+        by_labels = uses_labels(method) or (style is not None and style.by == "labels")
         return CellScores(
             row=row,
             split=self._cell.split,
@@ -75,9 +78,10 @@ class Tester:
             sections=tuple(section.name for section in evaluated.sections),
             groups=tuple(section.group or section.name for section in evaluated.sections),
             confusions=tuple(each.confusion for each in evaluated.each),
-            selected_by=selection.by,
-            selected_step=selection.step,
-            num_labels=_num_labelled(self._target) if uses_labels(method) else 0,
+            selected_by=chosen.by,
+            selected_step=chosen.step,
+            style_selected_by=None if style is None else style.by,
+            num_labels=_num_labelled(self._target) if by_labels else 0,
             num_masks=sum(s.has_mask for s in training) if method == "target-only" else 0,
             peak_memory_bytes=peak_memory_bytes(),
         )

@@ -141,10 +141,10 @@ class Stages:
         cell, pair = self._in.cell, self._pair()
         assert cell is not None
         assert cell.method is not None
-        if uses_labels(cell.method):
-            self._note_labels()
         config = methods.config_of(cell.method, self._in.config)
         self._in = replace(self._in, config=config)
+        if uses_labels(cell.method):
+            self._count_labels()
         made = methods.train_method(
             cell.method,
             pair,
@@ -167,7 +167,9 @@ class Stages:
             report = _part(self._recorder, index, len(cell.rows))
             evaluated = tester.evaluate(row, report)
             self._note_scores(TITLES[row], evaluated)
-            scores.append(tester.scores(row, evaluated, self._selected[chosen]))
+            with_style = needs_style(cell.method, [row])
+            style = self._selected[ModelKind.STYLE] if with_style else None
+            scores.append(tester.scores(row, evaluated, self._selected[chosen], style))
             if cell.split == 0:
                 pictures = self._folder / PICTURES
                 pictures.mkdir(exist_ok=True)
@@ -272,6 +274,9 @@ class Stages:
         if not self._in.config.adaptation.label_filter:
             self._note("Labels: not used; label_filter is off.")
             return
+        self._count_labels()
+
+    def _count_labels(self) -> None:
         target = self._pair()[1]
         training = {section.index for section in target.training_sections()}
         tiles = [tile for tile in target.tiles if tile.section in training]
@@ -285,6 +290,7 @@ class Stages:
         selected = self._in.config.style.select_on
         if selected != "last" and "selected_step" not in summary:
             selected = "last"  # there was nothing to choose by
+        self._selected[ModelKind.STYLE] = Selection(selected, int(summary.get("selected_step", 0)))
         metrics: Metrics = {**summary, "selected": selected}
         folder = self._folder / ModelKind.STYLE
         checkpoint.save_generator(folder, style, self._meta("generator"), metrics)

@@ -31,7 +31,8 @@ def plan(session: Session, request: BenchmarkRequest, source: Dataset, target: D
     if "target-only" in request.rows or request.label_tiles_px or (labelled and request.tile_px):
         needs["target"] = ("train", "test")  # labels of tiles are read off these masks
     if labelled and request.tile_px is None:
-        _check_labels(session, target, of_target)
+        tested = "filter-at-test" in request.rows
+        _check_labels(session, target, of_target, ("train", "test") if tested else ("train",))
     for dataset, folds, where in ((source, of_source, "source"), (target, of_target, "target")):
         for number, fold in enumerate(folds, start=1):
             _check_masks(dataset, fold, needs[where], f"split {number} of the {where}")
@@ -80,18 +81,21 @@ def _classes(session: Session, dataset: Dataset, groups: Sequence[str]) -> dict[
     return found
 
 
-def _check_labels(session: Session, target: Dataset, folds: Sequence[SectionLists]) -> None:
-    """Rows that learn from labels need some: without, they would be other rows."""
+def _check_labels(
+    session: Session, target: Dataset, folds: Sequence[SectionLists], roles: Sequence[Role]
+) -> None:
+    """Rows that use labels need some: without, they would be other rows."""
     index_of = {section["name"]: index for index, section in enumerate(target.sections)}
     query = select(Image.section, Image.labels).where(Image.dataset_id == target.id)
     labelled = {section for section, labels in session.execute(query) if labels}
     for number, fold in enumerate(folds, start=1):
-        if labelled.isdisjoint(index_of[name] for name in fold.train):
-            raise _refusal(
-                "tile_px",
-                f"is needed, or labels: split {number} has no labelled image in the target's "
-                "training sections, and some of the rows learn from labels",
-            )
+        for role in roles:
+            if labelled.isdisjoint(index_of[name] for name in getattr(fold, role)):
+                raise _refusal(
+                    "tile_px",
+                    f"is needed, or labels: split {number} has no labelled image in the target's "
+                    f"{role} sections, and some of the rows need them",
+                )
 
 
 def _check_masks(dataset: Dataset, fold: SectionLists, roles: Sequence[Role], where: str) -> None:

@@ -1,13 +1,13 @@
 """The rows of Table 1 as compositions: what each trains, on what, and what they share."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from models.config import preset
-from models.data.domain import Domain, Tile
+from models.data.domain import Domain, Split, Tile
 from models.data.fourier import FourierMatch
 from models.data.histogram import HistogramMatch
 from models.inference import stylise
@@ -139,3 +139,25 @@ def test_images_are_rendered_as_the_row_says(pair: tuple[Domain, Domain]) -> Non
     for styler, rendered in expected.items():
         by = rendering(styler, source, SMOKE, generator)  # type: ignore[arg-type]
         assert torch.equal(torch.from_numpy(by.style(image).copy()), torch.tensor(rendered))
+
+
+def test_another_fold_is_another_training(pair: tuple[Domain, Domain], tmp_path: Path) -> None:
+    """Also where it has as many sections of each role, and labels take no part."""
+    source, target = pair
+
+    def identity(splits: str) -> tuple[str, str]:
+        roles: dict[str, Split] = {"a": "train", "v": "val", "t": "test"}
+        sections = [
+            replace(section, split=roles[role])
+            for section, role in zip(target.sections, splits, strict=True)
+        ]
+        fold = Domain(
+            target.store, target.info, sections, target.tiles, working_nm=target.working_nm
+        )
+        watched = Watched()
+        work = tmp_path / splits
+        train_method("y-net", (source, fold), SMOKE, watched.run(), work)
+        return watched.asked[-1]
+
+    assert identity("aavtt") == identity("aavtt")
+    assert len({identity("aavtt"), identity("taavt"), identity("ttaav")}) == 3
