@@ -94,7 +94,7 @@ def test_from_a_fresh_folder_to_a_mask(tmp_path: Path, pair: Path) -> None:
         job = adapt(client, pair)
         seen = list(client.watch(job.id, interval_seconds=0.1))
         assert seen[-1].state == "succeeded", seen[-1].error
-        assert [stage.stage for stage in seen[-1].stages][0] == "style"
+        assert [stage.stage for stage in seen[-1].stages][0] == "pretrain"
         model = next(m for m in map(client.model, seen[-1].models) if m.kind == "stylefilter")
         image = pair / "target" / "images" / "000.png"
         png = client.predict(image, {"model": str(model.id)})
