@@ -154,7 +154,12 @@ def adaptation(  # noqa: PLR0913 - options of a command are its parameters
     """
     from app.table_benchmark import TableOptions, run_table
 
-    fields = json.loads(config.read_text()) if config is not None else {}
+    try:
+        fields = json.loads(config.read_text()) if config is not None else {}
+    except ValueError as error:
+        raise typer.BadParameter(f"{config} is no JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise typer.BadParameter(f"{config} holds no JSON object")
     body = {
         "preset": preset,
         "config": {"seed": seed} | fields,

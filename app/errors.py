@@ -177,3 +177,8 @@ def _render(
     # A refused key or file name may hold half a character, which UTF-8 cannot write.
     body = json.dumps(problem.model_dump(), ensure_ascii=False).encode(errors="backslashreplace")
     return Response(body, status, headers, media_type=PROBLEM_TYPE)
+
+
+def refusal(field: str, message: str) -> Invalid:
+    """Of a field of the request's body; the message goes on after its name."""
+    return Invalid(f"{field} {message}", [ProblemItem(where=f"body.{field}", message=message)])

@@ -5,7 +5,8 @@ from pathlib import Path
 from pydantic import BaseModel, Field, ValidationError
 
 from app.client import Client
-from app.datasets.schemas import DatasetCreate, DatasetReport, SplitLists
+from app.datasets.schemas import DatasetCreate, DatasetReport
+from models.data.splits import SectionLists
 
 _SPLITS = ("train", "val", "test")
 
@@ -30,7 +31,7 @@ def send_folder(client: Client, folder: Path, *, tile_px: int | None) -> Dataset
     masks = sorted((folder / "masks").glob("*.png"))
     stems = [image.stem for image in images]
     try:
-        splits = {name: [stems[i] for i in meta.splits.get(name, [])] for name in _SPLITS}
+        splits = {name: tuple(stems[i] for i in meta.splits.get(name, [])) for name in _SPLITS}
     except IndexError as error:
         raise FolderError(f"{folder}/meta.json lists a section that is not there") from error
     request = DatasetCreate(
@@ -38,7 +39,7 @@ def send_folder(client: Client, folder: Path, *, tile_px: int | None) -> Dataset
         class_names=meta.classes,
         pixel_size_nm=meta.pixel_size_nm,
         tile_px=tile_px,
-        splits=SplitLists(**splits) if meta.splits else None,
+        splits=SectionLists(**splits) if meta.splits else None,
     )
     return client.upload_dataset(request, images, masks)
 

@@ -91,10 +91,10 @@ class Reconciler:
                 logger.warning("reconcile_failed error=%s", error)
 
     def _due(self, session: Session) -> list[tuple[UUID, str]]:
-        """Waiting jobs to announce again; the pause doubles, so that a long queue stays quiet."""
+        """Jobs that may be taken up, to announce again; pauses double: a long queue is quiet."""
         query = (
             select(Job.id, Job.lane, Job.announcements)
-            .where(Job.state.in_(WAITING), Job.announce_at <= now_plus())
+            .where(transitions.claimable(), Job.announce_at <= now_plus())
             .order_by(Job.priority.desc(), Job.created_at)
             .limit(_BATCH)
         )

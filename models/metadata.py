@@ -5,7 +5,7 @@ from typing import Literal, Self
 from models.config import FrozenConfig, StyleFilterConfig
 from models.data.domain import Domain
 
-METHOD_VERSION = "4"
+METHOD_VERSION = "5"
 """Raised whenever the same config and data would give other weights."""
 
 

@@ -14,7 +14,7 @@ from models.data.domain import IGNORE, Domain
 from models.data.samples import SourceBatch, parts, source_batch
 from models.data.sampling import Sample, Sampler
 from models.device import resolve
-from models.inference import segment
+from models.inference import Style, segment
 from models.lengths import Lengths
 from models.losses import cross_entropy
 from models.networks.unet import UNet
@@ -92,12 +92,18 @@ def own_samples(sampler: Sampler, step: int, size: int) -> list[Sample]:
     return sampler.batch(step, size, part=rank(), parts=num_processes())
 
 
-def validate(segmenter: UNet, domain: Domain, config: PretrainConfig) -> Mapping[str, float]:
-    """``dice/...`` on the validation masks at the working pixel size; empty without masks."""
+def validate(
+    segmenter: UNet, domain: Domain, config: PretrainConfig, style: Style = lambda image: image
+) -> Mapping[str, float]:
+    """``dice/...`` on the validation masks at the working pixel size; empty without masks.
+
+    ``style`` renders the images before they are segmented.
+    """
     segmenter.eval()
     pooled = np.zeros((domain.num_classes, domain.num_classes), dtype=np.int64)
     for section in domain.split("val", masked=True):
-        prediction = segment(segmenter, domain.image(section), config.crop_px).argmax(axis=0)
+        image = style(domain.image(section))
+        prediction = segment(segmenter, image, config.crop_px).argmax(axis=0)
         pooled += confusion_matrix(
             domain.mask(section), prediction.astype(np.uint8), domain.num_classes
         )

@@ -107,24 +107,23 @@ class _WeakLabels:
 
     def _part(self, x_s: Sequence[Sample], x_t: Sequence[Sample]) -> Part:
         source, target, pool = self._pair.source, self._pair.target, self._weak.pool_px
-        crops_s = [self._crop(source, sample) for sample in x_s]
-        tiles = [tiles_of(target, self._crop(target, sample)) for sample in x_t]
+        tiles = [tiles_of(target, self._crop(sample)) for sample in x_t]
         batch_s = source_batch(source, x_s, self._config)
         batch_t = target_batch(target, x_t, self._config)
-        whole = [labelled_crop(source, *each) for each in zip(crops_s, batch_s.masks, strict=True)]
-        inside_s = np.stack([numbers >= 0 for numbers, _ in whole])
+        whole = [labelled_crop(mask, source.num_classes) for mask in batch_s.masks]
         side = grid_side(self._config.crop_px, pool)
         shape = (target.num_classes, side, side)
         return Part(
-            source=Crops(batch_s.images, inside_s, Regions.of(whole, pool)),
+            source=Crops(batch_s.images, batch_s.inside, Regions.of(whole, pool)),
             masks=batch_s.masks,
             target=Crops(batch_t.students[:, 0], batch_t.inside, Regions.of(tiles, pool)),
             kept=np.stack([s.rng.random(shape) >= self._weak.dropout for s in x_t]),
         )
 
-    def _crop(self, domain: Domain, sample: Sample) -> Crop:
-        """The crop that ``source_batch`` or ``target_batch`` will make of a sample."""
-        return segmentation_crop(domain, sample.section, self._config, copy.deepcopy(sample.rng))
+    def _crop(self, sample: Sample) -> Crop:
+        """The crop that ``target_batch`` will make of a sample."""
+        ahead = copy.deepcopy(sample.rng)
+        return segmentation_crop(self._pair.target, sample.section, self._config, ahead)
 
     def _step(self, batch: Sequence[Part]) -> Mapping[str, float]:
         known = pixels_of_all(np.stack([part.masks != IGNORE for part in batch]), self._device)

@@ -4,7 +4,6 @@ Transplanted to the paper's U-Net and protocol: its authors' own network is narr
 scratch; their code (JorisRoels/domain-adaptive-segmentation) decides what the text leaves open.
 """
 
-import copy
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -21,7 +20,6 @@ from models.data.samples import (
     SourceBatch,
     TargetBatch,
     parts,
-    segmentation_crop,
     source_batch,
     target_batch,
 )
@@ -35,10 +33,7 @@ from models.networks.unet import UNet
 from models.segmentation import adamw, as_input, pixels_of_all
 from models.training import Run, autocast, seeded_weights, to_device, update
 
-Inside = NDArray[np.bool_]
-"""(B, S, S): not padding."""
-
-Batch = tuple[SourceBatch, Inside, TargetBatch]
+Batch = tuple[SourceBatch, TargetBatch]
 
 
 def adapt_ynet(
@@ -84,27 +79,16 @@ class _YNet:
         )
 
     def _batch(self, x_s: Sequence[Sample], x_t: Sequence[Sample]) -> Batch:
-        inside = np.stack([self._inside(sample) for sample in x_s])
-        source = source_batch(self._pair.source, x_s, self._config)
-        return source, inside, target_batch(self._pair.target, x_t, self._config)
-
-    def _inside(self, sample: Sample) -> Inside:
-        """Where the crop that ``source_batch`` will make of a sample is not padding.
-
-        A mask of 255 would not tell: unlabelled pixels have it too, and are reconstructed.
-        """
-        source, ahead = self._pair.source, copy.deepcopy(sample.rng)
-        crop = segmentation_crop(source, sample.section, self._config, ahead)
-        everywhere = np.broadcast_to(np.True_, source.working_shape(sample.section))
-        return crop.padded(everywhere, fill=False)
+        source, target = self._pair.source, self._pair.target
+        return source_batch(source, x_s, self._config), target_batch(target, x_t, self._config)
 
     def _step(self, batch: Batch) -> Mapping[str, float]:
-        source, inside, target = batch
+        source, target = batch
         number, weight = self._config.accumulate, self._ynet.weight_reconstruction
         known = pixels_of_all(source.masks != IGNORE, self._device)
-        num_s, num_t = (pixels_of_all(each, self._device) for each in (inside, target.inside))
+        insides = source.inside, target.inside
+        num_s, num_t = (pixels_of_all(inside, self._device) for inside in insides)
         x_s, x_t = parts(source, number), parts(target, number)
-        insides = np.split(inside, number)
         self._segmenter.train()
         self._decoder.train()
         values = defaultdict[str, list[Tensor]](list)
@@ -116,15 +100,15 @@ class _YNet:
             return torch.stack(scaled).sum()
 
         def losses() -> Iterator[Tensor]:
-            for source_part, inside_part, target_part in zip(x_s, insides, x_t, strict=True):
-                yield weighted(self._on_source(source_part, known, inside_part, num_s))
+            for source_part, target_part in zip(x_s, x_t, strict=True):
+                yield weighted(self._on_source(source_part, known, num_s))
                 yield weighted(self._on_target(target_part, num_t))
 
         update(losses(), self._optimiser)
         return {name: float(torch.stack(terms).sum()) for name, terms in values.items()}
 
     def _on_source(
-        self, batch: SourceBatch, num_known: Tensor, inside: Inside, num_inside: Tensor
+        self, batch: SourceBatch, num_known: Tensor, num_inside: Tensor
     ) -> dict[str, Tensor]:
         """CE(x_s, m_s) and MSE(x_s) of one pass through the encoder."""
         own_statistics = self._config.norm_statistics == "target"
@@ -135,7 +119,7 @@ class _YNet:
         masks = to_device(batch.masks, self._device)
         terms = {"loss_source": cross_entropy(logits, masks, num_known)}
         if self._ynet.reconstruct == "both":
-            error = self._error(features[-1], batch.images, inside, num_inside)
+            error = self._error(features[-1], batch.images, batch.inside, num_inside)
             terms["loss_reconstruction_source"] = error
         return terms
 
@@ -151,7 +135,11 @@ class _YNet:
         return {"loss_reconstruction_target": error}
 
     def _error(
-        self, code: Tensor, images: NDArray[np.float32], inside: Inside, num_inside: Tensor
+        self,
+        code: Tensor,
+        images: NDArray[np.float32],
+        inside: NDArray[np.bool_],
+        num_inside: Tensor,
     ) -> Tensor:
         """Of the reconstruction of ``images``, noise included, as the authors' code has it."""
         with autocast(self._device, self._config.precision):

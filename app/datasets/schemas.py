@@ -8,6 +8,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from models.data.domain import Split
+from models.data.splits import SectionLists
 
 CONTROL = re.compile("[\\x00-\\x1f\\ud800-\\udfff]")
 """Characters that PostgreSQL or UTF-8 cannot store, or that break lines."""
@@ -33,16 +34,6 @@ DATASET_EXAMPLE: dict[str, JsonValue] = {
 }
 
 
-class SplitLists(BaseModel):
-    """Section names (file names without suffix; stacks: name/0000) of each split."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    train: list[str] = []
-    val: list[str] = []
-    test: list[str] = []
-
-
 class DatasetCreate(BaseModel):
     """A dataset to register: its metadata, and a folder unless its files are uploaded."""
 
@@ -63,9 +54,10 @@ class DatasetCreate(BaseModel):
         "pixels of all sections, so that contrast and brightness alone are no gap between domains. "
         "Those of validation and test count too (no labels do): name a window where that matters.",
     )
-    splits: SplitLists | None = Field(
+    splits: SectionLists | None = Field(
         None,
-        description="Default: with masks, contiguous blocks of 60/20/20 % with a gap; without, all "
+        description="Section names (file names without suffix; stacks: name/0000) of each split. "
+        "Default: with masks, contiguous blocks of 60/20/20 % with a gap; without, all "
         "sections train.",
     )
     groups: dict[GroupName, Annotated[list[str], Field(min_length=1)]] | None = Field(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.errors import Invalid, ProblemItem
+from app.errors import refusal
 from app.jobs.schemas import BenchmarkRequest
 from app.tables import Dataset, Image
 from models.data.splits import DatasetFolds, Role, SectionLists, cross_validation
@@ -17,9 +17,9 @@ def plan(session: Session, request: BenchmarkRequest, source: Dataset, target: D
     """What a benchmark runs; Invalid, in words, where its datasets cannot be divided so."""
     for name in request.excluded:
         if name not in target.class_names:
-            raise _refusal("excluded", f"{name!r} is no class of the target")
+            raise refusal("excluded", f"{name!r} is no class of the target")
     if len(set(request.excluded)) == len(target.class_names):
-        raise _refusal("excluded", "leaves no class to score")
+        raise refusal("excluded", "leaves no class to score")
     if request.splits is not None:
         of_source = _published(request.splits.source, source, "source")
         of_target = _published(request.splits.target, target, "target")
@@ -60,14 +60,14 @@ def _divided(
         classes = _classes(session, dataset, own)
         return cross_validation(names, own, num_splits=num_splits, classes=classes)
     except ValueError as error:
-        raise _refusal("num_splits", f"cannot divide the {where}: {error}") from error
+        raise refusal("num_splits", f"cannot divide the {where}: {error}") from error
 
 
 def _published(folds: DatasetFolds, dataset: Dataset, where: str) -> Sequence[SectionLists]:
     try:
         return folds.matching([s["name"] for s in dataset.sections], dataset.digest)
     except ValueError as error:
-        raise _refusal(f"splits.{where}", str(error)) from error
+        raise refusal(f"splits.{where}", str(error)) from error
 
 
 def _classes(session: Session, dataset: Dataset, groups: Sequence[str]) -> dict[str, set[str]]:
@@ -91,7 +91,7 @@ def _check_labels(
     for number, fold in enumerate(folds, start=1):
         for role in roles:
             if labelled.isdisjoint(index_of[name] for name in getattr(fold, role)):
-                raise _refusal(
+                raise refusal(
                     "tile_px",
                     f"is needed, or labels: split {number} has no labelled image in the target's "
                     f"{role} sections, and some of the rows need them",
@@ -102,8 +102,4 @@ def _check_masks(dataset: Dataset, fold: SectionLists, roles: Sequence[Role], wh
     masked = {section["name"] for section in dataset.sections if section["has_mask"]}
     for role in roles:
         if masked.isdisjoint(getattr(fold, role)):
-            raise _refusal("splits", f"{where} has no section with a mask in {role}")
-
-
-def _refusal(field: str, message: str) -> Invalid:
-    return Invalid(f"{field} {message}", [ProblemItem(where=f"body.{field}", message=message)])
+            raise refusal("splits", f"{where} has no section with a mask in {role}")

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from app import receivers
 from app.database import now_plus, only_read
 from app.datasets import service as datasets
-from app.errors import Invalid, NotFound, ProblemItem, invalid_fields
+from app.errors import Invalid, NotFound, ProblemItem, invalid_fields, refusal
 from app.jobs import folds, grid, preflight, service, transitions
 from app.jobs.schemas import (
     AdaptRequest,
@@ -111,11 +111,11 @@ class Jobs:
             return
         if self._settings.webhook_secret_file is None:
             message = "needs a secret to sign with: set STYLEFILTER_WEBHOOK_SECRET_FILE"
-            raise _refusal("webhook_url", message)
+            raise refusal("webhook_url", message)
         try:
             receivers.find(url, self._settings.webhook_hosts)
         except ValueError as error:
-            raise _refusal("webhook_url", str(error)) from error
+            raise refusal("webhook_url", str(error)) from error
 
     def _checked(self, request: TrainingRequest) -> _Draft:
         match request:
@@ -164,13 +164,13 @@ class Jobs:
         style = self._model(request.style_model, ModelKind.STYLE, "style_model")
         segmenter = self._model(request.segmenter_model, ModelKind.SEGMENTER, "segmenter_model")
         if style.source_id != segmenter.source_id:
-            raise _refusal("segmenter_model", "was trained on another source than the style model")
+            raise refusal("segmenter_model", "was trained on another source than the style model")
         if style.config["pixel_size_factor"] != segmenter.config["pixel_size_factor"]:
-            raise _refusal("segmenter_model", "works at another pixel size than the style model")
+            raise refusal("segmenter_model", "works at another pixel size than the style model")
         assert style.target_id is not None
         given = request.config.model_fields_set if request.config else set()
         for name in sorted(given & {"style", "segmenter", "pretrain", "pixel_size_factor"}):
-            raise _refusal(f"config.{name}", "comes from the trained models here; leave it out")
+            raise refusal(f"config.{name}", "comes from the trained models here; leave it out")
         inherited = {
             "style": style.config["style"],
             "segmenter": segmenter.config["segmenter"],
@@ -211,7 +211,7 @@ class Jobs:
     def _evaluate(self, request: EvaluateRequest) -> tuple[Job, StyleFilterConfig]:
         model = self._model(request.model, None, "model")
         if model.kind == ModelKind.STYLE:
-            raise _refusal("model", "is a style model: it segments nothing")
+            raise refusal("model", "is a style model: it segments nothing")
         dataset = self._dataset(request.dataset, "dataset")
         _check_classes(dataset, model.class_names, "dataset")
         _check_masks(dataset, request.split, "dataset")
@@ -237,11 +237,11 @@ class Jobs:
             ours, needed = self._working_nm(style), self._working_nm(model)
             if not math.isclose(ours, needed):
                 message = f"works at {ours:g} nm per pixel, the model at {needed:g}"
-                raise _refusal("style_model", message)
+                raise refusal("style_model", message)
             return style.id
         if model.style_model_id is None:
             message = "name one: the model was not adapted with any; or set stylise to false"
-            raise _refusal("style_model", message)
+            raise refusal("style_model", message)
         return model.style_model_id
 
     def _config(
@@ -288,7 +288,7 @@ class Jobs:
         classes = preflight.classes_to_learn(self._session, source)
         if not classes:
             message = "has training masks of ignored pixels only: there is nothing to learn"
-            raise _refusal("source", message)
+            raise refusal("source", message)
         if len(classes) > 1:
             return []
         return [
@@ -310,7 +310,7 @@ class Jobs:
         self._add(job, config, request)
         for index, needed in enumerate(request.after):
             if session.get(Job, needed) is None:
-                raise _refusal(f"after.{index}", f"there is no job {needed}")
+                raise refusal(f"after.{index}", f"there is no job {needed}")
             session.merge(JobDependency(job_id=job.id, needs_id=needed))
         parts = []
         if job.kind == JobKind.BENCHMARK:
@@ -378,7 +378,7 @@ class Jobs:
             error.errors = [ProblemItem(where=f"body.{where}", message=error.detail)]
             raise error
         if kind is not None and model.kind != kind:
-            raise _refusal(where, f"is a model of kind {model.kind}, not {kind}")
+            raise refusal(where, f"is a model of kind {model.kind}, not {kind}")
         return model
 
     def _working_nm(self, model: TrainedModel) -> float:
@@ -398,7 +398,7 @@ class Jobs:
         working_nm = source.pixel_size_nm * config.pixel_size_factor
         for where, dataset in (("source", source), ("target", target)):
             if not any(section["split"] == "train" for section in dataset.sections):
-                raise _refusal(where, "has no section in the train split")
+                raise refusal(where, "has no section in the train split")
             self._check_scale(dataset, working_nm, where)
 
     def _check_scale(self, dataset: Dataset, working_nm: float, where: str) -> None:
@@ -406,7 +406,7 @@ class Jobs:
             native = section["height"], section["width"]
             height, width = working_shape(native, dataset.pixel_size_nm, working_nm)
             if height * width > self._settings.max_section_pixels:
-                raise _refusal(
+                raise refusal(
                     where,
                     f"has pixels of {dataset.pixel_size_nm} nm, the job works at {working_nm:g}: "
                     f"section {section['name']!r} would be resampled to {height} x {width} px",
@@ -439,13 +439,9 @@ def _digest(request: JobRequest) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def _refusal(field: str, message: str) -> Invalid:
-    return Invalid(f"{field} {message}", [ProblemItem(where=f"body.{field}", message=message)])
-
-
 def _check_classes(dataset: Dataset, class_names: Sequence[str], where: str) -> None:
     if list(dataset.class_names) != list(class_names):
-        raise _refusal(
+        raise refusal(
             where,
             f"has the classes {', '.join(dataset.class_names)}; needed, in this order: "
             f"{', '.join(class_names)}",
@@ -454,4 +450,4 @@ def _check_classes(dataset: Dataset, class_names: Sequence[str], where: str) -> 
 
 def _check_masks(dataset: Dataset, split: str, where: str) -> None:
     if not any(s["split"] == split and s["has_mask"] for s in dataset.sections):
-        raise _refusal(where, f"has no section with a mask in the {split} split")
+        raise refusal(where, f"has no section with a mask in the {split} split")

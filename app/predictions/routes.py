@@ -17,11 +17,10 @@ from app.datasets import service as datasets
 from app.dependencies import Services, ServicesDep
 from app.errors import (
     PROBLEM_RESPONSES,
-    Invalid,
     NotAcceptable,
-    ProblemItem,
     TooLarge,
     UnsupportedMedia,
+    refusal,
 )
 from app.monitoring import PREDICT_SECONDS
 from app.predictions.predictor import Request
@@ -108,13 +107,13 @@ def _request(services: Services, form: PredictForm, data: bytes) -> tuple[Reques
     with services.database.reading() as session:
         model = registry.get(session, form.model)
         if model.kind == ModelKind.STYLE:
-            raise _refusal("model", "is a style model: it segments nothing")
+            raise refusal("model", "is a style model: it segments nothing")
         style = _style(session, model, form.style_model) if form.stylise else None
         imaged_like = _imaged_like(session, form.dataset, style or model)
         working_nm = _working_nm(session, model)
     pixels = _decoded(data, services.settings.max_predict_pixels)
     if pixels.dtype.name != imaged_like.dtype:
-        raise _refusal(
+        raise refusal(
             "image",
             f"has dtype {pixels.dtype.name}; dataset {imaged_like.name!r}, which says how to "
             f"normalise it, has {imaged_like.dtype}",
@@ -122,7 +121,7 @@ def _request(services: Services, form: PredictForm, data: bytes) -> tuple[Reques
     pixel_size_nm = form.pixel_size_nm or imaged_like.pixel_size_nm
     height, width = working_shape((pixels.shape[0], pixels.shape[1]), pixel_size_nm, working_nm)
     if height * width > services.settings.max_predict_pixels:
-        raise _refusal(
+        raise refusal(
             "pixel_size_nm",
             f"is {pixel_size_nm}; at the model's {working_nm} nm per pixel the image would have "
             f"{height} x {width} px, more than {services.settings.max_predict_pixels} in all",
@@ -152,13 +151,13 @@ def _imaged_like(session: Session, dataset_id: UUID | None, model: TrainedModel)
 def _style(session: Session, model: TrainedModel, style_id: UUID | None) -> TrainedModel:
     chosen = style_id or model.style_model_id
     if chosen is None:
-        raise _refusal(
+        raise refusal(
             "style_model",
             "is needed: the model was not adapted with one. Name it, or set stylise to false",
         )
     style = registry.get(session, chosen)
     if style.kind != ModelKind.STYLE:
-        raise _refusal("style_model", f"is a model of kind {style.kind}, not style")
+        raise refusal("style_model", f"is a model of kind {style.kind}, not style")
     return style
 
 
@@ -183,7 +182,3 @@ def _encoded(prediction: "Prediction", class_names: list[str], media_type: str) 
             class_names=np.array(class_names),
         )
     return buffer.getvalue()
-
-
-def _refusal(field: str, message: str) -> Invalid:
-    return Invalid(f"{field} {message}", [ProblemItem(where=f"body.{field}", message=message)])

@@ -90,9 +90,11 @@ def tiles_of(domain: Domain, crop: Crop) -> RegionMap:
     return crop.completed(renumbered[window], fill=-1), labels[seen > 0]
 
 
-def labelled_crop(domain: Domain, crop: Crop, mask: NDArray[np.int64]) -> RegionMap:
-    """A whole crop of the source as one region, labelled by its mask (S, S), without padding."""
-    everywhere = np.broadcast_to(np.int64(0), domain.working_shape(crop.section))
-    present = np.bincount(mask[mask != IGNORE], minlength=domain.num_classes) > 0
-    labels = np.where(present, PRESENT, ABSENT)[None]
-    return crop.padded(everywhere, fill=-1), labels
+def labelled_crop(mask: NDArray[np.int64], num_classes: int) -> RegionMap:
+    """What a crop of the source shows of classes, by its mask (S, S), as one region.
+
+    Pixels without a class, padding among them, are in none.
+    """
+    known = mask != IGNORE
+    present = np.bincount(mask[known], minlength=num_classes) > 0
+    return np.where(known, 0, -1), np.where(present, PRESENT, ABSENT)[None]

@@ -63,10 +63,14 @@ class Crop:
 
 @dataclass(frozen=True)
 class SourceBatch:
-    """Labelled crops: images (B, 1, S, S) float32 in [0, 1], masks (B, S, S) int64 with 255."""
+    """Labelled crops: images (B, 1, S, S) float32 in [0, 1], masks (B, S, S) int64 with 255.
+
+    ``inside`` is (B, S, S) bool: not padding. Unlabelled pixels inside have the mask 255 too.
+    """
 
     images: NDArray[np.float32]
     masks: NDArray[np.int64]
+    inside: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -116,13 +120,14 @@ def style_image(
 
 def source_batch(domain: Domain, samples: Sequence[Sample], config: PretrainConfig) -> SourceBatch:
     """One augmented labelled crop of each sample; padding is 0 with mask 255."""
-    images, masks = [], []
+    images, masks, insides = [], [], []
     for sample in samples:
         crop = segmentation_crop(domain, sample.section, config, sample.rng)
         image = crop.padded(domain.image(sample.section), 0)
-        images.append(_noisy(image, _inside(crop, domain), config, sample.rng))
+        insides.append(_inside(crop, domain))
+        images.append(_noisy(image, insides[-1], config, sample.rng))
         masks.append(crop.padded(domain.mask(sample.section), IGNORE).astype(np.int64))
-    return SourceBatch(np.stack(images)[:, None], np.stack(masks))
+    return SourceBatch(np.stack(images)[:, None], np.stack(masks), np.stack(insides))
 
 
 def target_batch(

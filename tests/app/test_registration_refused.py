@@ -234,7 +234,7 @@ def test_the_section_of_a_stack_is_named(api: httpx.Client) -> None:
         ({"intensity_window": [5, 5]}, "body", "low < high"),
         ({"intensity_window": [0, "inf"]}, "body.intensity_window.1", "less than or equal"),
         ({"splits": {"train": ["b"]}}, "splits", "train lists 'b', which is no section"),
-        ({"splits": {"train": ["a"], "val": ["a"]}}, "splits", "listed in train and in val"),
+        ({"splits": {"train": ["a"], "val": ["a"]}}, "body.splits", "listed in train and in val"),
         ({"splits": {"holdout": []}}, "body.splits.holdout", "not permitted"),
         ({"groups": {"g": ["b"]}}, "groups", "'g' lists 'b', which is no section"),
         ({"groups": {"g": ["a", "a"]}}, "groups", "'a' is listed in 'g' and in 'g'"),

@@ -63,7 +63,7 @@ def test_a_generator_is_scored_by_masks_and_by_labels(
     pair: tuple[Domain, Domain], segmenter: UNet
 ) -> None:
     target, network = pair[1], generator()
-    scores = Judge(segmenter, target, crop_px=32).scores(network)
+    scores = Judge(segmenter, target, config().pretrain).scores(network)
     found = [
         segment(segmenter, stylise(network, target.image(section)), 32)
         for section in target.sections
@@ -88,7 +88,7 @@ def test_a_generator_is_scored_by_masks_and_by_labels(
 
 def test_without_labels_or_masks_nothing_is_made_up(tmp_path: Path, segmenter: UNet) -> None:
     target = square_domain(tmp_path / "t.zarr", side=SIDE)
-    assert set(Judge(segmenter, target, 32).scores(generator())) == {
+    assert set(Judge(segmenter, target, config().pretrain).scores(generator())) == {
         "dice/background", "dice/square", "dice/mean",
     }  # fmt: skip
 
@@ -107,7 +107,7 @@ def test_the_best_generator_is_kept(
     best = reports[-1].best
     assert best is not None
     assert best["selected_step"] == max(scored, key=lambda step: scored[step])
-    assert Judge(segmenter, pair[1], 32).scores(kept)[by] == max(scored.values())
+    assert Judge(segmenter, pair[1], config().pretrain).scores(kept)[by] == max(scored.values())
     assert equal_weights(segmenter, before)
 
 

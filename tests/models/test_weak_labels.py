@@ -259,9 +259,14 @@ def test_padding_is_in_no_region(tmp_path: Path, turns: int) -> None:
     assert labels.tolist() == [[P, A, U]]
     mask = np.where(inside, 2, IGNORE).astype(np.int64)
     mask[inside] = np.arange(12 * 16) % 2 * 2  # classes 0 and 2
-    of_source, present = labelled_crop(domain, crop, mask)
+    of_source, present = labelled_crop(mask, 3)
     assert np.array_equal(of_source, numbers)
     assert present.tolist() == [[P, A, P]]
+    # Nor are pixels that nobody labelled.
+    mask[mask == 2] = IGNORE
+    of_source, present = labelled_crop(mask, 3)
+    assert np.array_equal(of_source == 0, mask == 0)
+    assert present.tolist() == [[P, A, A]]
 
 
 def test_the_tiles_at_the_working_pixel_size(tmp_path: Path) -> None:
