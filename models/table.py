@@ -1,6 +1,6 @@
 """Table 1 of the paper for any pair: rows x splits to means, spreads and differences; no torch."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field
 
@@ -25,6 +25,8 @@ RowName = Literal[
     "stylefilter-fourier",
 ]
 """Rows in the table's order: the paper's nine, then those it never ran."""
+
+PAPER_ROWS: tuple[RowName, ...] = get_args(RowName)[:9]
 
 TITLES: dict[RowName, str] = {
     "source-only": "Source-only",
@@ -144,6 +146,30 @@ class Curve(FrozenConfig):
     values: tuple[float, ...]
 
 
+class StyleScore(FrozenConfig):
+    """What the source-only segmenter makes of target images that a kept generator renders."""
+
+    step: int
+    dice: float | None = Field(description="Mean, on the target's validation masks.")
+    label_agreement: float | None = Field(
+        description="Share of the training images' labels that the prediction meets."
+    )
+    label_score: float | None = Field(description="That and the mean confidence; no mask needed.")
+
+
+class StyleChoice(FrozenConfig):
+    """The generators of a split that were scored, and which rule chose the one that was kept."""
+
+    split: int
+    selected_by: str
+    scores: tuple[StyleScore, ...] = Field(description="In the order of their steps.")
+
+    def best(self, by: Literal["dice", "label_score"]) -> StyleScore | None:
+        """The generator of the highest score, the earliest of several; None without such scores."""
+        scored = [score for score in self.scores if getattr(score, by) is not None]
+        return max(scored, key=lambda score: float(getattr(score, by)), default=None)
+
+
 class SharedStage(FrozenConfig):
     """A stage that several rows use and that was trained once."""
 
@@ -170,8 +196,8 @@ class BenchmarkReport(FrozenConfig):
     differences: tuple[Difference, ...]
     label_values: tuple[LabelValue, ...]
     curves: tuple[Curve, ...]
+    styles: tuple[StyleChoice, ...] = Field(description="Of splits whose generator was chosen.")
     shared: tuple[SharedStage, ...]
     failed: tuple[FailedCell, ...]
     seconds: float = Field(description="Of all jobs together, each stage once.")
     versions: dict[str, str]
-    command: str | None = None

@@ -1,7 +1,7 @@
 """The end of a benchmark: from what its cells left to the report."""
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +24,7 @@ from models.config import StyleFilterConfig
 from models.data.domain import Domain, normalise
 from models.metadata import METHOD_VERSION
 from models.plan import Cell, Plan
-from models.rows import needs_style
+from models.rows import ROWS, TRAINED_ON, MethodName, needs_style
 from models.table import (
     TITLES,
     BenchmarkReport,
@@ -33,6 +33,8 @@ from models.table import (
     FailedCell,
     RowName,
     SharedStage,
+    StyleChoice,
+    StyleScore,
 )
 from models.table_statistics import differences, label_values, tabulate
 from worker.cells import PICTURES, SCORES, SCORES_TYPE, NothingMeasured, pictured
@@ -100,6 +102,7 @@ class Collection:
             differences=differences(own, names, excluded),
             label_values=label_values(cells, names, excluded, plan.label_tiles_px),
             curves=tuple(self._curves()),
+            styles=tuple(self._styles()),
             shared=tuple(self._shared()),
             failed=tuple(self._failed()),
             seconds=sum(sum(part.seconds.values()) for part in self._parts),
@@ -174,24 +177,49 @@ class Collection:
             )
 
     def _curves(self) -> Iterator[Curve]:
-        """Validation DICE of what each cell trained, under its first row."""
+        """Validation DICE of what each cell trained, under the row that is tested so."""
         for part in self._parts:
             if part.cell.method is None or part.cell.tile_px != self._plan.tile_px:
                 continue
             stage = "pretrain" if part.cell.method == "target-only" else "adapt"
-            origin = self._origin(part, stage)
-            for of_stage, name in curves.names(self._session, origin):
-                if (of_stage, name) != (stage, "dice/mean"):
-                    continue
-                series = curves.read(self._session, origin, stage, name, _CURVE)
+            scores = self._by_step(self._origin(part, stage), stage, "dice/mean")
+            if scores:
                 yield Curve(
-                    row=part.cell.rows[0],
+                    row=_as_trained(part.cell.method, part.cell.rows),
                     split=part.cell.split,
                     stage=stage,
-                    name=name,
-                    steps=tuple(series.steps),
-                    values=tuple(series.values),
+                    name="dice/mean",
+                    steps=tuple(scores),
+                    values=tuple(scores.values()),
                 )
+
+    def _styles(self) -> Iterator[StyleChoice]:
+        """How the generators of each split were scored, where one was chosen."""
+        config = StyleFilterConfig.model_validate(self._benchmark.config)
+        for part in self._parts:
+            if part.job.kind != JobKind.TRAIN_STYLE or config.style.select_on == "last":
+                continue
+            origin = self._origin(part, "style")
+            dice, agreement, both = (
+                self._by_step(origin, "style", name)
+                for name in ("dice/mean", "label_agreement", "label_score")
+            )
+            scores = tuple(
+                StyleScore(
+                    step=step,
+                    dice=dice.get(step),
+                    label_agreement=agreement.get(step),
+                    label_score=both.get(step),
+                )
+                for step in sorted(dice.keys() | both.keys())
+            )
+            if scores:
+                by = config.style.select_on
+                yield StyleChoice(split=part.cell.split, selected_by=by, scores=scores)
+
+    def _by_step(self, job_id: UUID, stage: str, name: str) -> dict[int, float]:
+        series = curves.read(self._session, job_id, stage, name, _CURVE)
+        return dict(zip(series.steps, series.values, strict=True))
 
     def _stage_of(self, split: int, stage: str) -> float:
         kind = JobKind.PRETRAIN if stage == "pretrain" else JobKind.TRAIN_STYLE
@@ -216,6 +244,12 @@ class Collection:
 
     def _folder(self, part: _Part) -> Path:
         return self._storage.attempt(part.job.id, part.job.fence)
+
+
+def _as_trained(method: MethodName, rows: Sequence[RowName]) -> RowName:
+    """The row that is tested as training validates: on images rendered alike."""
+    styler = TRAINED_ON.get(method, "none")
+    return next((row for row in rows if ROWS[row].styler == styler), rows[0])
 
 
 def _grey(image: NDArray[np.generic], window: tuple[float, float]) -> NDArray[np.uint8]:

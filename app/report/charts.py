@@ -122,6 +122,26 @@ def _curves(report: BenchmarkReport) -> Figure:
     return figure
 
 
+def _styles(report: BenchmarkReport) -> Figure:
+    figure, panels = _panels(2, 50, 160)
+    names = ("dice", "mean DICE, %", 100), ("label_score", "agreement + confidence", 1)
+    for axes, (name, title, unit) in zip(panels, names, strict=True):
+        for choice in report.styles:
+            known = [s for s in choice.scores if getattr(s, name) is not None]
+            values = [unit * getattr(score, name) for score in known]
+            steps = [score.step for score in known]
+            axes.plot(steps, values, color=PALETTE["images"].light, linewidth=1.6, alpha=0.6)
+            if known:
+                n = values.index(max(values))
+                axes.plot(steps[n], values[n], "o", color=PALETTE["images"].light, markersize=7)
+        axes.set_title(title, weight="bold")
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        axes.set_xlabel("step of CUT; a line a split, dot: its best")
+        _rule(axes, "y")
+        axes.tick_params(axis="x", length=0)
+    return figure
+
+
 def _time(report: BenchmarkReport) -> Figure:
     rows = report.rows
     figure, axes = _canvas(len(rows), _left(rows), right=110)
@@ -151,6 +171,7 @@ _CHARTS: dict[ChartName, tuple[Callable[[BenchmarkReport], Figure], str]] = {
     "mean": (_mean, "Mean DICE of each row, with its splits"),
     "classes": (_classes, "DICE of each row, class by class"),
     "curves": (_curves, "Validation DICE by step, row by row"),
+    "styles": (_styles, "What the source-only segmenter makes of each kept generator's images"),
     "time": (_time, "Training time of each row"),
 }
 

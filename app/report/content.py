@@ -7,7 +7,7 @@ from app.report.groups import Group
 from app.report.ranking import Mark
 from models.table import BenchmarkReport, RowSummary
 
-ChartName = Literal["mean", "classes", "curves", "time"]
+ChartName = Literal["mean", "classes", "curves", "styles", "time"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,6 @@ class Section:
     grids: tuple[Grid, ...] = ()
     items: tuple[tuple[str, str], ...] = ()
     """Each a term and what is said of it."""
-    code: str | None = None
 
     @property
     def key(self) -> str:

@@ -1,12 +1,22 @@
 """What each row took: labels and masks, training time and memory, what chose its weights."""
 
 from collections import Counter
+from collections.abc import Iterator
 
 from app.report.content import Cell, Grid, Section, mean_of, splits_in_words, title_of
 from app.report.groups import group_of
 from app.report.numbers import MISSING, count, duration, listed, percent, points, spread
 from models.room import in_words
-from models.table import TITLES, BenchmarkReport, RowName, RowSummary, SharedStage
+from models.rows import ROWS
+from models.table import (
+    PAPER_ROWS,
+    TITLES,
+    BenchmarkReport,
+    RowName,
+    RowSummary,
+    SharedStage,
+    StyleScore,
+)
 
 CURVE = "dice/mean"
 """The series of ``BenchmarkReport.curves`` that is drawn."""
@@ -14,6 +24,7 @@ CURVE = "dice/mean"
 _CHOSEN_BY = {
     "target_val": "DICE on the target's validation masks",
     "source_val": "DICE on the source's validation masks",
+    "labels": "agreement with the image-level labels and confidence",
     "last": "nothing: those of the last step",
 }
 
@@ -78,6 +89,36 @@ def curves(report: BenchmarkReport) -> Section | None:
     return Section("Learning curves", notes=(note,), chart="curves")
 
 
+def styles(report: BenchmarkReport) -> Section | None:
+    if not report.styles:
+        return None
+    rows = tuple(
+        (
+            Cell(str(choice.split + 1)),
+            *(_generator(score) for score in (choice.best("dice"), choice.best("label_score"))),
+            _generator(choice.scores[-1]),
+        )
+        for choice in report.styles
+    )
+    rules = "By DICE", "By labels and confidence", "The last"
+    caption = "The generator that each rule would keep, and mean DICE on the validation masks in %"
+    grid = Grid(caption, ("Split", *rules), rows)
+    kept = {_CHOSEN_BY.get(choice.selected_by, choice.selected_by) for choice in report.styles}
+    note = (
+        "Generators are kept on the way and scored by what the source-only segmenter makes of the "
+        "images they render: by DICE on the target's validation masks; and without any mask, by "
+        "how well the prediction agrees with the image-level labels, the mean confidence added. "
+        f"The rows were tested with the one chosen by {listed(tuple(sorted(kept)))}."
+    )
+    return Section("Chosen generators", notes=(note,), chart="styles", grids=(grid,))
+
+
+def _generator(score: StyleScore | None) -> Cell:
+    if score is None:
+        return Cell(MISSING)
+    return Cell(f"{percent(score.dice)} (step {score.step:,})")
+
+
 def chosen(report: BenchmarkReport) -> Section | None:
     if not report.rows:
         return None
@@ -107,8 +148,22 @@ def cost(report: BenchmarkReport) -> Section | None:
     )
     head = ("Method", "Training, all stages", "Its own stages", "Peak memory")
     grid = Grid("Time for a split, mean over the splits, and the most memory of any", head, rows)
-    note = f"All jobs together, each stage once: {duration(report.seconds)}."
-    return Section("Time and memory", notes=(note,), chart="time", grids=(grid, *_shared(report)))
+    notes = (f"All jobs together, each stage once: {duration(report.seconds)}.", *_in_runs(report))
+    return Section("Time and memory", notes=notes, chart="time", grids=(grid, *_shared(report)))
+
+
+def _in_runs(report: BenchmarkReport) -> Iterator[str]:
+    """What a split's rows cost together, in StyleFilter's runs."""
+    one = next((row.seconds for row in report.rows if row.row == "stylefilter"), 0.0)
+    shared = sum(stage.seconds for stage in report.shared) / report.splits
+    # Rows that test one training share its time.
+    own = {ROWS[row.row].method: row.own_seconds for row in report.rows if row.row in PAPER_ROWS}
+    if one and all(any(row.row == name for row in report.rows) for name in PAPER_ROWS):
+        yield (
+            f"The paper's nine rows of a split take {duration(shared + sum(own.values()))}, "
+            f"{(shared + sum(own.values())) / one:.1f} times the {duration(one)} of StyleFilter "
+            "alone: what they share is trained once."
+        )
 
 
 def _shared(report: BenchmarkReport) -> tuple[Grid, ...]:

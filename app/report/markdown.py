@@ -43,9 +43,6 @@ def _section(section: Section) -> Iterator[str]:
     if section.items:
         said = (f"- **{escape(term)}**: {escape(words)}" for term, words in section.items)
         yield "\n".join(said)
-    if section.code is not None:
-        fence = "`" * max(3, 1 + max(map(len, re.findall("`+", section.code)), default=0))
-        yield f"{fence}\n{section.code}\n{fence}"
 
 
 def _grid(grid: Grid) -> str:

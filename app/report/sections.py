@@ -14,6 +14,7 @@ _PARTS = (
     effort.label_values,
     effort.annotation,
     effort.curves,
+    effort.styles,
     effort.chosen,
     effort.cost,
 )
@@ -69,4 +70,4 @@ def _made(report: BenchmarkReport) -> Section:
         ("Device", config.device),
         *report.versions.items(),
     )
-    return Section("How it was made", items=items, code=report.command)
+    return Section("How it was made", items=items)

@@ -31,10 +31,13 @@ from models.table import (
     RowSummary,
     SharedStage,
     Spread,
+    StyleChoice,
+    StyleScore,
 )
 
 HOSTILE = "<script>alert('x')</script>|`$\\frac\x07 \"&[a](http://b)"
 VOID = {"meta", "img", "link", "br", "hr", "input"}
+CHARTS = "mean", "classes", "curves", "styles", "time"
 Scores = Sequence[float | None]
 
 
@@ -79,6 +82,7 @@ def made(*rows: RowSummary, **changes: object) -> BenchmarkReport:
         differences=(),
         label_values=(),
         curves=(),
+        styles=(),
         shared=(),
         failed=(),
         seconds=7300,
@@ -120,6 +124,17 @@ def full() -> BenchmarkReport:
         for name in ("stylefilter", "cut")
         for split in (0, 1)
     )
+    scores = ((250, 0.7, 1.5), (500, 0.8, 1.4), (750, 0.6, 1.6))
+    styles = (
+        StyleChoice(
+            split=0,
+            selected_by="target_val",
+            scores=tuple(
+                StyleScore(step=step, dice=dice, label_agreement=0.9, label_score=both)
+                for step, dice, both in scores
+            ),
+        ),
+    )
     shared = tuple(
         SharedStage(stage="pretrain", split=split, seconds=90 + 60 * split, rows=("cut", "paul"))
         for split in (0, 1)
@@ -130,8 +145,8 @@ def full() -> BenchmarkReport:
         label_values=(value,),
         curves=curves,
         shared=shared,
+        styles=styles,
         failed=(FailedCell(row="paul", split=1, tile_px=64, reason="out of memory"),),
-        command="stylefilter benchmark",
     )
 
 
@@ -286,7 +301,8 @@ def test_every_part_is_told() -> None:
     assert "| Paul et al. | 2 | 64 px | out of memory |" in text
     assert "- **StyleFilter**: What StyleFilter does." in text
     assert "- **torch**: 2.13.0" in text
-    assert "```\nstylefilter benchmark\n```" in text
+    assert "| 1 | 80.0 (step 500) | 60.0 (step 750) | 60.0 (step 750) |" in text
+    assert "chosen by DICE on the target's validation masks." in text
     assert headline(full()) == (
         "StyleFilter reaches 60.0% mean DICE: +30.0 points against Source-only and +20.0 points "
         "(95% interval +5.0 to +30.0) against CUT. It closes 50% of the gap to Target-only (90.0%)."
@@ -309,7 +325,7 @@ def test_page_says_what_the_markdown_says() -> None:
 def test_page_is_whole_and_asks_for_nothing_from_elsewhere() -> None:
     text = html.render(full(), figure=b"a picture")
     page = Page(text)
-    assert page.tags.count("svg") == 4
+    assert page.tags.count("svg") == 5
     assert "script" not in page.tags
     assert "link" not in page.tags
     assert len(page.ids) == len(set(page.ids))
@@ -317,13 +333,11 @@ def test_page_is_whole_and_asks_for_nothing_from_elsewhere() -> None:
         assert address.startswith("data:image/png;base64,") or address.lstrip("#") in page.ids
     assert "@import" not in text
     assert re.findall(r"url\((?!#)", text) == []
-    assert page.tags.count("caption") == page.tags.count("table") == 9
+    assert page.tags.count("caption") == page.tags.count("table") == 10
 
 
 def test_names_are_never_markup() -> None:
-    report = full().model_copy(
-        update={"source": HOSTILE, "versions": {HOSTILE: HOSTILE}, "command": f"```\n{HOSTILE}"}
-    )
+    report = full().model_copy(update={"source": HOSTILE, "versions": {HOSTILE: HOSTILE}})
     named = [
         one.model_copy(update={"title": HOSTILE, "dice": one.dice | {HOSTILE: one.dice["mito"]}})
         for one in report.rows
@@ -335,17 +349,15 @@ def test_names_are_never_markup() -> None:
     assert any(HOSTILE.replace("\x07", " ") in text.replace("\x07", " ") for text in page.texts)
 
     text = markdown.render(report)
-    before, _, command = text.rpartition("````\n```\n")
-    assert command.endswith("````\n")
-    assert "<script>" not in before
-    assert r"&lt;script&gt;alert('x')&lt;/script&gt;\|\`\$\\frac" in before
-    for table in re.findall(r"(?:^\|.*\n)+", before, re.MULTILINE):
+    assert "<script>" not in text
+    assert r"&lt;script&gt;alert('x')&lt;/script&gt;\|\`\$\\frac" in text
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1
 
 
 def test_charts_are_the_same_each_time_and_stand_alone(tmp_path: Path) -> None:
     paths = write_charts(full(), tmp_path)
-    assert [path.name for path in paths] == ["mean.svg", "classes.svg", "curves.svg", "time.svg"]
+    assert [path.stem for path in paths] == list(CHARTS)
     first = [path.read_bytes() for path in paths]
     assert [path.read_bytes() for path in write_charts(full(), tmp_path)] == first
     for path in paths:
@@ -363,7 +375,7 @@ def test_files_are_written_all_at_once_and_only_over_a_report(tmp_path: Path) ->
     reports.write(report, tmp_path / "made", b"a picture")
     reports.write(report, tmp_path / "made")
     names = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*") if path.is_file()}
-    charts = {f"made/charts/{name}.svg" for name in ("mean", "classes", "curves", "time")}
+    charts = {f"made/charts/{name}.svg" for name in CHARTS}
     assert names == charts | {"made/report.json", "made/report.md", "made/report.html"}
     stored = (tmp_path / "made" / "report.json").read_text()
     assert BenchmarkReport.model_validate_json(stored) == report

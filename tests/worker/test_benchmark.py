@@ -83,7 +83,8 @@ def test_rows_of_a_split_become_a_report(service: Service, pair: dict[str, UUID]
     assert {row.row: row.selected for row in report.rows}["stylefilter"][0].startswith("target_val")
     (value,) = report.label_values
     assert (value.tile_px, value.num_labels) == (32, labels["stylefilter"])
-    assert {curve.row for curve in report.curves} == {"stylefilter-no-cut", "unfiltered"}
+    assert {curve.row for curve in report.curves} == {"stylefilter", "unfiltered"}
+    assert report.styles == ()  # the last generator was kept
     with service.database.reading() as session:
         folder = jobs.report(session, service.storage, job_id, "report.html").parent
     assert "StyleFilter" in (folder / "report.md").read_text()
@@ -137,6 +138,9 @@ def test_every_row_can_be_measured_and_measured_again(
     report = report_of(service, first)
     assert report.failed == ()
     assert [row.row for row in report.rows] == list(ROWS)
+    (choice,) = report.styles
+    assert [score.step for score in choice.scores] == [2, 4]
+    assert all(score.dice is not None and score.label_score is not None for score in choice.scores)
     # Once more nothing is trained, and the same is measured.
     some = {"y-net": report.rows[2], "stylefilter": report.rows[7]}
     second = service.submit(request.model_copy(update={"rows": list(some)}))
@@ -144,11 +148,7 @@ def test_every_row_can_be_measured_and_measured_again(
     again = report_of(service, second)
     assert {row.row: row.dice for row in again.rows} == {n: row.dice for n, row in some.items()}
     assert all(row.seconds > 1 for row in again.rows)  # in the jobs that trained it
-    assert set(again.curves) == {
-        curve if curve.row == "y-net" else curve.model_copy(update={"row": "stylefilter"})
-        for curve in report.curves
-        if curve.row in ("y-net", "stylefilter-no-cut")
-    }
+    assert set(again.curves) == {curve for curve in report.curves if curve.row in some}
     with service.database.reading() as session:
         made = session.scalars(select(Job.id).where(Job.parent_id == second)).all()
         models = session.scalars(select(TrainedModel).where(TrainedModel.job_id.in_(made))).all()
