@@ -70,6 +70,9 @@ TRAINED_ON: dict[MethodName, Styler] = {
 }
 """How the target images look that a method adapts with; the others do not adapt."""
 
+CLASSIFY_TILES: tuple[MethodName, ...] = ("paul", "paul-no-advl", "paul-no-advl-cut")
+"""Methods that predict which classes are in a labelled image, of which they have to see all."""
+
 _WITHOUT_LABELS = ("source-only", "y-net", "unfiltered", "target-only")
 
 

@@ -43,7 +43,7 @@ def load_domain(
     )
     sections = [Section(index=i, **section) for i, section in enumerate(dataset.sections)]
     if splits is not None:
-        chosen = named_splits([section.name for section in sections], splits.model_dump())
+        chosen = named_splits([section.name for section in sections], splits)
         sections = [replace(s, split=split) for s, split in zip(sections, chosen, strict=True)]
     query = select(Image).where(Image.dataset_id == dataset_id).order_by(Image.n)
     tiles = [_tile(image, info.class_names) for image in session.scalars(query)]

@@ -21,7 +21,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.database import Database
-from app.jobs.preflight import stages_of
+from app.jobs.preflight import fold_of, stages_of
 from app.jobs.schemas import ReusedModel
 from app.jobs.transitions import Failure, Lease, fail, succeed
 from app.settings import Settings, machine_memory_bytes
@@ -33,7 +33,7 @@ from models.config import Device, StyleFilterConfig, in_less_memory
 from models.data.tiles import relabelled
 from models.device import DeviceUnavailable, resolve
 from models.parallel import from_first, process_group, rank
-from models.plan import Cell, Plan
+from models.plan import Cell
 from models.preflight import Extent
 from models.progress import Stop
 from models.resume import Checkpoints
@@ -193,9 +193,7 @@ class Trainer:
             # Scoring reads the target alone: the source may be gone by then.
             source_id = None if job.kind == JobKind.EVALUATE else job.source_id
             cell = None if job.parent_id is None else Cell.model_validate(job.plan)
-            fold = None if cell is None else cell.fold
-            if job.kind == JobKind.BENCHMARK:
-                fold = Plan.model_validate(job.plan).folds[0]  # its picture is of the first split
+            fold = fold_of(job)  # a benchmark's picture is of the first split
             source, target = (
                 None
                 if i is None

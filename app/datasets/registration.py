@@ -21,7 +21,7 @@ from models.data.images import (
     read_sections,
     section_name,
 )
-from models.data.splits import block_splits, named_groups, named_splits
+from models.data.splits import block_splits, group_splits, named_groups, named_splits
 from models.data.tiles import tile_windows
 
 _CHUNK_PX = 512
@@ -217,8 +217,8 @@ class Registration:
         return [int(n) for n in counts[: len(self._request.class_names)]]
 
     def _finish(self) -> None:
-        self._set_splits()
         self._set_groups()
+        self._set_splits()
         self._set_window()
         unsaid = {"groups"} if self._request.groups is None else set()  # as before there were any
         metadata = self._request.model_dump_json(exclude={"folder", "name"} | unsaid)
@@ -231,12 +231,13 @@ class Registration:
         splits: list[Split]
         if wanted is not None:
             try:
-                splits = named_splits(names, wanted.model_dump())
+                splits = named_splits(names, wanted)
             except ValueError as error:
                 self._problem("splits", str(error))
                 return
         elif any(section["has_mask"] for section in self._stock.sections):
-            splits = block_splits(len(names))
+            groups = [section["group"] for section in self._stock.sections if section["group"]]
+            splits = group_splits(names, groups) if groups else block_splits(len(names))
         else:
             splits = ["train"] * len(names)
         for section, split in zip(self._stock.sections, splits, strict=True):

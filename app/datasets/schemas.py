@@ -57,8 +57,8 @@ class DatasetCreate(BaseModel):
     splits: SectionLists | None = Field(
         None,
         description="Section names (file names without suffix; stacks: name/0000) of each split. "
-        "Default: with masks, contiguous blocks of 60/20/20 % with a gap; without, all "
-        "sections train.",
+        "Default: with masks 60/20/20 %, no group in two of them, or without groups contiguous "
+        "blocks with a gap; without masks, or with less than three groups, all train.",
     )
     groups: dict[GroupName, Annotated[list[str], Field(min_length=1)]] | None = Field(
         None,

@@ -8,13 +8,20 @@ from sqlalchemy.orm import Session
 from app.errors import refusal
 from app.jobs.schemas import BenchmarkRequest
 from app.tables import Dataset, Image
+from models.config import StyleFilterConfig
 from models.data.splits import DatasetFolds, Role, SectionLists, cross_validation
 from models.plan import Fold, Plan
-from models.rows import ROWS, uses_labels
+from models.rows import CLASSIFY_TILES, ROWS, uses_labels
 
 
-def plan(session: Session, request: BenchmarkRequest, source: Dataset, target: Dataset) -> Plan:
+def plan(
+    session: Session,
+    request: BenchmarkRequest,
+    pair: tuple[Dataset, Dataset],
+    config: StyleFilterConfig,
+) -> Plan:
     """What a benchmark runs; Invalid, in words, where its datasets cannot be divided so."""
+    source, target = pair
     for name in request.excluded:
         if name not in target.class_names:
             raise refusal("excluded", f"{name!r} is no class of the target")
@@ -33,6 +40,8 @@ def plan(session: Session, request: BenchmarkRequest, source: Dataset, target: D
     if labelled and request.tile_px is None:
         tested = "filter-at-test" in request.rows
         _check_labels(session, target, of_target, ("train", "test") if tested else ("train",))
+    working_nm = source.pixel_size_nm * config.pixel_size_factor
+    _check_tiles(session, request, target, config.adaptation.crop_px * working_nm)
     for dataset, folds, where in ((source, of_source, "source"), (target, of_target, "target")):
         for number, fold in enumerate(folds, start=1):
             _check_masks(dataset, fold, needs[where], f"split {number} of the {where}")
@@ -96,6 +105,30 @@ def _check_labels(
                     f"is needed, or labels: split {number} has no labelled image in the target's "
                     f"{role} sections, and some of the rows need them",
                 )
+
+
+def _check_tiles(
+    session: Session, request: BenchmarkRequest, target: Dataset, crop_nm: float
+) -> None:
+    """Rows that classify whole tiles need crops that can hold one."""
+    rows = [row for row in request.rows if ROWS[row].method in CLASSIFY_TILES]
+    if not rows:
+        return
+    sides = [max(section["height"], section["width"]) for section in target.sections]
+    if request.tile_px is not None:
+        sides = [min(side, request.tile_px) for side in sides]
+    else:
+        query = select(Image.height, Image.width, Image.labels)
+        images = session.execute(query.where(Image.dataset_id == target.id))
+        sides = [max(height, width) for height, width, labels in images if labels]
+    smallest_nm = min(sides, default=0) * target.pixel_size_nm
+    if smallest_nm > crop_nm:
+        raise refusal(
+            "config.adaptation.crop_px",
+            f"is too small for {', '.join(rows)}: a crop is {crop_nm:g} nm wide and the smallest "
+            f"labelled image {smallest_nm:g} nm, of which these rows have to see one whole; "
+            "enlarge it, choose a smaller tile_px, or leave these rows out",
+        )
 
 
 def _check_masks(dataset: Dataset, fold: SectionLists, roles: Sequence[Role], where: str) -> None:

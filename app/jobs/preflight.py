@@ -1,5 +1,7 @@
 """From the rows of a job to what it will take."""
 
+from dataclasses import replace
+
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -7,6 +9,8 @@ from app.tables import Dataset, Image, Job, JobKind, ModelKind, TrainedModel
 from models import preflight
 from models.config import StyleFilterConfig
 from models.data.domain import Section
+from models.data.splits import SectionLists, named_splits
+from models.plan import Cell, Fold, Plan
 from models.preflight import Estimate, Extent
 from models.progress import Stage
 
@@ -37,16 +41,26 @@ def estimate(
     """What a job that trains takes: from its datasets' rows, no image is read."""
     source = session.get_one(Dataset, job.source_id)
     working_nm = source.pixel_size_nm * config.pixel_size_factor
-    target = None
+    target, fold = None, fold_of(job)
     if job.target_id is not None:
-        target = _extent(session.get_one(Dataset, job.target_id), working_nm)
+        lists = None if fold is None else fold.target
+        target = _extent(session.get_one(Dataset, job.target_id), working_nm, lists)
     return preflight.estimate(
         config,
         stages_of(JobKind(job.kind), target),
-        _extent(source, working_nm),
+        _extent(source, working_nm, None if fold is None else fold.source),
         target,
         num_processes=num_processes,
     )
+
+
+def fold_of(job: Job) -> Fold | None:
+    """The split of a benchmark that a job is of, the first of the benchmark itself; else None."""
+    if job.plan is None:
+        return None
+    if job.kind == JobKind.BENCHMARK:
+        return Plan.model_validate(job.plan).folds[0]
+    return Cell.model_validate(job.plan).fold
 
 
 def first_stage(
@@ -72,9 +86,10 @@ def _may_be_reused(session: Session, job: Job, stage: Stage) -> bool:
     return any(config[stage] == job.config[stage] for config in configs)
 
 
-def classes_to_learn(session: Session, source: Dataset) -> list[str]:
+def classes_to_learn(session: Session, source: Dataset, fold: Fold | None) -> list[str]:
     """Classes in the training masks, as far as it takes to tell none, one and several apart."""
-    training = {n for n, section in enumerate(source.sections) if section["split"] == "train"}
+    sections = _sections(source, None if fold is None else fold.source)
+    training = {section.index for section in sections if section.split == "train"}
     query = select(Image.section, Image.class_pixels).where(Image.dataset_id == source.id)
     found: set[int] = set()
     with session.execute(query.execution_options(yield_per=1000)) as rows:
@@ -86,6 +101,15 @@ def classes_to_learn(session: Session, source: Dataset) -> list[str]:
     return [source.class_names[index] for index in sorted(found)]
 
 
-def _extent(dataset: Dataset, working_nm: float) -> Extent:
-    sections = [Section(index=n, **section) for n, section in enumerate(dataset.sections)]
+def _extent(dataset: Dataset, working_nm: float, lists: SectionLists | None) -> Extent:
+    sections = _sections(dataset, lists)
     return Extent(len(dataset.class_names), dataset.pixel_size_nm, working_nm, sections)
+
+
+def _sections(dataset: Dataset, lists: SectionLists | None) -> list[Section]:
+    """In the splits they were registered with, or in those of a benchmark's split."""
+    sections = [Section(index=n, **section) for n, section in enumerate(dataset.sections)]
+    if lists is None:
+        return sections
+    splits = named_splits([section.name for section in sections], lists)
+    return [replace(s, split=split) for s, split in zip(sections, splits, strict=True)]

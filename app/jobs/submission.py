@@ -132,7 +132,7 @@ class Jobs:
 
     def _adapt(self, request: AdaptRequest) -> _Draft:
         config = self._config(request.preset, request.config)
-        self._check_pair(request.source, request.target, config)
+        self._check_training_pair(request.source, request.target, config)
         self._labelled_source(request.source)
         job = Job(
             kind=JobKind.ADAPT,
@@ -144,7 +144,7 @@ class Jobs:
 
     def _train_style(self, request: TrainStyleRequest) -> _Draft:
         config = self._config(request.preset, request.config)
-        self._check_pair(request.source, request.target, config)
+        self._check_training_pair(request.source, request.target, config)
         job = Job(
             kind=JobKind.TRAIN_STYLE,
             reuse=request.reuse,
@@ -178,7 +178,7 @@ class Jobs:
             "pixel_size_factor": style.config["pixel_size_factor"],
         }
         config = self._config(request.preset, request.config, inherited)
-        self._check_pair(style.source_id, style.target_id, config)
+        self._check_training_pair(style.source_id, style.target_id, config)
         self._labelled_source(style.source_id)
         job = Job(
             kind=JobKind.STYLEFILTER,
@@ -192,13 +192,8 @@ class Jobs:
 
     def _benchmark(self, request: BenchmarkRequest) -> _Draft:
         config = self._config(request.preset, request.config)
-        self._check_pair(request.source, request.target, config)
-        plan = folds.plan(
-            self._session,
-            request,
-            self._labelled_source(request.source),
-            self._dataset(request.target, "target"),
-        )
+        pair = self._check_pair(request.source, request.target, config)
+        plan = folds.plan(self._session, request, pair, config)
         job = Job(
             kind=JobKind.BENCHMARK,
             reuse=request.reuse,
@@ -285,7 +280,7 @@ class Jobs:
             return []
         assert job.source_id is not None
         source = self._dataset(job.source_id, "source")
-        classes = preflight.classes_to_learn(self._session, source)
+        classes = preflight.classes_to_learn(self._session, source, preflight.fold_of(job))
         if not classes:
             message = "has training masks of ignored pixels only: there is nothing to learn"
             raise refusal("source", message)
@@ -391,15 +386,25 @@ class Jobs:
         _check_masks(source, "train", "source")
         return source
 
-    def _check_pair(self, source_id: UUID, target_id: UUID, config: StyleFilterConfig) -> None:
+    def _check_training_pair(
+        self, source_id: UUID, target_id: UUID, config: StyleFilterConfig
+    ) -> None:
+        pair = self._check_pair(source_id, target_id, config)
+        for where, dataset in zip(("source", "target"), pair, strict=True):
+            if not any(section["split"] == "train" for section in dataset.sections):
+                raise refusal(where, "has no section in the train split")
+
+    def _check_pair(
+        self, source_id: UUID, target_id: UUID, config: StyleFilterConfig
+    ) -> tuple[Dataset, Dataset]:
+        """Source and target, which share classes and can be seen at one pixel size."""
         source = self._dataset(source_id, "source")
         target = self._dataset(target_id, "target")
         _check_classes(target, source.class_names, "target")
         working_nm = source.pixel_size_nm * config.pixel_size_factor
         for where, dataset in (("source", source), ("target", target)):
-            if not any(section["split"] == "train" for section in dataset.sections):
-                raise refusal(where, "has no section in the train split")
             self._check_scale(dataset, working_nm, where)
+        return source, target
 
     def _check_scale(self, dataset: Dataset, working_nm: float, where: str) -> None:
         for section in dataset.sections:

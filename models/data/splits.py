@@ -33,24 +33,6 @@ def block_splits(num_sections: int) -> list[Split]:
     return [*train, "unused", *val, "unused", *test]
 
 
-def named_splits(names: Sequence[str], wanted: Mapping[str, Sequence[str]]) -> list[Split]:
-    """Give each section the split its name is listed under; unlisted sections are unused.
-
-    Raises:
-        ValueError: a listed name is no section, or is listed twice.
-    """
-    known = set(names)
-    chosen: dict[str, Split] = {}
-    for split, members in wanted.items():
-        for name in members:
-            if name not in known:
-                raise ValueError(f"{split} lists {name!r}, which is no section")
-            if name in chosen:
-                raise ValueError(f"{name!r} is listed in {chosen[name]} and in {split}")
-            chosen[name] = split  # type: ignore[assignment]
-    return [chosen.get(name, "unused") for name in names]
-
-
 def named_groups(names: Sequence[str], groups: Mapping[str, Sequence[str]]) -> list[str]:
     """Give each section the group its name is listed under.
 
@@ -88,6 +70,29 @@ class SectionLists(FrozenConfig):
                     raise ValueError(f"{name!r} is listed in {role_of[name]} and in {role}")
                 role_of[name] = role
         return self
+
+
+def named_splits(names: Sequence[str], wanted: SectionLists) -> list[Split]:
+    """Give each section the split its name is listed under; unlisted sections are unused.
+
+    Raises:
+        ValueError: a listed name is no section.
+    """
+    known = set(names)
+    chosen: dict[str, Split] = {}
+    for role in get_args(Role):
+        for name in getattr(wanted, role):
+            if name not in known:
+                raise ValueError(f"{role} lists {name!r}, which is no section")
+            chosen[name] = role
+    return [chosen.get(name, "unused") for name in names]
+
+
+def group_splits(names: Sequence[str], groups: Sequence[str]) -> list[Split]:
+    """Split sections about 60 / 20 / 20 %, no group in two roles; fewer than three: all train."""
+    if len(set(groups)) < len(_SHARES):
+        return ["train"] * len(names)
+    return named_splits(names, cross_validation(names, groups, num_splits=1)[0])
 
 
 class DatasetFolds(FrozenConfig):

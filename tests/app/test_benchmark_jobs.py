@@ -138,6 +138,24 @@ def test_splits_are_by_blocks_and_can_be_used_again(
     assert refused["errors"][0]["where"] == "body.splits.target"
 
 
+def test_its_splits_are_its_own_whatever_was_registered(api: httpx.Client) -> None:
+    masks = {f"{name}.png": png(mask()) for name in NAMES}
+    ids, lists = {}, {"train": NAMES[:8], "val": [NAMES[8]], "test": NAMES[9:]}
+    for which, shift in (("source", 1), ("target", 101)):
+        images = {f"{n}.png": png(grey(i + shift)) for i, n in enumerate(NAMES)}
+        report = registered(upload(api, images, masks, splits={"test": NAMES}))
+        ids[which] = (str(report["id"]), report["digest"])
+    pair = {which: uid for which, (uid, _) in ids.items()}
+    splits = {
+        which: {"dataset": which, "digest": digest, "folds": [lists]}
+        for which, (_, digest) in ids.items()
+    }
+    job = submitted(api, pair, rows=["source-only"], splits=splits)
+    assert job["state"] == "queued"
+    refused = problem(api.post("/jobs/adapt", json=pair | {"preset": "smoke"}), 422)
+    assert refused["errors"][0]["message"] == "has no section in the train split"
+
+
 def test_the_benchmark_waits_for_all_and_loses_none_to_a_failure(
     api: httpx.Client, database: Database, pair: dict[str, str]
 ) -> None:
@@ -208,6 +226,11 @@ def test_a_benchmark_is_stopped_and_goes_on_with_all_its_parts(
     [
         ({"num_splits": 7}, "num_splits", "cannot divide the source: 12 section(s) are too few"),
         ({}, "tile_px", "is needed, or labels: split 1 has no labelled image"),
+        (
+            {"tile_px": 4000, "rows": ["paul"], "config": {"pixel_size_factor": 0.25}},
+            "config.adaptation.crop_px",
+            "is too small for paul: a crop is",
+        ),
         ({"excluded": ["nucleus"]}, "excluded", "'nucleus' is no class of the target"),
         ({"excluded": ["background", "organelle"]}, "excluded", "leaves no class to score"),
     ],

@@ -212,6 +212,19 @@ def test_groups_are_kept_with_the_sections(
         assert [section.group for section in domain.sections] == ["crop 7", "crop 9", "crop 7"]
 
 
+def test_no_group_is_in_two_splits_by_default(api: httpx.Client) -> None:
+    names = [f"{n}" for n in range(6)]
+    images = {f"{name}.png": png(grey(n)) for n, name in enumerate(names)}
+    masks = {f"{name}.png": png(mask()) for name in names}
+    groups = {f"crop {n}": names[n::3] for n in range(3)}
+    report = registered(upload(api, images, masks, groups=groups))
+    split_of = {section["name"]: section["split"] for section in report["sections"]}
+    of_groups = [{split_of[name] for name in members} for members in groups.values()]
+    assert sorted(of_groups, key=min) == [{"test"}, {"train"}, {"val"}]
+    two = registered(upload(api, images, masks, groups={"a": names[:3], "b": names[3:]}))
+    assert {section["split"] for section in two["sections"]} == {"train"}
+
+
 def test_sections_of_datasets_from_before_there_were_groups_have_none(
     api: httpx.Client, database: Database, settings: Settings
 ) -> None:

@@ -12,6 +12,7 @@ from models.data.splits import (
     Splits,
     block_splits,
     cross_validation,
+    group_splits,
     named_groups,
     named_splits,
 )
@@ -47,17 +48,26 @@ def test_blocks_are_six_two_two_for_any_number() -> None:
 
 def test_names_choose_and_the_rest_is_unused() -> None:
     names = ["a", "b", "c", "d"]
-    assert named_splits(names, {T: ["c", "a"], V: [], E: ["b"]}) == [T, E, T, U]
-    assert named_splits(names, {}) == [U] * 4
+    assert named_splits(names, SectionLists(train=("c", "a"), test=("b",))) == [T, E, T, U]
+    assert named_splits(names, SectionLists()) == [U] * 4
 
 
 def test_names_that_are_wrong() -> None:
     with pytest.raises(ValueError, match="val lists 'z', which is no section"):
-        named_splits(["a"], {T: ["a"], V: ["z"]})
+        named_splits(["a"], SectionLists(train=("a",), val=("z",)))
     with pytest.raises(ValueError, match="'a' is listed in train and in test"):
-        named_splits(["a"], {T: ["a"], E: ["a"]})
+        SectionLists(train=("a",), test=("a",))
     with pytest.raises(ValueError, match="'a' is listed in train and in train"):
-        named_splits(["a"], {T: ["a", "a"]})
+        SectionLists(train=("a", "a"))
+
+
+def test_groups_stay_together_by_default() -> None:
+    names = numbered(12)
+    groups = [f"g{n % 6}" for n in range(12)]
+    splits = group_splits(names, groups)
+    assert {split: splits.count(split) for split in (T, V, E)} == {T: 8, V: 2, E: 2}
+    assert splits[:6] == splits[6:]  # a group's two sections are alike
+    assert group_splits(names[:4], ["a", "b", "a", "b"]) == [T] * 4
 
 
 def test_every_section_is_in_one_group() -> None:
@@ -75,7 +85,7 @@ LETTERS = {T: "t", V: "v", E: "e", U: "-"}
 
 def drawn(names: list[str], fold: SectionLists) -> str:
     """One letter a section."""
-    return "".join(LETTERS[split] for split in named_splits(names, fold.model_dump()))
+    return "".join(LETTERS[split] for split in named_splits(names, fold))
 
 
 def numbered(number: int) -> list[str]:

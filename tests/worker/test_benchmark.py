@@ -131,7 +131,7 @@ def test_every_row_can_be_measured_and_measured_again(
     service: Service, pair: dict[str, UUID]
 ) -> None:
     config = {"style": {"select_on": "target_val", "validate_every_steps": 2}}
-    body = {"preset": "smoke", "num_splits": 1, "tile_px": 32, "config": config}
+    body = {"preset": "smoke", "num_splits": 1, "tile_px": 24, "config": config}
     request = BenchmarkRequest.model_validate(pair | body)
     first = service.submit(request)
     run_all(service)
