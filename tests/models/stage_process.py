@@ -30,6 +30,8 @@ from models.config import (
     SegmenterConfig,
     StyleConfig,
     StyleFilterConfig,
+    WeakLabelsConfig,
+    YNetConfig,
 )
 from models.data.domain import Domain, Tile
 from models.data.stylised import StylisedDomain, array_name
@@ -40,12 +42,17 @@ from models.resume import Checkpoints
 from models.segmentation import pretrain
 from models.stylefilter import adapt_segmenter
 from models.training import NonFiniteLoss, Run, seeded_weights
+from models.weak_labels import adapt_weak_labels
+from models.ynet import adapt_ynet
 from tests.models.domains import squares, write_domain
 
 TrainedStage = Literal["style", "pretrain", "adapt"]
 STAGES: tuple[TrainedStage, ...] = ("style", "pretrain", "adapt")
 
 Changes = Mapping[str, Any]
+
+ADAPT = {"stylefilter": adapt_segmenter, "y-net": adapt_ynet, "paul": adapt_weak_labels}
+"""The methods of the stage ``adapt``, by name."""
 
 context = multiprocessing.get_context("forkserver")
 """Its processes are forked from one that has imported this already: they start in no time."""
@@ -66,6 +73,7 @@ class Case:
     segmenter: Changes
     double: bool = False
     nan: bool = False
+    method: str = "stylefilter"
 
 
 def tiny(changes: Changes, segmenter: Changes | None = None) -> StyleFilterConfig:
@@ -92,12 +100,20 @@ def tiny(changes: Changes, segmenter: Changes | None = None) -> StyleFilterConfi
         segmenter=SegmenterConfig(**({"base_filters": 4, "depth": 2} | dict(segmenter or {}))),
         pretrain=stage(PretrainConfig, **segmenting),
         adaptation=stage(AdaptationConfig, **segmenting),
+        ynet=YNetConfig(weight_reconstruction=1.0),
+        weak_labels=WeakLabelsConfig(
+            discriminator_filters=4,
+            learning_rate=1e-3,
+            weight_class_alignment=0.1,
+            weight_output_alignment=0.1,
+        ),
     )
 
 
 def pair(folder: Path, *, nan: bool = False) -> tuple[Domain, Domain]:
     """Bright squares, and dark ones with image-level labels; alike in every process."""
     tiles = [Tile(index, 0, 0, 24, 48, (1, 0)) for index in range(3)]
+    tiles += [Tile(index, 24, x0, 16, 16, (1, 1)) for index in range(3) for x0 in (0, 16)]
     domains = []
     for name, bright in (("source", True), ("target", False)):
         pairs = [squares(48, seed, bright=bright) for seed in range(4)]
@@ -131,6 +147,7 @@ def train_stage(
     config: StyleFilterConfig,
     run: Run,
     folder: Path,
+    method: str = "stylefilter",
 ) -> nn.Module:
     """Train one stage; adaptation starts from a segmenter that has learnt nothing."""
     source, target = domains
@@ -140,7 +157,7 @@ def train_stage(
         return pretrain(source, config, run)
     with seeded_weights(1):
         source_only = UNet(source.num_classes, config.segmenter)
-    return adapt_segmenter(source_only, source, inverted(target, folder), config, run)
+    return ADAPT[method](source_only, source, inverted(target, folder), config, run)
 
 
 def train_case(
@@ -154,7 +171,7 @@ def train_case(
     config = tiny(case.changes, case.segmenter)
     domains, run = pair(own, nan=case.nan), Run(report, checkpoints)
     with float64() if case.double else nullcontext():
-        return train_stage(case.stage, domains, config, run, own)
+        return train_stage(case.stage, domains, config, run, own, case.method)
 
 
 @contextmanager
