@@ -28,6 +28,9 @@ from models.training import KeepBest, NonFiniteLoss, Run, Task, train
 
 Batch = TypeVar("Batch")
 
+SELF_TRAINING = frozenset({"label_filter", "student_view", "pseudo_labeler", "ema_decay"})
+"""Fields of the config that methods without pseudo-labels do not read."""
+
 _CROPS = 64  # of the target, to estimate batch norm's statistics from
 
 

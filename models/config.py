@@ -157,7 +157,8 @@ class AdaptationConfig(PretrainConfig):
     pseudo_labeler: Literal["current", "frozen", "ema"] = Field(
         "current",
         description="Who labels the target: the weights being trained (Eq. 2 and 3 have one "
-        "theta_seg), the source-only ones, or an exponential moving average (mean teacher).",
+        "theta_seg), the source-only ones, or an exponential moving average (mean teacher). Those "
+        "that learn their own labels may lose a rare class altogether.",
     )
     ema_decay: float = Field(
         0.99, ge=0, lt=1, description="Share of the old average kept per step; for ema only."
@@ -166,8 +167,8 @@ class AdaptationConfig(PretrainConfig):
         "target",
         description="Whose images batch norm's stored statistics describe. target: those the "
         "network will segment, stylised target crops, estimated anew before each validation, and "
-        "pseudo-labels are made with their batch's own. both: a running mean over both domains' "
-        "batches, for pseudo-labels too. The paper is silent.",
+        "pseudo-labels of weights that change are made with their batch's own. both: a running "
+        "mean over both domains' batches, for pseudo-labels too. The paper is silent.",
     )
     select_on: Literal["target_val", "source_val", "last"] = Field(
         "target_val",
@@ -309,8 +310,8 @@ def preset(name: PresetName) -> StyleFilterConfig:
 
     ``paper`` is every number of the paper; ``quick`` shrinks filters (16), blocks (6), crops (96
     and 128 px), lengths and resolution (pixels twice as large), for a laptop CPU, learns faster,
-    and keeps the source-only weights where so short an adaptation finds none better; ``smoke``
-    shrinks all to seconds and shows only that the path works.
+    labels by the source-only weights, and keeps these where so short an adaptation finds none
+    better; ``smoke`` shrinks all to seconds and shows only that the path works.
     """
     if name == "paper":
         return StyleFilterConfig()
@@ -329,6 +330,7 @@ def preset(name: PresetName) -> StyleFilterConfig:
                 batch_size=4,
                 learning_rate=2e-4,
                 validate_every_steps=50,
+                pseudo_labeler="frozen",
                 start_eligible=True,
             ),
             weak_labels=WeakLabelsConfig(discriminator_filters=16, learning_rate=1e-3),

@@ -6,13 +6,13 @@ device is no part of it: the same steps on another device differ by rounding onl
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
-from models.config import StyleFilterConfig
+from models.config import AdaptationConfig, StyleFilterConfig
 from models.data.domain import Domain
 from models.metadata import METHOD_VERSION
 from models.parallel import num_processes
@@ -50,12 +50,13 @@ def of_pretraining(source: Domain, config: StyleFilterConfig) -> str:
 class MethodFacts:
     """What decides an adaptation beside ``config.adaptation`` and the data.
 
-    ``labels``: whether image-level labels do. ``settings`` are the method's own; StyleFilter has
-    none.
+    ``labels``: whether image-level labels do. ``settings`` are the method's own. ``unused`` names
+    fields of ``config.adaptation`` that do not.
     """
 
     labels: bool
     settings: Mapping[str, object] = field(default_factory=dict)
+    unused: Collection[str] = ()
 
 
 def of_adaptation(
@@ -69,10 +70,11 @@ def of_adaptation(
 
     ``target`` is the stylised domain, whose digest stands for the generator as well.
     """
+    defaults = AdaptationConfig().model_dump(include=set(method.unused))
     return _digest(
         config,
         {
-            "adaptation": config.adaptation.model_dump(),
+            "adaptation": config.adaptation.model_dump() | defaults,
             "segmenter": of_weights(source_only),
             "data": [_data(source), _data(target)],
             "labels": _labels(target) if method.labels else None,

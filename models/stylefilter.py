@@ -69,10 +69,13 @@ def adapt_segmenter(
     Source and target go through the network apart, so that neither changes the other's batch
     statistics. ``select_on`` says which weights are kept.
     """
-    pair = Pair(source, target)
+    pair, frozen = Pair(source, target), config.adaptation.pseudo_labeler == "frozen"
     method = Method(
         lambda segmenter: _StyleFilter(segmenter, pair, config).learner(),
-        MethodFacts(labels=config.adaptation.label_filter),
+        MethodFacts(
+            labels=config.adaptation.label_filter,
+            settings={"labels_with": "stored statistics"} if frozen else {},
+        ),
     )
     return adapt_by(method, source_only, pair, config, run)
 
@@ -128,10 +131,11 @@ class _StyleFilter:
         """P_filter(x*_t, l_t), without gradient; 255 where padded.
 
         Batch norm takes the batch's own statistics, as it does for the student: with stored ones
-        the labels drift from what the student can learn, and training with them diverges.
+        the labels of weights that change drift from what the student can learn, and training with
+        them diverges. The source-only weights, which do not change, label as they would segment.
         """
-        own_statistics = self._config.norm_statistics == "target"
-        self._labeler.train(own_statistics)
+        changing = self._config.pseudo_labeler != "frozen"
+        self._labeler.train(changing and self._config.norm_statistics == "target")
         with autocast(self._device, self._config.precision), statistics_kept(self._labeler):
             logits = self._labeler(as_input(batch.stylised, self._device))
         allowed = to_device(batch.allowed, self._device) if self._config.label_filter else None

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.adaptation import Learner, Method, Pair, adapt_by
+from models.adaptation import SELF_TRAINING, Learner, Method, Pair, adapt_by
 from models.adversaries import Crops, Outputs, View, adversaries
 from models.config import StyleFilterConfig
 from models.data.domain import IGNORE, UNKNOWN, Domain
@@ -51,7 +51,7 @@ def adapt_weak_labels(
     settings = {"method": "weak-labels", **config.weak_labels.model_dump()}
     method = Method(
         lambda segmenter: _WeakLabels(segmenter, pair, config).learner(),
-        MethodFacts(labels=True, settings=settings),
+        MethodFacts(labels=True, settings=settings, unused=SELF_TRAINING),
     )
     return adapt_by(method, source_only, pair, config, run)
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.adaptation import Learner, Method, Pair, adapt_by
+from models.adaptation import SELF_TRAINING, Learner, Method, Pair, adapt_by
 from models.config import StyleFilterConfig
 from models.data.domain import IGNORE, Domain
 from models.data.samples import (
@@ -50,9 +50,10 @@ def adapt_ynet(
     through the network apart. The second decoder starts from scratch and is thrown away.
     """
     pair = Pair(source, target)
+    settings = {"method": "y-net", **config.ynet.model_dump()}
     method = Method(
         lambda segmenter: _YNet(segmenter, pair, config).learner(),
-        MethodFacts(labels=False, settings={"method": "y-net", **config.ynet.model_dump()}),
+        MethodFacts(labels=False, settings=settings, unused=SELF_TRAINING),
     )
     return adapt_by(method, source_only, pair, config, run)
 
