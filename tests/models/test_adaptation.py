@@ -162,6 +162,21 @@ def test_the_pseudo_labeler_asked_for_labels_the_second_step(domains: Pair) -> N
         assert min(wrong.values()) > 50
 
 
+def test_weights_that_do_not_change_label_with_their_stored_statistics(domains: Pair) -> None:
+    target, still = domains[1], whole_sections(BATCH, label_filter=False, select_on="last")
+    start = undecided(still, target).train()
+    start(torch.rand(3, 1, 48, 48) * 2 - 1)  # stored statistics of something else
+    by_stored = hand_labels(start, target)
+    images = batch_of(training_images(target), target)
+    with torch.no_grad():
+        by_own = copy.deepcopy(start).train()(images).argmax(dim=1)
+    expected = {"frozen": batch_of(by_stored, target), "current": by_own}
+    assert int((expected["frozen"] != by_own).sum()) > 50
+    for name, labels in expected.items():
+        config = whole_sections(BATCH, label_filter=False, select_on="last", pseudo_labeler=name)
+        assert torch.equal(adapted(config, domains, start)[1].labels[0], labels)
+
+
 def test_an_average_that_forgets_at_once_is_the_current_network(domains: Pair) -> None:
     config = {"steps": 4, "select_on": "last", "label_filter": False}
     start = undecided(whole_sections(), domains[1])

@@ -466,6 +466,9 @@ def test_labels_of_the_target_decide_nothing(domains: Domains) -> None:
 
     first, second = adapted_with((1, 0)), adapted_with((0, 1))
     assert equal_weights(first, second)
+    # Neither do settings of methods with pseudo-labels, so nothing is trained again for them.
+    assert equal_weights(first, adapted_with((1, 0), pseudo_labeler="frozen", label_filter=False))
+    assert identities.pop() == identities[0]
     adapted_with((1, 0), weight=0.5)
     adapted_with((1, 0), reconstruct="target")
     assert identities[0] == identities[1]
