@@ -1,6 +1,7 @@
 """A service of one's own for as long as a block runs, for the demo and for benchmarks."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -27,7 +28,10 @@ class OwnService:
 
 @contextmanager
 def own_service(folder: Path, variables: Mapping[str, str]) -> Iterator[OwnService]:
-    """``stylefilter up`` on a free port, its data in ``folder/service``; Unavailable if it ends."""
+    """``stylefilter up`` on a free port, its data in ``folder/service``; Unavailable if it ends.
+
+    SIGTERM inside raises KeyboardInterrupt, as Ctrl-C does. For the main thread only.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -40,6 +44,8 @@ def own_service(folder: Path, variables: Mapping[str, str]) -> Iterator[OwnServi
             command, env=environment, stdout=log, stderr=log, start_new_session=True
         )
         service = OwnService(f"http://127.0.0.1:{port}", process.pid, log_path)
+        # Who stops this process is not to find its service still running.
+        at_sigterm = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             _wait_ready(service, process)
             yield service
@@ -50,6 +56,7 @@ def own_service(folder: Path, variables: Mapping[str, str]) -> Iterator[OwnServi
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            signal.signal(signal.SIGTERM, at_sigterm)
 
 
 def _wait_ready(service: OwnService, process: "subprocess.Popen[bytes]") -> None:

@@ -1,6 +1,7 @@
 """`stylefilter benchmark adaptation`: Table 1 of two folders, through the service's API."""
 
 import json
+import re
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from app.tables import ENDED, JobState
 
 _POLL_SECONDS = 2.0
 _FILES = ("report.json", "report.md", "report.html", "splits.json")
+_SHOWN = re.compile(r"\]\(((?:charts/)?[a-z]+\.(?:svg|png))\)")
+"""The pictures that the Markdown report refers to."""
 _STATE = "benchmark.json"
 
 
@@ -71,7 +74,9 @@ def _run(client: Client, options: TableOptions, console: Console) -> int:
     if job.state != JobState.SUCCEEDED:
         reason = job.error.message if job.error else "it was cancelled"
         raise ApiError(f"job {job.id} has {job.state}: {reason}")
-    for name in _FILES:
+    (options.out / "charts").mkdir(exist_ok=True)
+    shown = _SHOWN.findall(client.report(job_id, "report.md").decode())
+    for name in (*_FILES, *shown):
         (options.out / name).write_bytes(client.report(job_id, name))
     console.print(f"Wrote {', '.join(str(options.out / name) for name in _FILES)}")
     return 0

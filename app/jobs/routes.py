@@ -217,15 +217,26 @@ def get_picture(
     return FileResponse(service.picture(session, services.storage, job_id, name))
 
 
-ReportFile = Literal["report.html", "report.md", "report.json", "splits.json", "figure.png"]
+ReportFile = Literal[
+    "report.html",
+    "report.md",
+    "report.json",
+    "splits.json",
+    "figure.png",
+    "charts/mean.svg",
+    "charts/classes.svg",
+    "charts/curves.svg",
+    "charts/styles.svg",
+    "charts/time.svg",
+]
 
 
 @router.get("/{job_id}/report", response_class=FileResponse)
-@router.get("/{job_id}/report/{name}", response_class=FileResponse)
+@router.get("/{job_id}/report/{name:path}", response_class=FileResponse)
 def get_report(
     job_id: UUID, session: ReadingDep, services: ServicesDep, name: ReportFile = "report.html"
 ) -> Response:
-    """A benchmark's table: a page, or as Markdown, JSON, its splits to use again, its figure."""
+    """A benchmark's table: a page, or as Markdown with charts, JSON, its splits, its figure."""
     return FileResponse(service.report(session, services.storage, job_id, name))
 
 

@@ -255,6 +255,10 @@ def test_a_report_is_there_when_the_table_is(api: httpx.Client, pair: dict[str, 
     job = submitted(api, pair, rows=["source-only"])
     early = problem(api.get(f"/jobs/{job['id']}/report"), 409)
     assert early["detail"] == f"job {job['id']} is queued: its report is written at its end"
+    chart = problem(api.get(f"/jobs/{job['id']}/report/charts/mean.svg"), 409)
+    assert chart["detail"] == early["detail"]
+    for name in ("other.svg", "charts/%2e%2e/report.md", "charts"):
+        problem(api.get(f"/jobs/{job['id']}/report/{name}"), 422)
     part = next(iter(parts(api, job).values()))
     none = problem(api.get(f"/jobs/{part['id']}/report"), 404)
     assert "only a benchmark has a report" in none["detail"]

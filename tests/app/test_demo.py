@@ -21,7 +21,10 @@ pytestmark = [
 ]
 
 
-def test_ctrl_c_cancels_the_job_and_leaves_no_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stopped_by", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_cancels_the_job_and_leaves_no_process(
+    stopped_by: signal.Signals, tmp_path: Path
+) -> None:
     out, log = tmp_path / "out", tmp_path / "demo.log"
     database = Database(f"sqlite:///{out / 'service' / 'stylefilter.db'}")
 
@@ -37,7 +40,7 @@ def test_ctrl_c_cancels_the_job_and_leaves_no_process(tmp_path: Path) -> None:
         wait_for(lambda: (row := job()) is not None and row.step, "the first step", 90)
         # Of another group: the signal reaches the demo alone, which then asks the service.
         assert demo.pid not in map(os.getpgid, processes_of(out / "service"))
-        os.killpg(demo.pid, signal.SIGINT)  # as a terminal does
+        os.killpg(demo.pid, stopped_by)  # as a terminal does, or a cluster's scheduler
         assert demo.wait(60) == 130, log.read_text()
     row = job()
     database.close()

@@ -1,6 +1,8 @@
 """A benchmark from its submission to its report: real trainers on a small synthetic pair."""
 
+import re
 from contextlib import closing
+from typing import get_args
 from uuid import UUID
 
 import pytest
@@ -10,6 +12,7 @@ from sqlalchemy import select
 from app.datasets import service as datasets
 from app.datasets.schemas import DatasetCreate
 from app.jobs import service as jobs
+from app.jobs.routes import ReportFile
 from app.jobs.schemas import BenchmarkRequest
 from app.tables import Job, JobState, TrainedModel
 from models.data.splits import Splits
@@ -87,7 +90,13 @@ def test_rows_of_a_split_become_a_report(service: Service, pair: dict[str, UUID]
     assert report.styles == ()  # the last generator was kept
     with service.database.reading() as session:
         folder = jobs.report(session, service.storage, job_id, "report.html").parent
-    assert "StyleFilter" in (folder / "report.md").read_text()
+    text = (folder / "report.md").read_text()
+    assert "StyleFilter" in text
+    shown = re.findall(r"\]\((.+?)\)", text)
+    assert "charts/mean.svg" in shown
+    with service.database.reading() as session:
+        assert all(jobs.report(session, service.storage, job_id, name) for name in shown)
+    assert set(shown) < set(get_args(ReportFile))
     with Image.open(folder / "figure.png") as figure:
         assert figure.format == "PNG"
     splits = Splits.model_validate_json((folder / "splits.json").read_bytes())
