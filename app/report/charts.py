@@ -136,7 +136,7 @@ def _styles(report: BenchmarkReport) -> Figure:
                 axes.plot(steps[n], values[n], "o", color=PALETTE["images"].light, markersize=7)
         axes.set_title(title, weight="bold")
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-        axes.set_xlabel("step of CUT; a line a split, dot: its best")
+        axes.set_xlabel("step of CUT; dot: best of a split")
         _rule(axes, "y")
         axes.tick_params(axis="x", length=0)
     return figure
