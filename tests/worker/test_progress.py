@@ -243,14 +243,16 @@ def test_a_resumed_stage_takes_over_what_was_reported_before_it(
     resumed = claim(database, "there", 60)
     assert resumed is not None
     sleep(0.3)
+    began = monotonic()
     recorder = Recorder(database, resumed, 60)
     sleep(0.2)
     report(recorder, 3, 9, {"nce": 33.0})
+    ended = monotonic()
     with database.reading() as session:
         assert points(session, lease.job_id, "nce") == {1: 1.0, 2: 2.0, 3: 33.0}
         stage = session.get_one(JobStage, (lease.job_id, "style"))
         assert (stage.step, stage.position, stage.finished) == (3, 1, False)
-        assert 0.2 <= stage.seconds - seconds < 0.3 + 0.2
+        assert 0.2 <= stage.seconds - seconds <= ended - began
         assert session.get_one(Job, lease.job_id).steps_per_second == pytest.approx(
             1 / (stage.seconds - seconds), rel=0.01
         )
@@ -259,11 +261,15 @@ def test_a_resumed_stage_takes_over_what_was_reported_before_it(
 def test_a_stage_that_begins_anew_forgets_what_was_reported(
     database: Database, lease: Lease
 ) -> None:
-    report(Recorder(database, lease, 60), 9, 9, {"nce": 9.0})
+    recorder = Recorder(database, lease, 60)
+    sleep(0.2)
+    report(recorder, 9, 9, {"nce": 9.0})
+    began = monotonic()
     report(Recorder(database, lease, 60), 1, 9, {"nce": 1.0})
+    ended = monotonic()
     with database.reading() as session:
         assert points(session, lease.job_id, "nce") == {1: 1.0}
-        assert session.get_one(JobStage, (lease.job_id, "style")).seconds < 0.1
+        assert session.get_one(JobStage, (lease.job_id, "style")).seconds <= ended - began
 
 
 def test_a_worker_that_stops_ends_the_training_after_writing(
