@@ -33,16 +33,25 @@ CASES = {
 
 
 def attempt(
-    case: Case, folder: Path, number: int, reports: Connection, die: str | None = None
+    case: Case,
+    folder: Path,
+    number: int,
+    reports: Connection,
+    die: str | None = None,
+    is_awaited: bool = False,
 ) -> None:
-    """One attempt at a case, in a process of its own."""
+    """One attempt at a case, in a process of its own; does not end where a kill ``is_awaited``."""
     torch.set_num_threads(1)
     if die is not None:
         die_while_saving(die)
     checkpoints = Checkpoints(folder / "checkpoints", attempt=str(number), every_seconds=0)
-    trained = train_case(
-        case, folder, lambda p: reports.send((p.step, dict(p.values))), checkpoints
-    )
+
+    def report(progress: Progress) -> None:
+        reports.send((progress.step, dict(progress.values)))
+        if is_awaited and progress.step == STEPS:
+            time.sleep(60)
+
+    trained = train_case(case, folder, report, checkpoints)
     torch.save(trained.state_dict(), folder / "weights.pt")
 
 
@@ -83,19 +92,20 @@ class Attempts:
     reports: dict[int, list[Mapping[str, float]]] = field(default_factory=dict)
 
     def start(self, *, kill_at: int | None = None, delay: float = 0, die: str | None = None) -> int:
-        """Begin again, kill ``delay`` seconds after the report of step ``kill_at``; exit code."""
+        """Begin again, kill ``delay`` seconds after step ``kill_at`` or a later one; exit code."""
         self.number += 1
         receiver, sender = context.Pipe(duplex=False)
-        arguments = (self.case, self.folder, self.number, sender, die)
+        arguments = (self.case, self.folder, self.number, sender, die, kill_at is not None)
         process = context.Process(target=attempt, args=arguments)
         process.start()
         sender.close()
         while (report := received(receiver)) is not None:
             step, values = report
             self.reports.setdefault(step, []).append(values)
-            if step == kill_at:
+            if kill_at is not None and step >= kill_at:
                 time.sleep(delay)
                 process.kill()
+                kill_at = None
         process.join()
         assert process.exitcode is not None
         return process.exitcode
