@@ -93,8 +93,9 @@ def tiles_of(domain: Domain, crop: Crop) -> RegionMap:
 def labelled_crop(mask: NDArray[np.int64], num_classes: int) -> RegionMap:
     """What a crop of the source shows of classes, by its mask (S, S), as one region.
 
-    Pixels without a class, padding among them, are in none.
+    Pixels without a class, padding among them, are in none; a crop of such has no region.
     """
     known = mask != IGNORE
     present = np.bincount(mask[known], minlength=num_classes) > 0
-    return np.where(known, 0, -1), np.where(present, PRESENT, ABSENT)[None]
+    labels = np.where(present, PRESENT, ABSENT)[None]
+    return np.where(known, 0, -1), labels[: int(known.any())]

@@ -68,25 +68,28 @@ def config(norm: str, **changes: Any) -> StyleFilterConfig:
 
 @pytest.mark.parametrize("poor", POOR)
 @pytest.mark.parametrize(
-    ("stage", "norm", "which"),
+    ("stage", "norm", "which", "method"),
     [
-        ("style", "instance", {"source", "target"}),
-        ("pretrain", "batch", {"source"}),
-        ("pretrain", "instance", {"source"}),
-        ("adapt", "batch", {"target"}),
-        ("adapt", "batch", {"source", "target"}),
-        ("adapt", "instance", {"source", "target"}),
+        ("style", "instance", {"source", "target"}, ""),
+        ("pretrain", "batch", {"source"}, ""),
+        ("pretrain", "instance", {"source"}, ""),
+        ("adapt", "batch", {"target"}, "stylefilter"),
+        ("adapt", "batch", {"source", "target"}, "stylefilter"),
+        ("adapt", "instance", {"source", "target"}, "stylefilter"),
+        ("adapt", "batch", {"source", "target"}, "y-net"),
+        ("adapt", "batch", {"source"}, "paul"),
+        ("adapt", "batch", {"source", "target"}, "paul"),
     ],
     ids=lambda value: "+".join(sorted(value)) if isinstance(value, set) else value,
 )
-def test_poor_data_train_to_finite_weights(
-    tmp_path: Path, stage: TrainedStage, norm: str, which: set[str], poor: str
+def test_poor_data_train_to_finite_weights(  # noqa: PLR0913 - a case is five
+    tmp_path: Path, stage: TrainedStage, norm: str, which: set[str], method: str, poor: str
 ) -> None:
     source, target = (
         domain_of(tmp_path / f"{name}.zarr", POOR[poor]() if name in which else fine())
         for name in ("source", "target")
     )
-    trained = train_stage(stage, (source, target), config(norm), QUIET, tmp_path)
+    trained = train_stage(stage, (source, target), config(norm), QUIET, tmp_path, method)
     for name, value in trained.state_dict().items():
         assert bool(value.isfinite().all()), name
 
