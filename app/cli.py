@@ -145,7 +145,9 @@ def adaptation(  # noqa: PLR0913 - options of a command are its parameters
         typer.Option("--label-tile", help="Side of tiles for which to measure labels' worth."),
     ] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="A class to leave out.")] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1)] = 0,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**31 - 1, help="Of all randomness; default: 0.")
+    ] = None,
     url: Annotated[str | None, typer.Option(help="A running service; default: its own.")] = None,
 ) -> None:
     """Measure the rows of the paper's Table 1 for a pair of folders, and write the report.
@@ -160,9 +162,11 @@ def adaptation(  # noqa: PLR0913 - options of a command are its parameters
         raise typer.BadParameter(f"{config} is no JSON: {error}") from error
     if not isinstance(fields, dict):
         raise typer.BadParameter(f"{config} holds no JSON object")
+    if seed is not None and "seed" in fields:
+        raise typer.BadParameter(f"--seed is given, and {config} has a seed too: leave one out")
     body = {
         "preset": preset,
-        "config": {"seed": seed} | fields,
+        "config": fields if seed is None else fields | {"seed": seed},
         "num_splits": splits,
         "tile_px": tile_px,
         "label_tiles_px": label_tiles or [],

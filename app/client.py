@@ -94,9 +94,11 @@ class Client:
         response = self._send("POST", "/jobs/adapt", json=body)
         return JobRead.model_validate_json(response.content)
 
-    def benchmark(self, request: BenchmarkRequest) -> JobRead:
+    def benchmark(self, request: BenchmarkRequest, key: str) -> JobRead:
+        """Submit a benchmark, once whatever is sent again with the same ``key``."""
         body = request.model_dump(mode="json", exclude_unset=True)
-        response = self._send("POST", "/jobs/benchmark", json=body)
+        headers = {"Idempotency-Key": key}
+        response = self._send("POST", "/jobs/benchmark", json=body, headers=headers)
         return JobRead.model_validate_json(response.content)
 
     def report(self, job: UUID, name: str) -> bytes:

@@ -1,15 +1,14 @@
 """`stylefilter benchmark adaptation`: Table 1 of two folders, through the service's API."""
 
-import json
 import re
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from rich.console import Console
 
 from app.client import ApiError, Client
@@ -37,10 +36,12 @@ class TableOptions:
 
 
 class _State(BaseModel):
-    """What a benchmark that was begun in a folder was asked for, and which job it is."""
+    """How far a benchmark has come that was begun in a folder."""
 
     asked: dict[str, Any]
-    job: UUID
+    datasets: dict[str, UUID] = Field({}, description="That are registered: source, target.")
+    key: UUID = Field(default_factory=uuid4, description="Submits it once.")
+    job: UUID | None = None
 
 
 def run_table(options: TableOptions, console: Console) -> int:
@@ -59,7 +60,8 @@ def run_table(options: TableOptions, console: Console) -> int:
 
 
 def _run(client: Client, options: TableOptions, console: Console) -> int:
-    job_id = _begun(options) or _begin(client, options, console)
+    state = _begun(options)
+    job_id = state.job or _begin(client, options, state, console)
     job = client.job(job_id)
     if job.state == JobState.FAILED:
         client.retry(job_id)
@@ -69,7 +71,8 @@ def _run(client: Client, options: TableOptions, console: Console) -> int:
         part.state == JobState.FAILED for part in client.jobs(parent=job_id)
     ):
         # What succeeded is taken over.
-        job_id = _submit(client, options, str(job.source), str(job.target))
+        state.key = uuid4()
+        job_id = _submit(client, options, state)
     job = _follow(client, job_id, console)
     if job.state != JobState.SUCCEEDED:
         reason = job.error.message if job.error else "it was cancelled"
@@ -86,35 +89,49 @@ def _asked(options: TableOptions) -> dict[str, Any]:
     return options.body | {"source": str(options.source), "target": str(options.target)}
 
 
-def _begun(options: TableOptions) -> UUID | None:
-    path = options.out / _STATE
+def _begun(options: TableOptions) -> _State:
+    """What the folder says of this benchmark; FolderError if it is of another one."""
+    path, asked = options.out / _STATE, _asked(options)
     if not path.exists():
-        return None
-    state = _State.model_validate_json(path.read_bytes())
-    if state.asked != _asked(options):
+        return _State(asked=asked)
+    try:
+        state = _State.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise FolderError(f"{path} is damaged: delete it to begin again") from error
+    if state.asked == asked:
+        return state
+    if state.job is not None:
         raise FolderError(
             f"{path} is of another benchmark: give the same options, or another --out"
         )
+    return _State(asked=asked)  # the service never took the other one
+
+
+def _begin(client: Client, options: TableOptions, state: _State, console: Console) -> UUID:
+    tile_px = options.body.get("tile_px")
+    for name, folder in (("source", options.source), ("target", options.target)):
+        if name not in state.datasets:
+            report = send_folder(client, folder, tile_px=tile_px if name == "target" else None)
+            console.print(f"Registered {report.name!r}: {report.num_sections} sections")
+            state.datasets[name] = report.id
+            _write(options, state)
+    return _submit(client, options, state)
+
+
+def _submit(client: Client, options: TableOptions, state: _State) -> UUID:
+    datasets = {name: str(dataset) for name, dataset in state.datasets.items()}
+    request = BenchmarkRequest.model_validate(options.body | datasets)
+    _write(options, state)  # who is stopped before the answer asks for the same job again
+    state.job = client.benchmark(request, str(state.key)).id
+    _write(options, state)
     return state.job
 
 
-def _begin(client: Client, options: TableOptions, console: Console) -> UUID:
-    tile_px = options.body.get("tile_px")
-    datasets = {}
-    for name, folder in (("source", options.source), ("target", options.target)):
-        report = send_folder(client, folder, tile_px=tile_px if name == "target" else None)
-        console.print(f"Registered {report.name!r}: {report.num_sections} sections")
-        datasets[name] = str(report.id)
-    return _submit(client, options, datasets["source"], datasets["target"])
-
-
-def _submit(client: Client, options: TableOptions, source: str, target: str) -> UUID:
-    datasets = {"source": source, "target": target}
-    request = BenchmarkRequest.model_validate(options.body | datasets)
-    job = client.benchmark(request)
-    state = _State(asked=_asked(options), job=job.id)
-    (options.out / _STATE).write_text(json.dumps(state.model_dump(mode="json"), indent=1) + "\n")
-    return job.id
+def _write(options: TableOptions, state: _State) -> None:
+    path = options.out / _STATE
+    partial = path.with_name(f".{_STATE}")
+    partial.write_text(state.model_dump_json(indent=1) + "\n")
+    partial.replace(path)
 
 
 def _follow(client: Client, job_id: UUID, console: Console) -> JobRead:

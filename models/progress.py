@@ -10,6 +10,15 @@ from numpy.typing import NDArray
 Stage = Literal["style", "pretrain", "stylise", "adapt", "evaluate"]
 
 
+LABEL_SCORES = ("label_agreement", "confidence", "label_score")
+"""Scores of a generator that need no masks; see ``style_selection.py``."""
+
+
+def is_score(name: str) -> bool:
+    """Whether a value is of a validation, not of a step."""
+    return "dice/" in name or name in LABEL_SCORES
+
+
 @dataclass(frozen=True)
 class Picture:
     """A piece (H, W) of an image, and what a network makes of it: something to look at.
@@ -28,8 +37,9 @@ class Progress:
 
     ``values`` holds the losses of the step. At steps with a validation also ``dice/<class>`` and
     ``dice/mean`` of the domain the stage is for, in adaptation ``source_dice/...`` too, all in
-    [0, 1]; ``best`` then holds the scores of the weights that would be kept if this were the end,
-    and their step as ``selected_step``. Step 0 is a validation before training.
+    [0, 1], and ``LABEL_SCORES`` where generators are chosen. ``best`` then holds the scores of the
+    weights that would be kept if this were the end, and their step as ``selected_step``. Step 0
+    is a validation before training.
     """
 
     stage: Stage

@@ -10,6 +10,7 @@ from models.data.domain import PRESENT, UNKNOWN, Domain, Section
 from models.inference import segment, stylise
 from models.networks.generator import Generator
 from models.networks.unet import UNet
+from models.progress import LABEL_SCORES
 from models.segmentation import validate
 
 _LABELLED_SECTIONS = 8  # spread over the training sections, to bound the time of a validation
@@ -58,11 +59,8 @@ class Judge:
         if not known:
             return {}
         agreement, confidence = met / known, float(np.mean(confidences))
-        return {
-            "label_agreement": agreement,
-            "confidence": confidence,
-            "label_score": agreement + confidence,
-        }
+        scores = agreement, confidence, agreement + confidence
+        return dict(zip(LABEL_SCORES, scores, strict=True))
 
 
 def _labelled(target: Domain) -> list[Section]:

@@ -66,13 +66,16 @@ class CellScores(FrozenConfig):
     style_selected_by: str | None = Field(
         None, description="What chose the generator; none for a row without one."
     )
-    num_labels: int = Field(description="Target images with image-level labels that were used.")
+    num_labels: int = Field(
+        description="Target images with image-level labels that were used, those of the test "
+        "among them where they filter the prediction."
+    )
     num_masks: int = Field(description="Target masks that training used.")
     peak_memory_bytes: int = Field(description="Of the job's process; GPU memory on a GPU.")
 
 
 class CellResult(CellScores):
-    """With what it took."""
+    """With what it took; the memory is the most of all jobs that trained for it."""
 
     seconds: float = Field(description="Of training that this row needs, shared stages included.")
     own_seconds: float = Field(description="Of the job that made it, shared stages left out.")
@@ -104,6 +107,10 @@ class RowSummary(FrozenConfig):
     splits: tuple[int, ...]
     dice: dict[str, Spread] = Field(description="Of each class, and of their mean as ``mean``.")
     selected: tuple[str, ...] = Field(description="What chose the weights, of each split.")
+    steps: tuple[int, ...] = Field(description="Of the weights that were chosen, of each split.")
+    styles_selected: tuple[str | None, ...] = Field(
+        description="What chose the generator, of each split; none where there is none."
+    )
     num_labels: float = Field(description="Mean over the splits.")
     num_masks: float
     seconds: float
@@ -130,8 +137,12 @@ class LabelValue(FrozenConfig):
     num_labels: float
     with_filter: Spread
     without_filter: Spread
+    low: float | None = Field(
+        description="2.5th percentile of the gain, as of a ``Difference``; none without one."
+    )
+    high: float | None = Field(description="97.5th percentile.")
     labels_per_point: float | None = Field(
-        description="Labels for a point (0.01) of mean DICE; none where they bring nothing."
+        description="Labels for a point (0.01) of mean DICE; none where no gain can be told."
     )
 
 
@@ -192,6 +203,9 @@ class BenchmarkReport(FrozenConfig):
     tile_px: int | None = Field(
         None, description="Side of the labelled tiles, native pixels; none: as registered."
     )
+    cells: tuple[CellResult, ...] = Field(
+        description="What each cell measured, labels of every tile size; all else follows from it."
+    )
     rows: tuple[RowSummary, ...]
     differences: tuple[Difference, ...]
     label_values: tuple[LabelValue, ...]
@@ -199,5 +213,8 @@ class BenchmarkReport(FrozenConfig):
     styles: tuple[StyleChoice, ...] = Field(description="Of splits whose generator was chosen.")
     shared: tuple[SharedStage, ...]
     failed: tuple[FailedCell, ...]
+    notes: tuple[str, ...] = Field(
+        (), description="What jobs said that the reader of the numbers must know."
+    )
     seconds: float = Field(description="Of all jobs together, each stage once.")
     versions: dict[str, str]

@@ -3,7 +3,7 @@
 Legend: R resamples, S test sections, C classes of the table.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -66,31 +66,34 @@ def label_values(
     class_names: Sequence[str],
     excluded: Collection[str],
     tiles_px: Sequence[int],
+    *,
+    seed: int = 0,
 ) -> tuple[LabelValue, ...]:
     """StyleFilter with labels of tiles of each size against itself without, on their common splits.
 
     The filter off knows no tiles: that of any tile size serves all of them.
     """
-    values = []
+    values, kept = [], _kept(class_names, excluded)
     for tile_px in tiles_px:
         on = {c.split: c for c in cells if c.row == "stylefilter" and c.tile_px == tile_px}
         off = {c.split: c for c in cells if c.row == "unfiltered"}
-        splits = sorted(on.keys() & off.keys())
+        splits = on.keys() & off.keys()
         if not splits:
             continue
-        kept = _kept(class_names, excluded)
-        with_filter, without_filter = (
-            _spread(_Row(tuple(its[split] for split in splits), kept).means) for its in (on, off)
-        )
-        num_labels = sum(on[split].num_labels for split in splits) / len(splits)
-        gain = (with_filter.mean or 0.0) - (without_filter.mean or 0.0)
+        filtered, unfiltered = (_row(its, splits, kept, seed) for its in (on, off))
+        gain = _difference(filtered, unfiltered)
+        num_labels = filtered.average("num_labels")
         values.append(
             LabelValue(
                 tile_px=tile_px,
                 num_labels=num_labels,
-                with_filter=with_filter,
-                without_filter=without_filter,
-                labels_per_point=num_labels * _POINT / gain if gain > 0 else None,
+                with_filter=_spread(filtered.means),
+                without_filter=_spread(unfiltered.means),
+                low=None if gain is None else gain.low,
+                high=None if gain is None else gain.high,
+                labels_per_point=(
+                    None if gain is None or gain.low <= 0 else num_labels * _POINT / gain.mean
+                ),
             )
         )
     return tuple(values)
@@ -139,7 +142,9 @@ class _Row:
             tile_px=self.tile_px,
             splits=tuple(cell.split for cell in self.cells),
             dice={**scores, "mean": _spread(self.means)},
-            selected=tuple(_chosen(cell) for cell in self.cells),
+            selected=tuple(cell.selected_by for cell in self.cells),
+            steps=tuple(cell.selected_step for cell in self.cells),
+            styles_selected=tuple(cell.style_selected_by for cell in self.cells),
             num_labels=self.average("num_labels"),
             num_masks=self.average("num_masks"),
             seconds=self.average("seconds"),
@@ -168,13 +173,6 @@ class _Row:
         return _mean(_dice(pooled))  # (R, 3, C) to (R,)
 
 
-def _chosen(cell: CellResult) -> str:
-    """What chose the weights, and the generator where that is not just its last."""
-    if cell.style_selected_by in (None, "last"):
-        return cell.selected_by
-    return f"{cell.selected_by}, style by {cell.style_selected_by}"
-
-
 def _rows(
     cells: Sequence[CellResult], class_names: Sequence[str], excluded: Collection[str], seed: int
 ) -> list[_Row]:
@@ -188,7 +186,13 @@ def _rows(
     order = list(TITLES)
     keys = sorted(found, key=lambda key: (order.index(key[0]), key[1] or 0))
     kept = _kept(class_names, excluded)
-    return [_Row(tuple(found[key][n] for n in sorted(found[key])), kept, seed) for key in keys]
+    return [_row(found[key], found[key], kept, seed) for key in keys]
+
+
+def _row(
+    by_split: Mapping[int, CellResult], splits: Iterable[int], kept: dict[str, int], seed: int
+) -> _Row:
+    return _Row(tuple(by_split[split] for split in sorted(splits)), kept, seed)
 
 
 def _kept(class_names: Sequence[str], excluded: Collection[str]) -> dict[str, int]:
@@ -282,7 +286,10 @@ def _cost(row: _Row) -> str:
     amounts = ((row.average("num_labels"), "labelled image"), (row.average("num_masks"), "mask"))
     parts = [f"{_number(n)} {name}{'' if n == 1 else 's'}" for n, name in amounts if n]
     annotation = " and ".join(parts) if parts else "no annotation"
-    return f"it takes {annotation} of the target and {_duration(row.average('seconds'))} a split"
+    chosen = (by for cell in row.cells for by in (cell.selected_by, cell.style_selected_by))
+    masks = ", validation masks to choose by aside" if "target_val" in chosen else ""
+    took = _duration(row.average("seconds"))
+    return f"it takes {annotation} of the target and {took} a split{masks}"
 
 
 def _number(number: float) -> str:

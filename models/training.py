@@ -27,7 +27,7 @@ from models.parallel import (
     mean_values,
     rank,
 )
-from models.progress import Picture, Progress, Report, Stage, Stop
+from models.progress import Picture, Progress, Report, Stage, Stop, is_score
 from models.resume import Best, Checkpoints, State
 
 log = logging.getLogger(__name__)
@@ -148,7 +148,7 @@ class Task(Generic[Batch]):
         kept = self.keep.best if self.keep is not None else None
         best = None if kept is None else {**kept.scores, "selected_step": float(kept.step)}
         if best is None and step == self.steps:
-            scores = {name: value for name, value in values.items() if "dice/" in name}
+            scores = {name: value for name, value in values.items() if is_score(name)}
             best = {**scores, "selected_step": float(step)}
         picture = None
         if self.picture is not None and (step == 1 or step % -(-self.steps // _PICTURES) == 0):

@@ -17,6 +17,7 @@ from app import report
 from app.jobs import curves
 from app.jobs.curves import MetricsQuery
 from app.jobs.schemas import JobResult
+from app.jobs.transitions import DEPENDENCY_FAILED
 from app.report.figure import Panel, qualitative
 from app.storage import Storage
 from app.tables import Job, JobKind, JobStage, JobState
@@ -41,7 +42,12 @@ from worker.cells import PICTURES, SCORES, SCORES_TYPE, NothingMeasured, picture
 
 SPLITS = "splits.json"
 
+_SHARED = {"pretrain": JobKind.PRETRAIN, "style": JobKind.TRAIN_STYLE}
+"""Stages that rows of a split share, and the jobs that train them."""
+
 _CURVE = MetricsQuery(points=200)
+_SCORES = MetricsQuery(points=10_000)
+"""Every generator that was scored: a rule chooses among all of them."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,7 @@ class Collection:
             config=StyleFilterConfig.model_validate(self._benchmark.config),
             splits=len(plan.folds),
             tile_px=plan.tile_px,
+            cells=tuple(cells),
             rows=tuple(
                 # Of all of them the same: the table says it once.
                 row.model_copy(update={"tile_px": None})
@@ -105,6 +112,7 @@ class Collection:
             styles=tuple(self._styles()),
             shared=tuple(self._shared()),
             failed=tuple(self._failed()),
+            notes=tuple(self._notes()),
             seconds=sum(sum(part.seconds.values()) for part in self._parts),
             versions=_versions(),
         )
@@ -114,7 +122,9 @@ class Collection:
         found: dict[RowName, Path] = {}
         for part in self._parts:
             folder = self._folder(part) / PICTURES
-            for path in sorted(folder.glob("*.png")) if part.cell.split == 0 else ():
+            if part.job.state != JobState.SUCCEEDED or part.cell.split != 0:
+                continue
+            for path in sorted(folder.glob("*.png")):
                 if part.cell.tile_px == self._plan.tile_px:
                     found[path.stem] = path  # type: ignore[index]  # named by their rows
         if not found:
@@ -134,32 +144,60 @@ class Collection:
         for part in self._parts:
             if part.job.state != JobState.SUCCEEDED or part.cell.method is None:
                 continue
-            own = part.seconds.get("stylise", 0.0) + self._trained(part, "adapt")
-            if part.cell.method == "target-only":
-                own += self._trained(part, "pretrain")
+            own_stage = "pretrain" if part.cell.method == "target-only" else "adapt"
+            own = part.seconds.get("stylise", 0.0) + self._trained(part, own_stage)
             for scores in SCORES_TYPE.validate_json((self._folder(part) / SCORES).read_bytes()):
-                shared = 0.0
+                trained = [(part, own_stage)]
                 if part.cell.method != "target-only":
-                    shared += self._stage_of(part.cell.split, "pretrain")
+                    trained += self._stage_of(part.cell.split, "pretrain")
                 if needs_style(part.cell.method, [scores.row]):
-                    shared += self._stage_of(part.cell.split, "style")
+                    trained += self._stage_of(part.cell.split, "style")
+                shared = sum(self._trained(*each) for each in trained[1:])
                 facts = scores.model_dump()
+                facts["peak_memory_bytes"] = max(
+                    scores.peak_memory_bytes, *(self._memory(*each) for each in trained)
+                )
                 yield CellResult(**facts, seconds=own + shared, own_seconds=own)
 
     def _failed(self) -> Iterator[FailedCell]:
         for part in self._parts:
             if part.job.state == JobState.SUCCEEDED:
                 continue
-            reason = part.job.error_message or f"The job was {part.job.state}."
             for row in part.cell.rows:
                 yield FailedCell(
-                    row=row, split=part.cell.split, tile_px=part.cell.tile_px, reason=reason
+                    row=row,
+                    split=part.cell.split,
+                    tile_px=part.cell.tile_px,
+                    reason=self._reason(part),
                 )
 
-    def _shared(self) -> Iterator[SharedStage]:
-        kinds = {JobKind.PRETRAIN: "pretrain", JobKind.TRAIN_STYLE: "style"}
+    def _reason(self, part: _Part) -> str:
+        """Why there is no result: the shared stage's reason, where the job waited in vain."""
+        own = part.job.error_message or f"The job was {part.job.state}."
+        if part.job.error_code != DEPENDENCY_FAILED:
+            return own
+        waited_for = (
+            (shared, stage)
+            for stage, kind in _SHARED.items()
+            for shared in self._parts
+            if shared.job.kind == kind and shared.cell.split == part.cell.split
+        )
+        for shared, stage in waited_for:
+            if shared.job.state in (JobState.FAILED, JobState.CANCELLED):
+                return f"Its stage {stage} failed: {self._reason(shared)}"
+        return own
+
+    def _notes(self) -> Iterator[str]:
+        """What jobs told of themselves, each once."""
         for part in self._parts:
-            if (stage := kinds.get(JobKind(part.job.kind))) is None:
+            for note in JobResult.model_validate(part.job.result or {}).notes:
+                yield f"{part.cell.title}: {note}"
+
+    def _shared(self) -> Iterator[SharedStage]:
+        kinds = {kind: stage for stage, kind in _SHARED.items()}
+        for part in self._parts:
+            stage = kinds.get(JobKind(part.job.kind))
+            if stage is None or part.job.state != JobState.SUCCEEDED:
                 continue
             rows = tuple(
                 row
@@ -201,7 +239,7 @@ class Collection:
                 continue
             origin = self._origin(part, "style")
             dice, agreement, both = (
-                self._by_step(origin, "style", name)
+                self._by_step(origin, "style", name, _SCORES)
                 for name in ("dice/mean", "label_agreement", "label_score")
             )
             scores = tuple(
@@ -217,14 +255,22 @@ class Collection:
                 by = config.style.select_on
                 yield StyleChoice(split=part.cell.split, selected_by=by, scores=scores)
 
-    def _by_step(self, job_id: UUID, stage: str, name: str) -> dict[int, float]:
-        series = curves.read(self._session, job_id, stage, name, _CURVE)
+    def _by_step(
+        self, job_id: UUID, stage: str, name: str, query: MetricsQuery = _CURVE
+    ) -> dict[int, float]:
+        series = curves.read(self._session, job_id, stage, name, query)
         return dict(zip(series.steps, series.values, strict=True))
 
-    def _stage_of(self, split: int, stage: str) -> float:
-        kind = JobKind.PRETRAIN if stage == "pretrain" else JobKind.TRAIN_STYLE
-        parts = [p for p in self._parts if p.cell.split == split and p.job.kind == kind]
-        return sum(self._trained(part, stage) for part in parts)
+    def _stage_of(self, split: int, stage: str) -> list[tuple[_Part, str]]:
+        """The part of a split that trained what its rows share."""
+        kind = _SHARED[stage]
+        return [(p, stage) for p in self._parts if p.cell.split == split and p.job.kind == kind]
+
+    def _memory(self, part: _Part, stage: str) -> int:
+        """The most that the job which trained a stage held; 0 where it does not say."""
+        origin = self._session.get(Job, self._origin(part, stage))
+        result = None if origin is None else origin.result
+        return JobResult.model_validate(result or {}).peak_memory_bytes or 0
 
     def _trained(self, part: _Part, stage: str) -> float:
         """Seconds of a stage, in the job that trained it."""

@@ -1,6 +1,7 @@
 """A cell of a benchmark: each of its rows, scored on the target's test sections."""
 
 import resource
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from pydantic import TypeAdapter
 
 from models import methods
 from models.config import StyleFilterConfig
-from models.data.domain import UNKNOWN, Domain, Section
+from models.data.domain import UNKNOWN, Domain, Section, Split
 from models.evaluation import Evaluated, evaluate
 from models.inference import Predictor
 from models.methods import Trained
@@ -71,6 +72,8 @@ class Tester:
         assert method is not None
         training = self._target.split("train")
         by_labels = uses_labels(method) or (style is not None and style.by == "labels")
+        labelled: list[Split] = ["train"] if by_labels else []
+        labelled += ["test"] if ROWS[row].filtered else []
         return CellScores(
             row=row,
             split=self._cell.split,
@@ -81,7 +84,7 @@ class Tester:
             selected_by=chosen.by,
             selected_step=chosen.step,
             style_selected_by=None if style is None else style.by,
-            num_labels=_num_labelled(self._target) if by_labels else 0,
+            num_labels=_num_labelled(self._target, labelled),
             num_masks=sum(s.has_mask for s in training) if method == "target-only" else 0,
             peak_memory_bytes=peak_memory_bytes(),
         )
@@ -123,10 +126,10 @@ def peak_memory_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts kilobytes
 
 
-def _num_labelled(target: Domain) -> int:
-    """Training tiles with a label that is known."""
-    training = {section.index for section in target.split("train")}
+def _num_labelled(target: Domain, splits: Iterable[Split]) -> int:
+    """Tiles of these splits with a label that is known."""
+    sections = {section.index for split in splits for section in target.split(split)}
     return sum(
-        tile.section in training and any(label != UNKNOWN for label in tile.labels)
+        tile.section in sections and any(label != UNKNOWN for label in tile.labels)
         for tile in target.tiles
     )

@@ -17,7 +17,7 @@ from app.database import Database
 from app.figure import comparison
 from app.jobs.transitions import Lease, record, write
 from app.tables import JobStage, JobState, MetricPoint
-from models.progress import Picture, Progress, Stage, Stop
+from models.progress import Picture, Progress, Stage, Stop, is_score
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ class Recorder:
         on_grid = progress.step % stride == 0 or progress.step in (1, progress.total)
         summary = self._summaries[progress.stage]
         for name, value in progress.values.items():
-            score = "dice/" in name
+            score = is_score(name)
             if score or on_grid:
                 self._points[(progress.stage, name, progress.step)] = value
             if not score:
@@ -105,7 +105,7 @@ class Recorder:
     def _note(self, progress: Progress, *, new_stage: bool) -> None:
         """What is worth an event: a stage that begins or is done, and validations."""
         told = {"stage": progress.stage, "step": progress.step, "total": progress.total}
-        scores = {name: value for name, value in progress.values.items() if "dice/" in name}
+        scores = {name: value for name, value in progress.values.items() if is_score(name)}
         if new_stage:
             self._events.append(("stage", told | {"done": False}))
         if scores:

@@ -27,6 +27,13 @@ def plan(
             raise refusal("excluded", f"{name!r} is no class of the target")
     if len(set(request.excluded)) == len(target.class_names):
         raise refusal("excluded", "leaves no class to score")
+    others = [tile_px for tile_px in request.label_tiles_px if tile_px != request.tile_px]
+    if others and config.style.select_on == "labels":
+        raise refusal(
+            "label_tiles_px",
+            f"needs a generator that labels do not choose: those of {others[0]} px would choose "
+            "another one; set config.style.select_on to target_val or last, or leave this out",
+        )
     if request.splits is not None:
         of_source = _published(request.splits.source, source, "source")
         of_target = _published(request.splits.target, target, "target")

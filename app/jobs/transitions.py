@@ -43,6 +43,9 @@ _FIRST_PAUSE_SECONDS = 2.0
 _LONGEST_PAUSE_SECONDS = 300.0
 _DOUBLINGS = 7
 
+DEPENDENCY_FAILED = "dependency_failed"
+"""The error code of a job that waited for one in vain."""
+
 _NO_ERROR: dict[str, Any] = {
     "error_code": None,
     "error_message": None,
@@ -290,7 +293,7 @@ def give_up_dependents(session: Session) -> list[UUID]:
         state=JobState.FAILED,
         finished_at=now_plus(),
         announce_at=None,
-        error_code="dependency_failed",
+        error_code=DEPENDENCY_FAILED,
         error_message="A job that this one waits for failed or was cancelled.",
     )
     return [changed.lease.job_id for changed in _change(session, statement)]

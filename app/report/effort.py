@@ -1,7 +1,7 @@
 """What each row took: labels and masks, training time and memory, what chose its weights."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from app.report.content import Cell, Grid, Section, mean_of, splits_in_words, title_of
 from app.report.groups import group_of
@@ -12,6 +12,7 @@ from models.table import (
     PAPER_ROWS,
     TITLES,
     BenchmarkReport,
+    LabelValue,
     RowName,
     RowSummary,
     SharedStage,
@@ -38,7 +39,7 @@ def label_values(report: BenchmarkReport) -> Section | None:
             Cell(count(one.num_labels)),
             Cell(spread(one.with_filter)),
             Cell(spread(one.without_filter)),
-            Cell(_gain(one.with_filter.mean, one.without_filter.mean)),
+            Cell(_gain_told(one)),
             Cell(MISSING if one.labels_per_point is None else count(one.labels_per_point)),
         )
         for one in report.label_values
@@ -53,7 +54,8 @@ def label_values(report: BenchmarkReport) -> Section | None:
     )
     note = (
         "A label says which classes are in a tile. The filter off is the same training without "
-        f"them; {MISSING} as labels for a point: they bring nothing."
+        f"them. In brackets the gain's 95% interval; {MISSING} as labels for a point: it holds "
+        "zero, or there is none."
     )
     grid = Grid("What labels bring, by the size of the labelled tiles: mean DICE in %", head, rows)
     return Section("The value of labels", notes=(note,), grids=(grid,))
@@ -62,14 +64,14 @@ def label_values(report: BenchmarkReport) -> Section | None:
 def annotation(report: BenchmarkReport) -> Section | None:
     if not report.rows:
         return None
-    low = next((mean_of(row) for row in report.rows if row.row == "source-only"), None)
+    low = next((row for row in report.rows if row.row == "source-only"), None)
     rows = tuple(
         (
             Cell(title_of(row), group=group_of(row)),
             Cell(count(row.num_labels)),
             Cell(count(row.num_masks)),
             Cell(percent(mean_of(row))),
-            Cell(MISSING if row.row == "source-only" else _gain(mean_of(row), low)),
+            Cell(_over(row, low)),
         )
         for row in report.rows
     )
@@ -122,11 +124,23 @@ def _generator(score: StyleScore | None) -> Cell:
 def chosen(report: BenchmarkReport) -> Section | None:
     if not report.rows:
         return None
-    rows = tuple((Cell(title_of(row)), Cell(_chosen_by(row))) for row in report.rows)
-    grid = Grid(
-        "What chose the weights that were tested", ("Method", "Chosen by"), rows, numbers=False
+    rows = tuple(
+        (
+            Cell(title_of(row)),
+            Cell(_chosen_by(row.selected)),
+            Cell(listed(tuple(f"{step:,}" for step in row.steps))),
+            Cell(_chosen_by(row.styles_selected)),
+        )
+        for row in report.rows
     )
-    oracle = any("target_val" in row.selected for row in report.rows)
+    grid = Grid(
+        "What chose the weights that were tested, their step in each split, and what chose the "
+        "generator",
+        ("Method", "Weights by", "Step", "Generator by"),
+        rows,
+        numbers=False,
+    )
+    oracle = any("target_val" in (*row.selected, *row.styles_selected) for row in report.rows)
     notes = (
         "Choosing by the target's validation masks is the paper's protocol; it takes masks that "
         "one with image-level labels alone would not have.",
@@ -190,9 +204,23 @@ def _gain(score: float | None, than: float | None) -> str:
     return MISSING if score is None or than is None else points(score - than)
 
 
-def _chosen_by(row: RowSummary) -> str:
-    counted = Counter(row.selected)
-    words = {name: _CHOSEN_BY.get(name, name) for name in counted}
+def _over(row: RowSummary, low: RowSummary | None) -> str:
+    """Points over source-only; none where the two were tested on other splits."""
+    if low is None or row.row == low.row or row.splits != low.splits:
+        return MISSING
+    return _gain(mean_of(row), mean_of(low))
+
+
+def _gain_told(one: LabelValue) -> str:
+    gain = _gain(one.with_filter.mean, one.without_filter.mean)
+    if one.low is None or one.high is None:
+        return gain
+    return f"{gain} ({points(one.low)} to {points(one.high)})"
+
+
+def _chosen_by(selected: Sequence[str | None]) -> str:
+    counted = Counter(selected)
+    words = {by: MISSING if by is None else _CHOSEN_BY.get(by, by) for by in counted}
     if len(counted) == 1:
         return next(iter(words.values()))
-    return "; ".join(f"{words[name]} ({splits_in_words(n)})" for name, n in counted.items())
+    return "; ".join(f"{words[by]} ({splits_in_words(n)})" for by, n in counted.items())

@@ -78,7 +78,8 @@ def differences(report: BenchmarkReport) -> Section | None:
         ),
     )
     note = (
-        "Any two rows: in report.json. Paired bootstrap over the test sections. The interval "
+        "Any two rows: in report.json. Paired bootstrap over the test sections of "
+        "each split, or their groups where there are two or more. The interval "
         "tells how far other sections of the same kind could move the difference; it does not "
         "hold what another seed would."
     )

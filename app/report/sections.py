@@ -3,7 +3,8 @@
 from app.report import effort, scores
 from app.report.content import Section, mean_of, splits_in_words
 from app.report.numbers import listed, percent, points
-from models.table import BenchmarkReport, Difference, RowName
+from app.report.ranking import UNRANKED
+from models.table import BenchmarkReport, Difference, RowName, RowSummary
 
 _PARTS = (
     scores.table,
@@ -28,12 +29,16 @@ def sections(report: BenchmarkReport) -> list[Section]:
 
 def headline(report: BenchmarkReport) -> str | None:
     """The result in a sentence or two; None where no row has a score."""
-    means = {row.row: mean for row in report.rows if (mean := mean_of(row)) is not None}
-    titles = {row.row: row.title for row in report.rows}
-    ranked = [name for name in means if name != "target-only"]
-    if not ranked:
+    scored = [row for row in report.rows if mean_of(row) is not None]
+    candidates = [row for row in scored if row.row not in UNRANKED]
+    if not candidates:
         return None
-    ours: RowName = "stylefilter" if "stylefilter" in ranked else max(ranked, key=means.__getitem__)
+    most = max(len(row.splits) for row in candidates)
+    best = max((row for row in candidates if len(row.splits) == most), key=_mean)
+    shown = next((row for row in candidates if row.row == "stylefilter"), best)
+    # Means over other splits are no match.
+    means = {row.row: _mean(row) for row in scored if row.splits == shown.splits}
+    titles, ours = {row.row: row.title for row in scored}, shown.row
     others: tuple[RowName, ...] = ("source-only", "cut")
     intervals = {one.than: one for one in report.differences if one.row == ours}
     against = tuple(
@@ -42,9 +47,15 @@ def headline(report: BenchmarkReport) -> str | None:
         for other in others
         if other in means and other != ours
     )
+    lacks = len(shown.splits) < report.splits
     said = f"{titles[ours]} reaches {percent(means[ours])}% mean DICE"
+    said += f" on {splits_in_words(len(shown.splits))} of {report.splits}" if lacks else ""
     said += f": {listed(against)}." if against else "."
     return said + _gap(means, ours)
+
+
+def _mean(row: RowSummary) -> float:
+    return mean_of(row) or 0.0
 
 
 def _interval(one: Difference | None) -> str:
@@ -69,5 +80,6 @@ def _made(report: BenchmarkReport) -> Section:
         ("Seed", str(config.seed)),
         ("Device", config.device),
         *report.versions.items(),
+        *(("Note", note) for note in report.notes),
     )
     return Section("How it was made", items=items)

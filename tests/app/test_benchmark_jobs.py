@@ -231,6 +231,15 @@ def test_a_benchmark_is_stopped_and_goes_on_with_all_its_parts(
             "config.adaptation.crop_px",
             "is too small for paul: a crop is",
         ),
+        (
+            {
+                "tile_px": 16,
+                "label_tiles_px": [16, 24],
+                "config": {"style": {"select_on": "labels"}},
+            },
+            "label_tiles_px",
+            "those of 24 px would choose another one",
+        ),
         ({"excluded": ["nucleus"]}, "excluded", "'nucleus' is no class of the target"),
         ({"excluded": ["background", "organelle"]}, "excluded", "leaves no class to score"),
     ],

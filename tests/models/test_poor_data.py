@@ -82,7 +82,7 @@ def config(norm: str, **changes: Any) -> StyleFilterConfig:
     ],
     ids=lambda value: "+".join(sorted(value)) if isinstance(value, set) else value,
 )
-def test_poor_data_train_to_finite_weights(  # noqa: PLR0913 - a case is five
+def test_poor_data_train_to_finite_weights(
     tmp_path: Path, stage: TrainedStage, norm: str, which: set[str], method: str, poor: str
 ) -> None:
     source, target = (

@@ -288,18 +288,47 @@ def test_words_without_what_to_compare_with() -> None:
 
 def test_what_labels_are_worth() -> None:
     cells = [
-        cell("unfiltered", 0, [HALF]),
-        cell("unfiltered", 1, [HALF]),
-        cell("stylefilter", 0, [PERFECT], tile_px=32, num_labels=100),
-        cell("stylefilter", 1, [PERFECT], tile_px=32, num_labels=300),
-        cell("stylefilter", 1, [HALF], tile_px=64, num_labels=50),
-        cell("stylefilter", 0, [HALF], num_labels=7),
+        cell("unfiltered", 0, [HALF, HALF]),
+        cell("unfiltered", 1, [HALF, HALF]),
+        cell("stylefilter", 0, [PERFECT, PERFECT], tile_px=32, num_labels=100),
+        cell("stylefilter", 1, [PERFECT, PERFECT], tile_px=32, num_labels=300),
+        cell("stylefilter", 1, [HALF, HALF], tile_px=64, num_labels=50),
+        cell("stylefilter", 0, [HALF, HALF], num_labels=7),
     ]
     fine, coarse = label_values(cells, NAMES, (), (32, 64, 128))
     assert (fine.tile_px, fine.num_labels) == (32, 200)
     assert fine.with_filter.per_split == (1, 1)
     assert fine.without_filter.per_split == (pytest.approx(2 / 3), pytest.approx(2 / 3))
+    assert (fine.low, fine.high) == (pytest.approx(1 / 3), pytest.approx(1 / 3))
     assert fine.labels_per_point == pytest.approx(200 / (100 / 3))
     assert (coarse.tile_px, coarse.num_labels, coarse.labels_per_point) == (64, 50, None)
+    assert (coarse.low, coarse.high) == (0, 0)
     assert coarse.without_filter.per_split == (pytest.approx(2 / 3),)
     assert label_values(cells, NAMES, ("a", "b"), (32,))[0].labels_per_point is None
+
+
+def test_labels_have_no_price_where_their_gain_cannot_be_told() -> None:
+    """Better on one section, worse on another: some resamples have the gain below zero."""
+    mixed = cell("stylefilter", 0, [PERFECT, HALF, HALF], tile_px=32, num_labels=100)
+    (value,) = label_values([mixed, cell("unfiltered", 0, [HALF] * 3)], NAMES, (), (32,))
+    assert value.low == 0 < (value.high or 0)
+    assert value.with_filter.mean > value.without_filter.mean
+    assert value.labels_per_point is None
+    # Of one section there is no interval either.
+    one = [cell("stylefilter", tile_px=32, num_labels=9), cell("unfiltered", 0, [HALF])]
+    (value,) = label_values(one, NAMES, (), (32,))
+    assert (value.low, value.high, value.labels_per_point) == (None, None, None)
+
+
+def test_masks_to_choose_by_are_annotation_too() -> None:
+    by = {"selected_by": "source_val", "style_selected_by": "target_val"}
+    rows = tabulate(
+        [cell(), cell("cut", 0, **by), cell("y-net", selected_by="target_val")], NAMES, ()
+    )
+    end = "no annotation of the target and 60 s a split"
+    assert rows[0].words.endswith(f"{end}.")
+    assert all(
+        row.words.endswith(f"{end}, validation masks to choose by aside.") for row in rows[1:]
+    )
+    assert (rows[1].selected, rows[1].styles_selected) == (("source_val",), ("target_val",))
+    assert (rows[0].styles_selected, rows[0].steps) == ((None,), (1,))

@@ -14,7 +14,8 @@ from app.datasets.schemas import DatasetCreate
 from app.jobs import service as jobs
 from app.jobs.routes import ReportFile
 from app.jobs.schemas import BenchmarkRequest
-from app.tables import Job, JobState, TrainedModel
+from app.jobs.transitions import give_up_dependents
+from app.tables import Job, JobKind, JobState, TrainedModel
 from models.data.splits import Splits
 from models.data.synthetic import CLASSES, write_domain
 from models.rows import ROWS
@@ -81,9 +82,18 @@ def test_rows_of_a_split_become_a_report(service: Service, pair: dict[str, UUID]
         ("pretrain", True),
         ("style", True),
     ]
+    # A row's memory is the most of any job that trained for it, those it shares among them.
+    held = {part.kind: part.result["peak_memory_bytes"] for part in parts if part.result}
+    memory = {row.row: row.peak_memory_bytes for row in report.rows}
+    assert memory["source-only"] >= held[JobKind.PRETRAIN]
+    assert memory["cut"] >= max(held[JobKind.PRETRAIN], held[JobKind.TRAIN_STYLE])
+    assert sorted(cell.row for cell in report.cells) == sorted(row.row for row in report.rows)
+    assert all(cell.confusions for cell in report.cells)
     labels = {row.row: row.num_labels for row in report.rows}
+    # Four of twelve sections train or test, of nine tiles each.
+    assert labels["filter-at-test"] == labels["stylefilter"] + 9 * len(report.cells[0].sections)
     assert labels["source-only"] == labels["unfiltered"] == 0 < labels["stylefilter"]
-    assert {row.row: row.selected for row in report.rows}["stylefilter"][0].startswith("target_val")
+    assert {row.row: row.selected for row in report.rows}["stylefilter"] == ("target_val",)
     (value,) = report.label_values
     assert (value.tile_px, value.num_labels) == (32, labels["stylefilter"])
     assert {curve.row for curve in report.curves} == {"stylefilter", "unfiltered"}
@@ -134,6 +144,29 @@ def test_a_failed_cell_is_told_of_and_the_others_stay(
     assert [model.kind for model in models] == ["segmenter"] * 2
 
 
+@sqlite_only
+def test_a_shared_stage_that_failed_says_why_its_rows_did(
+    service: Service, pair: dict[str, UUID]
+) -> None:
+    body = {"preset": "smoke", "num_splits": 1, "rows": ["source-only", "cut", "target-only"]}
+    job_id = service.submit(BenchmarkRequest.model_validate(pair | body))
+    with service.database.session() as session:
+        for part in session.scalars(select(Job).where(Job.parent_id == job_id)):
+            if part.kind == JobKind.TRAIN_STYLE:
+                jobs.cancel(session, part.id)
+        give_up_dependents(session)
+        session.commit()
+    run_all(service)
+    report = report_of(service, job_id)
+    assert [row.row for row in report.rows] == ["target-only"]
+    why = "Its stage style failed: The job was cancelled."
+    assert [(cell.row, cell.reason) for cell in report.failed] == [
+        ("source-only", why),
+        ("cut", why),
+    ]
+    assert [stage.stage for stage in report.shared] == ["pretrain"]
+
+
 @pytest.mark.slow
 @sqlite_only
 def test_every_row_can_be_measured_and_measured_again(
@@ -156,7 +189,11 @@ def test_every_row_can_be_measured_and_measured_again(
     run_all(service)
     again = report_of(service, second)
     assert {row.row: row.dice for row in again.rows} == {n: row.dice for n, row in some.items()}
-    assert all(row.seconds > 1 for row in again.rows)  # in the jobs that trained it
+    # Of the jobs that trained it.
+    assert {row.row: row.seconds for row in again.rows} == pytest.approx(
+        {n: row.seconds for n, row in some.items()}, abs=0.5
+    )
+    assert all(row.peak_memory_bytes >= some[row.row].peak_memory_bytes for row in again.rows)
     assert set(again.curves) == {curve for curve in report.curves if curve.row in some}
     with service.database.reading() as session:
         made = session.scalars(select(Job.id).where(Job.parent_id == second)).all()
