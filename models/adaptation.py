@@ -20,9 +20,10 @@ from models.data.samples import SourceBatch, target_batch
 from models.data.sampling import Sample, Sampler
 from models.data.stylised import StylisedDomain
 from models.lengths import Lengths, sections_per_epoch
-from models.networks.statistics import estimate_statistics, statistics_kept
+from models.networks.statistics import estimate_statistics, norms, statistics_kept
 from models.networks.unet import UNet
-from models.parallel import num_processes
+from models.parallel import num_processes, rank
+from models.progress import Progress
 from models.segmentation import as_input, own_samples, supervised_loss, validate
 from models.training import KeepBest, NonFiniteLoss, Run, Task, train
 
@@ -81,6 +82,38 @@ def adapt_by(
     return segmenter.eval()
 
 
+def adapt_statistics(
+    source_only: UNet,
+    source: Domain,
+    target: StylisedDomain,
+    config: StyleFilterConfig,
+    run: Run,
+) -> UNet:
+    """A copy of ``source_only`` with batch norm's statistics of the target; nothing is trained.
+
+    AdaBN (Li et al. 2016), from the crops that every method here estimates them from before a
+    validation: what of a method's gain is due to its statistics alone. ValueError without batch
+    norm.
+    """
+    if not norms(source_only):
+        raise ValueError("AdaBN needs a segmenter with batch norm: set segmenter.norm to batch")
+    pair = Pair(source, target)
+    read = {"crop_px", "batch_size", "augmentation", "norm_statistics", "precision"}
+    facts = identity.MethodFacts(
+        labels=False,
+        settings={"method": "adabn"},
+        unused=AdaptationConfig.model_fields.keys() - read,
+    )
+    this = identity.of_adaptation(source_only, source, target, config, facts)
+    if finished := run.finished("adapt", this):
+        return load_segmenter(finished, next(source_only.parameters()).device)[0]
+    segmenter = copy.deepcopy(source_only)
+    _Adaptation(segmenter, pair, config).estimate_statistics()
+    if rank() == 0:
+        run.report(Progress("adapt", 1, 1, {}))
+    return segmenter.eval()
+
+
 def source_loss(
     segmenter: UNet, batch: SourceBatch, config: AdaptationConfig, num_known: Tensor
 ) -> Tensor:
@@ -127,7 +160,7 @@ class _Adaptation:
             picture=lambda: preview.segmentation(self._segmenter, self._target, config.crop_px),
         )
 
-    def _estimate_statistics(self) -> None:
+    def estimate_statistics(self) -> None:
         """Of what the network will segment, target crops, with the noise it was trained on."""
         if self._config.norm_statistics != "target":
             return
@@ -140,7 +173,7 @@ class _Adaptation:
             raise NonFiniteLoss("stage adapt: the target's statistics are not finite")
 
     def _validate(self) -> Mapping[str, float]:
-        self._estimate_statistics()
+        self.estimate_statistics()
         return self._scores()
 
     def _scores(self) -> Mapping[str, float]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from models.adaptation import adapt_statistics
 from models.config import StyleFilterConfig
 from models.data.domain import Domain
 from models.data.fourier import FourierMatch
@@ -16,7 +17,7 @@ from models.data.stylised import StylisedDomain
 from models.inference import Rendering, stylise_domain
 from models.networks.generator import Generator
 from models.networks.unet import UNet
-from models.rows import TRAINED_ON, MethodName, Styler
+from models.rows import ESTIMATES_STATISTICS, TRAINED_ON, MethodName, Styler
 from models.segmentation import pretrain
 from models.style_transfer import train_style
 from models.stylefilter import adapt_segmenter, check_pair
@@ -36,6 +37,8 @@ _ADAPT: dict[MethodName, _Adapt] = {
     "unfiltered": adapt_segmenter,
     "stylefilter-histogram": adapt_segmenter,
     "stylefilter-fourier": adapt_segmenter,
+    "adabn": adapt_statistics,
+    "adabn-cut": adapt_statistics,
 }
 
 
@@ -100,6 +103,9 @@ def config_of(method: MethodName, config: StyleFilterConfig) -> StyleFilterConfi
     elif method in ("paul-no-advl", "paul-no-advl-cut"):
         without = {"weight_class_alignment": 0.0, "weight_output_alignment": 0.0}
         weak_labels = weak_labels.model_copy(update=without)
+    elif method in ESTIMATES_STATISTICS:
+        update = {"norm_statistics": "target", "select_on": "last"}  # there is nothing to choose
+        adaptation = adaptation.model_copy(update=update)
     return config.model_copy(update={"adaptation": adaptation, "weak_labels": weak_labels})
 
 

@@ -23,6 +23,8 @@ MethodName = Literal[
     "unfiltered",
     "stylefilter-histogram",
     "stylefilter-fourier",
+    "adabn",
+    "adabn-cut",
     "target-only",
 ]
 """What is trained; several rows may test one training."""
@@ -53,6 +55,8 @@ ROWS: dict[RowName, Row] = {
     "filter-at-test": Row("stylefilter", "cut", filtered=True),
     "histogram": Row("source-only", "histogram"),
     "fourier": Row("source-only", "fourier"),
+    "adabn": Row("adabn"),
+    "adabn-cut": Row("adabn-cut", "cut"),
     "stylefilter-histogram": Row("stylefilter-histogram", "histogram"),
     "stylefilter-fourier": Row("stylefilter-fourier", "fourier"),
 }
@@ -67,13 +71,18 @@ TRAINED_ON: dict[MethodName, Styler] = {
     "unfiltered": "cut",
     "stylefilter-histogram": "histogram",
     "stylefilter-fourier": "fourier",
+    "adabn": "none",
+    "adabn-cut": "cut",
 }
 """How the target images look that a method adapts with; the others do not adapt."""
 
 CLASSIFY_TILES: tuple[MethodName, ...] = ("paul", "paul-no-advl", "paul-no-advl-cut")
 """Methods that predict which classes are in a labelled image, of which they have to see all."""
 
-_WITHOUT_LABELS = ("source-only", "y-net", "unfiltered", "target-only")
+ESTIMATES_STATISTICS: tuple[MethodName, ...] = ("adabn", "adabn-cut")
+"""Methods that only estimate batch norm's statistics anew, which a segmenter must have."""
+
+_WITHOUT_LABELS = ("source-only", "y-net", "unfiltered", *ESTIMATES_STATISTICS, "target-only")
 
 
 def rows_by_method(rows: Iterable[RowName]) -> dict[MethodName, tuple[RowName, ...]]:

@@ -21,6 +21,8 @@ RowName = Literal[
     "filter-at-test",
     "histogram",
     "fourier",
+    "adabn",
+    "adabn-cut",
     "stylefilter-histogram",
     "stylefilter-fourier",
 ]
@@ -43,6 +45,8 @@ TITLES: dict[RowName, str] = {
     "filter-at-test": "StyleFilter + filter at test",
     "histogram": "Histogram matching",
     "fourier": "Fourier domain adaptation",
+    "adabn": "AdaBN",
+    "adabn-cut": "AdaBN + CUT",
     "stylefilter-histogram": "StyleFilter, histogram for CUT",
     "stylefilter-fourier": "StyleFilter, Fourier for CUT",
 }

@@ -188,10 +188,10 @@ class Collection:
         return own
 
     def _notes(self) -> Iterator[str]:
-        """What jobs told of themselves, each once."""
+        """Jobs that did not train what was asked for."""
         for part in self._parts:
-            for note in JobResult.model_validate(part.job.result or {}).notes:
-                yield f"{part.cell.title}: {note}"
+            for change in JobResult.model_validate(part.job.result or {}).changed:
+                yield f"{part.cell.title}: for want of GPU memory {change}"
 
     def _shared(self) -> Iterator[SharedStage]:
         kinds = {kind: stage for stage, kind in _SHARED.items()}

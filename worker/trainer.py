@@ -133,6 +133,7 @@ class Trainer:
             torch.cuda.empty_cache()  # outside the block, whose traceback holds the stage's tensors
             inputs = replace(inputs, config=smaller[0])
             changes.append(smaller[1])
+        outcome.result.changed += changes
         outcome.result.notes += [f"The GPU's memory was too small; changed {c}." for c in changes]
         return outcome
 

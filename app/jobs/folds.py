@@ -11,7 +11,7 @@ from app.tables import Dataset, Image
 from models.config import StyleFilterConfig
 from models.data.splits import DatasetFolds, Role, SectionLists, cross_validation
 from models.plan import Fold, Plan
-from models.rows import CLASSIFY_TILES, ROWS, uses_labels
+from models.rows import CLASSIFY_TILES, ESTIMATES_STATISTICS, ROWS, uses_labels
 
 
 def plan(
@@ -27,13 +27,7 @@ def plan(
             raise refusal("excluded", f"{name!r} is no class of the target")
     if len(set(request.excluded)) == len(target.class_names):
         raise refusal("excluded", "leaves no class to score")
-    others = [tile_px for tile_px in request.label_tiles_px if tile_px != request.tile_px]
-    if others and config.style.select_on == "labels":
-        raise refusal(
-            "label_tiles_px",
-            f"needs a generator that labels do not choose: those of {others[0]} px would choose "
-            "another one; set config.style.select_on to target_val or last, or leave this out",
-        )
+    _check_rows(request, config)
     if request.splits is not None:
         of_source = _published(request.splits.source, source, "source")
         of_target = _published(request.splits.target, target, "target")
@@ -60,6 +54,24 @@ def plan(
         label_tiles_px=tuple(dict.fromkeys(request.label_tiles_px)),
         excluded=tuple(dict.fromkeys(request.excluded)),
     )
+
+
+def _check_rows(request: BenchmarkRequest, config: StyleFilterConfig) -> None:
+    """Rows that the config would make another row of, or none."""
+    others = [tile_px for tile_px in request.label_tiles_px if tile_px != request.tile_px]
+    if others and config.style.select_on == "labels":
+        raise refusal(
+            "label_tiles_px",
+            f"needs a generator that labels do not choose: those of {others[0]} px would choose "
+            "another one; set config.style.select_on to target_val or last, or leave this out",
+        )
+    estimating = [row for row in request.rows if ROWS[row].method in ESTIMATES_STATISTICS]
+    if estimating and config.segmenter.norm != "batch":
+        raise refusal(
+            "config.segmenter.norm",
+            f"is {config.segmenter.norm}, and {', '.join(estimating)} estimate(s) batch norm's "
+            "statistics: set it to batch, or leave these rows out",
+        )
 
 
 def _divided(

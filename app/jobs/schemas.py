@@ -215,6 +215,9 @@ class JobResult(BaseModel):
         [], description="Stages that an earlier job had trained alike: same data, config and code."
     )
     notes: list[str] = Field([], description="What the reader of the numbers must know.")
+    changed: list[str] = Field(
+        [], description="What of the config was changed to fit the GPU's memory, in words."
+    )
     peak_memory_bytes: int | None = Field(
         None, description="Of the trainer's process since it started; on a GPU, of the GPU."
     )

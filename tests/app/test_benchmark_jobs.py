@@ -63,16 +63,16 @@ def test_rows_share_their_stages(
     job = submitted(api, pair)
     assert (job["kind"], job["state"], job["stage"]) == ("benchmark", "queued", "cells")
     made = parts(api, job)
-    assert (job["step"], job["total"]) == (0, len(made)) == (0, 13)
+    assert (job["step"], job["total"]) == (0, len(made)) == (0, 15)
     pretrain, style = made.pop("pretrain")["id"], made.pop("train-style")["id"]
     assert needs(database, pretrain) == needs(database, style) == set()
     both = {(pretrain, True), (style, True)}
     with_style = {
-        "source-only", "paul-no-advl-cut", "stylefilter", "unfiltered",
+        "source-only", "paul-no-advl-cut", "stylefilter", "unfiltered", "adabn-cut",
     }  # fmt: skip
     without = {
         "y-net", "paul", "paul-no-advl", "filter-without-style", "stylefilter-histogram",
-        "stylefilter-fourier",
+        "stylefilter-fourier", "adabn",
     }  # fmt: skip
     for method, of_others in (
         *((name, both) for name in with_style),
@@ -239,6 +239,11 @@ def test_a_benchmark_is_stopped_and_goes_on_with_all_its_parts(
             },
             "label_tiles_px",
             "those of 24 px would choose another one",
+        ),
+        (
+            {"tile_px": 16, "config": {"segmenter": {"norm": "group"}}},
+            "config.segmenter.norm",
+            "is group, and adabn, adabn-cut estimate(s) batch norm's statistics",
         ),
         ({"excluded": ["nucleus"]}, "excluded", "'nucleus' is no class of the target"),
         ({"excluded": ["background", "organelle"]}, "excluded", "leaves no class to score"),

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -61,7 +62,8 @@ def test_every_row_of_the_table_is_a_composition() -> None:
     assert list(ROWS) == list(TITLES)
     assert METHODS == (
         "source-only", "y-net", "paul", "paul-no-advl", "paul-no-advl-cut", "stylefilter",
-        "target-only", "filter-without-style", "unfiltered", "stylefilter-histogram",
+        "target-only", "filter-without-style", "unfiltered", "adabn", "adabn-cut",
+        "stylefilter-histogram",
         "stylefilter-fourier",
     )  # fmt: skip
     assert rows_by_method(["filter-at-test", "cut", "stylefilter-no-cut"]) == {
@@ -123,6 +125,43 @@ def test_a_row_is_what_it_is_whatever_the_config_says() -> None:
     assert (without.weight_class_alignment, without.weight_output_alignment) == (0, 0)
     assert without.weight_labels == SMOKE.weak_labels.weight_labels
     assert config_of("paul", SMOKE) == SMOKE
+
+
+def test_adabn_learns_nothing_and_has_the_targets_statistics(
+    pair: tuple[Domain, Domain], tmp_path: Path
+) -> None:
+    made, watched = trained("adabn", pair, tmp_path)
+    before, after = made.source_only.state_dict(), made.segmenter.state_dict()
+    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert changed == {name for name in after if "running_" in name or "num_batches" in name}
+    # The first convolution is linear: its mean output is that of the mean image, here of crops.
+    config = config_of("adabn", SMOKE).adaptation
+    rng = np.random.default_rng(0)
+    outputs = []
+    for section in pair[1].training_sections() * 20:
+        image = pair[1].image(section)
+        top, left = (int(rng.integers(0, size - config.crop_px + 1)) for size in image.shape)
+        crop = image[top : top + config.crop_px, left : left + config.crop_px]
+        with torch.no_grad():
+            outputs.append(made.segmenter.stem[0](torch.tensor(crop)[None, None] * 2 - 1))
+    mean, deviation = torch.cat(outputs).mean((0, 2, 3)), torch.cat(outputs).std((0, 2, 3))
+    stored = after["stem.1.running_mean"]
+    assert ((stored - mean).abs() < 0.25 * deviation).all()
+    assert ((before["stem.1.running_mean"] - mean).abs() > 0.5 * deviation).any()
+    # Once more nothing is estimated, for nothing that decides it has changed.
+    other = SMOKE.model_copy(
+        update={"adaptation": SMOKE.adaptation.model_copy(update={"learning_rate": 0.5})}
+    )
+    again = Watched()
+    train_method("adabn", pair, other, again.run(), tmp_path / "again")
+    assert again.asked == watched.asked
+
+
+def test_adabn_without_batch_norm_is_refused(pair: tuple[Domain, Domain], tmp_path: Path) -> None:
+    segmenter = SMOKE.segmenter.model_copy(update={"norm": "group"})
+    config = SMOKE.model_copy(update={"segmenter": segmenter})
+    with pytest.raises(ValueError, match="AdaBN needs a segmenter with batch norm"):
+        train_method("adabn", pair, config, QUIET, tmp_path)
 
 
 def test_images_are_rendered_as_the_row_says(pair: tuple[Domain, Domain]) -> None:
