@@ -26,6 +26,8 @@ from tests.processes import wait_for
 
 Run = Callable[..., Result]
 
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
