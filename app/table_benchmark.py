@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 from pydantic import BaseModel, Field, ValidationError
 from rich.console import Console
 
-from app.client import ApiError, Client
+from app.client import ApiError, Client, Unavailable
 from app.folders import FolderError, send_folder
 from app.jobs.schemas import BenchmarkRequest, JobRead
 from app.own_service import own_service
@@ -71,7 +71,7 @@ def _run(client: Client, options: TableOptions, console: Console) -> int:
         part.state == JobState.FAILED for part in client.jobs(parent=job_id)
     ):
         # What succeeded is taken over.
-        state.key = uuid4()
+        state.key, state.job = uuid4(), None
         job_id = _submit(client, options, state)
     job = _follow(client, job_id, console)
     if job.state != JobState.SUCCEEDED:
@@ -104,7 +104,7 @@ def _begun(options: TableOptions) -> _State:
         raise FolderError(
             f"{path} is of another benchmark: give the same options, or another --out"
         )
-    return _State(asked=asked)  # the service never took the other one
+    return _State(asked=asked)  # no job is known of the other one
 
 
 def _begin(client: Client, options: TableOptions, state: _State, console: Console) -> UUID:
@@ -122,7 +122,13 @@ def _submit(client: Client, options: TableOptions, state: _State) -> UUID:
     datasets = {name: str(dataset) for name, dataset in state.datasets.items()}
     request = BenchmarkRequest.model_validate(options.body | datasets)
     _write(options, state)  # who is stopped before the answer asks for the same job again
-    state.job = client.benchmark(request, str(state.key)).id
+    try:
+        state.job = client.benchmark(request, str(state.key)).id
+    except Unavailable:
+        raise
+    except ApiError:
+        (options.out / _STATE).unlink()  # refused: mended folders are to be registered anew
+        raise
     _write(options, state)
     return state.job
 

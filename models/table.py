@@ -208,7 +208,7 @@ class BenchmarkReport(FrozenConfig):
         None, description="Side of the labelled tiles, native pixels; none: as registered."
     )
     cells: tuple[CellResult, ...] = Field(
-        description="What each cell measured, labels of every tile size; all else follows from it."
+        description="What each cell measured, labels of every tile size: the table's source."
     )
     rows: tuple[RowSummary, ...]
     differences: tuple[Difference, ...]

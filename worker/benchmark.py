@@ -176,19 +176,18 @@ class Collection:
         own = part.job.error_message or f"The job was {part.job.state}."
         if part.job.error_code != DEPENDENCY_FAILED:
             return own
-        waited_for = (
-            (shared, stage)
-            for stage, kind in _SHARED.items()
-            for shared in self._parts
-            if shared.job.kind == kind and shared.cell.split == part.cell.split
-        )
+        method, stages = part.cell.method, ["pretrain"]
+        if method is not None and needs_style(method, part.cell.rows):
+            stages.append("style")
+        waited_for = (each for stage in stages for each in self._stage_of(part.cell.split, stage))
         for shared, stage in waited_for:
-            if shared.job.state in (JobState.FAILED, JobState.CANCELLED):
+            failed = shared.job.state in (JobState.FAILED, JobState.CANCELLED)
+            if failed and shared is not part:
                 return f"Its stage {stage} failed: {self._reason(shared)}"
         return own
 
     def _notes(self) -> Iterator[str]:
-        """Jobs that did not train what was asked for."""
+        """What jobs changed of their config to fit the GPU."""
         for part in self._parts:
             for change in JobResult.model_validate(part.job.result or {}).changed:
                 yield f"{part.cell.title}: for want of GPU memory {change}"

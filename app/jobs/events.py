@@ -21,6 +21,7 @@ from app.jobs.event_schemas import ProgressEvent
 from app.jobs.logs import LogFollower
 from app.storage import Storage
 from app.tables import UNFINISHED, Job, JobEvent, JobStage, MetricPoint
+from models.progress import LABEL_SCORES
 
 logger = logging.getLogger(__name__)
 
@@ -307,6 +308,7 @@ class _Reader:
                 MetricPoint.stage == job.stage,
                 MetricPoint.step > since,
                 ~MetricPoint.name.contains("dice/"),
+                MetricPoint.name.not_in(LABEL_SCORES),
             )
             .order_by(MetricPoint.step.desc())
             .limit(_POINTS_PER_LOOK)

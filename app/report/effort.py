@@ -54,8 +54,8 @@ def label_values(report: BenchmarkReport) -> Section | None:
     )
     note = (
         "A label says which classes are in a tile. The filter off is the same training without "
-        f"them. In brackets the gain's 95% interval; {MISSING} as labels for a point: it holds "
-        "zero, or there is none."
+        f"them. In brackets the gain's 95% interval; {MISSING} as labels for a point: it is not "
+        "above zero, or there is none."
     )
     grid = Grid("What labels bring, by the size of the labelled tiles: mean DICE in %", head, rows)
     return Section("The value of labels", notes=(note,), grids=(grid,))
@@ -76,7 +76,7 @@ def annotation(report: BenchmarkReport) -> Section | None:
         for row in report.rows
     )
     head = ("Method", "Image-level labels", "Masks", "Mean DICE, %", "Points over Source-only")
-    grid = Grid("Annotation of the target that training used, mean over the splits", head, rows)
+    grid = Grid("Annotation of the target that was used, mean over the splits", head, rows)
     note = "A label takes seconds and a mask hours: a row is worth what it gains for that."
     return Section("Annotation cost", notes=(note,), grids=(grid,))
 
