@@ -235,9 +235,11 @@ def test_one_that_was_refused_may_be_begun_anew(run: Run, worker: Worker, out: P
     ended = run("--exclude=nucleus")
     assert ended.exit_code == 1
     assert "body.excluded: 'nucleus' is no class of the target" in unwrapped(ended)
+    # Refused: what is mended in the folders is sent again.
+    assert (worker.num_datasets(), (out / "benchmark.json").exists()) == (2, False)
     with worker.ending():
         assert run().exit_code == 0
-    assert len(worker.benchmarks()) == 1
+    assert (len(worker.benchmarks()), worker.num_datasets()) == (1, 4)
     (out / "benchmark.json").write_text("{")
     assert "is damaged: delete it to begin again" in unwrapped(run())
 

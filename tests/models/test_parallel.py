@@ -104,8 +104,9 @@ class Trained:
 def assert_close(one: Trained, other: Trained, case: Case) -> None:
     losses, weights = one.difference(other)
     assert losses < (1e-12 if case.double else 1e-5)
+    # A weight whose gradient is rounding's may differ by a step of Adam each time: 1e-3, CUT 2e-4.
     parts_soon = "steps" in case.changes
-    assert weights < (1e-7 if case.double else 1e-2 if parts_soon else 1e-4)
+    assert weights < (1e-7 if case.double else 2e-3 if parts_soon else 1e-4)
 
 
 @each_case
