@@ -66,6 +66,7 @@ def test_a_stage_that_does_not_fit_is_tried_once_in_smaller_parts(
         "The GPU's memory was too small; changed pretrain.accumulate 1 -> 2: the same batch in "
         "smaller parts."
     )
+    assert job.result.changed == ["pretrain.accumulate 1 -> 2: the same batch in smaller parts"]
     assert job.config.pretrain.accumulate == 1  # what was asked for
     (segmenter,) = [row for row in service.models() if row.kind == "segmenter"]
     assert segmenter.config["pretrain"]["accumulate"] == 2  # what was done
