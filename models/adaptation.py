@@ -1,7 +1,7 @@
 """What every adaptation of a segmenter shares: samples of both domains, the loop, the choice.
 
 A method (``stylefilter.py``, ``ynet.py``, ``weak_labels.py``) adds what it learns from the target:
-a ``Learner``.
+a ``Learner``. AdaBN, which learns nothing, is here.
 """
 
 import copy
@@ -98,7 +98,7 @@ def adapt_statistics(
     if not norms(source_only):
         raise ValueError("AdaBN needs a segmenter with batch norm: set segmenter.norm to batch")
     pair = Pair(source, target)
-    read = {"crop_px", "batch_size", "augmentation", "norm_statistics", "precision"}
+    read = {"crop_px", "batch_size", "augmentation", "norm_statistics"}
     facts = identity.MethodFacts(
         labels=False,
         settings={"method": "adabn"},

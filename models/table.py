@@ -79,7 +79,7 @@ class CellScores(FrozenConfig):
 
 
 class CellResult(CellScores):
-    """With what it took; the memory is the most of all jobs that trained for it."""
+    """With what it took; the memory is the most of all jobs that trained for it or tested it."""
 
     seconds: float = Field(description="Of training that this row needs, shared stages included.")
     own_seconds: float = Field(description="Of the job that made it, shared stages left out.")

@@ -111,7 +111,7 @@ def test_a_job_is_told_from_submission_to_end(
     stream.until(lambda told: told.kind == "progress" and told.data["step"] == 1)
     stream.until(lambda told: told.kind == "stage")
     stream.until(lambda told: told.kind == "log")
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 3
     train(database, lease, 3, loss=0.25)
     stream.until(lambda told: told.kind == "progress" and told.data["step"] == 3)
     train(database, lease, 4, loss=0.125, **{"dice/mean": 0.9})
@@ -278,7 +278,7 @@ def test_200_listeners_cost_one_reader(api: httpx.Client, database: Database, jo
         began = time.monotonic()
         ready = await asyncio.to_thread(api.get, f"/jobs/{job_id}")
         assert ready.status_code == 200
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 2
         await asyncio.to_thread(do, database, succeed, lease, {})
         ended = time.monotonic()
         return await asyncio.gather(*tasks)

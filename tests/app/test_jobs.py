@@ -521,6 +521,7 @@ def test_progress_results_and_errors_are_told(
         "evaluations": [evaluation],
         "reused": [taken],
         "notes": ["n"],
+        "changed": ["c"],
         "peak_memory_bytes": 9,
     }
     done = add_job(database, source, target, result=result)

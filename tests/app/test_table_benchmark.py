@@ -19,9 +19,9 @@ from app.jobs.transitions import Failure, claim, fail, give_up_dependents, succe
 from app.settings import Settings
 from app.storage import Storage
 from app.tables import Dataset, Job, JobKind, JobState
-from models.config import preset
-from models.table import TITLES, BenchmarkReport, RowSummary, Spread
+from models.table import BenchmarkReport
 from tests.app.files import grey, mask, png
+from tests.app.test_report import made, row
 from tests.processes import wait_for
 
 Run = Callable[..., Result]
@@ -57,45 +57,7 @@ def run(api: httpx.Client, tmp_path: Path, out: Path) -> Run:
     return command
 
 
-def summary() -> RowSummary:
-    score = Spread(per_split=(0.5,), mean=0.5, std=0.0)
-    return RowSummary(
-        row="source-only",
-        title=TITLES["source-only"],
-        splits=(0,),
-        dice={"mean": score, "background": score, "organelle": score},
-        selected=("last",),
-        steps=(6,),
-        styles_selected=(None,),
-        num_labels=0,
-        num_masks=0,
-        seconds=1,
-        own_seconds=0,
-        peak_memory_bytes=10**8,
-        words="Half of it is right.",
-    )
-
-
-def some_report() -> BenchmarkReport:
-    return BenchmarkReport(
-        source="source",
-        target="target",
-        class_names=("background", "organelle"),
-        excluded=(),
-        preset="smoke",
-        config=preset("smoke"),
-        splits=1,
-        cells=(),
-        rows=(summary(),),
-        differences=(),
-        label_values=(),
-        curves=(),
-        styles=(),
-        shared=(),
-        failed=(),
-        seconds=1,
-        versions={},
-    )
+SOME_REPORT = made(row("source-only", mito=(0.5,), nucleus=(0.25,)), splits=1)
 
 
 class Worker:
@@ -130,7 +92,7 @@ class Worker:
     def _report(self, job: Job) -> None:
         folder = self._storage.attempt(job.id, job.fence) / "report"
         folder.parent.mkdir(parents=True)
-        reports.write(some_report(), folder)
+        reports.write(SOME_REPORT, folder)
         (folder / "splits.json").write_text("{}\n")
 
     @contextmanager
@@ -166,7 +128,7 @@ def test_the_report_is_fetched_and_the_same_command_changes_nothing(
         "benchmark.json"
     }
     table = BenchmarkReport.model_validate_json((out / "report.json").read_bytes())
-    assert table == some_report()
+    assert table == SOME_REPORT
     (out / "report.md").unlink()
     assert run().exit_code == 0
     assert (out / "report.md").exists()

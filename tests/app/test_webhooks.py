@@ -243,7 +243,7 @@ def test_it_is_sent_again_with_the_same_id_and_before_what_came_later(
         assert not webhooks.deliver()  # the later event is due, and waits
         pauses.append(waiting(database)[0])
     assert pauses == [
-        (1, pytest.approx(10, abs=5)),
+        (1, pytest.approx(10, abs=2)),
         (2, pytest.approx(20, abs=2)),
         (3, pytest.approx(40, abs=2)),
     ]
@@ -468,7 +468,7 @@ def test_while_one_sends_no_other_takes_it(
 
     receiver.before_answer = look
     assert webhooks.deliver()
-    assert seen == [(1, pytest.approx(60, abs=5)), False]
+    assert seen == [(1, pytest.approx(60, abs=2)), False]
 
 
 def test_the_delivery_of_a_sender_that_was_lost_is_sent_by_another(
@@ -507,7 +507,7 @@ def test_an_endless_answer_is_not_read(
     add(database, receiver.url)
     started = time.monotonic()
     assert webhooks.deliver()
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 5
     assert len(waiting(database)) == 1
 
 
@@ -517,7 +517,7 @@ def test_a_receiver_that_dawdles_is_left(database: Database, receiver: Receiver)
     def dawdle(handler: BaseHTTPRequestHandler) -> None:
         with suppress(OSError):
             handler.wfile.write(b"HTTP/1.1 200 OK\r\nx-slow: ")
-            for _ in range(400):
+            for _ in range(60):
                 handler.wfile.write(b"x")
                 time.sleep(0.05)
 
@@ -526,8 +526,8 @@ def test_a_receiver_that_dawdles_is_left(database: Database, receiver: Receiver)
     webhooks = Webhooks(database, SECRET, ("127.0.0.1",), try_seconds=0.5)
     started = time.monotonic()
     assert webhooks.deliver()
-    assert 0.4 < time.monotonic() - started < 10  # of the 20 that the answer takes
-    assert waiting(database)[0] == (1, pytest.approx(10, abs=5))
+    assert 0.4 < time.monotonic() - started < 2
+    assert waiting(database)[0] == (1, pytest.approx(10, abs=2))
 
 
 def test_proxies_of_the_environment_are_not_used(
@@ -671,7 +671,7 @@ def test_an_address_that_became_an_inner_one_is_not_told(
     add(database, f"http://localhost:{receiver.port}/")
     assert Webhooks(database, SECRET, ()).deliver()
     assert receiver.got == []
-    assert waiting(database)[0] == (1, pytest.approx(10, abs=5))
+    assert waiting(database)[0] == (1, pytest.approx(10, abs=2))
     assert "STYLEFILTER_WEBHOOK_HOSTS" in caplog.text
 
 

@@ -23,7 +23,7 @@ import zarr
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models import style_transfer
+from models import segmentation, style_transfer, training
 from models.config import (
     AdaptationConfig,
     PretrainConfig,
@@ -64,7 +64,8 @@ context.set_forkserver_preload(["tests.models.stage_process", "torch._dynamo"])
 class Case:
     """A stage to train, and what differs from the tiny config: in it and in the segmenter.
 
-    ``double`` computes CUT in float64. ``nan`` makes the middle pixel of one source section NaN.
+    ``double`` computes CUT or StyleFilter in float64. ``nan`` makes the middle pixel of one source
+    section NaN.
     """
 
     name: str
@@ -176,19 +177,23 @@ def train_case(
 
 @contextmanager
 def float64() -> Iterator[None]:
-    """Modules made inside, and CUT's images, are in double precision."""
-    narrow, to_device = torch.get_default_dtype(), style_transfer.to_device
+    """Modules made inside, and the images they learn from, are in double precision."""
+    narrow, to_device = torch.get_default_dtype(), training.to_device
 
     def doubled(array: NDArray[np.generic], device: torch.device) -> Tensor:
-        return to_device(array, device).double()
+        tensor = to_device(array, device)
+        return tensor.double() if tensor.is_floating_point() else tensor
 
     torch.set_default_dtype(torch.float64)
-    style_transfer.to_device = doubled
+    users = style_transfer, segmentation
+    for user in users:
+        user.to_device = doubled
     try:
         yield
     finally:
         torch.set_default_dtype(narrow)
-        style_transfer.to_device = to_device
+        for user in users:
+            user.to_device = to_device
 
 
 def main(folder: Path, cases: str, attempt: str, die_at: int | None = None) -> None:

@@ -4,8 +4,8 @@ Rounding differs, for sums are taken in another order. Measured over 8 steps in 
 pre-training and adaptation agree to 3e-7, weights to 1e-6. CUT's, Y-Net's, Paul et al.'s and the
 mean teacher's losses agree to 1e-6 for three or four steps; then, on one processor or another, they
 part, for the biases before an instance norm have no gradient but rounding's, and others little
-more, which Adam scales up to full steps. In float64, where it does not, CUT's agree to 1e-14 all
-along.
+more, which Adam scales up to full steps. In float64, where it does not, CUT's and the mean
+teacher's agree to 1e-14 all along.
 
 Batch norm is the known exception. It normalises what goes through the network together, here a
 part of the batch, so its curve is another one; its stored statistics are averaged.
@@ -35,8 +35,8 @@ CASES = [
     Case("pretrain", "pretrain", {}, INSTANCE),
     Case("adapt", "adapt", {"student_view": "both"}, GROUP),
     Case("y-net", "adapt", {"steps": 3}, GROUP, method="y-net"),
-    Case("paul", "adapt", {"steps": 3}, GROUP, method="paul"),
-    Case("ema", "adapt", {"steps": 3, "pseudo_labeler": "ema", "ema_decay": 0.5}, GROUP),
+    Case("paul", "adapt", {"steps": 4}, GROUP, method="paul"),
+    Case("ema", "adapt", {"pseudo_labeler": "ema", "ema_decay": 0.5}, GROUP, double=True),
 ]
 EXCEPTION = Case("norm", "adapt", {"pseudo_labeler": "ema", "norm_statistics": "both"}, BATCH)
 NAN = Case("nan", "pretrain", {}, {}, nan=True)
@@ -104,9 +104,8 @@ class Trained:
 def assert_close(one: Trained, other: Trained, case: Case) -> None:
     losses, weights = one.difference(other)
     assert losses < (1e-12 if case.double else 1e-5)
-    # A weight whose gradient is rounding's may differ by a step of Adam each time: 1e-3, CUT 2e-4.
-    parts_soon = "steps" in case.changes
-    assert weights < (1e-7 if case.double else 2e-3 if parts_soon else 1e-4)
+    # CUT's biases that have no gradient but rounding's differ by a step of Adam, 2e-4, each time.
+    assert weights < (1e-7 if case.double else 2e-3 if case.stage == "style" else 1e-4)
 
 
 @each_case

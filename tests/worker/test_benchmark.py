@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 from PIL import Image
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from app.datasets import service as datasets
 from app.datasets.schemas import DatasetCreate
@@ -165,6 +166,36 @@ def test_a_shared_stage_that_failed_says_why_its_rows_did(
         ("cut", why),
     ]
     assert [stage.stage for stage in report.shared] == ["pretrain"]
+
+
+@sqlite_only
+def test_a_shared_stage_that_was_mended_alone_is_not_blamed(
+    service: Service, pair: dict[str, UUID]
+) -> None:
+    """Style waited in vain for a pre-training that has succeeded since."""
+    config = {"style": {"select_on": "target_val"}}
+    rows = ["source-only", "cut", "y-net", "target-only"]
+    body = {"preset": "smoke", "num_splits": 1, "tile_px": 32, "rows": rows, "config": config}
+    job_id = service.submit(BenchmarkRequest.model_validate(pair | body))
+
+    def pretrain(session: Session) -> Job:
+        query = select(Job).where(Job.parent_id == job_id, Job.kind == JobKind.PRETRAIN)
+        return session.scalars(query).one()
+
+    with service.database.session() as session:
+        jobs.cancel(session, pretrain(session).id)
+        while give_up_dependents(session):
+            pass
+        pretrain(session).state = JobState.SUCCEEDED
+        session.commit()
+    run_all(service)
+    words = "A job that this one waits for failed or was cancelled."
+    reasons = {cell.row: cell.reason for cell in report_of(service, job_id).failed}
+    assert reasons == {
+        "source-only": f"Its stage style failed: {words}",
+        "cut": f"Its stage style failed: {words}",
+        "y-net": words,
+    }
 
 
 @pytest.mark.slow

@@ -99,12 +99,12 @@ def test_a_broker_that_is_gone_is_logged_not_raised(
 def test_the_broker_says_what_is_wrong(tmp_path: Path) -> None:
     nobody = Settings(data_folder=tmp_path, broker_url="redis://127.0.0.1:1/0")
     queue = JobQueue(nobody)
+    asked = monotonic()
     problem = queue.problem()
     assert problem is not None
     assert "broker is not reachable" in problem
-    asked = monotonic()
     queue.announce(uuid4(), Lane.CPU)  # neither raises nor waits: the request has stored its job
-    assert monotonic() - asked < 4  # with retries it takes 6
+    assert monotonic() - asked < 2
     assert JobQueue(Settings(data_folder=tmp_path)).problem() is None
 
 
