@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session
 
 from app.database import Database
 from app.jobs.events import Broadcaster
+from app.jobs.queue import JobQueue
 from app.predictions.predictor import Predictor
-from app.queue import JobQueue
 from app.settings import Settings
 from app.storage import Storage
 

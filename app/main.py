@@ -7,25 +7,25 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from app import errors, health
-from app.body_limit import BodyLimit
 from app.database import Database
 from app.datasets import routes as datasets
 from app.dependencies import Services
-from app.host_check import HostCheck
 from app.jobs import routes as jobs
 from app.jobs.events import Broadcaster
+from app.jobs.queue import JobQueue
+from app.jobs.reconciler import Reconciler
 from app.labels import routes as labels
+from app.middleware.body_limit import BodyLimit
+from app.middleware.host_check import HostCheck
+from app.middleware.shutdown import when_told_to_stop
 from app.monitoring import RequestMetrics, make_registry
 from app.openapi import DocumentedAPI
 from app.predictions import routes as predictions
 from app.predictions.predictor import Predictor
-from app.queue import JobQueue
-from app.reconciler import Reconciler
 from app.registry import routes as registry
 from app.settings import Settings
-from app.stopping import when_told_to_stop
 from app.storage import Storage
-from app.webhooks import Webhooks
+from app.webhooks.delivery import Webhooks
 
 DESCRIPTION = """Adapt organelle segmentation to a new electron microscope with image-level labels.
 

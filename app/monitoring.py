@@ -18,7 +18,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.database import Database, now_plus
 from app.jobs import transitions
-from app.lanes import Lane
 from app.tables import (
     ACTIVE,
     Job,
@@ -26,6 +25,7 @@ from app.tables import (
     JobEvent,
     JobStage,
     JobState,
+    Lane,
     WebhookDelivery,
 )
 

@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from app.lanes import Lane
+from app.tables import Lane
 from models.config import Device
 
 _CONTROL_GROUPS = Path("/sys/fs/cgroup")

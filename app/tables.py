@@ -23,7 +23,18 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from app.database import UtcDateTime, now_plus
-from app.lanes import Lane
+
+
+class Lane(StrEnum):
+    """What a job needs of a worker. A worker serves some lanes; its broker has a queue for each."""
+
+    GPU_TRAIN = "gpu-train"
+    GPU_INFER = "gpu-infer"
+    CPU = "cpu"
+
+    @property
+    def needs_gpu(self) -> bool:
+        return self != Lane.CPU
 
 
 class JobState(StrEnum):
@@ -202,7 +213,7 @@ class Job(Table):
     )
     """The benchmark that a job is a part of."""
     plan: Mapped[dict[str, Any] | None]
-    """Of a benchmark its ``Plan``, of its parts their ``Cell``: ``models/plan.py``."""
+    """Of a benchmark its ``Plan``, of its parts their ``Cell``: ``models/table1/plan.py``."""
     webhook_url: Mapped[str | None] = mapped_column(Text)
     stylise: Mapped[bool] = mapped_column(default=True)
     split: Mapped[str] = mapped_column(String(10), default="test")

@@ -12,20 +12,20 @@ from typing import Generic, TypeVar
 
 from torch import Tensor, nn, optim
 
-from models import identity, preview
 from models.checkpoint import load_segmenter
 from models.config import AdaptationConfig, StyleFilterConfig
 from models.data.domain import Domain
 from models.data.samples import SourceBatch, target_batch
 from models.data.sampling import Sample, Sampler
 from models.data.stylised import StylisedDomain
-from models.lengths import Lengths, sections_per_epoch
 from models.networks.statistics import estimate_statistics, norms, statistics_kept
 from models.networks.unet import UNet
-from models.parallel import num_processes, rank
-from models.progress import Progress
 from models.segmentation import as_input, own_samples, supervised_loss, validate
-from models.training import KeepBest, NonFiniteLoss, Run, Task, train
+from models.training import identity, preview
+from models.training.lengths import Lengths, sections_per_epoch
+from models.training.loop import KeepBest, NonFiniteLoss, Run, Task, train
+from models.training.parallel import num_processes, rank
+from models.training.progress import Progress
 
 Batch = TypeVar("Batch")
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from models.data.domain import Domain, Section, Split
 from models.inference import Predictor
-from models.progress import Progress, Report
 from models.scores import Evaluation, confusion_matrix
+from models.training.progress import Progress, Report
 
 
 @dataclass(frozen=True)

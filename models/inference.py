@@ -15,13 +15,13 @@ import zarr
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models import identity
 from models.data.domain import Domain, normalise, resample_image, working_shape
 from models.data.stylised import StylisedDomain, array_name
 from models.networks.generator import Generator
 from models.networks.unet import UNet
-from models.progress import Progress, Report
 from models.tiling import apply_tiled
+from models.training import identity
+from models.training.progress import Progress, Report
 
 Style = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """Maps a target image (H, W) in [0, 1] to the source's look: CUT, or a plain method."""

@@ -7,20 +7,29 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models import identity, preview
 from models.checkpoint import load_segmenter
 from models.config import PretrainConfig, StyleFilterConfig
 from models.data.domain import IGNORE, Domain
 from models.data.samples import SourceBatch, parts, source_batch
 from models.data.sampling import Sample, Sampler
-from models.device import resolve
 from models.inference import Style, segment
-from models.lengths import Lengths
 from models.losses import cross_entropy
 from models.networks.unet import UNet
-from models.parallel import mean_count, num_processes, rank
 from models.scores import Evaluation, confusion_matrix
-from models.training import KeepBest, Run, Task, autocast, seeded_weights, to_device, train, update
+from models.training import identity, preview
+from models.training.device import resolve
+from models.training.lengths import Lengths
+from models.training.loop import (
+    KeepBest,
+    Run,
+    Task,
+    autocast,
+    seeded_weights,
+    to_device,
+    train,
+    update,
+)
+from models.training.parallel import mean_count, num_processes, rank
 
 _BETAS = (0.9, 0.999)  # the paper's "momentum term of 0.9"
 

@@ -10,8 +10,8 @@ from models.data.domain import PRESENT, UNKNOWN, Domain, Section
 from models.inference import segment, stylise
 from models.networks.generator import Generator
 from models.networks.unet import UNet
-from models.progress import LABEL_SCORES
 from models.segmentation import validate
+from models.training.progress import LABEL_SCORES
 
 _LABELLED_SECTIONS = 8  # spread over the training sections, to bound the time of a validation
 

@@ -12,22 +12,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models import identity, preview
 from models.checkpoint import load_generator
 from models.config import StyleConfig, StyleFilterConfig
 from models.data.domain import Domain
 from models.data.samples import style_image
 from models.data.sampling import Sample, Sampler, stream
-from models.device import resolve
-from models.lengths import Schedule
 from models.losses import lsgan, patch_nce
 from models.networks.discriminator import Discriminator
 from models.networks.generator import Generator, tap_sizes
 from models.networks.patch_projector import PatchProjector, sample_positions
 from models.networks.unet import UNet
-from models.parallel import num_processes, rank
 from models.style_selection import Judge
-from models.training import (
+from models.training import identity, preview
+from models.training.device import resolve
+from models.training.lengths import Schedule
+from models.training.loop import (
     KeepBest,
     Run,
     Task,
@@ -37,6 +36,7 @@ from models.training import (
     train,
     update,
 )
+from models.training.parallel import num_processes, rank
 
 _BETAS = (0.5, 0.999)
 

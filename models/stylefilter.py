@@ -15,17 +15,17 @@ from models.data.domain import IGNORE, Domain
 from models.data.samples import SourceBatch, TargetBatch, parts, source_batch, target_batch
 from models.data.sampling import Sample
 from models.data.stylised import StylisedDomain
-from models.identity import MethodFacts
 from models.inference import Rendering, stylise_domain
 from models.losses import cross_entropy
 from models.networks.generator import Generator
 from models.networks.statistics import statistics_kept
 from models.networks.unet import UNet
-from models.parallel import mean_count
 from models.pseudo_labels import pseudo_labels
 from models.segmentation import adamw, as_input, pixels_of_all, pretrain
 from models.style_transfer import train_style
-from models.training import Run, autocast, to_device, update
+from models.training.identity import MethodFacts
+from models.training.loop import Run, autocast, to_device, update
+from models.training.parallel import mean_count
 
 
 @dataclass(frozen=True)

@@ -24,13 +24,13 @@ from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy.engine import make_url
 
+from app.cli.synthetic import CLASSES, write_domain
 from app.client import Client
 from app.datasets.schemas import DatasetCreate
 from app.jobs.schemas import AdaptRequest
 from app.labels.schemas import DeriveRequest
 from app.settings import Settings
 from app.tables import JobState
-from models.data.synthetic import CLASSES, write_domain
 from tests.processes import PACE, environment, running, wait_for
 from tests.services import free_port, without
 

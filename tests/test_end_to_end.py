@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from app.cli.synthetic import CLASSES, write_domain
 from app.client import Client
 from app.datasets.schemas import DatasetCreate, DatasetReport
 from app.jobs.schemas import AdaptRequest, JobRead
 from app.labels.schemas import DeriveRequest
-from models.data.synthetic import CLASSES, write_domain
 from tests.processes import PACE, processes_of, running, wait_for
 
 pytestmark = [
@@ -29,7 +29,7 @@ pytestmark = [
     ),
 ]
 
-UP = [sys.executable, "-m", "app.cli", "up", "--port", "0"]
+UP = [sys.executable, "-m", "app.cli.main", "up", "--port", "0"]
 
 
 @pytest.fixture(scope="module")

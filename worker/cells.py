@@ -9,16 +9,16 @@ import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from models import methods
 from models.config import StyleFilterConfig
 from models.data.domain import UNKNOWN, Domain, Section, Split
 from models.evaluation import Evaluated, evaluate
 from models.inference import Predictor
-from models.methods import Trained
-from models.plan import Cell
-from models.progress import Report
-from models.rows import ROWS, uses_labels
-from models.table import CellScores, RowName
+from models.table1 import methods
+from models.table1.methods import Trained
+from models.table1.plan import Cell
+from models.table1.results import CellScores, RowName
+from models.table1.rows import ROWS, uses_labels
+from models.training.progress import Report
 
 SCORES = "scores.json"
 """In a cell's folder: what it measured, a list of ``CellScores``."""

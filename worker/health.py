@@ -3,7 +3,7 @@
 import socket
 import sys
 
-from app.queue import make_celery
+from app.jobs.queue import make_celery
 from app.settings import Settings
 
 _TIMEOUT_SECONDS = 8

@@ -10,7 +10,7 @@ import signal
 
 from celery import Celery, signals
 
-from app.queue import RUN_JOB, make_celery, queue_of
+from app.jobs.queue import RUN_JOB, make_celery, queue_of
 from app.settings import Settings
 from worker.parent import when_parent_ends
 from worker.tasks import JobRunner

@@ -17,7 +17,7 @@ from app.database import Database
 from app.figure import comparison
 from app.jobs.transitions import Lease, record, write
 from app.tables import JobStage, JobState, MetricPoint
-from models.progress import Picture, Progress, Stage, Stop, is_score
+from models.training.progress import Picture, Progress, Stage, Stop, is_score
 
 logger = logging.getLogger(__name__)
 

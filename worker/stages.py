@@ -12,23 +12,24 @@ from PIL import Image
 
 from app.jobs.schemas import EvaluationRead, JobResult, ReusedModel
 from app.tables import Job, JobKind, ModelKind
-from models import checkpoint, inference, methods, segmentation, style_transfer, stylefilter
+from models import checkpoint, inference, segmentation, style_transfer, stylefilter
+from models.baselines.histogram import HistogramMatch
 from models.config import StyleFilterConfig
 from models.data.domain import UNKNOWN, Domain, Split
-from models.data.histogram import HistogramMatch
-from models.device import resolve
 from models.evaluation import Evaluated, evaluate
 from models.inference import Predictor, Rendering
 from models.metadata import DomainMeta, ModelMeta
 from models.networks.generator import Generator
 from models.networks.unet import UNet
-from models.parallel import rank
-from models.plan import Cell
-from models.progress import Progress, Report, Stage
-from models.resume import Checkpoints
-from models.rows import needs_style, uses_labels
-from models.table import TITLES
-from models.training import Run
+from models.table1 import methods
+from models.table1.plan import Cell
+from models.table1.results import TITLES
+from models.table1.rows import needs_style, uses_labels
+from models.training.device import resolve
+from models.training.loop import Run
+from models.training.parallel import rank
+from models.training.progress import Progress, Report, Stage
+from models.training.resume import Checkpoints
 from worker.cells import PICTURES, SCORES, SCORES_TYPE, Selection, Tester, peak_memory_bytes
 from worker.progress import Recorder, Silent
 

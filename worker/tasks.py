@@ -19,10 +19,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.database import Database
 from app.jobs.transitions import Failure, Lease, claim, fail, hand_back, lose, release, renew
-from app.lanes import Lane
 from app.settings import Settings
 from app.storage import Storage, is_disk_full
-from app.tables import ENDED, Job, JobState
+from app.tables import ENDED, Job, JobState, Lane
 from worker.gpu import held, visible
 from worker.start import announce
 

@@ -27,18 +27,18 @@ from app.jobs.transitions import Failure, Lease, fail, succeed
 from app.settings import Settings, machine_memory_bytes
 from app.storage import Storage, is_disk_full
 from app.tables import Dataset, Job, JobKind, ModelKind, TrainedModel
-from models import preflight
+from models.capacity import estimate as capacity
+from models.capacity.estimate import Extent
+from models.capacity.limits import DoesNotFit, Room, check
 from models.checkpoint import CheckpointError
 from models.config import Device, StyleFilterConfig, in_less_memory
 from models.data.tiles import relabelled
-from models.device import DeviceUnavailable, resolve
-from models.parallel import from_first, process_group, rank
-from models.plan import Cell
-from models.preflight import Extent
-from models.progress import Stop
-from models.resume import Checkpoints
-from models.room import DoesNotFit, Room, check
-from models.training import NonFiniteLoss, OutOfGpuMemory
+from models.table1.plan import Cell
+from models.training.device import DeviceUnavailable, resolve
+from models.training.loop import NonFiniteLoss, OutOfGpuMemory
+from models.training.parallel import from_first, process_group, rank
+from models.training.progress import Stop
+from models.training.resume import Checkpoints
 from worker.cells import NothingMeasured
 from worker.domains import DatasetMissing, load_domain
 from worker.parent import when_parent_ends
@@ -106,7 +106,7 @@ class Trainer:
 
     def _report(self, inputs: Inputs) -> Outcome:
         """Write what the jobs of a benchmark measured; its own work."""
-        from worker.benchmark import Collection  # draws charts, which no other job needs
+        from worker.report.collect import Collection  # draws charts, which no other job needs
 
         with self._database.reading() as session:
             collection = Collection(session, self._storage, inputs.job)
@@ -225,7 +225,7 @@ class Trainer:
             return
         source = Extent.of(inputs.source)
         target = None if inputs.target is None else Extent.of(inputs.target)
-        needed = preflight.estimate(
+        needed = capacity.estimate(
             inputs.config,
             stages_of(JobKind(inputs.job.kind), target),
             source,

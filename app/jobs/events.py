@@ -21,7 +21,7 @@ from app.jobs.event_schemas import ProgressEvent
 from app.jobs.logs import LogFollower
 from app.storage import Storage
 from app.tables import UNFINISHED, Job, JobEvent, JobStage, MetricPoint
-from models.progress import LABEL_SCORES
+from models.training.progress import LABEL_SCORES
 
 logger = logging.getLogger(__name__)
 

@@ -6,13 +6,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.tables import Dataset, Image, Job, JobKind, ModelKind, TrainedModel
-from models import preflight
+from models.capacity import estimate as capacity
+from models.capacity.estimate import Estimate, Extent
 from models.config import StyleFilterConfig
 from models.data.domain import Section
 from models.data.splits import SectionLists, named_splits
-from models.plan import Cell, Fold, Plan
-from models.preflight import Estimate, Extent
-from models.progress import Stage
+from models.table1.plan import Cell, Fold, Plan
+from models.training.progress import Stage
 
 _STAGES: dict[JobKind, tuple[Stage, ...]] = {
     JobKind.ADAPT: ("pretrain", "style", "stylise", "adapt"),
@@ -45,7 +45,7 @@ def estimate(
     if job.target_id is not None:
         lists = None if fold is None else fold.target
         target = _extent(session.get_one(Dataset, job.target_id), working_nm, lists)
-    return preflight.estimate(
+    return capacity.estimate(
         config,
         stages_of(JobKind(job.kind), target),
         _extent(source, working_nm, None if fold is None else fold.source),

@@ -6,11 +6,10 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.lanes import Lane
-from app.tables import JobKind, JobState, ModelKind
+from app.tables import JobKind, JobState, Lane, ModelKind
 from models.config import PresetName, StyleFilterConfig
 from models.data.splits import Splits
-from models.table import TITLES, RowName
+from models.table1.results import TITLES, RowName
 
 _SOURCE = "0b0f4a0e-4f5c-4a57-8c6e-6a8f2a1f0c01"
 _TARGET = "0b0f4a0e-4f5c-4a57-8c6e-6a8f2a1f0c02"

@@ -11,6 +11,7 @@ from app.database import only_read
 from app.errors import Conflict, NotFound
 from app.jobs import curves, transitions
 from app.jobs.logs import newest_log, read_tail
+from app.jobs.queue import JobQueue
 from app.jobs.schemas import (
     JobError,
     JobRead,
@@ -18,9 +19,7 @@ from app.jobs.schemas import (
     MetricsRead,
     StageRead,
 )
-from app.lanes import Lane
 from app.pagination import Page, newest_first
-from app.queue import JobQueue
 from app.storage import Storage
 from app.tables import (
     ENDED,
@@ -31,10 +30,11 @@ from app.tables import (
     JobKind,
     JobStage,
     JobState,
+    Lane,
     TrainedModel,
 )
 from models.config import StyleFilterConfig
-from models.plan import Cell
+from models.table1.plan import Cell
 
 
 def list_jobs(

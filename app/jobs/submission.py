@@ -12,11 +12,11 @@ from pydantic import ValidationError
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app import receivers
 from app.database import now_plus, only_read
 from app.datasets import service as datasets
 from app.errors import Invalid, NotFound, ProblemItem, invalid_fields, refusal
-from app.jobs import folds, grid, preflight, service, transitions
+from app.jobs import benchmark_folds, benchmark_parts, preflight, service, transitions
+from app.jobs.queue import JobQueue
 from app.jobs.schemas import (
     AdaptRequest,
     BenchmarkRequest,
@@ -28,8 +28,6 @@ from app.jobs.schemas import (
     StyleFilterRequest,
     TrainStyleRequest,
 )
-from app.lanes import Lane
-from app.queue import JobQueue
 from app.settings import Settings
 from app.tables import (
     Dataset,
@@ -37,14 +35,16 @@ from app.tables import (
     Job,
     JobDependency,
     JobKind,
+    Lane,
     ModelKind,
     TrainedModel,
 )
+from app.webhooks import targets
+from models.capacity.estimate import Estimate
+from models.capacity.limits import Room, shortages
 from models.config import Device, PresetName, StyleFilterConfig, preset
 from models.data.domain import working_shape
-from models.plan import Plan
-from models.preflight import Estimate
-from models.room import Room, shortages
+from models.table1.plan import Plan
 
 TrainingRequest = (
     AdaptRequest | TrainStyleRequest | PretrainRequest | StyleFilterRequest | BenchmarkRequest
@@ -113,7 +113,7 @@ class Jobs:
             message = "needs a secret to sign with: set STYLEFILTER_WEBHOOK_SECRET_FILE"
             raise refusal("webhook_url", message)
         try:
-            receivers.find(url, self._settings.webhook_hosts)
+            targets.find(url, self._settings.webhook_hosts)
         except ValueError as error:
             raise refusal("webhook_url", str(error)) from error
 
@@ -193,7 +193,7 @@ class Jobs:
     def _benchmark(self, request: BenchmarkRequest) -> _Draft:
         config = self._config(request.preset, request.config)
         pair = self._check_pair(request.source, request.target, config)
-        plan = folds.plan(self._session, request, pair, config)
+        plan = benchmark_folds.plan(self._session, request, pair, config)
         job = Job(
             kind=JobKind.BENCHMARK,
             reuse=request.reuse,
@@ -342,7 +342,7 @@ class Jobs:
         """Store a benchmark's jobs. It waits for their end, whichever that is."""
         session, plan = self._session, Plan.model_validate(benchmark.plan)
         jobs = []
-        for part in grid.parts(plan, benchmark, config):
+        for part in benchmark_parts.parts(plan, benchmark, config):
             self._add(part.job, config, request)
             for needed in (*part.needs, *request.after):
                 session.merge(JobDependency(job_id=part.job.id, needs_id=needed))

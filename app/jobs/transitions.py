@@ -26,7 +26,6 @@ from sqlalchemy import ColumnElement, Update, and_, case, exists, func, null, or
 from sqlalchemy.orm import Session, aliased
 
 from app.database import Database, now_plus
-from app.lanes import Lane
 from app.tables import (
     ACTIVE,
     ENDED,
@@ -36,6 +35,7 @@ from app.tables import (
     JobDependency,
     JobEvent,
     JobState,
+    Lane,
     WebhookDelivery,
 )
 

@@ -82,7 +82,7 @@ class Predictor:
         import torch
 
         from models.checkpoint import CheckpointError
-        from models.device import DeviceUnavailable
+        from models.training.device import DeviceUnavailable
 
         try:
             network = self._network(request.segmenter, request.style)
@@ -125,9 +125,9 @@ class Predictor:
         import torch
 
         from models.checkpoint import load_generator, load_segmenter
-        from models.device import resolve
         from models.inference import Predictor as Network
         from models.inference import stylise
+        from models.training.device import resolve
 
         if self._settings.threads:
             torch.set_num_threads(self._settings.threads)

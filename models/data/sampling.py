@@ -13,7 +13,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from models.data.domain import Section
-from models.progress import Stage
+from models.training.progress import Stage
 
 Purpose = Literal["source", "target", "step", "statistics"]
 _SAMPLE, _ORDER = range(2)

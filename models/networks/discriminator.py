@@ -2,10 +2,10 @@
 
 from torch import Tensor, nn
 
-from models.networks.convolution import Convolution
+from models.networks.cpu.convolution import Convolution
+from models.networks.cpu.instance_norm import InstanceNorm
+from models.networks.cpu.resampling import BlurDown
 from models.networks.generator import xavier_init
-from models.networks.instance_norm import InstanceNorm
-from models.networks.resampling import BlurDown
 
 
 class Discriminator(nn.Module):

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
-from models.networks.convolution import Convolution
-from models.networks.instance_norm import InstanceNorm
-from models.networks.resampling import BlurDown, BlurUp
+from models.networks.cpu.convolution import Convolution
+from models.networks.cpu.instance_norm import InstanceNorm
+from models.networks.cpu.resampling import BlurDown, BlurUp
 
 TAPS = (0, 4, 8, 12, 16)
 """Layers whose output PatchNCE compares: padded input, two convolutions, blocks one and five."""

@@ -14,9 +14,8 @@ from sqlalchemy import delete, select, update
 
 from app.database import Database, now_plus
 from app.jobs import transitions
-from app.lanes import Lane
 from app.settings import Settings
-from app.tables import Job, JobDependency, JobEvent, JobStage, JobState
+from app.tables import Job, JobDependency, JobEvent, JobStage, JobState, Lane
 from tests.app.conftest import Serve
 from tests.app.files import grey, png, problem, registered, upload
 from tests.app.records import add_job, add_waiting

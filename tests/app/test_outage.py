@@ -71,7 +71,16 @@ class Follower(threading.Thread):
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT], ids=["stopped", "crashed"])
 def test_streams_tell_each_event_once(world: World, how: signal.Signals, tmp_path: Path) -> None:
     job_id, drawn = add_waiting(world.database), tmp_path / "watch.log"
-    command = [sys.executable, "-m", "app.cli", "jobs", "watch", str(job_id), "--url", world.url]
+    command = [
+        sys.executable,
+        "-m",
+        "app.cli.main",
+        "jobs",
+        "watch",
+        str(job_id),
+        "--url",
+        world.url,
+    ]
     with httpx.Client(base_url=world.url) as api, running(command, {}, drawn) as watch:
         stream, follower = Stream(api, job_id), Follower(world.url, job_id)
         lease = claimed(world.database)

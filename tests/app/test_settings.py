@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from sqlalchemy.engine import make_url
 from typer.testing import CliRunner
 
-from app.cli import cli
+from app.cli.main import cli
 from app.settings import Settings
 
 

@@ -18,13 +18,13 @@ import psycopg
 import redis
 from sqlalchemy import select
 
+from app.cli.synthetic import CLASSES, write_domain
 from app.client import Client
 from app.database import Database
 from app.datasets.schemas import DatasetCreate
 from app.jobs.schemas import AdaptRequest, JobRead
 from app.labels.schemas import DeriveRequest
 from app.tables import Job, JobEvent, TrainedModel
-from models.data.synthetic import CLASSES, write_domain
 from tests.processes import PACE, environment, processes_of, wait_for
 from tests.services import OwnPostgres, OwnRedis, free_port, own_postgres, own_redis
 
@@ -41,7 +41,7 @@ CONFIG = {
 
 API = ["-m", "uvicorn", "app.main:create_app", "--factory", "--log-level", "warning"]
 WORKER = ["-m", "worker.main"]
-UP = ["-m", "app.cli", "up"]
+UP = ["-m", "app.cli.main", "up"]
 
 
 @dataclass
@@ -351,7 +351,7 @@ def workers_raced(world: World, rng: random.Random, job_id: UUID) -> None:
 
 
 def _announce(world: World, job_id: UUID, *, times: int) -> None:
-    from app.queue import JobQueue
+    from app.jobs.queue import JobQueue
     from app.settings import Settings
 
     variables = next(iter(world.processes.values())).variables

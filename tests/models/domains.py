@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from models.data.domain import Domain, DomainInfo, Section, Split, Tile
-from models.progress import Progress
-from models.training import Run
+from models.training.loop import Run
+from models.training.progress import Progress
 
 WINDOW = (0.0, 255.0)
 

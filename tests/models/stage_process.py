@@ -23,7 +23,9 @@ import zarr
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models import segmentation, style_transfer, training
+from models import segmentation, style_transfer
+from models.baselines.weak_labels import adapt_weak_labels
+from models.baselines.ynet import adapt_ynet
 from models.config import (
     AdaptationConfig,
     PretrainConfig,
@@ -36,14 +38,13 @@ from models.config import (
 from models.data.domain import Domain, Tile
 from models.data.stylised import StylisedDomain, array_name
 from models.networks.unet import UNet
-from models.parallel import process_group, rank
-from models.progress import Progress
-from models.resume import Checkpoints
 from models.segmentation import pretrain
 from models.stylefilter import adapt_segmenter
-from models.training import NonFiniteLoss, Run, seeded_weights
-from models.weak_labels import adapt_weak_labels
-from models.ynet import adapt_ynet
+from models.training import loop
+from models.training.loop import NonFiniteLoss, Run, seeded_weights
+from models.training.parallel import process_group, rank
+from models.training.progress import Progress
+from models.training.resume import Checkpoints
 from tests.models.domains import squares, write_domain
 
 TrainedStage = Literal["style", "pretrain", "adapt"]
@@ -178,7 +179,7 @@ def train_case(
 @contextmanager
 def float64() -> Iterator[None]:
     """Modules made inside, and the images they learn from, are in double precision."""
-    narrow, to_device = torch.get_default_dtype(), training.to_device
+    narrow, to_device = torch.get_default_dtype(), loop.to_device
 
     def doubled(array: NDArray[np.generic], device: torch.device) -> Tensor:
         tensor = to_device(array, device)

@@ -25,10 +25,10 @@ from models.data.sampling import Sampler
 from models.data.stylised import StylisedDomain
 from models.networks.statistics import norms
 from models.networks.unet import UNet
-from models.progress import Progress
 from models.segmentation import supervised_loss
 from models.stylefilter import adapt_segmenter
-from models.training import Run, seeded_weights
+from models.training.loop import Run, seeded_weights
+from models.training.progress import Progress
 from tests.models.domains import equal_weights, squares, write_domain
 from tests.models.stage_process import inverted, pair, tiny
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from models.config import StyleFilterConfig, preset
 from models.data.domain import Split
-from models.progress import Progress
 from models.stylefilter import adapt
-from models.training import Run
+from models.training.loop import Run
+from models.training.progress import Progress
 from tests.models.domains import write_domain
 
 Image = NDArray[np.uint8]

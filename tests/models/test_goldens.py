@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from models.config import StyleConfig
 from models.losses import lsgan, patch_nce
-from models.networks.convolution import winograd_from
+from models.networks.cpu.convolution import winograd_from
+from models.networks.cpu.resampling import BlurDown, BlurUp
 from models.networks.discriminator import Discriminator
 from models.networks.generator import Generator
 from models.networks.patch_projector import PatchProjector, unit_vectors
-from models.networks.resampling import BlurDown, BlurUp
 from models.style_transfer import Cut, Draws
 
 GOLDENS = Path(__file__).parents[3] / "shared" / "goldens"

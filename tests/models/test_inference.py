@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models.baselines.histogram import HistogramMatch
 from models.checkpoint import (
     CheckpointError,
     load_generator,
@@ -19,8 +20,6 @@ from models.checkpoint import (
 )
 from models.config import NormName, SegmenterConfig, StyleConfig, StyleFilterConfig
 from models.data.domain import ABSENT, IGNORE, PRESENT, UNKNOWN, Tile
-from models.data.histogram import HistogramMatch
-from models.device import DeviceUnavailable, resolve
 from models.evaluation import evaluate
 from models.inference import (
     Prediction,
@@ -31,12 +30,13 @@ from models.inference import (
     stylise_domain,
 )
 from models.metadata import DomainMeta, ModelMeta
-from models.networks.convolution import winograd_from
+from models.networks.cpu.convolution import winograd_from
 from models.networks.generator import Generator
 from models.networks.unet import UNet
-from models.progress import Progress
 from models.scores import Evaluation, confusion_matrix
 from models.tiling import Tiling, apply_tiled
+from models.training.device import DeviceUnavailable, resolve
+from models.training.progress import Progress
 from tests.models.domains import ignore, square_domain, write_domain
 
 CPU = torch.device("cpu")

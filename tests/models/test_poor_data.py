@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from models.config import StyleFilterConfig
 from models.data.domain import IGNORE, Domain
-from models.training import NonFiniteLoss
+from models.training.loop import NonFiniteLoss
 from tests.models.domains import QUIET, squares, write_domain
 from tests.models.stage_process import TrainedStage, tiny, train_stage
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
-from models.progress import Progress
-from models.resume import Checkpoints
+from models.training.progress import Progress
+from models.training.resume import Checkpoints
 from tests.models.stage_process import STAGES, Case, TrainedStage, train_case
 
 Run = tuple[list[Progress], dict[str, Tensor], set[torch.dtype]]

@@ -12,12 +12,12 @@ from models.data.domain import Domain, Tile
 from models.inference import segment, stylise
 from models.networks.generator import Generator
 from models.networks.unet import UNet
-from models.progress import Progress
 from models.scores import Evaluation, confusion_matrix
 from models.segmentation import pretrain
 from models.style_selection import Judge
 from models.style_transfer import train_style
-from models.training import Run, seeded_weights
+from models.training.loop import Run, seeded_weights
+from models.training.progress import Progress
 from tests.models.domains import QUIET, equal_weights, square_domain
 
 SIDE = 48

@@ -14,10 +14,10 @@ from models.config import (
     StyleConfig,
     preset,
 )
-from models.lengths import Schedule
 from models.losses import patch_nce
 from models.style_transfer import Cut, train_style
-from models.training import seeded_weights
+from models.training.lengths import Schedule
+from models.training.loop import seeded_weights
 from tests.models.domains import QUIET, write_domain
 
 SMOKE = preset("smoke")

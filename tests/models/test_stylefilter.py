@@ -20,11 +20,11 @@ from models.data.domain import IGNORE, Domain, Tile
 from models.inference import Rendering, segment, stylise_domain
 from models.losses import cross_entropy
 from models.networks.unet import UNet
-from models.progress import Progress
 from models.segmentation import pretrain, validate
 from models.style_transfer import train_style
 from models.stylefilter import adapt, adapt_segmenter, check_pair
-from models.training import Run, seeded_weights, update
+from models.training.loop import Run, seeded_weights, update
+from models.training.progress import Progress
 from tests.models.domains import QUIET, equal_weights, ignore, square_domain, write_domain
 
 SMOKE = preset("smoke")

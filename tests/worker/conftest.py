@@ -11,19 +11,19 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session, make_transient, undefer
 
+from app.cli.synthetic import CLASSES, write_domain
 from app.database import Database
 from app.datasets import service as datasets
 from app.datasets.schemas import DatasetCreate
 from app.jobs import service as jobs
+from app.jobs.queue import JobQueue
 from app.jobs.schemas import AdaptRequest, JobRead
 from app.jobs.submission import JobRequest, Jobs
 from app.labels import service as labels
 from app.labels.schemas import DeriveRequest
-from app.queue import JobQueue
 from app.settings import Settings
 from app.storage import Storage
 from app.tables import Dataset, Image, Job, TrainedModel
-from models.data.synthetic import CLASSES, write_domain
 from tests.processes import PACE
 
 

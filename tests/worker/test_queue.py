@@ -11,9 +11,9 @@ from uuid import UUID, uuid4
 import pytest
 from celery import Celery
 
-from app.lanes import Lane
-from app.queue import RUN_JOB, JobQueue, make_celery, queue_of
+from app.jobs.queue import RUN_JOB, JobQueue, make_celery, queue_of
 from app.settings import Settings
+from app.tables import Lane
 from tests.processes import environment
 
 QUEUE = queue_of(Lane.CPU)
@@ -67,7 +67,7 @@ def test_a_message_that_is_being_written_is_not_seen(settings: Settings) -> None
 
 ANNOUNCE = """
 import sys, uuid
-from app.queue import JobQueue
+from app.jobs.queue import JobQueue
 from app.settings import Settings
 JobQueue(Settings()).announce(uuid.UUID(sys.argv[1]), "cpu")
 """

@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import select, update
 
 from app.database import Database, now_plus
+from app.jobs.queue import JobQueue
+from app.jobs.reconciler import Reconciler
 from app.jobs.transitions import claim, renew
-from app.queue import JobQueue
-from app.reconciler import Reconciler
 from app.settings import Settings
 from app.storage import Storage
 from app.tables import Job, JobState

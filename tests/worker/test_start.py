@@ -6,10 +6,10 @@ from uuid import UUID
 
 from sqlalchemy import select
 
+from app.cli.synthetic import CLASSES
 from app.jobs.schemas import EvaluateRequest, PretrainRequest, TrainStyleRequest
 from app.jobs.transitions import Lease, claim, hand_back
 from app.tables import JobEvent, JobStage
-from models.data.synthetic import CLASSES
 from tests.app.records import add_model
 from tests.worker.conftest import Service
 from worker.start import announce

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 
-from app.reconciler import Reconciler
+from app.jobs.reconciler import Reconciler
 from app.tables import UNFINISHED
 from tests.processes import PACE, processes_of, running, trainer_of, wait_for
 from tests.worker.conftest import Service

@@ -1,0 +1,193 @@
+"""The demo: drives the service over HTTP as a user would, then shows what it brought."""
+
+import io
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from app.cli.folder_upload import FolderError, send_folder
+from app.cli.synthetic import write_domain
+from app.cli.temporary_service import own_service
+from app.cli.watch import draw
+from app.client import ApiError, Client
+from app.datasets.schemas import DatasetReport
+from app.figure import comparison
+from app.jobs.schemas import AdaptRequest, JobRead
+from app.labels.schemas import DeriveRequest
+from app.tables import JobState, ModelKind
+from models.config import PresetName
+
+_SYNTHETIC_SECTIONS = 14
+_SYNTHETIC_PX = 512
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """What the command line says."""
+
+    source: Path | None
+    target: Path | None
+    preset: PresetName
+    tile_px: int
+    seed: int
+    out: Path
+    url: str | None
+
+
+class DemoError(Exception):
+    """The demo cannot go on; says why."""
+
+
+def run_demo(options: DemoOptions, console: Console) -> int:
+    """Run the demo; the exit code."""
+    started = time.monotonic()
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            url = options.url or stack.enter_context(_own_service(options.out, console))
+            client = stack.enter_context(Client(url))
+            Demo(options, client, console).run()
+    except (DemoError, FolderError, ApiError) as error:
+        console.print(f"[red]The demo stopped:[/red] {error}", highlight=False)
+        return 1
+    except KeyboardInterrupt:
+        console.print("Interrupted.")
+        return 130
+    console.print(f"Done in {time.monotonic() - started:.0f} s.")
+    return 0
+
+
+class Demo:
+    """Register both domains, label the target, adapt, watch, predict, compare."""
+
+    def __init__(self, options: DemoOptions, client: Client, console: Console) -> None:
+        self._options = options
+        self._client = client
+        self._console = console
+
+    def run(self) -> None:
+        source_folder, target_folder = self._folders()
+        source = self._register(source_folder, tile_px=None)
+        target = self._register(target_folder, tile_px=self._options.tile_px)
+        summary = self._client.derive_labels(target.id, DeriveRequest(split="train"))
+        self._console.print(
+            f"Labelled {summary.changed_images} training tiles of {target.name!r} with the classes "
+            "in them, read off its masks in an annotator's place."
+        )
+        request = AdaptRequest.model_validate(
+            {
+                "source": source.id,
+                "target": target.id,
+                "preset": self._options.preset,
+                "config": {"seed": self._options.seed} | self._changes(),
+            }
+        )
+        submitted = self._client.adapt(request)
+        try:
+            job = draw(self._client, submitted.id, self._console)
+        except KeyboardInterrupt:
+            self._client.cancel(submitted.id)  # or it would begin anew at the next start
+            raise
+        if job.state != JobState.SUCCEEDED:
+            reason = job.error.message if job.error else "it was cancelled"
+            raise DemoError(f"job {job.id} has {job.state}: {reason}")
+        self._figure(job, target, target_folder)
+        self._table(job)
+
+    def _changes(self) -> dict[str, object]:
+        """What suits the synthetic pair: shorter stages, for it is easy, and who labels.
+
+        Its classes are plain enough that weights which label for themselves gain by it and lose no
+        class; labels by those of the source would be wrong about most of it.
+        """
+        if self._options.source is not None or self._options.preset != "quick":
+            return {}
+        return {
+            "style": {"steps": 600},
+            "pretrain": {"steps": 250, "validate_every_steps": 125},
+            "adaptation": {
+                "steps": 60,
+                "validate_every_steps": 20,
+                "pseudo_labeler": "current",
+            },
+        }
+
+    def _folders(self) -> tuple[Path, Path]:
+        if self._options.source is not None and self._options.target is not None:
+            return self._options.source, self._options.target
+        folders = (self._options.out / "source", self._options.out / "target")
+        for index, (folder, domain) in enumerate(zip(folders, ("source", "target"), strict=True)):
+            self._console.print(f"Drawing the synthetic {domain} domain in {folder}")
+            write_domain(
+                folder,
+                "source" if domain == "source" else "target",
+                num_sections=_SYNTHETIC_SECTIONS,
+                size_px=_SYNTHETIC_PX,
+                seed=1000 * self._options.seed + 500 * index,
+            )
+        return folders
+
+    def _register(self, folder: Path, *, tile_px: int | None) -> DatasetReport:
+        report = send_folder(self._client, folder, tile_px=tile_px)
+        self._console.print(
+            f"Registered {report.name!r}: {report.num_sections} sections, {report.num_images} "
+            f"images, {report.pixel_size_nm} nm per pixel"
+        )
+        return report
+
+    def _figure(self, job: JobRead, target: DatasetReport, folder: Path) -> None:
+        """Predict one test section with both models and put them beside the truth."""
+        tested = [s.name for s in target.sections if s.split == "test" and s.has_mask]
+        if not tested:
+            self._console.print("The target has no masked test section: no picture.")
+            return
+        models = {model.kind: model for model in map(self._client.model, job.models)}
+        image = folder / "images" / f"{tested[0]}.png"
+        like = {"dataset": str(target.id)}
+        raw = {"model": str(models[ModelKind.SEGMENTER].id), "stylise": "false"} | like
+        adapted = {"model": str(models[ModelKind.STYLEFILTER].id)} | like
+        panels = {
+            "source-only": _mask(self._client.predict(image, raw)),
+            "StyleFilter": _mask(self._client.predict(image, adapted)),
+            "truth": np.asarray(Image.open(folder / "masks" / f"{tested[0]}.png")),
+        }
+        path = self._options.out / "comparison.png"
+        images = {"target image": np.asarray(Image.open(image))}
+        comparison(images, panels, target.class_names).save(path)
+        self._console.print(f"Wrote {path}")
+
+    def _table(self, job: JobRead) -> None:
+        if job.result is None or not job.result.evaluations:
+            self._console.print("Nothing was scored: the target has no masks in its test split.")
+            return
+        evaluations = job.result.evaluations
+        table = Table(title=f"DICE, %, on {evaluations[0].num_sections} test sections")
+        table.add_column("method")
+        names = list(evaluations[0].dice)
+        for name in [*names, "mean"]:
+            table.add_column(name, justify="right")
+        for row in evaluations:
+            scores = [*(row.dice[name] for name in names), row.mean_dice]
+            table.add_row(row.method, *("-" if s is None else f"{100 * s:.1f}" for s in scores))
+        self._console.print(table)
+        path = self._options.out / "result.json"
+        path.write_text(job.model_dump_json(indent=2) + "\n")
+        self._console.print(f"Wrote {path}")
+
+
+@contextmanager
+def _own_service(out: Path, console: Console) -> Iterator[str]:
+    with own_service(out, {}) as service:
+        console.print(f"Started the service at {service.url} (log: {service.log})")
+        yield service.url
+
+
+def _mask(png: bytes) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    return np.asarray(Image.open(io.BytesIO(png)))

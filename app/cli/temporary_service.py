@@ -1,0 +1,71 @@
+"""A service of one's own for as long as a block runs, for the demo and for benchmarks."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.client import Client, Unavailable
+
+_START_SECONDS = 60
+_STOP_SECONDS = 45
+
+
+@dataclass(frozen=True)
+class OwnService:
+    """A running ``stylefilter up``; its process is the API's."""
+
+    url: str
+    pid: int
+    log: Path
+
+
+@contextmanager
+def own_service(folder: Path, variables: Mapping[str, str]) -> Iterator[OwnService]:
+    """``stylefilter up`` on a free port, its data in ``folder/service``; Unavailable if it ends.
+
+    SIGTERM inside raises KeyboardInterrupt, as Ctrl-C does. For the main thread only.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log_path = folder / "service.log"
+    environment = {**os.environ, "STYLEFILTER_DATA_FOLDER": str(folder / "service"), **variables}
+    command = [sys.executable, "-m", "app.cli.main", "up", "--port", str(port)]
+    with log_path.open("wb") as log:
+        # A session of its own: after Ctrl-C its user may still have a job to cancel.
+        process = subprocess.Popen(
+            command, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+        service = OwnService(f"http://127.0.0.1:{port}", process.pid, log_path)
+        # Who stops this process is not to find its service still running.
+        at_sigterm = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            _wait_ready(service, process)
+            yield service
+        finally:
+            process.terminate()
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            signal.signal(signal.SIGTERM, at_sigterm)
+
+
+def _wait_ready(service: OwnService, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    log = service.log
+    with Client(service.url) as client:
+        while not client.ready():
+            if process.poll() is not None:
+                raise Unavailable(f"the service ended at once:\n{log.read_text()[-2000:]}")
+            if time.monotonic() > deadline:
+                raise Unavailable(f"the service is not ready after {_START_SECONDS} s: {log}")
+            time.sleep(0.2)

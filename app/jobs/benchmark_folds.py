@@ -1,0 +1,157 @@
+"""A benchmark's plan: which sections train, validate and test in each split."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.errors import refusal
+from app.jobs.schemas import BenchmarkRequest
+from app.tables import Dataset, Image
+from models.config import StyleFilterConfig
+from models.data.splits import DatasetFolds, Role, SectionLists, cross_validation
+from models.table1.plan import Fold, Plan
+from models.table1.rows import CLASSIFY_TILES, ESTIMATES_STATISTICS, ROWS, uses_labels
+
+
+def plan(
+    session: Session,
+    request: BenchmarkRequest,
+    pair: tuple[Dataset, Dataset],
+    config: StyleFilterConfig,
+) -> Plan:
+    """What a benchmark runs; Invalid, in words, where its datasets cannot be divided so."""
+    source, target = pair
+    for name in request.excluded:
+        if name not in target.class_names:
+            raise refusal("excluded", f"{name!r} is no class of the target")
+    if len(set(request.excluded)) == len(target.class_names):
+        raise refusal("excluded", "leaves no class to score")
+    _check_rows(request, config)
+    if request.splits is not None:
+        of_source = _published(request.splits.source, source, "source")
+        of_target = _published(request.splits.target, target, "target")
+    else:
+        of_source = _divided(session, source, request.num_splits, "source")
+        of_target = _divided(session, target, request.num_splits, "target")
+    needs: dict[str, tuple[Role, ...]] = {"source": ("train",), "target": ("test",)}
+    labelled = any(uses_labels(ROWS[row].method) for row in request.rows)
+    if "target-only" in request.rows or request.label_tiles_px or (labelled and request.tile_px):
+        needs["target"] = ("train", "test")  # labels of tiles are read off these masks
+    if labelled and request.tile_px is None:
+        tested = "filter-at-test" in request.rows
+        _check_labels(session, target, of_target, ("train", "test") if tested else ("train",))
+    working_nm = source.pixel_size_nm * config.pixel_size_factor
+    _check_tiles(session, request, target, config.adaptation.crop_px * working_nm)
+    for dataset, folds, where in ((source, of_source, "source"), (target, of_target, "target")):
+        for number, fold in enumerate(folds, start=1):
+            _check_masks(dataset, fold, needs[where], f"split {number} of the {where}")
+    return Plan(
+        rows=tuple(row for row in ROWS if row in request.rows),
+        folds=tuple(Fold(source=s, target=t) for s, t in zip(of_source, of_target, strict=True)),
+        preset=request.preset,
+        tile_px=request.tile_px,
+        label_tiles_px=tuple(dict.fromkeys(request.label_tiles_px)),
+        excluded=tuple(dict.fromkeys(request.excluded)),
+    )
+
+
+def _check_rows(request: BenchmarkRequest, config: StyleFilterConfig) -> None:
+    """Rows that the config would make another row of, or none."""
+    others = [tile_px for tile_px in request.label_tiles_px if tile_px != request.tile_px]
+    if others and config.style.select_on == "labels":
+        raise refusal(
+            "label_tiles_px",
+            f"needs a generator that labels do not choose: those of {others[0]} px would choose "
+            "another one; set config.style.select_on to target_val or last, or leave this out",
+        )
+    estimating = [row for row in request.rows if ROWS[row].method in ESTIMATES_STATISTICS]
+    if estimating and config.segmenter.norm != "batch":
+        raise refusal(
+            "config.segmenter.norm",
+            f"is {config.segmenter.norm}, and {', '.join(estimating)} estimate(s) batch norm's "
+            "statistics: set it to batch, or leave these rows out",
+        )
+
+
+def _divided(
+    session: Session, dataset: Dataset, num_splits: int, where: str
+) -> Sequence[SectionLists]:
+    """By the groups the dataset declares, else by blocks of its sections in their order."""
+    names = [section["name"] for section in dataset.sections]
+    groups = [section.get("group") for section in dataset.sections]
+    try:
+        if all(group is None for group in groups):
+            return cross_validation(names, num_splits=num_splits)
+        # A section without a group is a group of its own.
+        own = [group or name for group, name in zip(groups, names, strict=True)]
+        classes = _classes(session, dataset, own)
+        return cross_validation(names, own, num_splits=num_splits, classes=classes)
+    except ValueError as error:
+        raise refusal("num_splits", f"cannot divide the {where}: {error}") from error
+
+
+def _published(folds: DatasetFolds, dataset: Dataset, where: str) -> Sequence[SectionLists]:
+    try:
+        return folds.matching([s["name"] for s in dataset.sections], dataset.digest)
+    except ValueError as error:
+        raise refusal(f"splits.{where}", str(error)) from error
+
+
+def _classes(session: Session, dataset: Dataset, groups: Sequence[str]) -> dict[str, set[str]]:
+    """Classes in the masks of each group."""
+    found: dict[str, set[str]] = {group: set() for group in groups}
+    query = select(Image.section, Image.class_pixels).where(Image.dataset_id == dataset.id)
+    with session.execute(query.execution_options(yield_per=1000)) as rows:
+        for section, counts in rows:
+            present = {dataset.class_names[i] for i, count in enumerate(counts or ()) if count}
+            found[groups[section]] |= present
+    return found
+
+
+def _check_labels(
+    session: Session, target: Dataset, folds: Sequence[SectionLists], roles: Sequence[Role]
+) -> None:
+    """Rows that use labels need some: without, they would be other rows."""
+    index_of = {section["name"]: index for index, section in enumerate(target.sections)}
+    query = select(Image.section, Image.labels).where(Image.dataset_id == target.id)
+    labelled = {section for section, labels in session.execute(query) if labels}
+    for number, fold in enumerate(folds, start=1):
+        for role in roles:
+            if labelled.isdisjoint(index_of[name] for name in getattr(fold, role)):
+                raise refusal(
+                    "tile_px",
+                    f"is needed, or labels: split {number} has no labelled image in the target's "
+                    f"{role} sections, and some of the rows need them",
+                )
+
+
+def _check_tiles(
+    session: Session, request: BenchmarkRequest, target: Dataset, crop_nm: float
+) -> None:
+    """Rows that classify whole tiles need crops that can hold one."""
+    rows = [row for row in request.rows if ROWS[row].method in CLASSIFY_TILES]
+    if not rows:
+        return
+    sides = [max(section["height"], section["width"]) for section in target.sections]
+    if request.tile_px is not None:
+        sides = [min(side, request.tile_px) for side in sides]
+    else:
+        query = select(Image.height, Image.width, Image.labels)
+        images = session.execute(query.where(Image.dataset_id == target.id))
+        sides = [max(height, width) for height, width, labels in images if labels]
+    smallest_nm = min(sides, default=0) * target.pixel_size_nm
+    if smallest_nm > crop_nm:
+        raise refusal(
+            "config.adaptation.crop_px",
+            f"is too small for {', '.join(rows)}: a crop is {crop_nm:g} nm wide and the smallest "
+            f"labelled image {smallest_nm:g} nm, of which these rows have to see one whole; "
+            "enlarge it, choose a smaller tile_px, or leave these rows out",
+        )
+
+
+def _check_masks(dataset: Dataset, fold: SectionLists, roles: Sequence[Role], where: str) -> None:
+    masked = {section["name"] for section in dataset.sections if section["has_mask"]}
+    for role in roles:
+        if masked.isdisjoint(getattr(fold, role)):
+            raise refusal("splits", f"{where} has no section with a mask in {role}")

@@ -1,0 +1,159 @@
+"""Paul et al.'s adversaries: discriminators of the domain, and what each is shown.
+
+Legend: B batch, C classes, D width of a feature, S side of the crop, R labelled regions.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from models.baselines.class_discriminators import ClassDiscriminators, OutputDiscriminator
+from models.baselines.pooling import at_squares, pooled
+from models.baselines.regions import Regions
+from models.config import Precision, WeakLabelsConfig
+from models.data.domain import PRESENT
+from models.losses import class_features, domain_loss, full_precision, some
+from models.networks.unet import UNet
+from models.training.loop import autocast, to_device, update
+from models.training.parallel import mean_count
+
+_BETAS = (0.9, 0.99)
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Of one domain: images (B, 1, S, S) float32 in [0, 1], and their labelled regions.
+
+    ``inside`` is bool (B, S, S): not padding.
+    """
+
+    images: NDArray[np.float32]
+    inside: NDArray[np.bool_]
+    regions: Regions
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What the segmenter makes of crops: logits (B, C, S, S), features (B, D, h, w)."""
+
+    logits: Tensor
+    features: Tensor
+
+
+@dataclass(frozen=True)
+class View:
+    """What an adversary is shown of one domain, and how much each of its scores counts."""
+
+    inputs: Tensor
+    weights: Tensor
+    target: bool
+
+    def detached(self) -> Self:
+        return replace(self, inputs=self.inputs.detach())
+
+
+class Adversary(ABC):
+    """A discriminator, high for the target, that the segmenter is to fool by ``weight``."""
+
+    weight: float
+
+    def __init__(self, network: nn.Module, config: WeakLabelsConfig, precision: Precision) -> None:
+        self.network, self._precision = network, precision
+        self._device = next(network.parameters()).device
+        self.optimiser = torch.optim.Adam(
+            network.parameters(), lr=config.learning_rate, betas=_BETAS
+        )
+
+    @abstractmethod
+    def see(self, outputs: Outputs, crops: Crops) -> Tensor:
+        """The discriminator's input."""
+
+    @abstractmethod
+    def _weigh(self, crops: Crops) -> Tensor:
+        """How much each of its scores counts, beside the others of the batch."""
+
+    def weights(self, crops: Sequence[Crops]) -> list[Tensor]:
+        """Of the scores of each part of a batch: 1 in all, in the mean over the processes."""
+        weights = [self._weigh(part) for part in crops]
+        total = some(mean_count(torch.stack([each.sum() for each in weights]).sum()))
+        return [each / total for each in weights]
+
+    def fooled(self, view: View) -> Tensor:
+        """The segmenter's loss: the target should pass for the source."""
+        return self._loss(view, target=False)
+
+    def learn(self, views: Sequence[View]) -> float:
+        """Update the discriminator: source 0, target 1, each halved; the loss."""
+        losses = (self._loss(view, target=view.target) / 2 for view in views)
+        return sum(update(losses, self.optimiser))
+
+    def _loss(self, view: View, *, target: bool) -> Tensor:
+        with autocast(self._device, self._precision):
+            scores = self.network(view.inputs)
+        return domain_loss(scores, view.weights, target=target)
+
+
+class ClassAdversary(Adversary):
+    """Sees the feature (D) of each class in each region, and compares the classes present.
+
+    The mean is over a region's present classes, then over the regions that have any.
+    """
+
+    def __init__(self, segmenter: UNet, config: WeakLabelsConfig, precision: Precision) -> None:
+        self.weight = config.weight_class_alignment
+        coarse = config.feature == "bottleneck"
+        # The U-Net's filters double where its maps are halved.
+        self._stride = 2 ** len(segmenter.downs) if coarse else 1
+        width = self._stride * segmenter.head.in_channels
+        network = ClassDiscriminators(segmenter.num_classes, width)
+        super().__init__(network.to(device_of(segmenter)), config, precision)
+
+    def see(self, outputs: Outputs, crops: Crops) -> Tensor:
+        """(R, C, D); no gradient through the attention."""
+        at, features = crops.regions, outputs.features
+        coarse = self._stride > 1
+        features = at_squares(features, at, self._stride) if coarse else pooled(features, at)
+        sizes = to_device(at.sizes, self._device)
+        return class_features(features, pooled(outputs.logits.detach(), at), sizes)
+
+    def _weigh(self, crops: Crops) -> Tensor:
+        present = to_device(crops.regions.labels == PRESENT, self._device).float()
+        return present / some(present.sum(1, keepdim=True))
+
+
+class OutputAdversary(Adversary):
+    """Sees softmax maps (B, C, S, S), 0 in padding; its scores of padding alone do not count."""
+
+    def __init__(self, segmenter: UNet, config: WeakLabelsConfig, precision: Precision) -> None:
+        self.weight = config.weight_output_alignment
+        network = OutputDiscriminator(segmenter.num_classes, config.discriminator_filters)
+        super().__init__(network.to(device_of(segmenter)), config, precision)
+
+    def see(self, outputs: Outputs, crops: Crops) -> Tensor:
+        inside = to_device(crops.inside, self._device)
+        return full_precision(outputs.logits).softmax(1) * inside[:, None]
+
+    def _weigh(self, crops: Crops) -> Tensor:
+        return OutputDiscriminator.judged(to_device(crops.inside, self._device)).float()
+
+
+def adversaries(
+    segmenter: UNet, config: WeakLabelsConfig, precision: Precision
+) -> dict[str, Adversary]:
+    """Those whose weight is not 0, by the name of what they align."""
+    made = dict[str, Adversary]()
+    if config.weight_class_alignment:
+        made["class"] = ClassAdversary(segmenter, config, precision)
+    if config.weight_output_alignment:
+        made["output"] = OutputAdversary(segmenter, config, precision)
+    return made
+
+
+def device_of(network: nn.Module) -> torch.device:
+    return next(network.parameters()).device

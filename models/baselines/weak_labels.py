@@ -1,0 +1,220 @@
+"""Paul et al. (2020), "Domain Adaptive Semantic Segmentation Using Weak Labels".
+
+With image-level labels at hand, so without their pseudo-labels, and transplanted to the paper's
+U-Net and protocol; their code (sujoyp/weak-da-seg) decides what the text leaves open.
+
+Legend: B batch, C classes, S side of the crop, G squares of ``pool_px`` along a side.
+"""
+
+import copy
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from models.adaptation import SELF_TRAINING, Learner, Method, Pair, adapt_by
+from models.baselines.adversaries import Crops, Outputs, View, adversaries
+from models.baselines.pooling import at_squares, pooled
+from models.baselines.regions import Regions, grid_side, labelled_crop, tiles_of
+from models.config import StyleFilterConfig
+from models.data.domain import IGNORE, UNKNOWN, Domain
+from models.data.samples import Crop, segmentation_crop, source_batch, target_batch
+from models.data.sampling import Sample
+from models.data.stylised import StylisedDomain
+from models.losses import cross_entropy, smooth_maximum, weak_label_loss
+from models.networks.statistics import statistics_kept
+from models.networks.unet import UNet
+from models.segmentation import adamw, as_input, pixels_of_all
+from models.training.identity import MethodFacts
+from models.training.loop import Run, autocast, seeded_weights, to_device, update
+
+
+def adapt_weak_labels(
+    source_only: UNet,
+    source: Domain,
+    target: StylisedDomain,
+    config: StyleFilterConfig,
+    run: Run,
+) -> UNet:
+    """Train a copy of ``source_only`` with CE(x_s, m_s) + weight * BCE(x_t, l_t) + adversaries.
+
+    An alignment of weight 0 has no discriminator; without both it is the row "Paul et al. \\ AdvL".
+    The target's images are those of ``target`` whatever ``adaptation.student_view`` says. Source
+    and target go through the network apart.
+    """
+    pair = Pair(source, target)
+    settings = {"method": "weak-labels", **config.weak_labels.model_dump()}
+    method = Method(
+        lambda segmenter: _WeakLabels(segmenter, pair, config).learner(),
+        MethodFacts(labels=True, settings=settings, unused=SELF_TRAINING),
+    )
+    return adapt_by(method, source_only, pair, config, run)
+
+
+Terms = Mapping[str, Tensor]
+"""The losses of a part of a batch, by name, not yet weighted."""
+
+Views = Mapping[str, View]
+"""What each adversary is shown."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A batch, or one of the parts it is computed in.
+
+    ``masks`` (B, S, S) int64 are the source's. ``kept`` is bool (B, C, G, G): the target's pooled
+    logits that dropout leaves.
+    """
+
+    source: Crops
+    masks: NDArray[np.int64]
+    target: Crops
+    kept: NDArray[np.bool_]
+
+
+class _WeakLabels:
+    """The segmenter, its adversaries, and the update of all of them."""
+
+    def __init__(self, segmenter: UNet, pair: Pair, config: StyleFilterConfig) -> None:
+        self._pair, self._weak = pair, config.weak_labels
+        self._config = config.adaptation.model_copy(update={"student_view": "stylised"})
+        self._segmenter = segmenter
+        self._device = next(segmenter.parameters()).device
+        self._optimiser = adamw(segmenter, self._config)
+        with seeded_weights(config.seed):
+            self._adversaries = adversaries(segmenter, self._weak, self._config.precision)
+        by_name = self._adversaries.items()
+        weights = {f"loss_{name}_alignment": adversary.weight for name, adversary in by_name}
+        self._factors = {"loss_source": 1.0, "loss_labels": self._weak.weight_labels, **weights}
+
+    def learner(self) -> Learner[Sequence[Part]]:
+        by_name = self._adversaries.items()
+        return Learner(
+            batch=self._batch,
+            step=self._step,
+            optimisers={"segmenter": self._optimiser, **{n: a.optimiser for n, a in by_name}},
+            modules={name: adversary.network for name, adversary in by_name},
+        )
+
+    def _batch(self, x_s: Sequence[Sample], x_t: Sequence[Sample]) -> Sequence[Part]:
+        size = len(x_s) // self._config.accumulate
+        return [self._part(x_s[i : i + size], x_t[i : i + size]) for i in range(0, len(x_s), size)]
+
+    def _part(self, x_s: Sequence[Sample], x_t: Sequence[Sample]) -> Part:
+        source, target, pool = self._pair.source, self._pair.target, self._weak.pool_px
+        tiles = [tiles_of(target, self._crop(sample)) for sample in x_t]
+        batch_s = source_batch(source, x_s, self._config)
+        batch_t = target_batch(target, x_t, self._config)
+        whole = [labelled_crop(mask, source.num_classes) for mask in batch_s.masks]
+        side = grid_side(self._config.crop_px, pool)
+        shape = (target.num_classes, side, side)
+        return Part(
+            source=Crops(batch_s.images, batch_s.inside, Regions.of(whole, pool)),
+            masks=batch_s.masks,
+            target=Crops(batch_t.students[:, 0], batch_t.inside, Regions.of(tiles, pool)),
+            kept=np.stack([s.rng.random(shape) >= self._weak.dropout for s in x_t]),
+        )
+
+    def _crop(self, sample: Sample) -> Crop:
+        """The crop that ``target_batch`` will make of a sample."""
+        ahead = copy.deepcopy(sample.rng)
+        return segmentation_crop(self._pair.target, sample.section, self._config, ahead)
+
+    def _step(self, batch: Sequence[Part]) -> Mapping[str, float]:
+        known = pixels_of_all(np.stack([part.masks != IGNORE for part in batch]), self._device)
+        labels = np.concatenate([part.target.regions.labels for part in batch])
+        num_labels = pixels_of_all(labels != UNKNOWN, self._device)
+        weights_s = self._weights([part.source for part in batch])
+        weights_t = self._weights([part.target for part in batch])
+        values = defaultdict[str, list[Tensor]](list)
+        views = defaultdict[str, list[View]](list)
+
+        def noted(terms: Terms, seen: Views) -> Tensor:
+            for name, term in terms.items():
+                values[name].append(term.detach())
+            for name, view in seen.items():
+                views[name].append(view.detached())
+            return torch.stack([self._factors[name] * term for name, term in terms.items()]).sum()
+
+        def losses() -> Iterator[Tensor]:
+            for part, of_s, of_t in zip(batch, weights_s, weights_t, strict=True):
+                yield noted(*self._on_source(part, known, of_s))
+                yield noted(*self._on_target(part, num_labels, of_t))
+
+        self._segmenter.train()
+        with frozen(adversary.network for adversary in self._adversaries.values()):
+            update(losses(), self._optimiser, clip_norm=self._weak.clip_norm)
+        learnt = {
+            f"loss_{name}_discriminator": adversary.learn(views[name])
+            for name, adversary in self._adversaries.items()
+        }
+        return {name: float(torch.stack(terms).sum()) for name, terms in values.items()} | learnt
+
+    def _weights(self, crops: Sequence[Crops]) -> list[dict[str, Tensor]]:
+        """How much each adversary's scores count, of each part of a batch of one domain."""
+        of_all = {name: a.weights(crops) for name, a in self._adversaries.items()}
+        return [{name: parts[i] for name, parts in of_all.items()} for i in range(len(crops))]
+
+    def _on_source(
+        self, part: Part, num_known: Tensor, weights: Mapping[str, Tensor]
+    ) -> tuple[Terms, Views]:
+        """CE(x_s, m_s); what is seen of the source teaches the discriminators alone."""
+        own_statistics = self._config.norm_statistics == "target"
+        with statistics_kept(self._segmenter) if own_statistics else nullcontext():
+            outputs = self._outputs(part.source)
+        masks = to_device(part.masks, self._device)
+        with torch.no_grad():
+            views = self._views(outputs, part.source, weights, target=False)
+        return {"loss_source": cross_entropy(outputs.logits, masks, num_known)}, views
+
+    def _on_target(
+        self, part: Part, num_labels: Tensor, weights: Mapping[str, Tensor]
+    ) -> tuple[Terms, Views]:
+        """BCE(x_t, l_t), and what remains to be done to pass for the source."""
+        outputs = self._outputs(part.target)
+        views = self._views(outputs, part.target, weights, target=True)
+        terms = {"loss_labels": self._label_loss(outputs.logits, part, num_labels)}
+        for name, view in views.items():
+            terms[f"loss_{name}_alignment"] = self._adversaries[name].fooled(view)
+        return terms, views
+
+    def _outputs(self, crops: Crops) -> Outputs:
+        with autocast(self._device, self._config.precision):
+            encoded = self._segmenter.encode(as_input(crops.images, self._device))
+            decoded = self._segmenter.decode(encoded)
+            logits = self._segmenter.head(decoded)
+        return Outputs(logits, encoded[-1] if self._weak.feature == "bottleneck" else decoded)
+
+    def _views(
+        self, outputs: Outputs, crops: Crops, weights: Mapping[str, Tensor], *, target: bool
+    ) -> Views:
+        return {
+            name: View(adversary.see(outputs, crops), weights[name], target)
+            for name, adversary in self._adversaries.items()
+        }
+
+    def _label_loss(self, logits: Tensor, part: Part, num_labels: Tensor) -> Tensor:
+        """BCE(x_t, l_t) of the regions' smooth maxima."""
+        weak, regions = self._weak, part.target.regions
+        kept = at_squares(to_device(part.kept, self._device), regions, weak.pool_px)
+        dropped = pooled(logits, regions) * kept / (1 - weak.dropout)
+        sizes, labels = (to_device(x, self._device) for x in (regions.sizes, regions.labels))
+        return weak_label_loss(smooth_maximum(dropped, sizes, weak.smoothness), labels, num_labels)
+
+
+@contextmanager
+def frozen(networks: Iterable[nn.Module]) -> Iterator[None]:
+    """Gradients inside pass through the networks and leave none in them."""
+    networks = list(networks)
+    for network in networks:
+        network.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for network in networks:
+            network.requires_grad_(True)

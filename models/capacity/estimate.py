@@ -1,0 +1,312 @@
+"""What a job will take, before it runs: steps, memory, disk; free of torch.
+
+Weights and what the layers keep for the gradient are counted (``footprint.py``); the rest is
+measured. On a CPU the sum is between 10 % less and 40 % more than the peak of a real training
+process. On a GPU the same sums are taken, and what is marked so was never measured there.
+
+Legend: H height, W width, C classes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Self
+
+from models.capacity import footprint
+from models.config import AdaptationConfig, PretrainConfig, StyleFilterConfig
+from models.data.domain import Domain, Section, working_shape
+from models.training.lengths import Lengths, Schedule, sections_per_epoch
+from models.training.progress import Stage
+
+PROCESS_BYTES = 430 * 10**6
+"""A trainer on a CPU that trains next to nothing: 370 MB, and 30 MB of the service's modules."""
+
+GPU_PROCESS_BYTES = 600 * 10**6
+"""What CUDA itself takes of a GPU; not measured."""
+
+CUDA_PROCESS_BYTES = 3 * 10**9
+"""Of main memory, a trainer that uses a GPU; not measured."""
+
+HEAP_BYTES = 200 * 10**6
+"""Tensors of a few megabytes stay on the heap when they are freed: as much again, up to this; and
+what training left there is still there when images are segmented."""
+
+BF16_SHARES = {"cpu": {"style": 1.1, "segmenter": 0.6}, "cuda": {"style": 0.8, "segmenter": 0.6}}
+"""Of what float32 keeps. CUT's own convolutions on a CPU compute in float32 all the same."""
+
+CACHE_BYTES, WHOLE_PX, TILE_PX = 512 << 20, 2048, 1024
+"""Of a domain's cache, and of the tiling of large images: as in data/domain.py and tiling.py."""
+
+_FLOAT = 4
+_LOG_BYTES = 1 << 20
+
+Cause = Literal["training", "images"]
+
+
+@dataclass(frozen=True)
+class Extent:
+    """A dataset's sections and the pixel sizes they are stored and worked on at."""
+
+    num_classes: int
+    pixel_size_nm: float
+    working_nm: float
+    sections: Sequence[Section]
+
+    @classmethod
+    def of(cls, domain: Domain) -> Self:
+        info = domain.info
+        return cls(domain.num_classes, info.pixel_size_nm, domain.working_nm, domain.sections)
+
+    def count(self, *splits: str, masked: bool = False) -> int:
+        return len(self._of(splits, masked))
+
+    def shapes(self, *splits: str, masked: bool = False) -> list[tuple[int, int]]:
+        """(H, W) of the sections of some splits at the working pixel size."""
+        return [
+            working_shape((s.height, s.width), self.pixel_size_nm, self.working_nm)
+            for s in self._of(splits, masked)
+        ]
+
+    @property
+    def largest_stored(self) -> int:
+        """Pixels of the largest section as it is stored."""
+        return max((s.height * s.width for s in self.sections), default=0)
+
+    def _of(self, splits: Sequence[str], masked: bool) -> list[Section]:
+        return [s for s in self.sections if s.split in splits and (s.has_mask or not masked)]
+
+
+@dataclass(frozen=True)
+class StageEstimate:
+    """Steps and peak memory of a stage; ``cause`` says what takes most: a step, or large images.
+
+    ``memory_bytes`` is main memory, of all processes; ``gpu_memory_bytes`` of each GPU, 0 on a CPU.
+    """
+
+    stage: Stage
+    steps: int
+    memory_bytes: int
+    gpu_memory_bytes: int
+    cause: Cause
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a job takes: its stages, and the most that lies on the disk at a time."""
+
+    stages: tuple[StageEstimate, ...]
+    disk_bytes: int
+
+    @property
+    def memory_bytes(self) -> int:
+        return max(stage.memory_bytes for stage in self.stages)
+
+    @property
+    def gpu_memory_bytes(self) -> int:
+        return max(stage.gpu_memory_bytes for stage in self.stages)
+
+
+def estimate(
+    config: StyleFilterConfig,
+    stages: Sequence[Stage],
+    source: Extent,
+    target: Extent | None = None,
+    *,
+    num_processes: int = 1,
+) -> Estimate:
+    """What these stages take, run one after the other; ``target`` may lack for pre-training."""
+    job = _Job(config, stages, source, target or replace(source, sections=()), num_processes)
+    return Estimate(tuple(job.stage(stage) for stage in stages), job.disk_bytes())
+
+
+@dataclass(frozen=True)
+class _Job:
+    config: StyleFilterConfig
+    stages: Sequence[Stage]
+    source: Extent
+    target: Extent
+    num_processes: int
+
+    def stage(self, stage: Stage) -> StageEstimate:
+        training, images = self._training_bytes(stage), self._images_bytes(stage)
+        earlier = self.stages[: self.stages.index(stage) + 1]
+        left = min(HEAP_BYTES, max(self._training_bytes(name) for name in earlier))
+        # A state is put together in memory before it is written.
+        beside = max(training, left + max(images, self._state_bytes(stage)))
+        working = self._weights_bytes(stage) + beside
+        on_gpu = self.config.device == "cuda"
+        process = CUDA_PROCESS_BYTES if on_gpu else PROCESS_BYTES + working
+        return StageEstimate(
+            stage=stage,
+            steps=self._steps(stage),
+            memory_bytes=self.num_processes * (process + self._data_bytes(stage)),
+            gpu_memory_bytes=GPU_PROCESS_BYTES + working if on_gpu else 0,
+            cause="training" if training and training >= images else "images",
+        )
+
+    def disk_bytes(self) -> int:
+        """States stay until the job ends, and the largest is written anew before the old goes."""
+        states = [self._state_bytes(stage) for stage in self.stages]
+        networks = {"style": self._generator, "pretrain": self._unet, "adapt": self._unet}
+        results = sum(networks.get(stage, 0) for stage in self.stages)
+        stylised = _pixels(self._stylised_shapes()) if "stylise" in self.stages else 0
+        return sum(states) + max(states) + _FLOAT * (results + stylised) + _LOG_BYTES
+
+    @property
+    def _generator(self) -> int:
+        return footprint.generator_parameters(self.config.style)
+
+    @property
+    def _unet(self) -> int:
+        return footprint.segmenter_parameters(self.config.segmenter, self.source.num_classes)
+
+    @property
+    def _cut(self) -> int:
+        style = self.config.style
+        others = footprint.projector_parameters(style) + footprint.discriminator_parameters(style)
+        return self._generator + others
+
+    def _steps(self, stage: Stage) -> int:
+        config, source, target = self.config, self.source, self.target
+        num_source, num_target = source.count("train", masked=True), target.count("train")
+        if stage == "style":
+            num_sections = max(source.count("train"), num_target)
+            return Schedule.of(config.style, num_sections, num_processes=self.num_processes).steps
+        if stage == "pretrain":
+            return self._lengths(config.pretrain, num_source)
+        if stage == "adapt":
+            per_epoch = sections_per_epoch(config.adaptation, num_source, num_target)
+            return self._lengths(config.adaptation, per_epoch)
+        if stage == "stylise":
+            return len(self._stylised_shapes())
+        return 4 * target.count("test", masked=True)  # four methods are scored
+
+    def _lengths(self, config: PretrainConfig, num_sections: int) -> int:
+        return Lengths.of(config, num_sections, num_processes=self.num_processes).steps
+
+    def _weights_bytes(self, stage: Stage) -> int:
+        """Networks in memory: in training with gradients, both moments, and the best weights."""
+        averaged = self.config.adaptation.pseudo_labeler != "current"
+        earlier = self._generator if len(self.stages) > 1 else 0
+        values = {
+            "style": 4 * self._cut,
+            "pretrain": 5 * self._unet + earlier,
+            "stylise": self._generator + self._unet,
+            "adapt": (6 + averaged) * self._unet + earlier,
+            "evaluate": self._generator + 2 * self._unet,
+        }[stage]
+        return _FLOAT * values
+
+    def _state_bytes(self, stage: Stage) -> int:
+        """Of a checkpoint: weights, both moments, and the best weights."""
+        averaged = self.config.adaptation.pseudo_labeler == "ema"
+        values = {
+            "style": 3 * self._cut,
+            "pretrain": 4 * self._unet,
+            "adapt": (4 + averaged) * self._unet,
+        }
+        return _FLOAT * values.get(stage, 0)
+
+    def _training_bytes(self, stage: Stage) -> int:
+        """The most a step takes beside the weights."""
+        if stage == "style":
+            network, precision = "style", self.config.style.precision
+            kept, weights = self._style_values(), self._cut
+        elif stage in ("pretrain", "adapt"):
+            config = self._segmenting(stage)
+            network, precision = "segmenter", config.precision
+            kept, weights = self._segmenter_values(config), self._unet
+        else:
+            return 0
+        if precision == "bf16":  # the weights are copied in it
+            kept = round(kept * BF16_SHARES[self.config.device][network]) + weights // 2
+        num_bytes = _FLOAT * kept
+        # Gradients on their way back are two or three of the 20 or so largest tensors.
+        return num_bytes + num_bytes // 8 + min(num_bytes, HEAP_BYTES)
+
+    def _segmenting(self, stage: Stage) -> PretrainConfig:
+        return self.config.pretrain if stage == "pretrain" else self.config.adaptation
+
+    def _style_values(self) -> int:
+        style, device = self.config.style, self.config.device
+        part, domains = style.batch_size // style.accumulate, 2 if style.nce_identity else 1
+        images = part * domains
+        translation = images * footprint.generator_values(style, device)
+        discriminated = footprint.discriminator_values(style, device)
+        encoded = footprint.encoder_values(style, footprint.TAPPED_BLOCKS, device)
+        compared = images * (encoded + footprint.projection_values(style))
+        # D is updated, part by part, while the last part's translation waits.
+        step = max(2 * part * discriminated, part * discriminated + compared)
+        keys = images * style.flip_equivariance
+        return translation + step + keys * footprint.tap_values(style)
+
+    def _segmenter_values(self, config: PretrainConfig) -> int:
+        views = 2 if isinstance(config, AdaptationConfig) and config.student_view == "both" else 1
+        values = footprint.segmenter_values(
+            self.config.segmenter, self.source.num_classes, config.crop_px
+        )
+        return views * (config.batch_size // config.accumulate) * values
+
+    def _images_bytes(self, stage: Stage) -> int:
+        """The most that applying the networks to whole images takes."""
+        validated = self.source.shapes("val", masked=True)
+        tested = self.target.shapes("test", masked=True)
+        if stage == "pretrain":
+            return self._segment_bytes(validated)
+        if stage == "adapt":
+            return self._segment_bytes(validated + self.target.shapes("val", masked=True))
+        if stage == "stylise":
+            return self._stylise_bytes(self._stylised_shapes())
+        if stage == "evaluate":
+            native = 2 * _FLOAT * self.source.num_classes * self.target.largest_stored
+            return max(self._segment_bytes(tested), self._stylise_bytes(tested), native)
+        return 0
+
+    def _stylised_shapes(self) -> list[tuple[int, int]]:
+        return self.target.shapes("train") + self.target.shapes("val", masked=True)
+
+    def _segment_bytes(self, shapes: Sequence[tuple[int, int]]) -> int:
+        classes = self.source.num_classes
+        # 8.5 to 10.5 maps as wide as the first stage were measured.
+        per_pixel = 12 * self.config.segmenter.base_filters + 3 * classes
+        return _applied(shapes, per_pixel, classes)
+
+    def _stylise_bytes(self, shapes: Sequence[tuple[int, int]]) -> int:
+        # Twice the 7 x 7 windows of a convolution of one channel, and the widest maps.
+        windows = 100 if self.config.device == "cpu" else 4
+        return _applied(shapes, windows + 4 * self.config.style.base_filters, 1)
+
+    def _data_bytes(self, stage: Stage) -> int:
+        """The domains' caches, and one section while it is read and resampled."""
+        source = _cached(self.source.shapes("train", "val"))
+        target = _cached(self.target.shapes("train", "val"))
+        stylised = _cached(self._stylised_shapes())
+        later = stylised if stage in ("adapt", "evaluate") else 0
+        return (
+            source
+            + target
+            + later
+            + 12 * max(self.source.largest_stored, self.target.largest_stored)
+        )
+
+
+def _pixels(shapes: Sequence[tuple[int, int]]) -> int:
+    return sum(height * width for height, width in shapes)
+
+
+def _cached(shapes: Sequence[tuple[int, int]]) -> int:
+    """Images in float32 and masks: all, or as many as the cache takes, but at least one."""
+    largest = max((height * width for height, width in shapes), default=0)
+    return max(min(5 * _pixels(shapes), CACHE_BYTES), 5 * largest)
+
+
+def _applied(shapes: Sequence[tuple[int, int]], per_pixel: int, channels: int) -> int:
+    """A network on the largest image, whole, or in tiles that are summed up."""
+    most = 0
+    for height, width in shapes:
+        pixels = height * width
+        if max(height, width) <= WHOLE_PX:
+            most = max(most, pixels * per_pixel)
+        else:
+            tile = min(height, TILE_PX) * min(width, TILE_PX)
+            most = max(most, tile * per_pixel + 4 * channels * pixels)
+    return _FLOAT * most

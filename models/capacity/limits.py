@@ -1,0 +1,83 @@
+"""Whether a job fits, and in words what it lacks; free of torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from models.capacity.estimate import Cause, Estimate
+from models.training.progress import Stage
+
+
+@dataclass(frozen=True)
+class Room:
+    """What a job may take; None where that is not known."""
+
+    memory_bytes: int | None = None
+    gpu_memory_bytes: int | None = None
+    disk_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Shortage:
+    """One thing that a job needs more of than there is, in words, and the field it comes from."""
+
+    field: str
+    message: str
+
+
+class DoesNotFit(ValueError):
+    """A job needs more memory or disk than there is."""
+
+
+def shortages(estimate: Estimate, room: Room) -> list[Shortage]:
+    """What does not fit: of each kind of memory the stage that needs most, and the disk."""
+    found = []
+    main = max(estimate.stages, key=lambda stage: stage.memory_bytes)
+    gpu = max(estimate.stages, key=lambda stage: stage.gpu_memory_bytes)
+    for stage, needed, there, kind in (
+        (main, main.memory_bytes, room.memory_bytes, "memory"),
+        (gpu, gpu.gpu_memory_bytes, room.gpu_memory_bytes, "GPU memory"),
+    ):
+        if there is not None and needed > there:
+            field, advice = _ADVICE[stage.cause][stage.stage]
+            message = (
+                f"stage {stage.stage} needs about {in_words(needed)} of {kind}, there are "
+                f"{in_words(there)}: {advice}"
+            )
+            found.append(Shortage(field, message))
+    if room.disk_bytes is not None and estimate.disk_bytes > room.disk_bytes:
+        message = (
+            f"the job needs up to {in_words(estimate.disk_bytes)} of disk, "
+            f"{in_words(room.disk_bytes)} are free in the data folder: make room, lower "
+            "base_filters, or raise pixel_size_factor"
+        )
+        found.append(Shortage("", message))
+    return found
+
+
+def check(estimate: Estimate, room: Room) -> None:
+    """DoesNotFit, with the numbers, where a job is short of anything."""
+    if found := shortages(estimate, room):
+        raise DoesNotFit("; ".join(shortage.message for shortage in found))
+
+
+def in_words(num_bytes: int) -> str:
+    """Bytes as 0.72 GB."""
+    return f"{num_bytes / 10**9:.2f} GB"
+
+
+_LESS = "lower {0}.crop_px, {0}.batch_size or {1}.base_filters, or raise {0}.accumulate"
+_COARSER = "raise pixel_size_factor, or lower {0}.base_filters"
+_ADVICE: Mapping[Cause, Mapping[Stage, tuple[str, str]]] = {
+    "training": {
+        "style": ("style", _LESS.format("style", "style")),
+        "pretrain": ("pretrain", _LESS.format("pretrain", "segmenter")),
+        "adapt": ("adaptation", _LESS.format("adaptation", "segmenter")),
+    },
+    "images": {
+        "pretrain": ("pixel_size_factor", _COARSER.format("segmenter")),
+        "stylise": ("pixel_size_factor", _COARSER.format("style")),
+        "adapt": ("pixel_size_factor", _COARSER.format("segmenter")),
+        "evaluate": ("pixel_size_factor", _COARSER.format("segmenter")),
+    },
+}
+"""The field of the config that matters most, and what to change."""

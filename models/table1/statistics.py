@@ -1,0 +1,314 @@
+"""From the cells of the table to its rows, their differences, and what labels are worth; no torch.
+
+Legend: R resamples, S test sections, C classes of the table.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.table1.results import (
+    TITLES,
+    CellResult,
+    Difference,
+    LabelValue,
+    RowName,
+    RowSummary,
+    Spread,
+)
+
+_RESAMPLES = 2000
+_POINT = 0.01
+
+Scores = NDArray[np.float64]
+"""DICE in [0, 1]; NaN where the class has no true pixel."""
+
+
+def tabulate(
+    cells: Sequence[CellResult],
+    class_names: Sequence[str],
+    excluded: Collection[str],
+    *,
+    seed: int = 0,
+) -> tuple[RowSummary, ...]:
+    """Each row over its splits, in the table's order; a row may have several tile sizes.
+
+    DICE of a class is that of all pixels of a split's test sections together. ``excluded`` classes
+    are left out of the report and the means, but predicting one is a mistake of the class missed.
+    """
+    rows = _rows(cells, class_names, excluded, seed)
+    bounds = {(row.name, row.tile_px): row for row in rows}
+    summaries = []
+    for row in rows:
+        low, high = (bounds.get((bound, row.tile_px)) for bound in ("source-only", "target-only"))
+        summaries.append(row.summary(_words(row, low, high)))
+    return tuple(summaries)
+
+
+def differences(
+    cells: Sequence[CellResult],
+    class_names: Sequence[str],
+    excluded: Collection[str],
+    *,
+    seed: int = 0,
+) -> tuple[Difference, ...]:
+    """Each row less each that precedes it in the table, where both have the same test sections.
+
+    Paired bootstrap: within each split 2,000 resamples of the test groups, where there are two or
+    more, else of the sections, the same for both rows; with the mean of each as the table has it.
+    With few of them the percentiles lie somewhat too close. Left out are pairs of which no split
+    has two of either, for they have no interval.
+    """
+    rows = _rows(cells, class_names, excluded, seed)
+    pairs = [(row, than) for than, row in combinations(rows, 2) if row.tile_px == than.tile_px]
+    found = (_difference(row, than) for row, than in pairs)
+    return tuple(difference for difference in found if difference is not None)
+
+
+def label_values(
+    cells: Sequence[CellResult],
+    class_names: Sequence[str],
+    excluded: Collection[str],
+    tiles_px: Sequence[int],
+    *,
+    seed: int = 0,
+) -> tuple[LabelValue, ...]:
+    """StyleFilter with labels of tiles of each size against itself without, on their common splits.
+
+    The filter off knows no tiles: that of any tile size serves all of them.
+    """
+    values, kept = [], _kept(class_names, excluded)
+    for tile_px in tiles_px:
+        on = {c.split: c for c in cells if c.row == "stylefilter" and c.tile_px == tile_px}
+        off = {c.split: c for c in cells if c.row == "unfiltered"}
+        splits = on.keys() & off.keys()
+        if not splits:
+            continue
+        filtered, unfiltered = (_row(its, splits, kept, seed) for its in (on, off))
+        gain = _difference(filtered, unfiltered)
+        num_labels = filtered.average("num_labels")
+        values.append(
+            LabelValue(
+                tile_px=tile_px,
+                num_labels=num_labels,
+                with_filter=_spread(filtered.means),
+                without_filter=_spread(unfiltered.means),
+                low=None if gain is None else gain.low,
+                high=None if gain is None else gain.high,
+                labels_per_point=(
+                    None if gain is None or gain.low <= 0 else num_labels * _POINT / gain.mean
+                ),
+            )
+        )
+    return tuple(values)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """The cells of a row in the order of their splits, and the classes ``kept`` in the table."""
+
+    cells: tuple[CellResult, ...]
+    kept: dict[str, int]
+    seed: int = 0
+
+    @property
+    def name(self) -> RowName:
+        return self.cells[0].row
+
+    @property
+    def tile_px(self) -> int | None:
+        return self.cells[0].tile_px
+
+    @property
+    def tested_on(self) -> list[tuple[object, ...]]:
+        return [(cell.split, cell.sections, cell.groups) for cell in self.cells]
+
+    @cached_property
+    def dice(self) -> Scores:
+        """(splits, C)."""
+        return np.stack([_dice(self._counts(cell).sum(axis=0)) for cell in self.cells])
+
+    @property
+    def means(self) -> Scores:
+        """(splits,) of the classes that occur."""
+        return _mean(self.dice)
+
+    @cached_property
+    def resampled(self) -> Scores:
+        """(R,) means over classes and splits, of resampled test sections."""
+        return _mean(np.stack([self._resampled(cell) for cell in self.cells], axis=1))
+
+    def summary(self, words: str) -> RowSummary:
+        scores = {name: _spread(self.dice[:, n]) for n, name in enumerate(self.kept)}
+        return RowSummary(
+            row=self.name,
+            title=TITLES[self.name],
+            tile_px=self.tile_px,
+            splits=tuple(cell.split for cell in self.cells),
+            dice={**scores, "mean": _spread(self.means)},
+            selected=tuple(cell.selected_by for cell in self.cells),
+            steps=tuple(cell.selected_step for cell in self.cells),
+            styles_selected=tuple(cell.style_selected_by for cell in self.cells),
+            num_labels=self.average("num_labels"),
+            num_masks=self.average("num_masks"),
+            seconds=self.average("seconds"),
+            own_seconds=self.average("own_seconds"),
+            peak_memory_bytes=max(cell.peak_memory_bytes for cell in self.cells),
+            words=words,
+        )
+
+    def average(self, name: str) -> float:
+        return float(np.mean([getattr(cell, name) for cell in self.cells]))
+
+    def _counts(self, cell: CellResult) -> NDArray[np.float64]:
+        """(S, 3, C) pixels: hits, true, predicted."""
+        confusions = np.array(cell.confusions, dtype=np.float64)  # exact up to 2**53
+        kept = list(self.kept.values())
+        parts = (confusions.diagonal(axis1=1, axis2=2), confusions.sum(2), confusions.sum(1))
+        return np.stack(parts, axis=1)[:, :, kept]
+
+    def _resampled(self, cell: CellResult) -> Scores:
+        """(R,) means over classes; of a split, the same draws for every row."""
+        unit_of = _units(cell)
+        num_units = int(unit_of.max()) + 1
+        rng = np.random.default_rng([self.seed, cell.split])
+        drawn = rng.multinomial(num_units, np.full(num_units, 1 / num_units), size=_RESAMPLES)
+        pooled = np.tensordot(drawn[:, unit_of].astype(np.float64), self._counts(cell), axes=1)
+        return _mean(_dice(pooled))  # (R, 3, C) to (R,)
+
+
+def _rows(
+    cells: Sequence[CellResult], class_names: Sequence[str], excluded: Collection[str], seed: int
+) -> list[_Row]:
+    """In the table's order, then by tile size, those as registered first."""
+    found: dict[tuple[RowName, int | None], dict[int, CellResult]] = {}
+    for cell in cells:
+        of_row = found.setdefault((cell.row, cell.tile_px), {})
+        if cell.split in of_row:
+            raise ValueError(f"split {cell.split} of {cell.row!r} is there twice")
+        of_row[cell.split] = cell
+    order = list(TITLES)
+    keys = sorted(found, key=lambda key: (order.index(key[0]), key[1] or 0))
+    kept = _kept(class_names, excluded)
+    return [_row(found[key], found[key], kept, seed) for key in keys]
+
+
+def _row(
+    by_split: Mapping[int, CellResult], splits: Iterable[int], kept: dict[str, int], seed: int
+) -> _Row:
+    return _Row(tuple(by_split[split] for split in sorted(splits)), kept, seed)
+
+
+def _kept(class_names: Sequence[str], excluded: Collection[str]) -> dict[str, int]:
+    if unknown := sorted(set(excluded) - set(class_names)):
+        raise ValueError(f"{unknown[0]!r} is to be left out, but is no class")
+    return {name: n for n, name in enumerate(class_names) if name not in excluded}
+
+
+def _units(cell: CellResult) -> NDArray[np.intp]:
+    """(S,) number of what is resampled: the section's group, or the section."""
+    groups = list(dict.fromkeys(cell.groups))
+    if len(groups) < 2:
+        return np.arange(len(cell.sections))
+    return np.array([groups.index(group) for group in cell.groups])
+
+
+def _dice(counts: NDArray[np.float64]) -> Scores:
+    """(..., 3, C) hits, true and predicted pixels to (..., C)."""
+    hits, true, predicted = np.moveaxis(counts, -2, 0)
+    scores: Scores = np.full(true.shape, np.nan)
+    np.divide(2 * hits, true + predicted, out=scores, where=true > 0)
+    return scores
+
+
+def _mean(scores: Scores) -> Scores:
+    """Over the last axis, of those that are there; NaN where none is."""
+    known = ~np.isnan(scores)
+    total = np.where(known, scores, 0).sum(axis=-1)
+    means: Scores = np.full(total.shape, np.nan)
+    np.divide(total, known.sum(axis=-1), out=means, where=known.any(axis=-1))
+    return means
+
+
+def _spread(per_split: Scores) -> Spread:
+    known = per_split[~np.isnan(per_split)]
+    return Spread(
+        per_split=tuple(None if np.isnan(score) else float(score) for score in per_split),
+        mean=float(known.mean()) if known.size else None,
+        std=float(known.std()) if known.size else None,
+    )
+
+
+def _difference(row: _Row, than: _Row) -> Difference | None:
+    """None where the rows were not tested alike, or an interval or a score cannot be had."""
+    if row.tested_on != than.tested_on or all(_units(cell).max() == 0 for cell in row.cells):
+        return None
+    mean = _mean(row.means) - _mean(than.means)
+    resampled = row.resampled - than.resampled
+    resampled = resampled[~np.isnan(resampled)]
+    if np.isnan(mean) or not resampled.size:
+        return None
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    return Difference(
+        row=row.name,
+        than=than.name,
+        mean=float(mean),
+        low=float(low),
+        high=float(high),
+        standard_error=float(resampled.std()),
+    )
+
+
+def _words(row: _Row, low: _Row | None, high: _Row | None) -> str:
+    """What the row gains over source-only, and what for."""
+    mean = _mean(row.means)
+    if np.isnan(mean):
+        return f"No class of the table is in the test masks; {_cost(row)}."
+    return f"Mean DICE {100 * mean:.1f}%{''.join(_gain(row, low, high))}; {_cost(row)}."
+
+
+def _gain(row: _Row, low: _Row | None, high: _Row | None) -> Iterator[str]:
+    if low is None or row is low:
+        return
+    found = _difference(row, low)
+    if found is None:
+        yield ", without an interval against Source-only"
+        return
+    interval = f"95% interval {_points(found.low)} to {_points(found.high)}"
+    if found.low <= 0 <= found.high:
+        yield ": no difference from Source-only can be told "
+        yield f"({_points(found.mean)} points, {interval})"
+        return
+    side = "above" if found.mean > 0 else "below"
+    yield f": {100 * abs(found.mean):.1f} points {side} Source-only ({interval})"
+    gap = None if high is None or row is high else _difference(high, low)
+    if gap is not None and gap.low > 0 and found.mean > 0:
+        yield f", {found.mean / gap.mean:.0%} of the gap to Target-only"
+
+
+def _cost(row: _Row) -> str:
+    amounts = ((row.average("num_labels"), "labelled image"), (row.average("num_masks"), "mask"))
+    parts = [f"{_number(n)} {name}{'' if n == 1 else 's'}" for n, name in amounts if n]
+    annotation = " and ".join(parts) if parts else "no annotation"
+    chosen = (by for cell in row.cells for by in (cell.selected_by, cell.style_selected_by))
+    masks = ", validation masks to choose by aside" if "target_val" in chosen else ""
+    took = _duration(row.average("seconds"))
+    return f"it takes {annotation} of the target and {took} a split{masks}"
+
+
+def _number(number: float) -> str:
+    return f"{number:,.1f}".removesuffix(".0")
+
+
+def _points(difference: float) -> str:
+    return f"{100 * difference:+.1f}".replace("-", "−")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

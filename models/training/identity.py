@@ -1,0 +1,113 @@
+"""What decides a stage's result, as a digest: data, config and the version of the method.
+
+Two stages of one identity would train the same network, so the second takes the first one's. The
+device is no part of it: the same steps on another device differ by rounding only.
+"""
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from models.config import AdaptationConfig, StyleFilterConfig
+from models.data.domain import Domain
+from models.metadata import METHOD_VERSION
+from models.training.parallel import num_processes
+
+
+def of_style(
+    source: Domain, target: Domain, config: StyleFilterConfig, judge: nn.Module | None
+) -> str:
+    """Of theta_style: both domains' images and splits, how it is trained, and what chooses it."""
+    chosen = config.style.select_on != "last"
+    return _digest(
+        config,
+        {
+            "style": config.style.model_dump(),
+            "data": [_data(source), _data(target)],
+            "judge": of_weights(judge) if chosen and judge is not None else None,
+            "labels": _labels(target) if config.style.select_on == "labels" else None,
+        },
+    )
+
+
+def of_pretraining(source: Domain, config: StyleFilterConfig) -> str:
+    """Of the source-only theta_seg."""
+    return _digest(
+        config,
+        {
+            "segmenter": config.segmenter.model_dump(),
+            "pretrain": config.pretrain.model_dump(),
+            "data": [_data(source)],
+        },
+    )
+
+
+@dataclass(frozen=True)
+class MethodFacts:
+    """What decides an adaptation beside ``config.adaptation`` and the data.
+
+    ``labels``: whether image-level labels do. ``settings`` are the method's own. ``unused`` names
+    fields of ``config.adaptation`` that do not.
+    """
+
+    labels: bool
+    settings: Mapping[str, object] = field(default_factory=dict)
+    unused: Collection[str] = ()
+
+
+def of_adaptation(
+    source_only: nn.Module,
+    source: Domain,
+    target: Domain,
+    config: StyleFilterConfig,
+    method: MethodFacts,
+) -> str:
+    """Of the adapted theta_seg: the weights it starts from, and the image-level labels too.
+
+    ``target`` is the stylised domain, whose digest stands for the generator as well.
+    """
+    defaults = AdaptationConfig().model_dump(include=set(method.unused))
+    return _digest(
+        config,
+        {
+            "adaptation": config.adaptation.model_dump() | defaults,
+            "segmenter": of_weights(source_only),
+            "data": [_data(source), _data(target)],
+            "labels": _labels(target) if method.labels else None,
+            **method.settings,
+        },
+    )
+
+
+def of_weights(network: nn.Module) -> str:
+    """Of all weights and statistics of a network."""
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _data(domain: Domain) -> list[object]:
+    # By index: of a stylised domain only some sections are listed.
+    splits = [[section.index, section.split] for section in domain.sections]
+    return [domain.info.digest, splits, domain.info.intensity_window, domain.working_nm]
+
+
+def _labels(target: Domain) -> list[object]:
+    training = {section.index for section in target.split("train")}
+    return [
+        [tile.section, tile.y0, tile.x0, tile.height, tile.width, *tile.labels]
+        for tile in target.tiles
+        if tile.section in training
+    ]
+
+
+def _digest(config: StyleFilterConfig, facts: Mapping[str, object]) -> str:
+    shared = {"version": METHOD_VERSION, "seed": config.seed, "processes": num_processes()}
+    text = json.dumps({**shared, **facts}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

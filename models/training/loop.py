@@ -1,0 +1,298 @@
+"""The one training loop, and what every stage's step needs."""
+
+import copy
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Generic, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
+
+from models.config import Precision
+from models.networks.cpu.convolution import RoundedProducts, cpu_has_bf16
+from models.training.parallel import (
+    average_buffers,
+    average_gradients,
+    from_first,
+    gradients,
+    mean_values,
+    rank,
+)
+from models.training.progress import Picture, Progress, Report, Stage, Stop, is_score
+from models.training.resume import Best, Checkpoints, State
+
+log = logging.getLogger(__name__)
+
+Batch = TypeVar("Batch")
+
+_DTYPES = {"bf16": torch.bfloat16}
+_PICTURES = 8  # of a stage, and one after its first step
+
+
+class NonFiniteLoss(ValueError):
+    """A loss or its gradient became NaN or infinite; no weight took it up."""
+
+
+class OutOfGpuMemory(RuntimeError):
+    """A stage's batch does not fit the GPU."""
+
+    def __init__(self, stage: Stage, error: torch.OutOfMemoryError) -> None:
+        super().__init__(f"stage {stage}: {error}")
+        self.stage = stage
+
+
+class KeepBest:
+    """Scores ``module`` every ``interval`` steps and keeps its weights where ``by`` is highest.
+
+    ``score`` returns named values. Where ``by`` is None, or never among them (nothing to validate
+    on), the last weights stay. ``score_start`` scores the weights before the first step, where
+    these may be kept too.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        score: Callable[[], Mapping[str, float]],
+        interval: int,
+        by: str | None = "dice/mean",
+        score_start: Callable[[], Mapping[str, float]] = dict,
+    ) -> None:
+        self._module, self._score, self._interval, self._by = module, score, interval, by
+        self._score_start = score_start
+        self.best: Best | None = None
+
+    def before_steps(self) -> Mapping[str, float]:
+        """Validation values of the weights that training starts from; empty if not asked for."""
+        return self._consider(0, self._score_start())
+
+    def after_step(self, step: int, total: int) -> Mapping[str, float]:
+        """Validation values of this step; empty between validations."""
+        if step % self._interval and step != total:
+            return {}
+        return self._consider(step, self._score())
+
+    def _consider(self, step: int, own_scores: Mapping[str, float]) -> Mapping[str, float]:
+        scores = from_first(own_scores)
+        by = None if self._by is None else scores.get(self._by)
+        if by is not None and (self.best is None or by > self.best.by):
+            self.best = Best(by, step, scores, copy.deepcopy(self._module.state_dict()))
+        return scores
+
+    def restore(self, stage: Stage) -> None:
+        """Load the best weights; say so where there was nothing to choose by."""
+        if self.best is None:
+            reason = "as_asked" if self._by is None else "no_validation_masks"
+            log.warning("weights_kept stage=%s which=last reason=%s", stage, reason)
+            return
+        self._module.load_state_dict(self.best.weights)
+        log.info("weights_kept stage=%s step=%d dice=%.4f", stage, self.best.step, self.best.by)
+
+
+@dataclass(frozen=True)
+class Task(Generic[Batch]):
+    """What a stage trains and how.
+
+    ``batch`` prepares the data of a step (from 1) and depends on nothing but that number, for it
+    runs ahead in a thread. ``step`` updates all weights once and returns the losses by name.
+    ``modules`` and ``optimisers`` are everything that a step changes. ``identity`` stands for all
+    that decides what is trained: data, config, code.
+    """
+
+    stage: Stage
+    identity: str
+    steps: int
+    modules: Mapping[str, nn.Module]
+    optimisers: Mapping[str, torch.optim.Optimizer]
+    batch: Callable[[int], Batch]
+    step: Callable[[int, Batch], Mapping[str, float]]
+    keep: KeepBest | None = None
+    picture: Callable[[], Picture] | None = None
+    """Shows what the networks make of an image now; it must leave no trace in them."""
+
+    @property
+    def device(self) -> torch.device:
+        return next(next(iter(self.modules.values())).parameters()).device
+
+    def state(self, step: int, values: Mapping[str, float]) -> State:
+        """What a checkpoint of this step holds; shares memory with the weights."""
+        return State(
+            identity=self.identity,
+            step=step,
+            values=values,
+            modules={name: module.state_dict() for name, module in self.modules.items()},
+            optimisers={name: o.state_dict() for name, o in self.optimisers.items()},
+            best=None if self.keep is None else self.keep.best,
+        )
+
+    def resume(self, state: State) -> None:
+        """Put everything back to a state."""
+        for name, module in self.modules.items():
+            module.load_state_dict(state.modules[name])
+        for name, optimiser in self.optimisers.items():
+            optimiser.load_state_dict(dict(state.optimisers[name]))
+        if self.keep is not None:
+            self.keep.best = state.best
+        log.info("resumed stage=%s step=%d", self.stage, state.step)
+
+    def progress(self, step: int, values: Mapping[str, float]) -> Progress:
+        """The report of a step; the last weights are the best where there is nothing to choose."""
+        kept = self.keep.best if self.keep is not None else None
+        best = None if kept is None else {**kept.scores, "selected_step": float(kept.step)}
+        if best is None and step == self.steps:
+            scores = {name: value for name, value in values.items() if is_score(name)}
+            best = {**scores, "selected_step": float(step)}
+        picture = None
+        if self.picture is not None and (step == 1 or step % -(-self.steps // _PICTURES) == 0):
+            picture = self.picture()
+        return Progress(self.stage, step, self.steps, values, best, picture)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What surrounds the stages of a run.
+
+    ``report`` is told of each step; ``checkpoints`` keep the state of a stage, if they are given;
+    ``finished`` knows where a stage of an identity was trained to its end before, if it was.
+    """
+
+    report: Report
+    checkpoints: Checkpoints | None = None
+    finished: Callable[[Stage, str], Path | None] = lambda _stage, _identity: None
+
+
+def train(task: Task[Batch], run: Run) -> None:
+    """Run a task's steps: from the last checkpoint, saving, validating and reporting on the way.
+
+    The best weights are in place at the end. Of several processes the first reports and saves; all
+    of them validate, so that they agree on which weights are the best.
+    """
+    saved = run.checkpoints.load(task.stage, task.identity) if run.checkpoints else None
+    done = 0 if saved is None else saved.step
+    assert from_first(done) == done, "another attempt saved while these processes were loading"
+    if saved is None and task.keep is not None:
+        scores = task.keep.before_steps()
+        if scores and rank() == 0:
+            run.report(task.progress(0, scores))
+    if saved is not None:
+        task.resume(saved)
+        if done == task.steps and rank() == 0:
+            run.report(task.progress(done, saved.values))  # or nobody would hear of its end
+    waited, started = 0.0, monotonic()
+    for step, batch, seconds in _prefetched(task.batch, done + 1, task.steps):
+        waited += seconds
+        values = _values(task, step, batch)
+        if step == task.steps:
+            values["wait_share"] = waited / max(monotonic() - started, 1e-9)
+        if rank() == 0:
+            _after_step(task, step, values, run)
+    if task.keep is not None:
+        task.keep.restore(task.stage)
+
+
+def _values(task: Task[Batch], step: int, batch: Batch) -> dict[str, float]:
+    """Losses and scores of a step that is done here."""
+    try:
+        losses = task.step(step, batch)
+    except NonFiniteLoss as error:
+        raise NonFiniteLoss(f"stage {task.stage}, step {step}: {error}") from error
+    except torch.OutOfMemoryError as error:
+        raise OutOfGpuMemory(task.stage, error) from error
+    average_buffers(task.modules.values())
+    scores = {} if task.keep is None else task.keep.after_step(step, task.steps)
+    return {**mean_values(losses, task.device), **scores}
+
+
+def _after_step(task: Task[Batch], step: int, values: Mapping[str, float], run: Run) -> None:
+    """Report, and save where it is time to; a stop saves first."""
+    last = step == task.steps
+    try:
+        run.report(task.progress(step, values))
+    except Stop:
+        if run.checkpoints is not None:
+            run.checkpoints.save(task.stage, task.state(step, values))
+        raise
+    if run.checkpoints is not None and (last or run.checkpoints.due):
+        run.checkpoints.save(task.stage, task.state(step, values))
+
+
+def _prefetched(
+    draw: Callable[[int], Batch], first: int, last: int
+) -> Iterator[tuple[int, Batch, float]]:
+    """Each step with its batch, prepared while the step before ran, and the seconds waited."""
+    with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
+        upcoming = pool.submit(draw, first) if first <= last else None
+        for step in range(first, last + 1):
+            assert upcoming is not None
+            before = monotonic()
+            batch = upcoming.result()
+            waited = monotonic() - before
+            upcoming = pool.submit(draw, step + 1) if step < last else None
+            yield step, batch, waited
+
+
+def update(
+    losses: Iterable[Tensor], *optimisers: torch.optim.Optimizer, clip_norm: float = math.inf
+) -> list[float]:
+    """One step of each optimiser along the summed gradient of ``losses``; the losses' values.
+
+    A gradient longer than ``clip_norm``, over all parameters, is shortened to it.
+
+    The losses are the terms and parts of one batch's loss. Each is made, differentiated and freed
+    before the next, so a batch in parts needs the memory of a part. A loss or gradient that is not
+    finite is refused before any weight changes: by all processes at once, that none waits for ever
+    for one that ended.
+    """
+    for optimiser in optimisers:
+        optimiser.zero_grad(set_to_none=True)
+    terms = []
+    for loss in losses:
+        loss.backward()  # type: ignore[no-untyped-call]
+        terms.append(loss.detach())
+    own = gradients(optimisers)
+    average_gradients(own)
+    *values, norm = torch.stack([*terms, get_total_norm(own)]).tolist()
+    seen = mean_values({"loss": sum(values), "gradient": norm}, terms[0].device)
+    for name in ("loss", "gradient"):
+        if not math.isfinite(seen[name]):
+            raise NonFiniteLoss(f"the {name} is {seen[name]}; it changed no weight")
+    if norm > clip_norm:
+        torch._foreach_mul_(own, clip_norm / norm)
+    for optimiser in optimisers:
+        optimiser.step()
+    return values
+
+
+@contextmanager
+def autocast(device: torch.device, precision: Precision) -> Iterator[None]:
+    """Convolutions and matrix products inside run in ``precision``; norms and losses do not."""
+    with ExitStack() as stack:
+        if precision != "float32":
+            stack.enter_context(torch.autocast(device.type, _DTYPES[precision]))
+            if device.type == "cpu" and not cpu_has_bf16():
+                stack.enter_context(RoundedProducts())
+        yield
+
+
+def to_device(array: NDArray[np.generic], device: torch.device) -> Tensor:
+    """An array as a tensor on ``device``; to a GPU through pinned memory, without waiting."""
+    tensor = torch.from_numpy(array)
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor
+
+
+@contextmanager
+def seeded_weights(seed: int) -> Iterator[None]:
+    """Modules built inside get reproducible weights; torch's global stream is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

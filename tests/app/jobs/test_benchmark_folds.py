@@ -1,0 +1,289 @@
+"""A benchmark over HTTP: which jobs it makes, how they hang together, and what is refused."""
+
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from sqlalchemy import select
+
+from app.database import Database
+from app.jobs.transitions import Failure, claim, fail, give_up_dependents, succeed
+from app.tables import Job, JobDependency
+from models.table1.plan import Cell, Plan
+from models.table1.rows import ROWS
+from tests.app.files import grey, mask, png, problem, registered, upload
+
+NAMES = [f"s{n:02}" for n in range(12)]
+
+
+@pytest.fixture
+def pair(api: httpx.Client) -> dict[str, str]:
+    """Two datasets of twelve sections with masks."""
+    masks = {f"{name}.png": png(mask()) for name in NAMES}
+    return {
+        which: str(
+            registered(
+                upload(api, {f"{n}.png": png(grey(i + shift)) for i, n in enumerate(NAMES)}, masks)
+            )["id"]
+        )
+        for which, shift in (("source", 1), ("target", 101))
+    }
+
+
+def submitted(api: httpx.Client, pair: dict[str, str], **body: Any) -> dict[str, Any]:
+    answer = api.post(
+        "/jobs/benchmark", json=pair | {"preset": "smoke", "num_splits": 1, "tile_px": 16} | body
+    )
+    assert answer.status_code == 202, answer.text
+    job: dict[str, Any] = answer.json()
+    return job
+
+
+def parts(api: httpx.Client, job: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The benchmark's jobs by what they are."""
+    items = api.get("/jobs", params={"parent": job["id"]}).json()["items"]
+    return {
+        item["cell"].removesuffix(", tiles of 16 px")
+        if item["kind"] == "method"
+        else item["kind"]: item
+        for item in items
+    }
+
+
+def needs(database: Database, job_id: str) -> set[tuple[str, bool]]:
+    with database.reading() as session:
+        query = select(JobDependency).where(JobDependency.job_id == UUID(job_id))
+        return {(str(row.needs_id), row.success) for row in session.scalars(query)}
+
+
+def test_rows_share_their_stages(
+    api: httpx.Client, database: Database, pair: dict[str, str]
+) -> None:
+    job = submitted(api, pair)
+    assert (job["kind"], job["state"], job["stage"]) == ("benchmark", "queued", "cells")
+    made = parts(api, job)
+    assert (job["step"], job["total"]) == (0, len(made)) == (0, 15)
+    pretrain, style = made.pop("pretrain")["id"], made.pop("train-style")["id"]
+    assert needs(database, pretrain) == needs(database, style) == set()
+    both = {(pretrain, True), (style, True)}
+    with_style = {
+        "source-only", "paul-no-advl-cut", "stylefilter", "unfiltered", "adabn-cut",
+    }  # fmt: skip
+    without = {
+        "y-net", "paul", "paul-no-advl", "filter-without-style", "stylefilter-histogram",
+        "stylefilter-fourier", "adabn",
+    }  # fmt: skip
+    for method, of_others in (
+        *((name, both) for name in with_style),
+        *((name, {(pretrain, True)}) for name in without),
+        ("target-only", set()),
+    ):
+        assert needs(database, made.pop(f"split 1: {method}")["id"]) == of_others
+    assert made == {}
+    with database.reading() as session:
+        jobs = session.scalars(select(Job).where(Job.parent_id == UUID(job["id"]))).all()
+        cells = [Cell.model_validate(row.plan) for row in jobs]
+    assert sorted(row for cell in cells for row in cell.rows) == sorted(ROWS)
+    assert {uid for uid, success in needs(database, job["id"])} == {str(row.id) for row in jobs}
+    assert not any(success for _, success in needs(database, job["id"]))
+
+
+def test_a_style_that_the_segmenter_chooses_waits_for_it(
+    api: httpx.Client, database: Database, pair: dict[str, str]
+) -> None:
+    config = {"style": {"select_on": "target_val"}}
+    made = parts(api, submitted(api, pair, rows=["cut"], config=config))
+    assert set(made) == {"pretrain", "train-style", "split 1: source-only"}
+    assert needs(database, made["train-style"]["id"]) == {(made["pretrain"]["id"], True)}
+
+
+def test_labels_of_other_tiles_are_cells_of_their_own(
+    api: httpx.Client, pair: dict[str, str]
+) -> None:
+    body = {"rows": ["stylefilter"], "label_tiles_px": [16, 32, 32], "num_splits": 2}
+    made = parts(api, submitted(api, pair, **body))
+    methods = {name for name in made if name.startswith("split")}
+    assert methods == {
+        f"split {split}: {method}"
+        for split in (1, 2)
+        for method in ("stylefilter", "stylefilter, tiles of 32 px", "unfiltered")
+    }
+
+
+def test_splits_are_by_blocks_and_can_be_used_again(
+    api: httpx.Client, database: Database, pair: dict[str, str]
+) -> None:
+    job = submitted(api, pair, rows=["source-only"], num_splits=5)
+    with database.reading() as session:
+        plan = Plan.model_validate(session.get_one(Job, UUID(job["id"])).plan)
+    tested = [name for fold in plan.folds for name in fold.target.test]
+    assert sorted(tested) == NAMES
+    digests = {which: api.get(f"/datasets/{uid}").json()["digest"] for which, uid in pair.items()}
+    published = {
+        which: {
+            "dataset": which,
+            "digest": digests[which],
+            "folds": [getattr(plan.folds[1], which).model_dump()],
+        }
+        for which in pair
+    }
+    again = submitted(api, pair, rows=["source-only"], splits=published)
+    with database.reading() as session:
+        repeated = Plan.model_validate(session.get_one(Job, UUID(again["id"])).plan)
+    assert repeated.folds == plan.folds[1:2]
+    published["target"]["digest"] = "0" * 64
+    body = pair | {"preset": "smoke", "splits": published}
+    refused = problem(api.post("/jobs/benchmark", json=body), 422)
+    assert refused["errors"][0]["where"] == "body.splits.target"
+
+
+def test_its_splits_are_its_own_whatever_was_registered(api: httpx.Client) -> None:
+    masks = {f"{name}.png": png(mask()) for name in NAMES}
+    ids, lists = {}, {"train": NAMES[:8], "val": [NAMES[8]], "test": NAMES[9:]}
+    for which, shift in (("source", 1), ("target", 101)):
+        images = {f"{n}.png": png(grey(i + shift)) for i, n in enumerate(NAMES)}
+        report = registered(upload(api, images, masks, splits={"test": NAMES}))
+        ids[which] = (str(report["id"]), report["digest"])
+    pair = {which: uid for which, (uid, _) in ids.items()}
+    splits = {
+        which: {"dataset": which, "digest": digest, "folds": [lists]}
+        for which, (_, digest) in ids.items()
+    }
+    job = submitted(api, pair, rows=["source-only"], splits=splits)
+    assert job["state"] == "queued"
+    refused = problem(api.post("/jobs/adapt", json=pair | {"preset": "smoke"}), 422)
+    assert refused["errors"][0]["message"] == "has no section in the train split"
+
+
+def test_the_benchmark_waits_for_all_and_loses_none_to_a_failure(
+    api: httpx.Client, database: Database, pair: dict[str, str]
+) -> None:
+    job = submitted(api, pair, rows=["source-only", "target-only"])
+    first = claim(database, "here", 60)
+    assert first is not None
+    with database.session() as session:
+        assert session.get_one(Job, first.job_id).kind == "pretrain"
+        fail(session, first, Failure("gpu_oom", "too large"))
+        assert len(give_up_dependents(session)) == 1  # source-only; the table is not given up
+        session.commit()
+    second = claim(database, "here", 60)
+    assert second is not None
+    assert claim(database, "there", 60) is None  # the table still waits
+    assert api.get(f"/jobs/{job['id']}").json()["step"] == 2
+    with database.session() as session:
+        assert succeed(session, second, {})
+        session.commit()
+    last = claim(database, "here", 60)
+    assert last is not None
+    assert str(last.job_id) == job["id"]
+
+
+def test_a_retry_is_one_of_all_that_failed(
+    api: httpx.Client, database: Database, pair: dict[str, str]
+) -> None:
+    job = submitted(api, pair, rows=["source-only"])
+    for _ in range(2):
+        lease = claim(database, "here", 60)
+        assert lease is not None
+        with database.session() as session:
+            fail(session, lease, Failure("gpu_oom", "too large"))
+            give_up_dependents(session)
+            session.commit()
+    assert api.get(f"/jobs/{job['id']}").json()["state"] == "failed"
+    assert {item["state"] for item in parts(api, job).values()} == {"failed"}
+    assert api.post(f"/jobs/{job['id']}/retry").json()["state"] == "queued"
+    assert {item["state"] for item in parts(api, job).values()} == {"queued"}
+    with database.session() as session:
+        assert give_up_dependents(session) == []
+    lease = claim(database, "here", 60)
+    assert lease is not None
+    assert str(lease.job_id) == parts(api, job)["pretrain"]["id"]
+
+
+def test_a_benchmark_is_stopped_and_goes_on_with_all_its_parts(
+    api: httpx.Client, database: Database, pair: dict[str, str]
+) -> None:
+    job = submitted(api, pair, rows=["source-only"])
+    running = claim(database, "here", 60)
+    assert running is not None
+
+    def states() -> list[str]:
+        return sorted(item["state"] for item in parts(api, job).values())
+
+    assert api.post(f"/jobs/{job['id']}/pause").json()["state"] == "paused"
+    assert states() == ["paused", "pausing"]
+    assert api.post(f"/jobs/{job['id']}/resume").json()["state"] == "queued"
+    assert states() == ["queued", "running"]
+    assert api.patch(f"/jobs/{job['id']}", json={"priority": 7}).json()["priority"] == 7
+    assert {item["priority"] for item in parts(api, job).values()} == {7}
+    assert api.post(f"/jobs/{job['id']}/cancel").json()["state"] == "cancelled"
+    assert states() == ["cancelled", "cancelling"]
+
+
+@pytest.mark.parametrize(
+    ("body", "where", "words"),
+    [
+        ({"num_splits": 7}, "num_splits", "cannot divide the source: 12 section(s) are too few"),
+        ({}, "tile_px", "is needed, or labels: split 1 has no labelled image"),
+        (
+            {"tile_px": 4000, "rows": ["paul"], "config": {"pixel_size_factor": 0.25}},
+            "config.adaptation.crop_px",
+            "is too small for paul: a crop is",
+        ),
+        (
+            {
+                "tile_px": 16,
+                "label_tiles_px": [16, 24],
+                "config": {"style": {"select_on": "labels"}},
+            },
+            "label_tiles_px",
+            "those of 24 px would choose another one",
+        ),
+        (
+            {"tile_px": 16, "config": {"segmenter": {"norm": "group"}}},
+            "config.segmenter.norm",
+            "is group, and adabn, adabn-cut estimate(s) batch norm's statistics",
+        ),
+        ({"excluded": ["nucleus"]}, "excluded", "'nucleus' is no class of the target"),
+        ({"excluded": ["background", "organelle"]}, "excluded", "leaves no class to score"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(
+    api: httpx.Client,
+    database: Database,
+    pair: dict[str, str],
+    body: dict[str, Any],
+    where: str,
+    words: str,
+) -> None:
+    answer = api.post("/jobs/benchmark", json=pair | {"preset": "smoke"} | body)
+    (error,) = problem(answer, 422)["errors"]
+    assert error["where"] == f"body.{where}"
+    assert words in error["message"]
+    with database.reading() as session:
+        assert session.scalars(select(Job)).all() == []
+
+
+def test_a_report_is_there_when_the_table_is(api: httpx.Client, pair: dict[str, str]) -> None:
+    job = submitted(api, pair, rows=["source-only"])
+    early = problem(api.get(f"/jobs/{job['id']}/report"), 409)
+    assert early["detail"] == f"job {job['id']} is queued: its report is written at its end"
+    chart = problem(api.get(f"/jobs/{job['id']}/report/charts/mean.svg"), 409)
+    assert chart["detail"] == early["detail"]
+    for name in ("other.svg", "charts/%2e%2e/report.md", "charts"):
+        problem(api.get(f"/jobs/{job['id']}/report/{name}"), 422)
+    part = next(iter(parts(api, job).values()))
+    none = problem(api.get(f"/jobs/{part['id']}/report"), 404)
+    assert "only a benchmark has a report" in none["detail"]
+
+
+def test_a_dry_run_says_what_its_largest_job_takes(
+    api: httpx.Client, database: Database, pair: dict[str, str]
+) -> None:
+    body = pair | {"preset": "smoke", "tile_px": 16}
+    answer = api.post("/jobs/benchmark", params={"dry_run": True}, json=body)
+    assert answer.status_code == 200
+    assert {stage["stage"] for stage in answer.json()["stages"]} >= {"style", "pretrain", "adapt"}
+    with database.reading() as session:
+        assert session.scalars(select(Job)).all() == []

@@ -1,0 +1,634 @@
+"""Jobs over HTTP: submitted, refused, watched, cancelled. No worker runs."""
+
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+from sqlalchemy import update
+
+from app.database import Database, now_plus
+from app.jobs import service
+from app.jobs.queue import JobQueue
+from app.jobs.schemas import PretrainRequest
+from app.jobs.submission import Jobs
+from app.jobs.transitions import Lease, hand_back
+from app.settings import Settings
+from app.tables import Dataset, Job, JobKind, JobStage, JobState, MetricPoint, ModelKind
+from models.config import preset
+from tests.app.conftest import Serve
+from tests.app.files import grey, mask, png, problem, registered, upload, wrong
+from tests.app.records import add_job, add_model, config_with
+
+
+@pytest.fixture
+def source(api: httpx.Client) -> str:
+    images = {f"{n}.png": png(grey(n)) for n in range(2)}
+    splits = {"train": ["0"], "test": ["1"]}
+    masks = {"0.png": png(mask())}
+    return str(registered(upload(api, images, masks, splits=splits))["id"])
+
+
+@pytest.fixture
+def target(api: httpx.Client) -> str:
+    return str(registered(upload(api, {"t.png": png(grey(9))}, tile_px=16))["id"])
+
+
+@pytest.fixture
+def style(database: Database, source: str, target: str) -> str:
+    job = add_job(database, source, target)
+    return str(add_model(database, job, source, kind=ModelKind.STYLE, target_id=UUID(target)))
+
+
+@pytest.fixture
+def segmenter(database: Database, source: str) -> str:
+    return str(add_model(database, add_job(database, source), source))
+
+
+def submit(api: httpx.Client, kind: str, **body: Any) -> httpx.Response:
+    return api.post(f"/jobs/{kind}", json=body)
+
+
+def accepted(response: httpx.Response) -> dict[str, Any]:
+    assert response.status_code == 202, response.text
+    job: dict[str, Any] = response.json()
+    assert response.headers["location"] == f"/jobs/{job['id']}"
+    return job
+
+
+def test_adapt_is_accepted_and_waits(
+    api: httpx.Client, settings: Settings, source: str, target: str
+) -> None:
+    before = datetime.now(UTC) - timedelta(seconds=5)
+    job = accepted(submit(api, "adapt", source=source, target=target, preset="smoke"))
+    created = datetime.fromisoformat(job.pop("created_at"))
+    assert before < created < before + timedelta(seconds=30)
+    assert api.get(f"/jobs/{job['id']}").json().items() >= job.items()
+    assert UUID(job.pop("id")).version == 4
+    assert job == {
+        "kind": "adapt",
+        "state": "queued",
+        "lane": "cpu",
+        "parent": None,
+        "cell": None,
+        "priority": 0,
+        "after": [],
+        "attempt": 0,
+        "losses": 0,
+        "max_attempts": 5,
+        "not_before": None,
+        "stage": None,
+        "step": 0,
+        "total": 0,
+        "steps_per_second": None,
+        "eta_seconds": None,
+        "stages": [],
+        "error": None,
+        "source": source,
+        "target": target,
+        "models": [],
+        "result": None,
+        "config": preset("smoke").model_dump(),
+        "started_at": None,
+        "finished_at": None,
+    }
+    # The doorbell rang: one message lies in the broker's folder.
+    assert len(list((settings.data_folder / "broker" / "messages").iterdir())) == 1
+
+
+def test_each_stage_alone(
+    api: httpx.Client, database: Database, source: str, target: str, style: str, segmenter: str
+) -> None:
+    masked = registered(upload(api, {"m.png": png(grey(5))}, {"m.png": png(mask())}))["id"]
+    submitted = {
+        "train-style": accepted(submit(api, "train-style", source=source, target=target)),
+        "pretrain": accepted(submit(api, "pretrain", source=source)),
+        "stylefilter": accepted(
+            submit(api, "stylefilter", style_model=style, segmenter_model=segmenter)
+        ),
+        "evaluate": accepted(
+            submit(api, "evaluate", model=segmenter, dataset=masked, split="train", stylise=False)
+        ),
+    }
+    assert {kind: job["kind"] for kind, job in submitted.items()} == {k: k for k in submitted}
+    ends = {kind: (job["source"], job["target"]) for kind, job in submitted.items()}
+    assert ends == {
+        "train-style": (source, target),
+        "pretrain": (source, None),
+        "stylefilter": (source, target),
+        "evaluate": (source, masked),
+    }
+    with database.reading() as session:
+        stylefilter = session.get_one(Job, UUID(submitted["stylefilter"]["id"]))
+        assert (stylefilter.style_model_id, stylefilter.segmenter_model_id) == (
+            UUID(style),
+            UUID(segmenter),
+        )
+        evaluate = session.get_one(Job, UUID(submitted["evaluate"]["id"]))
+        assert (evaluate.style_model_id, evaluate.segmenter_model_id) == (None, UUID(segmenter))
+        assert (evaluate.split, evaluate.stylise) == ("train", False)
+
+
+def test_given_fields_replace_those_of_the_preset_and_no_others(
+    api: httpx.Client, source: str, target: str
+) -> None:
+    given = {
+        "style": {"steps": 7, "lambda_nce": 10},
+        "adaptation": {"augmentation": {"noise_sigma": 0.0}, "label_filter": False},
+        "seed": 3,
+    }
+    for name in ("smoke", "quick", "paper"):
+        job = accepted(
+            submit(api, "adapt", source=source, target=target, preset=name, config=given)
+        )
+        expected = preset(name).model_dump()
+        expected["style"] |= {"steps": 7, "lambda_nce": 10.0}
+        expected["adaptation"]["augmentation"]["noise_sigma"] = 0.0
+        expected["adaptation"]["label_filter"] = False
+        expected["seed"] = 3
+        assert job["config"] == expected
+    default = accepted(submit(api, "adapt", source=source, target=target))
+    assert default["config"] == preset("quick").model_dump()
+
+
+def test_a_field_given_as_null_replaces_the_preset_too(api: httpx.Client, source: str) -> None:
+    config = {"pretrain": {"steps": None, "epochs": 2}}
+    job = accepted(submit(api, "pretrain", source=source, preset="smoke", config=config))
+    assert (job["config"]["pretrain"]["steps"], job["config"]["pretrain"]["epochs"]) == (None, 2)
+
+
+def test_a_length_in_epochs_replaces_the_steps_of_the_preset(
+    api: httpx.Client, source: str, target: str
+) -> None:
+    config = {
+        "style": {"epochs_decay": 3},
+        "pretrain": {"epochs": 2},
+        "adaptation": {"validate_every_epochs": 1.0},
+    }
+    body = {"source": source, "target": target}
+    job = accepted(submit(api, "adapt", **body, preset="quick", config=config))
+    expected = preset("quick").model_dump()
+    expected["style"] |= {"steps": None, "epochs_decay": 3}
+    expected["pretrain"] |= {"steps": None, "epochs": 2}
+    expected["adaptation"] |= {"validate_every_steps": None, "validate_every_epochs": 1.0}
+    assert job["config"] == expected
+    for stage, epochs, steps in (
+        ("style", "epochs_constant", "steps"),
+        ("pretrain", "epochs", "steps"),
+        ("adaptation", "validate_every_epochs", "validate_every_steps"),
+    ):
+        both = accepted(submit(api, "adapt", **body, config={stage: {epochs: 2, steps: 7}}))
+        assert both["config"][stage] == preset("quick").model_dump()[stage] | {epochs: 2, steps: 7}
+    # A stored config can be sent again as it is.
+    again = accepted(submit(api, "adapt", **body, preset="quick", config=job["config"]))
+    assert again["config"] == job["config"]
+
+
+def test_stylefilter_takes_architecture_and_pixel_size_from_its_models(
+    api: httpx.Client, database: Database, source: str, target: str
+) -> None:
+    config = config_with(style={"base_filters": 8}, segmenter={"depth": 3}, pixel_size_factor=2.0)
+    style = add_model(
+        database,
+        add_job(database, source, target),
+        source,
+        kind=ModelKind.STYLE,
+        target_id=UUID(target),
+        config=config,
+    )
+    segmenter = add_model(database, add_job(database, source), source, config=config)
+    models = {"style_model": str(style), "segmenter_model": str(segmenter)}
+    given = {"adaptation": {"steps": 9}}
+    job = accepted(submit(api, "stylefilter", **models, preset="quick", config=given))
+    expected = preset("quick").model_dump() | {
+        name: config[name] for name in ("style", "segmenter", "pretrain", "pixel_size_factor")
+    }
+    expected["adaptation"]["steps"] = 9
+    assert job["config"] == expected
+    for field, value in (("style", {"steps": 1}), ("pixel_size_factor", 1.0)):
+        refused = submit(api, "stylefilter", **models, config={field: value})
+        assert list(wrong(refused)) == [f"body.config.{field}"]
+
+
+def test_the_settings_choose_the_device_unless_the_request_does(
+    settings: Settings, serve: Serve, source: str
+) -> None:
+    api = serve(settings.model_copy(update={"device": "cuda"}))
+    assert accepted(submit(api, "pretrain", source=source))["config"]["device"] == "cuda"
+    on_cpu = accepted(submit(api, "pretrain", source=source, config={"device": "cpu"}))
+    assert on_cpu["config"]["device"] == "cpu"
+
+
+def test_unknown_ids_name_the_field(
+    api: httpx.Client, source: str, target: str, style: str, segmenter: str
+) -> None:
+    unknown = str(uuid4())
+    for kind, field, body in (
+        ("adapt", "source", {"source": unknown, "target": target}),
+        ("adapt", "target", {"source": source, "target": unknown}),
+        ("train-style", "target", {"source": source, "target": unknown}),
+        ("pretrain", "source", {"source": unknown}),
+        ("stylefilter", "style_model", {"style_model": unknown, "segmenter_model": segmenter}),
+        ("stylefilter", "segmenter_model", {"style_model": style, "segmenter_model": unknown}),
+        ("evaluate", "model", {"model": unknown, "dataset": target}),
+        ("evaluate", "dataset", {"model": segmenter, "dataset": unknown}),
+    ):
+        errors = wrong(submit(api, kind, **body), 404)
+        assert list(errors) == [f"body.{field}"], (kind, field)
+        assert unknown in errors[f"body.{field}"]
+
+
+def test_datasets_that_do_not_suit(api: httpx.Client, source: str, target: str) -> None:
+    image, labels = {"o.png": png(grey(20))}, {"o.png": png(mask())}
+    other = registered(upload(api, image, labels, class_names=["organelle", "background"]))["id"]
+    held_out = registered(upload(api, image, labels, splits={"test": ["o"]}))["id"]
+    coarse = registered(upload(api, image, pixel_size_nm=1e6))["id"]
+    unmasked = {"body.source": "has no section with a mask in the train split"}
+    assert wrong(submit(api, "adapt", source=target, target=source)) == unmasked
+    assert wrong(submit(api, "pretrain", source=target)) == unmasked
+    for kind in ("adapt", "train-style"):
+        assert wrong(submit(api, kind, source=source, target=other)) == {
+            "body.target": "has the classes organelle, background; needed, in this order: "
+            "background, organelle"
+        }
+        assert wrong(submit(api, kind, source=source, target=held_out)) == {
+            "body.target": "has no section in the train split"
+        }
+        assert wrong(submit(api, kind, source=source, target=coarse)) == {
+            "body.target": "has pixels of 1000000.0 nm, the job works at 8: section 'o' would be "
+            "resampled to 5000000 x 7000000 px"
+        }
+    assert accepted(submit(api, "train-style", source=target, target=target))
+
+
+def test_models_that_do_not_suit(
+    api: httpx.Client, database: Database, source: str, target: str, style: str, segmenter: str
+) -> None:
+    elsewhere = str(add_model(database, add_job(database, target), target))
+    finer = str(
+        add_model(
+            database,
+            add_job(database, source),
+            source,
+            config=config_with(pixel_size_factor=0.5),
+        )
+    )
+
+    def refusal(style_model: str, segmenter_model: str) -> dict[str, str]:
+        body = {"style_model": style_model, "segmenter_model": segmenter_model}
+        return wrong(submit(api, "stylefilter", **body))
+
+    assert refusal(segmenter, segmenter) == {
+        "body.style_model": "is a model of kind segmenter, not style"
+    }
+    assert refusal(style, style) == {
+        "body.segmenter_model": "is a model of kind style, not segmenter"
+    }
+    assert refusal(style, elsewhere) == {
+        "body.segmenter_model": "was trained on another source than the style model"
+    }
+    assert refusal(style, finer) == {
+        "body.segmenter_model": "works at another pixel size than the style model"
+    }
+    api.delete(f"/datasets/{target}")
+    gone = {"style_model": style, "segmenter_model": segmenter}
+    assert list(wrong(submit(api, "stylefilter", **gone), 404)) == ["body.target"]
+
+
+def test_evaluations_that_cannot_be(
+    api: httpx.Client, database: Database, source: str, style: str, segmenter: str
+) -> None:
+    body = {"model": segmenter, "dataset": source, "split": "train", "stylise": False}
+    assert wrong(submit(api, "evaluate", **body | {"split": "test"})) == {
+        "body.dataset": "has no section with a mask in the test split"
+    }
+    assert wrong(submit(api, "evaluate", **body | {"model": style})) == {
+        "body.model": "is a style model: it segments nothing"
+    }
+    assert list(wrong(submit(api, "evaluate", **body | {"stylise": True}))) == ["body.style_model"]
+    not_style = body | {"stylise": True, "style_model": segmenter}
+    assert wrong(submit(api, "evaluate", **not_style)) == {
+        "body.style_model": "is a model of kind segmenter, not style"
+    }
+    coarse = add_model(
+        database,
+        add_job(database, source),
+        source,
+        kind=ModelKind.STYLE,
+        config=config_with(pixel_size_factor=4.0),
+    )
+    other_scale = body | {"stylise": True, "style_model": str(coarse)}
+    assert wrong(submit(api, "evaluate", **other_scale)) == {
+        "body.style_model": "works at 16 nm per pixel, the model at 4"
+    }
+    accepted(submit(api, "evaluate", **body | {"stylise": True, "style_model": style}))
+
+
+def test_an_evaluation_compares_pixel_sizes_not_factors(
+    api: httpx.Client, database: Database, source: str, segmenter: str
+) -> None:
+    """Two style models of a source with pixels twice as fine as the segmenter's 4 nm."""
+    image, labels = {"f.png": png(grey(3))}, {"f.png": png(mask())}
+    fine = str(registered(upload(api, image, labels, pixel_size_nm=2.0))["id"])
+    same_factor, same_nm = (
+        str(
+            add_model(
+                database,
+                add_job(database, fine),
+                fine,
+                kind=ModelKind.STYLE,
+                config=config_with(pixel_size_factor=factor),
+            )
+        )
+        for factor in (1.0, 2.0)
+    )
+    body = {"model": segmenter, "dataset": source, "split": "train"}
+    assert wrong(submit(api, "evaluate", **body, style_model=same_factor)) == {
+        "body.style_model": "works at 2 nm per pixel, the model at 4"
+    }
+    accepted(submit(api, "evaluate", **body, style_model=same_nm))
+
+
+def test_an_evaluation_runs_on_the_device_of_the_settings(
+    settings: Settings, serve: Serve, database: Database, source: str
+) -> None:
+    trained = config_with() | {"device": "cuda"}
+    model = add_model(database, add_job(database, source), source, config=trained)
+    body = {"model": str(model), "dataset": source, "split": "train", "stylise": False}
+    job = accepted(submit(serve(settings), "evaluate", **body))
+    assert job["config"] == trained | {"device": "cpu"}
+
+
+def test_no_section_may_be_resampled_to_more_pixels_than_the_limit(
+    settings: Settings, serve: Serve, database: Database, source: str, target: str
+) -> None:
+    """Sections of 40 x 56 pixels, as they are and four times as fine."""
+    api = serve(settings.model_copy(update={"max_section_pixels": 5000}))
+    told = (
+        "has pixels of 4.0 nm, the job works at 1: section '0' would be resampled to 160 x 224 px"
+    )
+    fine = {"pixel_size_factor": 0.25}
+    for kind, body in (
+        ("pretrain", {"source": source}),
+        ("adapt", {"source": source, "target": target}),
+        ("train-style", {"source": source, "target": target}),
+    ):
+        assert wrong(submit(api, kind, **body, config=fine)) == {"body.source": told}
+        accepted(submit(api, kind, **body, config={"pixel_size_factor": 1.0}))
+    model = add_model(database, add_job(database, source), source, config=config_with(**fine))
+    body = {"model": str(model), "dataset": source, "split": "train", "stylise": False}
+    assert wrong(submit(api, "evaluate", **body)) == {"body.dataset": told}
+    # A coarse target fits once both domains are seen at a coarser size.
+    image = {"c.png": png(grey(4))}
+    coarse = registered(upload(api, image, pixel_size_nm=8.0))["id"]
+    pair = {"source": source, "target": coarse}
+    assert list(wrong(submit(api, "adapt", **pair, config={"pixel_size_factor": 1.0}))) == [
+        "body.target"
+    ]
+    accepted(submit(api, "adapt", **pair, config={"pixel_size_factor": 2.0}))
+
+
+def test_a_config_out_of_range_names_the_field(api: httpx.Client, source: str, target: str) -> None:
+    cases: dict[str, dict[str, Any]] = {
+        "body.config.style.crop_px": {"style": {"crop_px": 33}},
+        "body.config.style.learning_rate": {"style": {"learning_rate": 0}},
+        "body.config.segmenter.norm": {"segmenter": {"norm": "layer"}},
+        "body.config.adaptation.augmentation.contrast": {
+            "adaptation": {"augmentation": {"contrast": 1.5}}
+        },
+        "body.config.seed": {"seed": 2**31},
+        "body.config.device": {"device": "tpu"},
+        "body.config.style.filters": {"style": {"filters": 8}},
+        "body.config.epochs": {"epochs": 8},
+    }
+    for where, config in cases.items():
+        refused = submit(api, "adapt", source=source, target=target, config=config)
+        assert list(wrong(refused)) == [where]
+    several = {"style": {"crop_px": 1, "base_filters": 1}}
+    refused = submit(api, "adapt", source=source, target=target, config=several)
+    assert problem(refused, 422)["detail"].startswith("2 fields are not valid: body.config.style.")
+    assert list(wrong(submit(api, "pretrain", source=source, presets="smoke"))) == ["body.presets"]
+    assert list(wrong(submit(api, "pretrain", source=source, preset="fast"))) == ["body.preset"]
+    assert list(wrong(submit(api, "pretrain", source="1"))) == ["body.source"]
+    assert list(wrong(submit(api, "pretrain"))) == ["body.source"]
+
+
+def test_a_config_that_only_the_preset_makes_impossible(api: httpx.Client, source: str) -> None:
+    none = {"style": {"steps": None, "epochs_constant": 0, "epochs_decay": 0}}
+    refused = submit(api, "train-style", source=source, target=source, config=none)
+    assert "style training has no length" in problem(refused, 422)["detail"]
+    deep = {"segmenter": {"depth": 5}}
+    assert wrong(submit(api, "pretrain", source=source, preset="smoke", config=deep)) == {
+        "body.config": "segmenter.depth 5 needs crops of at least 64 px, pretrain.crop_px is 32"
+    }
+    given = deep | {"pretrain": {"crop_px": 64}, "adaptation": {"crop_px": 64}}
+    accepted(submit(api, "pretrain", source=source, preset="smoke", config=given))
+
+
+def test_an_infinite_number_is_refused(api: httpx.Client, source: str) -> None:
+    body = f'{{"source": "{source}", "config": {{"pretrain": {{"validate_every_epochs": 1e999}}}}}}'
+    headers = {"content-type": "application/json"}
+    refused = api.post("/jobs/pretrain", content=body, headers=headers)
+    assert list(wrong(refused)) == ["body.config.pretrain.validate_every_epochs"]
+
+
+def test_cancel_of_a_queued_job(api: httpx.Client, source: str) -> None:
+    job = accepted(submit(api, "pretrain", source=source))
+    cancelled = api.post(f"/jobs/{job['id']}/cancel")
+    assert cancelled.status_code == 202
+    assert cancelled.json()["state"] == "cancelled"
+    assert cancelled.json()["finished_at"] is not None
+    again = problem(api.post(f"/jobs/{job['id']}/cancel"), 409)
+    assert again["code"] == "conflict"
+    assert again["detail"] == f"job {job['id']} is cancelled: it cannot be cancelled"
+    problem(api.post(f"/jobs/{uuid4()}/cancel"), 404)
+
+
+def test_cancel_of_a_running_and_of_ended_jobs(
+    api: httpx.Client, database: Database, source: str
+) -> None:
+    running = add_job(database, source, state=JobState.RUNNING)
+    for _ in range(2):  # asked twice, it still only waits for its trainer
+        response = api.post(f"/jobs/{running}/cancel")
+        assert (response.status_code, response.json()["state"]) == (202, "cancelling")
+        assert response.json()["finished_at"] is None
+    for state in (JobState.SUCCEEDED, JobState.FAILED):
+        ended = add_job(database, source, state=state)
+        assert problem(api.post(f"/jobs/{ended}/cancel"), 409)["detail"].endswith(
+            f"is {state}: it cannot be cancelled"
+        )
+
+
+def test_cancel_while_the_job_is_given_back(
+    api: httpx.Client, database: Database, source: str
+) -> None:
+    running = add_job(database, source, state=JobState.RUNNING, fence=1)
+    answers: list[httpx.Response] = []
+    cancel = threading.Thread(target=lambda: answers.append(api.post(f"/jobs/{running}/cancel")))
+    with database.session() as session:
+        assert hand_back(session, Lease(running, 1))
+        cancel.start()
+        cancel.join(0.3)
+        session.commit()
+    cancel.join()
+    assert (answers[0].status_code, answers[0].json()["state"]) == (202, "cancelled")
+
+
+def test_what_is_read_after_a_commit_keeps_no_writer_waiting(
+    settings: Settings, database: Database, source: str
+) -> None:
+    queue = JobQueue(settings)
+    with database.session() as first, database.session() as second:
+        request = PretrainRequest(source=UUID(source))
+        job = Jobs(first, queue, settings).submit(request)
+        # Would wait, and fail after 30 s, for the other session.
+        assert service.cancel(second, job.id).state == "cancelled"
+        with database.session() as third:
+            third.execute(update(Job).values(step=1))
+            third.commit()
+    queue.close()
+
+
+def test_progress_results_and_errors_are_told(
+    api: httpx.Client, database: Database, source: str, target: str
+) -> None:
+    evaluation = {
+        "method": "StyleFilter",
+        "dataset": target,
+        "split": "test",
+        "num_sections": 2,
+        "dice": {"background": 0.9, "organelle": None},
+        "mean_dice": 0.9,
+        "confusion": [[5, 0], [1, 0]],
+    }
+    running = add_job(
+        database,
+        source,
+        target,
+        state=JobState.RUNNING,
+        stage="pretrain",
+        step=30,
+        total=90,
+        steps_per_second=4.0,
+    )
+    earlier = add_job(database, source)
+    reused = add_model(database, earlier, source)
+    taken = {"kind": "segmenter", "model": str(reused), "job": str(earlier)}
+    result = {
+        "evaluations": [evaluation],
+        "reused": [taken],
+        "notes": ["n"],
+        "changed": ["c"],
+        "peak_memory_bytes": 9,
+    }
+    done = add_job(database, source, target, result=result)
+    model = add_model(database, done, source, kind="stylefilter")
+    failed = add_job(
+        database,
+        source,
+        state=JobState.FAILED,
+        error_code="worker_lost",
+        error_message="The worker fell silent.",
+        error_traceback="Traceback (most recent call last): ...",
+    )
+    with database.session() as session:
+        for position, (stage, step) in enumerate([("style", 4), ("pretrain", 30)]):
+            session.add(
+                JobStage(
+                    job_id=running,
+                    stage=stage,
+                    position=position,
+                    step=step,
+                    total=4 if stage == "style" else 90,
+                    seconds=1.5,
+                    finished=stage == "style",
+                )
+            )
+        session.commit()
+    body = api.get(f"/jobs/{running}").json()
+    assert (body["stage"], body["step"], body["total"]) == ("pretrain", 30, 90)
+    assert (body["steps_per_second"], body["eta_seconds"]) == (4.0, 15.0)
+    assert body["stages"] == [
+        {"stage": "style", "step": 4, "total": 4, "seconds": 1.5, "finished": True},
+        {"stage": "pretrain", "step": 30, "total": 90, "seconds": 1.5, "finished": False},
+    ]
+    body = api.get(f"/jobs/{done}").json()
+    assert body["result"] == result
+    assert (body["models"], body["eta_seconds"]) == ([str(model), str(reused)], None)
+    body = api.get(f"/jobs/{failed}").json()
+    assert body["error"] == {
+        "code": "worker_lost",
+        "message": "The worker fell silent.",
+        "traceback": "Traceback (most recent call last): ...",
+    }
+
+
+def test_metrics_are_grouped_in_series(api: httpx.Client, database: Database, source: str) -> None:
+    job, other = add_job(database, source), add_job(database, source)
+    points = [
+        (job, "pretrain", "loss", 10, 0.5),
+        (job, "pretrain", "loss", 2, 0.75),
+        (job, "pretrain", "dice/mean", 10, 0.25),
+        (job, "adapt", "loss", 1, 3.0),
+        (other, "adapt", "loss", 2, 4.0),
+    ]
+    with database.session() as session:
+        for of_job, stage, name, step, value in points:
+            session.add(MetricPoint(job_id=of_job, stage=stage, name=name, step=step, value=value))
+        session.commit()
+    path = f"/jobs/{job}/metrics"
+    whole = {"thinned": False}
+    adapt = {"stage": "adapt", "name": "loss", "steps": [1], "values": [3.0], **whole}
+    dice = {"stage": "pretrain", "name": "dice/mean", "steps": [10], "values": [0.25], **whole}
+    loss = {"stage": "pretrain", "name": "loss", "steps": [2, 10], "values": [0.75, 0.5], **whole}
+    assert api.get(path).json() == {"series": [adapt, dice, loss]}
+    assert api.get(path, params={"stage": "pretrain"}).json() == {"series": [dice, loss]}
+    assert api.get(path, params={"name": "loss"}).json() == {"series": [adapt, loss]}
+    assert api.get(path, params={"name": "nothing"}).json() == {"series": []}
+    assert list(wrong(api.get(path, params={"name": "a\0"}))) == ["query.name"]
+    problem(api.get(f"/jobs/{uuid4()}/metrics"), 404)
+
+
+def test_jobs_are_listed_by_state_and_page_while_new_ones_come(
+    api: httpx.Client, database: Database, source: str
+) -> None:
+    queued = [str(add_job(database, source, state=JobState.QUEUED)) for _ in range(3)]
+    failed = str(add_job(database, source, state=JobState.FAILED, kind=JobKind.PRETRAIN))
+    first = api.get("/jobs", params={"state": "queued", "limit": 2}).json()
+    add_job(database, source, state=JobState.QUEUED)
+    query = {"state": "queued", "cursor": first["next"]}
+    second = api.get("/jobs", params=query).json()
+    assert [job["id"] for job in first["items"] + second["items"]] == queued[::-1]
+    assert second["next"] is None
+    assert [job["id"] for job in api.get("/jobs", params={"state": "failed"}).json()["items"]] == [
+        failed
+    ]
+    assert len(api.get("/jobs").json()["items"]) == 5
+    assert list(wrong(api.get("/jobs", params={"state": "done"}))) == ["query.state"]
+
+
+def test_a_broker_that_is_down_loses_no_job(settings: Settings, serve: Serve, source: str) -> None:
+    api = serve(settings.model_copy(update={"broker_url": "redis://127.0.0.1:1/0"}))
+    started = time.monotonic()
+    job = accepted(submit(api, "pretrain", source=source))
+    assert time.monotonic() - started < 10
+    assert api.get(f"/jobs/{job['id']}").json()["state"] == "queued"
+
+
+def test_a_dataset_being_deleted_takes_no_new_job(
+    api: httpx.Client, database: Database, source: str
+) -> None:
+    answers: list[httpx.Response] = []
+    late = threading.Thread(target=lambda: answers.append(submit(api, "pretrain", source=source)))
+    with database.session() as session:
+        dataset = session.get_one(Dataset, UUID(source), with_for_update=True)
+        dataset.deleted_at = now_plus()
+        session.flush()
+        late.start()
+        late.join(0.3)
+        session.commit()
+    late.join()
+    assert list(wrong(answers[0], 404)) == ["body.source"]

@@ -1,0 +1,109 @@
+"""The benchmark's parts, small; that a process measures itself, and what it says."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from app.cli.measure.training import read_figures, tables
+from models.speed import measure, reference
+from models.speed.measure import (
+    CASES,
+    StageResult,
+    StyleResult,
+    Timing,
+    matrix_gflops,
+    measure_stage,
+    measure_style,
+    stage_config,
+)
+
+REFERENCE = """
+import torch
+class CUTModel:
+    def __init__(self, opt):
+        assert (opt.ngf, opt.input_nc, opt.batch_size, opt.nce_idt) == (8, 1, 1, True)
+        print("noise that is no figure")
+        self.steps = 0
+    def data_dependent_initialize(self, data):
+        assert data["A"].shape == data["B"].shape == (1, 1, 32, 32)
+    def set_input(self, data): pass
+    def optimize_parameters(self): self.steps += 1
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """What stands for the reference: its package's name, and the methods that a step calls."""
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "__init__.py").write_text("import torchvision\n")
+    (tmp_path / "models" / "cut_model.py").write_text(REFERENCE)
+    return tmp_path
+
+
+def test_a_timing_has_the_median() -> None:
+    assert Timing.of([3.0, 1.0, 2.0], 7) == Timing(2.0, 1.0, 3.0, 7)
+
+
+@pytest.mark.slow
+def test_ours_and_the_reference_take_turns(checkout: Path) -> None:
+    results = measure_style("32x8", 2, 50.0, checkout)
+    assert [result.precision for result in results] == ["float32", "bf16"]
+    for result in results:
+        assert 0 < result.step.least <= result.step.median <= result.step.most
+        assert result.step.peak_bytes > 50e6
+        assert result.reference is not None
+        assert result.speedup == pytest.approx(result.reference.median / result.step.median)
+        assert result.memory_ratio == result.step.peak_bytes / result.reference.peak_bytes
+        assert result.gflop >= result.gflop_done > 0
+        assert result.fraction_of_peak == pytest.approx(result.gflop / result.step.median / 50)
+
+
+def test_the_reference_process_says_what_stands_in(checkout: Path) -> None:
+    script = [sys.executable, reference.__file__, str(checkout), "32", "8"]
+    heard = subprocess.run(script, input="\n", check=True, capture_output=True, text=True)
+    ready, seconds, peak = map(json.loads, heard.stdout.splitlines())
+    assert ready in ({"stood_in": ["torchvision"]}, {"stood_in": []})
+    assert seconds > 0
+    assert peak > 50e6
+
+
+@pytest.mark.parametrize("case", ["pretrain-8", "adapt-8"])
+def test_a_stage_waits_and_translates_nothing(case: str) -> None:
+    result = measure_stage(case, 3)
+    assert result.case == case
+    assert 0 < result.step.least <= result.step.median
+    assert 0 <= result.wait_share <= 1
+    assert result.generator_passes == 0
+
+
+def test_the_file_is_what_the_command_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timing = Timing(1.5, 1.0, 2.0, 10**9)
+    style = StyleResult("128x32", "float32", timing, 9.0, 4.0, 0.6, 0.3, timing, 1.0, 1.0)
+    monkeypatch.setattr(measure, "measure_style", lambda *_: [style])
+    monkeypatch.setattr(
+        measure, "measure_stage", lambda case: StageResult(case, timing, 1.6, 0.1, 0)
+    )
+    figures = measure.measure(["128x32", "adapt-8", "adapt-400"], 1, None)
+    assert figures["large_to_small"] == {
+        "adapt": {"seconds": 1.0, "first_seconds": 1.0, "peak_bytes": 1.0}
+    }
+    out = tmp_path / "figures.json"
+    out.write_text(json.dumps(figures))
+    style_table, stage_table = tables(read_figures(out))
+    assert (style_table.row_count, stage_table.row_count) == (1, 2)
+
+
+def test_matrix_products_are_counted() -> None:
+    assert matrix_gflops(torch.float32, 64) > 0
+
+
+def test_stages_have_the_length_asked_for() -> None:
+    config = stage_config(7)
+    assert (config.pretrain.steps, config.adaptation.steps) == (7, 7)
+    assert len(CASES) == len(set(CASES))

@@ -1,0 +1,232 @@
+"""A benchmark from its submission to its report: real trainers on a small synthetic pair."""
+
+import re
+from contextlib import closing
+from typing import get_args
+from uuid import UUID
+
+import pytest
+from PIL import Image
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.cli.synthetic import CLASSES, write_domain
+from app.datasets import service as datasets
+from app.datasets.schemas import DatasetCreate
+from app.jobs import service as jobs
+from app.jobs.routes import ReportFile
+from app.jobs.schemas import BenchmarkRequest
+from app.jobs.transitions import give_up_dependents
+from app.tables import Job, JobKind, JobState, TrainedModel
+from models.data.splits import Splits
+from models.table1.results import BenchmarkReport
+from models.table1.rows import ROWS
+from tests.worker.conftest import Service
+from worker.tasks import JobRunner
+
+sqlite_only = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+@pytest.fixture
+def pair(service: Service) -> dict[str, UUID]:
+    """Twelve small sections of each domain, all with masks."""
+    root = service.settings.data_folder.parent / "roots"
+    settings = service.settings.model_copy(update={"data_roots": (root,)})
+    ids = {}
+    for name, pixel_nm in (("source", 4.0), ("target", 5.0)):
+        write_domain(root / name, name, num_sections=12, size_px=96, seed=1)  # type: ignore[arg-type]
+        request = DatasetCreate(name=name, class_names=list(CLASSES), pixel_size_nm=pixel_nm)
+        files = datasets.folder_files(settings, name)
+        ids[name] = datasets.register(
+            service.database, service.storage, request, files, settings
+        ).id
+    return ids
+
+
+def run_all(service: Service) -> None:
+    with closing(JobRunner(service.settings)) as runner:
+        runner.run_job("any")
+
+
+def report_of(service: Service, job_id: UUID) -> BenchmarkReport:
+    with service.database.reading() as session:
+        path = jobs.report(session, service.storage, job_id, "report.json")
+    return BenchmarkReport.model_validate_json(path.read_bytes())
+
+
+@sqlite_only
+def test_rows_of_a_split_become_a_report(service: Service, pair: dict[str, UUID]) -> None:
+    body = {"preset": "smoke", "num_splits": 1, "tile_px": 32, "label_tiles_px": [32]}
+    rows = ["source-only", "cut", "stylefilter-no-cut", "stylefilter", "filter-at-test"]
+    job_id = service.submit(BenchmarkRequest.model_validate(pair | body | {"rows": rows}))
+    run_all(service)
+    job = service.job(job_id)
+    assert (job.state, job.error) == (JobState.SUCCEEDED, None)
+    report = report_of(service, job_id)
+    assert [row.row for row in report.rows] == [*rows[:2], *rows[2:4], "unfiltered", rows[4]]
+    assert report.failed == ()
+    # The table is made of the confusion matrices that each job's own result pools.
+    with service.database.reading() as session:
+        parts = session.scalars(select(Job).where(Job.parent_id == job_id)).all()
+    measured = {
+        evaluation["method"]: evaluation["mean_dice"]
+        for part in parts
+        for evaluation in (part.result or {})["evaluations"]
+    }
+    told = {row.title: row.dice["mean"].mean for row in report.rows}
+    assert told == pytest.approx(measured)
+    # Stages that rows share were trained once.
+    with service.database.reading() as session:
+        kinds = sorted(model.kind for model in session.scalars(select(TrainedModel)))
+    assert kinds == ["baseline", "segmenter", "style", "stylefilter"]
+    assert [(stage.stage, stage.seconds > 0) for stage in report.shared] == [
+        ("pretrain", True),
+        ("style", True),
+    ]
+    # A row's memory is the most of any job that trained for it, those it shares among them.
+    held = {part.kind: part.result["peak_memory_bytes"] for part in parts if part.result}
+    memory = {row.row: row.peak_memory_bytes for row in report.rows}
+    assert memory["source-only"] >= held[JobKind.PRETRAIN]
+    assert memory["cut"] >= max(held[JobKind.PRETRAIN], held[JobKind.TRAIN_STYLE])
+    assert sorted(cell.row for cell in report.cells) == sorted(row.row for row in report.rows)
+    assert all(cell.confusions for cell in report.cells)
+    labels = {row.row: row.num_labels for row in report.rows}
+    # Four of twelve sections train or test, of nine tiles each.
+    assert labels["filter-at-test"] == labels["stylefilter"] + 9 * len(report.cells[0].sections)
+    assert labels["source-only"] == labels["unfiltered"] == 0 < labels["stylefilter"]
+    assert {row.row: row.selected for row in report.rows}["stylefilter"] == ("target_val",)
+    (value,) = report.label_values
+    assert (value.tile_px, value.num_labels) == (32, labels["stylefilter"])
+    assert {curve.row for curve in report.curves} == {"stylefilter", "unfiltered"}
+    assert report.styles == ()  # the last generator was kept
+    with service.database.reading() as session:
+        folder = jobs.report(session, service.storage, job_id, "report.html").parent
+    text = (folder / "report.md").read_text()
+    assert "StyleFilter" in text
+    shown = re.findall(r"\]\((.+?)\)", text)
+    assert "charts/mean.svg" in shown
+    with service.database.reading() as session:
+        assert all(jobs.report(session, service.storage, job_id, name) for name in shown)
+    assert set(shown) < set(get_args(ReportFile))
+    with Image.open(folder / "figure.png") as figure:
+        assert figure.format == "PNG"
+    splits = Splits.model_validate_json((folder / "splits.json").read_bytes())
+    assert len(splits.target.folds) == 1
+
+
+@sqlite_only
+def test_a_failed_cell_is_told_of_and_the_others_stay(
+    service: Service, pair: dict[str, UUID]
+) -> None:
+    body = {"preset": "smoke", "num_splits": 1, "rows": ["source-only", "y-net", "target-only"]}
+    job_id = service.submit(BenchmarkRequest.model_validate(pair | body))
+    with service.database.session() as session:
+        for part in session.scalars(select(Job).where(Job.parent_id == job_id)):
+            if (part.plan or {}).get("method") == "y-net":
+                jobs.cancel(session, part.id)
+    run_all(service)
+    report = report_of(service, job_id)
+    assert [row.row for row in report.rows] == ["source-only", "target-only"]
+    assert [(cell.row, cell.reason) for cell in report.failed] == [
+        ("y-net", "The job was cancelled.")
+    ]
+    (target_only,) = [row for row in report.rows if row.row == "target-only"]
+    assert target_only.num_masks > 0
+    with service.database.reading() as session:
+        on_target = session.scalars(
+            select(TrainedModel).where(TrainedModel.source_id == pair["target"])
+        ).all()
+        models = session.scalars(select(TrainedModel)).all()
+    (target_only_model,) = on_target
+    # It was seen at the source's pixel size, 4 nm, not at its own, 5.
+    assert target_only_model.kind == "segmenter"
+    assert 5.0 * target_only_model.config["pixel_size_factor"] == pytest.approx(4.0)
+    # Nothing that no row needs was trained: no style.
+    assert [model.kind for model in models] == ["segmenter"] * 2
+
+
+@sqlite_only
+def test_a_shared_stage_that_failed_says_why_its_rows_did(
+    service: Service, pair: dict[str, UUID]
+) -> None:
+    body = {"preset": "smoke", "num_splits": 1, "rows": ["source-only", "cut", "target-only"]}
+    job_id = service.submit(BenchmarkRequest.model_validate(pair | body))
+    with service.database.session() as session:
+        for part in session.scalars(select(Job).where(Job.parent_id == job_id)):
+            if part.kind == JobKind.TRAIN_STYLE:
+                jobs.cancel(session, part.id)
+        give_up_dependents(session)
+        session.commit()
+    run_all(service)
+    report = report_of(service, job_id)
+    assert [row.row for row in report.rows] == ["target-only"]
+    why = "Its stage style failed: The job was cancelled."
+    assert [(cell.row, cell.reason) for cell in report.failed] == [
+        ("source-only", why),
+        ("cut", why),
+    ]
+    assert [stage.stage for stage in report.shared] == ["pretrain"]
+
+
+@sqlite_only
+def test_a_shared_stage_that_was_mended_alone_is_not_blamed(
+    service: Service, pair: dict[str, UUID]
+) -> None:
+    """Style waited in vain for a pre-training that has succeeded since."""
+    config = {"style": {"select_on": "target_val"}}
+    rows = ["source-only", "cut", "y-net", "target-only"]
+    body = {"preset": "smoke", "num_splits": 1, "tile_px": 32, "rows": rows, "config": config}
+    job_id = service.submit(BenchmarkRequest.model_validate(pair | body))
+
+    def pretrain(session: Session) -> Job:
+        query = select(Job).where(Job.parent_id == job_id, Job.kind == JobKind.PRETRAIN)
+        return session.scalars(query).one()
+
+    with service.database.session() as session:
+        jobs.cancel(session, pretrain(session).id)
+        while give_up_dependents(session):
+            pass
+        pretrain(session).state = JobState.SUCCEEDED
+        session.commit()
+    run_all(service)
+    words = "A job that this one waits for failed or was cancelled."
+    reasons = {cell.row: cell.reason for cell in report_of(service, job_id).failed}
+    assert reasons == {
+        "source-only": f"Its stage style failed: {words}",
+        "cut": f"Its stage style failed: {words}",
+        "y-net": words,
+    }
+
+
+@pytest.mark.slow
+@sqlite_only
+def test_every_row_can_be_measured_and_measured_again(
+    service: Service, pair: dict[str, UUID]
+) -> None:
+    config = {"style": {"select_on": "target_val", "validate_every_steps": 2}}
+    body = {"preset": "smoke", "num_splits": 1, "tile_px": 24, "config": config}
+    request = BenchmarkRequest.model_validate(pair | body)
+    first = service.submit(request)
+    run_all(service)
+    report = report_of(service, first)
+    assert report.failed == ()
+    assert [row.row for row in report.rows] == list(ROWS)
+    (choice,) = report.styles
+    assert [score.step for score in choice.scores] == [2, 4]
+    assert all(score.dice is not None and score.label_score is not None for score in choice.scores)
+    # Once more nothing is trained, and the same is measured.
+    some = {"y-net": report.rows[2], "stylefilter": report.rows[7]}
+    second = service.submit(request.model_copy(update={"rows": list(some)}))
+    run_all(service)
+    again = report_of(service, second)
+    assert {row.row: row.dice for row in again.rows} == {n: row.dice for n, row in some.items()}
+    # Of the jobs that trained it.
+    assert {row.row: row.seconds for row in again.rows} == pytest.approx(
+        {n: row.seconds for n, row in some.items()}, abs=0.5
+    )
+    assert all(row.peak_memory_bytes >= some[row.row].peak_memory_bytes for row in again.rows)
+    assert set(again.curves) == {curve for curve in report.curves if curve.row in some}
+    with service.database.reading() as session:
+        made = session.scalars(select(Job.id).where(Job.parent_id == second)).all()
+        models = session.scalars(select(TrainedModel).where(TrainedModel.job_id.in_(made))).all()
+    assert models == []

@@ -1,0 +1,75 @@
+"""What a report is made of: sections of notes, tables, charts and terms; plain text throughout."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from models.table1.results import BenchmarkReport, RowSummary
+from worker.report.groups import Group
+from worker.report.ranking import Mark
+
+ChartName = Literal["mean", "classes", "curves", "styles", "time"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    text: str
+    mark: Mark | None = None
+    share: float | None = None
+    """Of a score: where it lies in [0, 1]."""
+    group: Group | None = None
+    """Of a row's title: what the row knew of the target."""
+    note: str = ""
+    """Small print under the text."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table; the first cell of each row is the row's title."""
+
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    numbers: bool = True
+    """Whether all columns but the first hold numbers."""
+
+
+@dataclass(frozen=True)
+class Section:
+    title: str
+    notes: tuple[str, ...] = ()
+    chart: ChartName | None = None
+    grids: tuple[Grid, ...] = ()
+    items: tuple[tuple[str, str], ...] = ()
+    """Each a term and what is said of it."""
+
+    @property
+    def key(self) -> str:
+        """Names it within a page."""
+        return self.title.lower().replace(" ", "-")
+
+
+def title_of(row: RowSummary) -> str:
+    return row.title if row.tile_px is None else f"{row.title}, tiles of {row.tile_px} px"
+
+
+def mean_of(row: RowSummary, column: str = "mean") -> float | None:
+    score = row.dice.get(column)
+    return None if score is None else score.mean
+
+
+def columns(report: BenchmarkReport) -> tuple[str, ...]:
+    """The table's classes."""
+    return tuple(name for name in report.class_names if name not in report.excluded)
+
+
+def absent(report: BenchmarkReport) -> tuple[str, ...]:
+    """The table's classes that no test mask holds."""
+    return tuple(
+        name
+        for name in columns(report)
+        if report.rows and all(mean_of(row, name) is None for row in report.rows)
+    )
+
+
+def splits_in_words(number: int) -> str:
+    return "one split" if number == 1 else f"{number} splits"

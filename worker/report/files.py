@@ -1,0 +1,43 @@
+"""A report as a folder of files."""
+
+import shutil
+from pathlib import Path
+from uuid import uuid4
+
+from models.table1.results import BenchmarkReport
+from worker.report import html, markdown
+from worker.report.charts import write_charts
+
+
+def write(report: BenchmarkReport, folder: Path, figure: bytes | None = None) -> None:
+    """Write ``report.json``, ``.md``, ``.html``, ``charts/`` and, if given, ``figure.png``.
+
+    The folder is written aside and takes its name last. A report that is there already is replaced;
+    a folder that holds anything else is refused.
+    """
+    if folder.exists() and any(folder.iterdir()) and not (folder / "report.json").exists():
+        raise FileExistsError(f"{folder} holds something that is not a report")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft, old = (folder.with_name(f".{folder.name}-{uuid4().hex}") for _ in range(2))
+    draft.mkdir()
+    try:
+        _fill(draft, report, figure)
+        if folder.exists():
+            folder.rename(old)
+        draft.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _fill(folder: Path, report: BenchmarkReport, figure: bytes | None) -> None:
+    texts = {
+        "report.json": report.model_dump_json(indent=2) + "\n",
+        "report.md": markdown.render(report, figure=figure is not None),
+        "report.html": html.render(report, figure),
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    if figure is not None:
+        (folder / "figure.png").write_bytes(figure)
+    write_charts(report, folder / "charts")

@@ -1,0 +1,29 @@
+"""What of the target a row was trained with: how charts and tables colour it."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+from models.table1.results import RowSummary
+
+Group = Literal["nothing", "images", "labels", "masks"]
+
+WORDS: dict[Group, str] = {
+    "nothing": "nothing of the target (lower bound)",
+    "images": "target images",
+    "labels": "target images and image-level labels",
+    "masks": "target masks (upper bound)",
+}
+
+
+def group_of(row: RowSummary) -> Group:
+    if row.row == "target-only":
+        return "masks"
+    if row.num_labels > 0:
+        return "labels"
+    return "nothing" if row.row == "source-only" else "images"
+
+
+def groups_of(rows: Iterable[RowSummary]) -> list[Group]:
+    """Those that occur, from the least to the most of the target."""
+    found = {group_of(row) for row in rows}
+    return [group for group in WORDS if group in found]

@@ -1,0 +1,59 @@
+"""The report as one page: no script, nothing from elsewhere, so it works from a file too."""
+
+from base64 import b64encode
+from collections.abc import Iterable
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from models.table1.results import BenchmarkReport, RowName
+from worker.report.charts import draw
+from worker.report.content import Cell, mean_of, title_of
+from worker.report.groups import group_of
+from worker.report.numbers import percent
+from worker.report.sections import headline, sections
+from worker.report.svg import PALETTE
+
+_PAGES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_LANDMARKS: tuple[RowName, ...] = ("source-only", "cut", "stylefilter", "target-only")
+
+
+def render(report: BenchmarkReport, figure: bytes | None = None) -> str:
+    """``figure``: a PNG of segmentations."""
+    said = sections(report)
+    charts = {
+        section.chart: Markup(draw(section.chart, report))  # our own; names in it are escaped
+        for section in said
+        if section.chart is not None
+    }
+    return _PAGES.get_template("report.html").render(
+        report=report,
+        headline=headline(report),
+        landmarks=_landmarks(report),
+        sections=said,
+        charts=charts,
+        figure=None if figure is None else b64encode(figure).decode(),
+        palettes={"light": _colours(0), "dark": _colours(1)},
+        config=report.config.model_dump_json(indent=2),
+    )
+
+
+def _landmarks(report: BenchmarkReport) -> list[Cell]:
+    """The four rows that tell the story, large; those there are."""
+    return [
+        Cell(percent(mean_of(row)), note=title_of(row), group=group_of(row))
+        for name in _LANDMARKS
+        for row in report.rows
+        if row.row == name and mean_of(row) is not None
+    ]
+
+
+def _colours(index: int) -> Iterable[tuple[str, str]]:
+    return [(name, colour[index]) for name, colour in PALETTE.items()]

@@ -1,0 +1,36 @@
+"""Table 1's bold and underlined numbers: best and runner-up of a column, as they are shown."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from models.table1.results import RowName, RowSummary
+from worker.report.numbers import percent
+
+Mark = Literal["best", "runner-up"]
+
+
+UNRANKED: Mapping[RowName, str] = {
+    "target-only": "the upper bound",
+    "filter-at-test": "which knows the test images' own labels",
+}
+"""Rows that know of the target what none of the others may."""
+
+
+def ranked(rows: Sequence[RowSummary]) -> list[bool]:
+    """Whether each row takes part: an equal among equals, on as many splits as any other row."""
+    most = max((len(row.splits) for row in rows), default=0)
+    return [row.row not in UNRANKED and len(row.splits) == most for row in rows]
+
+
+def marks(rows: Sequence[RowSummary], column: str) -> list[Mark | None]:
+    """Of each row in a column; equal as shown means equal, and all equal means no mark."""
+    shown: list[float | None] = []
+    for row, takes_part in zip(rows, ranked(rows), strict=True):
+        score = row.dice.get(column)
+        counts = takes_part and score is not None and score.mean is not None
+        shown.append(float(percent(score.mean)) if counts and score is not None else None)
+    values = sorted({value for value in shown if value is not None}, reverse=True)
+    if len(values) < 2:
+        return [None] * len(rows)
+    names: dict[float | None, Mark] = {values[0]: "best", values[1]: "runner-up"}
+    return [names.get(value) for value in shown]

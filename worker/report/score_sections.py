@@ -1,0 +1,182 @@
+"""How well each row segments: Table 1, each split, differences, classes."""
+
+from models.table1.results import TITLES, BenchmarkReport, Difference, RowName, RowSummary
+from worker.report.content import (
+    Cell,
+    Grid,
+    Section,
+    absent,
+    columns,
+    mean_of,
+    splits_in_words,
+    title_of,
+)
+from worker.report.groups import group_of
+from worker.report.numbers import MISSING, listed, percent, points, spread
+from worker.report.ranking import UNRANKED, marks, ranked
+
+_COMPARED_WITH = ("source-only", "cut", "stylefilter")
+
+
+def table(report: BenchmarkReport) -> Section | None:
+    if not report.rows:
+        return None
+    return Section(
+        "Segmentation",
+        notes=tuple(_notes(report)),
+        chart="mean",
+        grids=(_table_one(report), *_each_split(report)),
+    )
+
+
+def words(report: BenchmarkReport) -> Section | None:
+    if not report.rows:
+        return None
+    return Section("Row by row", items=tuple((title_of(row), row.words) for row in report.rows))
+
+
+def failed(report: BenchmarkReport) -> Section | None:
+    if not report.failed:
+        return None
+    rows = tuple(
+        (
+            Cell(TITLES[cell.row]),
+            Cell(str(cell.split + 1)),
+            Cell(MISSING if cell.tile_px is None else f"{cell.tile_px} px"),
+            Cell(cell.reason),
+        )
+        for cell in report.failed
+    )
+    number = len(rows)
+    caption = f"{number} cell{'s' if number > 1 else ''} without a result, and why"
+    return Section(
+        "What failed",
+        grids=(Grid(caption, ("Row", "Split", "Tiles", "Reason"), rows, numbers=False),),
+    )
+
+
+def differences(report: BenchmarkReport) -> Section | None:
+    if not report.differences:
+        return None
+    found: dict[tuple[RowName, RowName], Difference] = {
+        (one.row, one.than): one for one in report.differences
+    }
+    present = {one.row for one in report.differences}, {one.than for one in report.differences}
+    rows, than = ([name for name in TITLES if name in names] for names in present)
+    than = [name for name in than if name in _COMPARED_WITH]
+    titles = {row.row: row.title for row in reversed(report.rows)}
+    grid = Grid(
+        "Difference of mean DICE in points, with its 95% interval; in bold where the interval "
+        "excludes zero",
+        ("Row", *(f"against {titles.get(name, TITLES[name])}" for name in than)),
+        tuple(
+            (
+                Cell(titles.get(name, TITLES[name])),
+                *(_difference(found.get((name, other))) for other in than),
+            )
+            for name in rows
+        ),
+    )
+    note = (
+        "Any two rows: in report.json. Paired bootstrap over the test sections of "
+        "each split, or their groups where there are two or more. The interval "
+        "tells how far other sections of the same kind could move the difference; it does not "
+        "hold what another seed would."
+    )
+    return Section("Differences", notes=(note,), grids=(grid,))
+
+
+def classes(report: BenchmarkReport) -> Section | None:
+    if not report.rows or not columns(report):
+        return None
+    return Section("Class by class", notes=tuple(_class_notes(report)), chart="classes")
+
+
+def _table_one(report: BenchmarkReport) -> Grid:
+    names = (*columns(report), "mean")
+    by_column = {name: marks(report.rows, name) for name in names}
+    most = max(len(row.splits) for row in report.rows)
+    rows = []
+    for index, row in enumerate(report.rows):
+        lacking = "" if len(row.splits) == most else f"{len(row.splits)} of {most} splits"
+        title = Cell(title_of(row), group=group_of(row), note=lacking)
+        cells = (
+            Cell(spread(row.dice.get(name)), by_column[name][index], mean_of(row, name))
+            for name in names
+        )
+        rows.append((title, *cells))
+    caption = (
+        f"DICE in %, mean ± standard deviation over {splits_in_words(most)}: "
+        f"{report.source} → {report.target}"
+    )
+    return Grid(caption, ("Method", *names), tuple(rows))
+
+
+def _notes(report: BenchmarkReport) -> list[str]:
+    notes = []
+    if any(any(marks(report.rows, name)) for name in (*columns(report), "mean")):
+        apart = [f"{row.title}, {UNRANKED[row.row]}" for row in report.rows if row.row in UNRANKED]
+        notes.append(
+            "In each column the best is bold and the runner-up underlined; equal numbers share "
+            f"their mark. Not ranked: {'; '.join((*apart, 'missing values'))}."
+        )
+    if max(len(row.splits) for row in report.rows) == 1:
+        notes.append("One split: the standard deviations are 0.0 by definition and say nothing.")
+    if report.tile_px is not None:
+        notes.append(
+            f"Image-level labels are of tiles of {report.tile_px} px, read off the target's masks."
+        )
+    lacking = tuple(
+        title_of(row)
+        for row, takes_part in zip(report.rows, ranked(report.rows), strict=True)
+        if not takes_part and row.row not in UNRANKED
+    )
+    if lacking:
+        notes.append(
+            f"Not ranked, for they lack splits that other rows have: {listed(lacking)}. Their "
+            "means are over other sections."
+        )
+    return notes
+
+
+def _each_split(report: BenchmarkReport) -> tuple[Grid, ...]:
+    splits = sorted({split for row in report.rows for split in row.splits})
+    if len(splits) < 2:
+        return ()
+    rows = tuple(
+        (Cell(title_of(row), group=group_of(row)), *_per_split(row, splits)) for row in report.rows
+    )
+    head = ("Method", *(f"split {split + 1}" for split in splits))
+    return (Grid("Mean DICE in % of each split", head, rows),)
+
+
+def _per_split(row: RowSummary, splits: list[int]) -> list[Cell]:
+    score = row.dice.get("mean")
+    values = dict(zip(row.splits, score.per_split, strict=True)) if score else {}
+    return [Cell(percent(values.get(split)), share=values.get(split)) for split in splits]
+
+
+def _difference(one: Difference | None) -> Cell:
+    if one is None:
+        return Cell(MISSING)
+    text = f"{points(one.mean)} ({points(one.low)} to {points(one.high)})"
+    return Cell(text, "best" if one.low > 0 or one.high < 0 else None)
+
+
+def _class_notes(report: BenchmarkReport) -> list[str]:
+    notes = []
+    if report.excluded:
+        notes.append(f"Left out of the table and its means: {listed(report.excluded)}.")
+    if absent(report):
+        notes.append(f"In no test mask, so without a score: {listed(absent(report))}.")
+    for name in columns(report):
+        scores = [score for row in report.rows if (score := row.dice.get(name)) is not None]
+        number = max((len(score.per_split) for score in scores), default=0)
+        having = max((_num_scores(score.per_split) for score in scores), default=0)
+        if 0 < having < number:
+            notes.append(f"{name}: in the test masks of {having} of {number} splits.")
+    return notes
+
+
+def _num_scores(per_split: tuple[float | None, ...]) -> int:
+    return sum(score is not None for score in per_split)
