@@ -23,7 +23,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    """URL of a PostgreSQL server; skips (or fails, where services are required) without one."""
+    """URL of a PostgreSQL server; without one the test skips, or fails where one is required."""
     try:
         with services.postgres() as url:
             yield url
@@ -33,7 +33,7 @@ def postgres_url() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
-    """URL of a Redis database for tests."""
+    """URL of an empty Redis database; without one the test skips, or fails as above."""
     try:
         with services.redis_server() as url:
             yield url

@@ -1,4 +1,9 @@
-"""PostgreSQL and Redis for tests: given by URL, else found running, else started from binaries."""
+"""PostgreSQL and Redis for tests: servers of the tests' own, unless variables name others.
+
+Without variables the tests start both servers on free ports and end them. The binaries are those
+that Debian's packages ``postgresql`` and ``redis-server`` install. A server that a variable names
+must answer; PostgreSQL must let its user create databases, and Redis must be empty.
+"""
 
 import contextlib
 import os
@@ -8,7 +13,6 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,55 +20,45 @@ import psycopg
 import pytest
 import redis
 
+from tests.processes import wait_for
+
 POSTGRES_URL_VARIABLE = "STYLEFILTER_TEST_DATABASE_URL"
 REDIS_URL_VARIABLE = "STYLEFILTER_TEST_REDIS_URL"
 REQUIRE_VARIABLE = "STYLEFILTER_REQUIRE_SERVICES"
 
-_LOCAL_POSTGRES = "postgresql://postgres@127.0.0.1:5432/postgres"
-_LOCAL_REDIS = "redis://127.0.0.1:6379/15"
-_START_SECONDS = 30
-
 
 class NoService(Exception):
-    """Neither a server nor its binaries can be found."""
+    """The binaries of a server are not installed."""
 
 
 @contextlib.contextmanager
 def postgres() -> Iterator[str]:
-    """URL of a PostgreSQL server on which databases may be made."""
+    """Give the URL of a PostgreSQL server on which databases may be made."""
     given = os.environ.get(POSTGRES_URL_VARIABLE)
-    url = given or _LOCAL_POSTGRES
-    if _postgres_answers(url):
-        yield url
+    if given is None:
+        with own_postgres() as server:
+            yield server.url
         return
-    if given:
-        raise NoService(f"{POSTGRES_URL_VARIABLE} is set, but no server answers there")
-    with _own_postgres() as own:
-        yield own
+    if not _postgres_answers(given):
+        pytest.fail(f"{POSTGRES_URL_VARIABLE}: no server there lets its user create databases")
+    yield given
 
 
 @contextlib.contextmanager
 def redis_server() -> Iterator[str]:
-    """URL of a Redis database that tests may write to; keys of Celery are removed at the end."""
+    """Give the URL of an empty Redis database; it is emptied at the end."""
     given = os.environ.get(REDIS_URL_VARIABLE)
-    url = given or _LOCAL_REDIS
-    if not _redis_answers(url):
-        if given:
-            raise NoService(f"{REDIS_URL_VARIABLE} is set, but no server answers there")
-        with _own_redis() as own:
-            yield own
-            return
-    clean_redis(url)
-    yield url
-    clean_redis(url)
-
-
-def clean_redis(url: str) -> None:
-    """Remove what Celery left in the database, and nothing else."""
-    with redis.Redis.from_url(url) as client:
-        for pattern in ("jobs*", "_kombu*", "unacked*", "celery*"):
-            for key in client.scan_iter(pattern):
-                client.delete(key)
+    if given is None:
+        with own_redis() as server:
+            yield server.url
+        return
+    if not _redis_answers(given):
+        pytest.fail(f"{REDIS_URL_VARIABLE}: no server answers there")
+    with redis.Redis.from_url(given) as client:
+        if client.dbsize():
+            pytest.fail(f"{REDIS_URL_VARIABLE}: the database holds keys; name an empty one")
+        yield given
+        client.flushdb()
 
 
 def without(reason: str) -> None:
@@ -82,7 +76,7 @@ def free_port() -> int:
 
 def _postgres_answers(url: str) -> bool:
     try:
-        with psycopg.connect(url, connect_timeout=3, autocommit=True) as connection:
+        with psycopg.connect(url, connect_timeout=10, autocommit=True) as connection:
             row = connection.execute(
                 "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user"
             ).fetchone()
@@ -93,7 +87,7 @@ def _postgres_answers(url: str) -> bool:
 
 def _redis_answers(url: str) -> bool:
     try:
-        with redis.Redis.from_url(url, socket_connect_timeout=2) as client:
+        with redis.Redis.from_url(url, socket_connect_timeout=10) as client:
             return bool(client.ping())
     except redis.RedisError:
         return False
@@ -113,7 +107,7 @@ class OwnPostgres:
         self.url = f"postgresql://postgres@127.0.0.1:{self._port}/postgres"
         initdb = [str(self._binaries / "initdb"), "-D", str(folder / "data"), "-U", "postgres"]
         subprocess.run(
-            [*initdb, "-A", "trust"],
+            [*initdb, "-A", "trust", "--no-sync", "--no-instructions"],
             check=True,
             user=self._user,
             stdout=subprocess.DEVNULL,
@@ -124,7 +118,7 @@ class OwnPostgres:
 
     def start(self) -> None:
         options = ["-p", str(self._port), "-c", "listen_addresses=127.0.0.1"]
-        options += ["-k", str(self._folder), "-c", "fsync=off"]
+        options += ["-k", str(self._folder), "-c", "fsync=off", "-c", "full_page_writes=off"]
         self._server = subprocess.Popen(
             [str(self._binaries / "postgres"), "-D", str(self._folder / "data"), *options],
             user=self._user,
@@ -132,7 +126,7 @@ class OwnPostgres:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        _wait(lambda: _postgres_answers(self.url), "PostgreSQL")
+        _wait_for(self._server, lambda: _postgres_answers(self.url), "PostgreSQL")
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> None:
         """End it: SIGINT cuts all connections and shuts down, SIGQUIT is a crash."""
@@ -147,7 +141,7 @@ class OwnRedis:
     def __init__(self) -> None:
         binary = shutil.which("redis-server")
         if binary is None:
-            raise NoService("no Redis answers locally and redis-server is not installed")
+            raise NoService("redis-server is not installed")
         port = free_port()
         self._command = [binary, "--port", str(port), "--bind", "127.0.0.1"]
         self._command += ["--save", "", "--appendonly", "no"]
@@ -159,7 +153,7 @@ class OwnRedis:
         self._server = subprocess.Popen(
             self._command, stdout=subprocess.DEVNULL, start_new_session=True
         )
-        _wait(lambda: _redis_answers(self.url), "Redis")
+        _wait_for(self._server, lambda: _redis_answers(self.url), "Redis")
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         assert self._server is not None
@@ -190,18 +184,6 @@ def own_redis() -> Iterator[OwnRedis]:
         server.stop()
 
 
-@contextlib.contextmanager
-def _own_postgres() -> Iterator[str]:
-    with own_postgres() as server:
-        yield server.url
-
-
-@contextlib.contextmanager
-def _own_redis() -> Iterator[str]:
-    with own_redis() as server:
-        yield server.url
-
-
 def _postgres_binaries() -> Path:
     found = shutil.which("postgres")
     candidates = [Path(found).parent] if found else []
@@ -209,7 +191,7 @@ def _postgres_binaries() -> Path:
     for folder in candidates:
         if (folder / "initdb").exists():
             return folder
-    raise NoService("no PostgreSQL answers locally and its binaries are not installed")
+    raise NoService("PostgreSQL's initdb is not installed")
 
 
 def _unprivileged_user() -> str:
@@ -217,9 +199,9 @@ def _unprivileged_user() -> str:
     return "postgres" if "postgres" in names else "nobody"
 
 
-def _wait(answers: Callable[[], bool], name: str) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while not answers():
-        if time.monotonic() > deadline:
-            raise NoService(f"{name} was started but does not answer")
-        time.sleep(0.1)
+def _wait_for(server: "subprocess.Popen[bytes]", answers: Callable[[], bool], name: str) -> None:
+    def ready() -> bool:
+        assert server.poll() is None, f"{name} ended with code {server.returncode} as it started"
+        return answers()
+
+    wait_for(ready, f"{name} answers")

@@ -235,8 +235,7 @@ def local(name: str, addresses: dict[str, str], folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def server(empty_database: str, redis_url: str, pair: Path, tmp_path: Path) -> Iterator[Server]:
-    assert redis_url  # a machine for services; the password needs a Redis of our own
+def server(empty_database: str, pair: Path, tmp_path: Path) -> Iterator[Server]:
     if shutil.which("redis-server") is None:
         without("redis-server is not installed: its command cannot be tried")
     database, redis_port, port = make_url(empty_database), free_port(), free_port()

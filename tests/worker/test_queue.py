@@ -1,8 +1,9 @@
-"""The doorbell in files: what a torn file does, and a folder that is gone."""
+"""The doorbell on both brokers; in files, a torn message and a folder that is gone."""
 
 import logging
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from shutil import rmtree
 from time import monotonic
@@ -24,26 +25,34 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(data_folder=tmp_path)
 
 
+@pytest.fixture(params=["files", pytest.param("redis", marks=pytest.mark.services)])
+def on_either_broker(request: pytest.FixtureRequest, settings: Settings) -> Settings:
+    if request.param == "files":
+        return settings
+    return settings.model_copy(update={"broker_url": request.getfixturevalue("redis_url")})
+
+
 def received(celery: Celery, lane: Lane = Lane.CPU) -> list[UUID]:
     """Job ids of all messages that wait, in their order."""
+    found = []
     with (
         celery.connection_for_read() as connection,
         connection.SimpleQueue(queue_of(lane)) as queue,
+        suppress(queue.Empty),
     ):
-        found = []
-        while len(queue):
-            message = queue.get(timeout=2)
+        while True:
+            message = queue.get_nowait()
             message.ack()
             assert message.headers["task"] == RUN_JOB
             found.append(UUID(message.payload[0][0]))
-        return found
+    return found
 
 
-def test_jobs_arrive_in_the_order_of_their_announcement(settings: Settings) -> None:
-    queue, ids = JobQueue(settings), [uuid4() for _ in range(20)]
+def test_jobs_arrive_in_the_order_of_their_announcement(on_either_broker: Settings) -> None:
+    queue, ids = JobQueue(on_either_broker), [uuid4() for _ in range(20)]
     for job_id in ids:
         queue.announce(job_id, Lane.CPU)
-    assert received(make_celery(settings)) == ids
+    assert received(make_celery(on_either_broker)) == ids
 
 
 @pytest.mark.parametrize("torn", ["", '{"body": "W1tdLCB7fV0='])
@@ -108,8 +117,8 @@ def test_the_broker_says_what_is_wrong(tmp_path: Path) -> None:
     assert JobQueue(Settings(data_folder=tmp_path)).problem() is None
 
 
-def test_each_lane_has_a_queue_of_its_own(settings: Settings) -> None:
-    queue, job_id = JobQueue(settings), uuid4()
+def test_each_lane_has_a_queue_of_its_own(on_either_broker: Settings) -> None:
+    queue, job_id = JobQueue(on_either_broker), uuid4()
     queue.announce(job_id, Lane.GPU_TRAIN)
-    assert received(make_celery(settings)) == []
-    assert received(make_celery(settings), Lane.GPU_TRAIN) == [job_id]
+    assert received(make_celery(on_either_broker)) == []
+    assert received(make_celery(on_either_broker), Lane.GPU_TRAIN) == [job_id]
