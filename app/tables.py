@@ -83,12 +83,6 @@ class ModelKind(StrEnum):
     """A segmenter of another method: Y-Net, Paul et al., StyleFilter without one of its parts."""
 
 
-class LabelState(StrEnum):
-    PRESENT = "present"
-    ABSENT = "absent"
-    UNKNOWN = "unknown"
-
-
 Json = JSON().with_variant(JSONB(), "postgresql")
 
 

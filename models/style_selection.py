@@ -6,7 +6,8 @@ from functools import partial
 import numpy as np
 
 from models.config import PretrainConfig
-from models.data.domain import PRESENT, UNKNOWN, Domain, Section
+from models.data.domain import Domain, Section
+from models.data.labels import PRESENT, UNKNOWN, class_pixels, present_classes
 from models.inference import segment, stylise
 from models.networks.generator import Generator
 from models.networks.unet import UNet
@@ -52,7 +53,7 @@ class Judge:
             predicted = probabilities.argmax(axis=0)
             tiles = self._target.tile_windows(section)
             for (y0, y1, x0, x1), labels in zip(tiles.edges, tiles.labels, strict=True):
-                present = np.isin(np.arange(len(labels)), predicted[y0:y1, x0:x1])
+                present = present_classes(class_pixels(predicted[y0:y1, x0:x1], len(labels)))
                 sure = labels != UNKNOWN
                 met += int((present == (labels == PRESENT))[sure].sum())
                 known += int(sure.sum())
@@ -65,5 +66,5 @@ class Judge:
 
 def _labelled(target: Domain) -> list[Section]:
     """Training sections with a label that is known."""
-    known = {tile.section for tile in target.tiles if any(n != UNKNOWN for n in tile.labels)}
+    known = {tile.section for tile in target.labelled_tiles(["train"])}
     return [section for section in target.split("train") if section.index in known]

@@ -1,7 +1,6 @@
 """A cell of a benchmark: each of its rows, scored on the target's test sections."""
 
 import resource
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from models.config import StyleFilterConfig
-from models.data.domain import UNKNOWN, Domain, Section, Split
+from models.data.domain import Domain, Section, Split
 from models.evaluation import Evaluated, evaluate
 from models.inference import Predictor
 from models.table1 import methods
@@ -84,7 +83,7 @@ class Tester:
             selected_by=chosen.by,
             selected_step=chosen.step,
             style_selected_by=None if style is None else style.by,
-            num_labels=_num_labelled(self._target, labelled),
+            num_labels=len(self._target.labelled_tiles(labelled)),
             num_masks=sum(s.has_mask for s in training) if method == "target-only" else 0,
             peak_memory_bytes=peak_memory_bytes(),
         )
@@ -124,12 +123,3 @@ def peak_memory_bytes() -> int:
     if on_gpu:
         return on_gpu
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts kilobytes
-
-
-def _num_labelled(target: Domain, splits: Iterable[Split]) -> int:
-    """Tiles of these splits with a label that is known."""
-    sections = {section.index for split in splits for section in target.split(split)}
-    return sum(
-        tile.section in sections and any(label != UNKNOWN for label in tile.labels)
-        for tile in target.tiles
-    )

@@ -7,11 +7,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, undefer
 
 from app.storage import Storage
-from app.tables import Dataset, Image, LabelState
-from models.data.domain import ABSENT, PRESENT, UNKNOWN, Domain, DomainInfo, Section, Tile
+from app.tables import Dataset, Image
+from models.data.domain import Domain, DomainInfo, Section, Tile
+from models.data.labels import label_codes
 from models.data.splits import SectionLists, named_splits
-
-_LABELS = {LabelState.PRESENT: PRESENT, LabelState.ABSENT: ABSENT}
 
 
 class DatasetMissing(ValueError):
@@ -57,5 +56,5 @@ def _tile(image: Image, class_names: tuple[str, ...]) -> Tile:
         x0=image.x0,
         height=image.height,
         width=image.width,
-        labels=tuple(_LABELS.get(image.labels.get(n, ""), UNKNOWN) for n in class_names),
+        labels=label_codes(image.labels, class_names),
     )

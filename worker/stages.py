@@ -15,7 +15,7 @@ from app.tables import Job, JobKind, ModelKind
 from models import checkpoint, inference, segmentation, style_transfer, stylefilter
 from models.baselines.histogram import HistogramMatch
 from models.config import StyleFilterConfig
-from models.data.domain import UNKNOWN, Domain, Split
+from models.data.domain import Domain, Split
 from models.evaluation import Evaluated, evaluate
 from models.inference import Predictor, Rendering
 from models.metadata import DomainMeta, ModelMeta
@@ -280,9 +280,9 @@ class Stages:
     def _count_labels(self) -> None:
         target = self._pair()[1]
         training = {section.index for section in target.training_sections()}
-        tiles = [tile for tile in target.tiles if tile.section in training]
-        labelled = sum(any(label != UNKNOWN for label in tile.labels) for tile in tiles)
-        self._note(f"Labels: {labelled} of {len(tiles)} training tiles labelled.")
+        tiles = sum(tile.section in training for tile in target.tiles)
+        labelled = len(target.labelled_tiles(["train"]))
+        self._note(f"Labels: {labelled} of {tiles} training tiles labelled.")
 
     def _keep_style(self, style: Generator) -> None:
         if ModelKind.STYLE in self._outcome.reused:

@@ -21,6 +21,7 @@ from models.data.images import (
     read_sections,
     section_name,
 )
+from models.data.labels import class_pixels
 from models.data.splits import block_splits, group_splits, named_groups, named_splits
 from models.data.tiles import tile_windows
 
@@ -181,6 +182,7 @@ class Registration:
         if mask is not None:
             self._put(f"masks/{index:06d}", mask)
         height, width = section.shape
+        num_classes = len(self._request.class_names)
         for y0 in range(0, height, _CHUNK_PX):  # in strips: counting takes eight bytes per pixel
             strip = section[y0 : y0 + _CHUNK_PX]
             self._histogram += np.bincount(strip.ravel(), minlength=65536)
@@ -190,7 +192,7 @@ class Registration:
         self._digest.update(f"{name}|{section.shape}|{mask is not None}".encode())
         for y0, x0, tile_height, tile_width in tile_windows(height, width, self._request.tile_px):
             window = (slice(y0, y0 + tile_height), slice(x0, x0 + tile_width))
-            counts = None if mask is None else self._count(mask[window])
+            counts = None if mask is None else class_pixels(mask[window], num_classes).tolist()
             record = TileRecord(index, y0, x0, tile_height, tile_width, counts)
             self._stock.tiles.append(record)
 
@@ -211,10 +213,6 @@ class Registration:
                 stored[window] = array[window]
         self._digest.update(np.ascontiguousarray(array).data)
         self._stock.num_bytes += array.nbytes
-
-    def _count(self, mask: NDArray[np.uint8]) -> list[int]:
-        counts = np.bincount(mask.ravel(), minlength=256)
-        return [int(n) for n in counts[: len(self._request.class_names)]]
 
     def _finish(self) -> None:
         self._set_groups()

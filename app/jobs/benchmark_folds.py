@@ -1,6 +1,7 @@
 """A benchmark's plan: which sections train, validate and test in each split."""
 
 from collections.abc import Sequence
+from itertools import compress
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -9,6 +10,7 @@ from app.errors import refusal
 from app.jobs.schemas import BenchmarkRequest
 from app.tables import Dataset, Image
 from models.config import StyleFilterConfig
+from models.data.labels import known_labels, present_classes
 from models.data.splits import DatasetFolds, Role, SectionLists, cross_validation
 from models.table1.plan import Fold, Plan
 from models.table1.rows import CLASSIFY_TILES, ESTIMATES_STATISTICS, ROWS, uses_labels
@@ -104,8 +106,8 @@ def _classes(session: Session, dataset: Dataset, groups: Sequence[str]) -> dict[
     query = select(Image.section, Image.class_pixels).where(Image.dataset_id == dataset.id)
     with session.execute(query.execution_options(yield_per=1000)) as rows:
         for section, counts in rows:
-            present = {dataset.class_names[i] for i, count in enumerate(counts or ()) if count}
-            found[groups[section]] |= present
+            shown = present_classes(counts or [])
+            found[groups[section]] |= set(compress(dataset.class_names, shown))
     return found
 
 
@@ -115,7 +117,7 @@ def _check_labels(
     """Rows that use labels need some: without, they would be other rows."""
     index_of = {section["name"]: index for index, section in enumerate(target.sections)}
     query = select(Image.section, Image.labels).where(Image.dataset_id == target.id)
-    labelled = {section for section, labels in session.execute(query) if labels}
+    labelled = {section for section, labels in session.execute(query) if known_labels(labels)}
     for number, fold in enumerate(folds, start=1):
         for role in roles:
             if labelled.isdisjoint(index_of[name] for name in getattr(fold, role)):
@@ -139,7 +141,7 @@ def _check_tiles(
     else:
         query = select(Image.height, Image.width, Image.labels)
         images = session.execute(query.where(Image.dataset_id == target.id))
-        sides = [max(height, width) for height, width, labels in images if labels]
+        sides = [max(height, width) for height, width, labels in images if known_labels(labels)]
     smallest_nm = min(sides, default=0) * target.pixel_size_nm
     if smallest_nm > crop_nm:
         raise refusal(

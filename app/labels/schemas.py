@@ -2,8 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.tables import LabelState
 from models.data.domain import Split
+from models.data.labels import LabelState
 
 
 class ImageLabels(BaseModel):

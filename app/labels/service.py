@@ -1,5 +1,6 @@
 """Use cases of image-level labels: write in bulk, read, derive from masks."""
 
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -11,11 +12,12 @@ from app.datasets import service as datasets
 from app.errors import Invalid, ProblemItem
 from app.labels.schemas import DeriveRequest, LabelsRead, LabelsSummary, LabelsUpdate
 from app.pagination import Page
-from app.tables import Dataset, Image, LabelState
+from app.tables import Dataset, Image
+from models.data.labels import LabelState, known_labels, present_classes
 
 _CHUNK = 1000
 
-Labels = dict[str, str]
+Labels = Mapping[str, str]
 
 
 def update(session: Session, dataset_id: UUID, request: LabelsUpdate) -> LabelsSummary:
@@ -30,7 +32,7 @@ def update(session: Session, dataset_id: UUID, request: LabelsUpdate) -> LabelsS
     for start in range(0, len(numbers), _CHUNK):
         images = _locked(dataset_id).where(Image.n.in_(numbers[start : start + _CHUNK]))
         labels = {
-            image.n: (image.labels, _known({**image.labels, **wanted[image.n]}))
+            image.n: (image.labels, known_labels({**image.labels, **wanted[image.n]}))
             for image in session.execute(images)
         }
         changed += _write(session, dataset_id, labels)
@@ -102,7 +104,7 @@ def _locked(dataset_id: UUID) -> Select[Any]:
     return query.order_by(Image.n).with_for_update()
 
 
-def _write(session: Session, dataset_id: UUID, labels: dict[int, tuple[Labels, Labels]]) -> int:
+def _write(session: Session, dataset_id: UUID, labels: Mapping[int, tuple[Labels, Labels]]) -> int:
     """Write the (old, new) labels of images where they differ; how many did."""
     rows = [
         {"dataset_id": dataset_id, "n": n, "labels": new}
@@ -115,14 +117,11 @@ def _write(session: Session, dataset_id: UUID, labels: dict[int, tuple[Labels, L
 
 
 def _derived(dataset: Dataset, class_pixels: list[int], min_pixels: int) -> Labels:
+    shown = present_classes(class_pixels, min_pixels)
     return {
-        name: LabelState.PRESENT if count >= min_pixels else LabelState.ABSENT
-        for name, count in zip(dataset.class_names, class_pixels, strict=True)
+        name: LabelState.PRESENT if present else LabelState.ABSENT
+        for name, present in zip(dataset.class_names, shown, strict=True)
     }
-
-
-def _known(labels: Labels) -> Labels:
-    return {name: state for name, state in labels.items() if state != LabelState.UNKNOWN}
 
 
 def _state(image: Image, name: str) -> LabelState:

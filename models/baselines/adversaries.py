@@ -17,7 +17,7 @@ from models.baselines.class_discriminators import ClassDiscriminators, OutputDis
 from models.baselines.pooling import at_squares, pooled
 from models.baselines.regions import Regions
 from models.config import Precision, WeakLabelsConfig
-from models.data.domain import PRESENT
+from models.data.labels import PRESENT
 from models.losses import class_features, domain_loss, full_precision, some
 from models.networks.unet import UNet
 from models.training.loop import autocast, to_device, update

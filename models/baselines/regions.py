@@ -13,7 +13,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.data.domain import ABSENT, IGNORE, PRESENT, UNKNOWN, Domain
+from models.data.domain import IGNORE, Domain
+from models.data.labels import PRESENT, UNKNOWN, class_pixels, labels_of_mask
 from models.data.samples import Crop
 
 RegionMap = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -96,6 +97,5 @@ def labelled_crop(mask: NDArray[np.int64], num_classes: int) -> RegionMap:
     Pixels without a class, padding among them, are in none; a crop of such has no region.
     """
     known = mask != IGNORE
-    present = np.bincount(mask[known], minlength=num_classes) > 0
-    labels = np.where(present, PRESENT, ABSENT)[None]
+    labels = np.array([labels_of_mask(class_pixels(mask, num_classes))])
     return np.where(known, 0, -1), labels[: int(known.any())]

@@ -22,7 +22,8 @@ from models.baselines.adversaries import Crops, Outputs, View, adversaries
 from models.baselines.pooling import at_squares, pooled
 from models.baselines.regions import Regions, grid_side, labelled_crop, tiles_of
 from models.config import StyleFilterConfig
-from models.data.domain import IGNORE, UNKNOWN, Domain
+from models.data.domain import IGNORE, Domain
+from models.data.labels import UNKNOWN
 from models.data.samples import Crop, segmentation_crop, source_batch, target_batch
 from models.data.sampling import Sample
 from models.data.stylised import StylisedDomain

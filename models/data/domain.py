@@ -6,7 +6,7 @@ is filtered by the labels of the tile it lies in (Eq. 3, tile by tile).
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -17,11 +17,10 @@ import zarr
 from numpy.typing import NDArray
 from PIL import Image
 
+from models.data.labels import ABSENT, UNKNOWN
+
 IGNORE = 255
 """Mask value of pixels without a class: left out of every loss, label and score."""
-
-UNKNOWN, ABSENT, PRESENT = -1, 0, 1
-"""Image-level label of one class in one tile."""
 
 Split = Literal["train", "val", "test", "unused"]
 
@@ -54,6 +53,11 @@ class Tile:
     height: int
     width: int
     labels: tuple[int, ...]
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the label of at least one class is known."""
+        return any(label != UNKNOWN for label in self.labels)
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,11 @@ class Domain:
             what = "training sections with masks" if masked else "training sections"
             raise ValueError(f"dataset {self.info.name!r} has no {what}")
         return sections
+
+    def labelled_tiles(self, splits: Collection[Split]) -> list[Tile]:
+        """Return the tiles of some splits' sections that have a known label, in order."""
+        sections = {section.index for section in self.sections if section.split in splits}
+        return [tile for tile in self.tiles if tile.section in sections and tile.labelled]
 
     def working_shape(self, section: Section) -> tuple[int, int]:
         """(H, W) of a section at the working pixel size."""

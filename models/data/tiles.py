@@ -2,9 +2,8 @@
 
 from collections.abc import Collection, Iterator
 
-import numpy as np
-
-from models.data.domain import ABSENT, PRESENT, UNKNOWN, Domain, Section, Split, Tile
+from models.data.domain import Domain, Section, Split, Tile
+from models.data.labels import UNKNOWN, class_pixels, labels_of_mask
 
 
 def tile_windows(
@@ -38,10 +37,8 @@ def relabelled(
 def _tiles(domain: Domain, section: Section, tile_px: int, *, labelled: bool) -> Iterator[Tile]:
     mask = domain.native_mask(section) if labelled and section.has_mask else None
     for y0, x0, height, width in tile_windows(section.height, section.width, tile_px):
-        labels = [UNKNOWN] * domain.num_classes
+        labels: tuple[int, ...] = (UNKNOWN,) * domain.num_classes
         if mask is not None:
             window = mask[y0 : y0 + height, x0 : x0 + width]
-            counts = np.bincount(window.ravel(), minlength=256)[: domain.num_classes]
-            if counts.any():
-                labels = [PRESENT if count else ABSENT for count in counts]
-        yield Tile(section.index, y0, x0, height, width, tuple(labels))
+            labels = labels_of_mask(class_pixels(window, domain.num_classes))
+        yield Tile(section.index, y0, x0, height, width, labels)

@@ -16,8 +16,9 @@ from app.database import Database
 from app.datasets.schemas import DatasetCreate
 from app.jobs.schemas import AdaptRequest
 from app.labels.schemas import DeriveRequest, ImageLabels, LabelsUpdate
-from app.tables import Job, JobKind, JobState, LabelState
+from app.tables import Job, JobKind, JobState
 from models.config import preset
+from models.data.labels import LabelState
 from tests.app.files import METADATA, Folder, grey, mask, png
 from tests.app.records import add_job, add_model
 

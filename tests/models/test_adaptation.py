@@ -20,7 +20,8 @@ from torch import Tensor
 
 from models import stylefilter
 from models.config import AugmentationConfig, StyleFilterConfig
-from models.data.domain import ABSENT, IGNORE, PRESENT, UNKNOWN, Domain, Tile
+from models.data.domain import IGNORE, Domain, Tile
+from models.data.labels import ABSENT, PRESENT, UNKNOWN
 from models.data.sampling import Sampler
 from models.data.stylised import StylisedDomain
 from models.networks.statistics import norms

@@ -19,7 +19,8 @@ from models.checkpoint import (
     save_segmenter,
 )
 from models.config import NormName, SegmenterConfig, StyleConfig, StyleFilterConfig
-from models.data.domain import ABSENT, IGNORE, PRESENT, UNKNOWN, Tile
+from models.data.domain import IGNORE, Tile
+from models.data.labels import ABSENT, PRESENT, UNKNOWN
 from models.evaluation import evaluate
 from models.inference import (
     Prediction,

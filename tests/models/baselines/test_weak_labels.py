@@ -26,7 +26,8 @@ from models.baselines.pooling import at_squares, pooled
 from models.baselines.regions import Regions, labelled_crop, tiles_of
 from models.baselines.weak_labels import adapt_weak_labels
 from models.config import AugmentationConfig, StyleFilterConfig, WeakLabelsConfig
-from models.data.domain import ABSENT, IGNORE, PRESENT, UNKNOWN, Domain, Tile
+from models.data.domain import IGNORE, Domain, Tile
+from models.data.labels import ABSENT, PRESENT, UNKNOWN
 from models.data.samples import Crop, SourceBatch, source_batch
 from models.data.sampling import Sample, Sampler
 from models.data.stylised import StylisedDomain

@@ -11,10 +11,7 @@ from models.baselines.histogram import HistogramMatch
 from models.config import AdaptationConfig, AugmentationConfig, PretrainConfig
 from models.data.augmentation import photometric
 from models.data.domain import (
-    ABSENT,
     IGNORE,
-    PRESENT,
-    UNKNOWN,
     Section,
     Tile,
     normalise,
@@ -22,6 +19,7 @@ from models.data.domain import (
     resample_mask,
     working_shape,
 )
+from models.data.labels import ABSENT, PRESENT, UNKNOWN
 from models.data.samples import (
     Crop,
     random_crop,
@@ -104,6 +102,21 @@ def test_allowed_follows_the_labels_of_each_tile(tmp_path: Path) -> None:
         "nothing": [0, 0],
         "no tile": [1, 1],
     }
+
+
+def test_labelled_tiles_of_some_splits(tmp_path: Path) -> None:
+    tiles = [
+        Tile(2, 0, 0, 8, 8, (UNKNOWN, PRESENT)),
+        Tile(0, 0, 0, 8, 8, (ABSENT, ABSENT)),
+        Tile(0, 0, 8, 8, 8, (UNKNOWN, UNKNOWN)),
+        Tile(1, 0, 0, 8, 8, (PRESENT, ABSENT)),
+    ]
+    images, splits = [np.zeros((8, 16), np.uint8)] * 3, ["train", "val", "test"]
+    domain = write_domain(tmp_path / "d.zarr", images, [None] * 3, splits, tiles)
+    assert [tile.labelled for tile in tiles] == [True, True, False, True]
+    assert domain.labelled_tiles(["train"]) == [tiles[1]]
+    assert domain.labelled_tiles(["test", "train"]) == [tiles[0], tiles[1]]
+    assert domain.labelled_tiles([]) == []
 
 
 def test_allowed_of_a_window_is_the_window_of_allowed(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.data.domain import ABSENT, IGNORE, PRESENT, UNKNOWN, Tile
+from models.data.domain import IGNORE, Tile
+from models.data.labels import ABSENT, PRESENT, UNKNOWN
 from models.data.tiles import relabelled, tile_windows
 from tests.models.domains import write_domain
 

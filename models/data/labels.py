@@ -1,0 +1,63 @@
+"""Image-level labels: their words, their codes in arrays, and the rule by which masks give them.
+
+Legend: C classes.
+"""
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class LabelState(StrEnum):
+    """Whether an image shows a class, in the words that people and JSON use."""
+
+    PRESENT = "present"
+    ABSENT = "absent"
+    UNKNOWN = "unknown"
+
+
+UNKNOWN, ABSENT, PRESENT = -1, 0, 1
+"""The same three states as numbers, in tiles and arrays."""
+
+_CODES = {LabelState.PRESENT: PRESENT, LabelState.ABSENT: ABSENT, LabelState.UNKNOWN: UNKNOWN}
+
+
+def known_labels(labels: Mapping[str, str]) -> dict[str, LabelState]:
+    """Return the labels (class name -> word) without the unknown ones, which nobody has to store.
+
+    Raises:
+        ValueError: a word is none of ``LabelState``.
+    """
+    states = {name: LabelState(word) for name, word in labels.items()}
+    return {name: state for name, state in states.items() if state != LabelState.UNKNOWN}
+
+
+def label_codes(labels: Mapping[str, str], class_names: Sequence[str]) -> tuple[int, ...]:
+    """Return one of -1, 0, 1 per class, in order; a class that ``labels`` does not name is -1."""
+    known = known_labels(labels)
+    return tuple(_CODES[known.get(name, LabelState.UNKNOWN)] for name in class_names)
+
+
+def class_pixels(mask: NDArray[np.integer], num_classes: int) -> NDArray[np.int64]:
+    """Count the pixels of each class in a mask of any shape: (C,). Ignored pixels do not count."""
+    return np.bincount(mask.ravel(), minlength=256)[:num_classes]
+
+
+def present_classes(counts: Sequence[int] | NDArray[np.int64], min_pixels: int = 1) -> list[bool]:
+    """Return of each class whether an image shows it: with at least ``min_pixels`` pixels.
+
+    This is the only rule by which masks or predictions become image-level labels.
+    """
+    return [count >= min_pixels for count in counts]
+
+
+def labels_of_mask(counts: Sequence[int] | NDArray[np.int64]) -> tuple[int, ...]:
+    """Return the labels that a mask with these pixels of each class gives: -1, 0 or 1 per class.
+
+    A mask that ignores every pixel says nothing: all classes are unknown.
+    """
+    if not any(counts):
+        return (UNKNOWN,) * len(counts)
+    return tuple(PRESENT if present else ABSENT for present in present_classes(counts))
