@@ -102,7 +102,7 @@ class Client:
         return JobRead.model_validate_json(response.content)
 
     def report(self, job: UUID, name: str) -> bytes:
-        """A file of a benchmark's report: ``report.html``, ``charts/mean.svg``, ``splits.json``."""
+        """A file of a benchmark's report: ``report.html``, ``charts/mean.svg``, ``folds.json``."""
         return self._send("GET", f"/jobs/{job}/report/{name}").content
 
     def jobs(self, parent: UUID) -> list[JobRead]:

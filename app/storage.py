@@ -15,8 +15,8 @@ _STALE_SECONDS = 24 * 3600
 class Storage:
     """The layout of the data folder.
 
-    ``datasets/<id>`` a dataset's arrays; ``jobs/<id>/<fence>`` what one attempt of a job wrote: its
-    working files and its weights; ``jobs/<id>/logs`` what each attempt's trainer said;
+    ``datasets/<id>`` a dataset's arrays; ``jobs/<id>/<attempt>`` what one attempt of a job wrote:
+    its working files and its weights; ``jobs/<id>/logs`` what each attempt's trainer said;
     ``jobs/<id>/pictures`` what its networks made of an image as they trained;
     ``jobs/<id>/checkpoints`` the state of its stages, of all attempts, until it succeeds, is
     cancelled or failed some days ago; ``incoming`` what is being written and not yet real.
@@ -34,11 +34,11 @@ class Storage:
     def job(self, job_id: UUID) -> Path:
         return self.folder / "jobs" / str(job_id)
 
-    def attempt(self, job_id: UUID, fence: int) -> Path:
-        return self.job(job_id) / str(fence)
+    def attempt(self, job_id: UUID, attempt: int) -> Path:
+        return self.job(job_id) / str(attempt)
 
-    def log(self, job_id: UUID, fence: int) -> Path:
-        return self.job(job_id) / "logs" / f"{fence}.log"
+    def log(self, job_id: UUID, attempt: int) -> Path:
+        return self.job(job_id) / "logs" / f"{attempt}.log"
 
     def pictures(self, job_id: UUID) -> Path:
         return self.job(job_id) / "pictures"

@@ -70,9 +70,9 @@ class JobKind(StrEnum):
     STYLEFILTER = "stylefilter"
     EVALUATE = "evaluate"
     METHOD = "method"
-    """One row of Table 1, or several that share a training, on one split: a benchmark's cell."""
+    """One row of Table 1, or several that share a training, on one fold: a benchmark part."""
     BENCHMARK = "benchmark"
-    """A table: waits for its cells, then writes the report."""
+    """A table: waits for its parts, then writes the report."""
 
 
 class ModelKind(StrEnum):
@@ -176,7 +176,7 @@ class TrainedModel(Table):
 
 
 class Job(Table):
-    """One run. The row is the truth; every write of its worker carries the ``fence``."""
+    """One run. The row is the truth; every write of its worker carries the ``attempt``."""
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -207,7 +207,7 @@ class Job(Table):
     )
     """The benchmark that a job is a part of."""
     plan: Mapped[dict[str, Any] | None]
-    """Of a benchmark its ``Plan``, of its parts their ``Cell``: ``models/table1/plan.py``."""
+    """A benchmark's ``BenchmarkPlan`` or a part's ``BenchmarkPart`` (``models/table1/plan.py``)."""
     webhook_url: Mapped[str | None] = mapped_column(Text)
     stylise: Mapped[bool] = mapped_column(default=True)
     split: Mapped[str] = mapped_column(String(10), default="test")
@@ -226,13 +226,13 @@ class Job(Table):
     priority: Mapped[int] = mapped_column(default=0)
     """Higher first."""
     max_attempts: Mapped[int] = mapped_column(default=5)
-    losses: Mapped[int] = mapped_column(default=0)
+    lost_attempts: Mapped[int] = mapped_column(default=0)
     """Attempts that ended by the loss of their worker or trainer, since the user last asked."""
     not_before: Mapped[datetime | None]
     """Of an interrupted job: when it may be taken up."""
 
-    fence: Mapped[int] = mapped_column(default=0)
-    """Rises with each attempt."""
+    attempt: Mapped[int] = mapped_column(default=0)
+    """The number of the newest attempt; 0 before the first."""
     lease_owner: Mapped[str | None] = mapped_column(String(200))
     lease_until: Mapped[datetime | None]
     announcements: Mapped[int] = mapped_column(default=0)

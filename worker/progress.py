@@ -111,7 +111,7 @@ class Recorder:
         if scores:
             self._events.append(("validation", told | {"scores": scores}))
         if progress.picture is not None and self._album is not None:
-            name = f"{progress.stage}-{progress.step}-{self._lease.fence}.png"
+            name = f"{progress.stage}-{progress.step}-{self._lease.attempt}.png"
             self._album.add(name, progress.picture)
             self._events.append(("picture", told | {"name": name}))
         if progress.step == progress.total:
@@ -132,7 +132,7 @@ class Recorder:
         self._points.clear()
         self._events.clear()
         if state is None:
-            raise Replaced(f"job {self._lease.job_id} is no longer attempt {self._lease.fence}'s")
+            raise Replaced(f"job {self._lease.job_id} is no longer attempt {self._lease.attempt}'s")
         if state == JobState.CANCELLING:
             raise Cancelled
         if state == JobState.PAUSING:
@@ -170,7 +170,7 @@ class Recorder:
         if points:
             session.execute(insert(MetricPoint), points)
         for kind, data in self._events:
-            record(session, self._lease.job_id, kind, data | {"attempt": self._lease.fence})
+            record(session, self._lease.job_id, kind, data | {"attempt": self._lease.attempt})
         return state
 
     def _take_over(self, session: Session, progress: Progress) -> float:

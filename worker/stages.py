@@ -22,7 +22,7 @@ from models.metadata import DomainMeta, ModelMeta
 from models.networks.generator import Generator
 from models.networks.unet import UNet
 from models.table1 import methods
-from models.table1.plan import Cell
+from models.table1.plan import BenchmarkPart
 from models.table1.results import TITLES
 from models.table1.rows import needs_style, uses_labels
 from models.training.device import resolve
@@ -30,8 +30,8 @@ from models.training.loop import Run
 from models.training.parallel import rank
 from models.training.progress import Progress, Report, Stage
 from models.training.resume import Checkpoints
-from worker.cells import PICTURES, SCORES, SCORES_TYPE, Selection, Tester, peak_memory_bytes
 from worker.progress import Recorder, Silent
+from worker.tester import PICTURES, SCORES, SCORES_TYPE, Selection, Tester, peak_memory_bytes
 
 Metrics = Mapping[str, float | str]
 
@@ -47,7 +47,7 @@ class Inputs:
     """What a job reads: its row, its datasets, and folders of trained models it builds on."""
 
     job: Job
-    cell: Cell | None
+    part: BenchmarkPart | None
     config: StyleFilterConfig
     source: Domain | None
     target: Domain | None
@@ -122,7 +122,7 @@ class Stages:
     @property
     def _adapted(self) -> ModelKind:
         """The kind of what this job adapts."""
-        method = self._in.cell.method if self._in.cell is not None else None
+        method = self._in.part.method if self._in.part is not None else None
         return ModelKind.STYLEFILTER if method in (None, "stylefilter") else ModelKind.BASELINE
 
     def run(self) -> Outcome:
@@ -139,20 +139,20 @@ class Stages:
         return self._outcome
 
     def _method(self) -> None:
-        cell, pair = self._in.cell, self._pair()
-        assert cell is not None
-        assert cell.method is not None
-        config = methods.config_of(cell.method, self._in.config)
+        part, pair = self._in.part, self._pair()
+        assert part is not None
+        assert part.method is not None
+        config = methods.config_of(part.method, self._in.config)
         self._in = replace(self._in, config=config)
-        if uses_labels(cell.method):
+        if uses_labels(part.method):
             self._count_labels()
         made = methods.train_method(
-            cell.method,
+            part.method,
             pair,
             config,
             self._run,
             self._folder / "work",
-            with_style=needs_style(cell.method, cell.rows),
+            with_style=needs_style(part.method, part.rows),
         )
         if made.style is not None:
             self._keep_style(made.style)
@@ -161,17 +161,17 @@ class Stages:
             self._keep_segmenter(self._adapted, made.segmenter)
         if rank() != 0:
             return
-        tester = Tester(cell, pair, made, config)
+        tester = Tester(part, pair, made, config)
         chosen = self._adapted if made.segmenter is not made.source_only else ModelKind.SEGMENTER
         scores = []
-        for index, row in enumerate(cell.rows):
-            report = _part(self._recorder, index, len(cell.rows))
+        for index, row in enumerate(part.rows):
+            report = _part(self._recorder, index, len(part.rows))
             evaluated = tester.evaluate(row, report)
             self._note_scores(TITLES[row], evaluated)
-            with_style = needs_style(cell.method, [row])
+            with_style = needs_style(part.method, [row])
             style = self._selected[ModelKind.STYLE] if with_style else None
             scores.append(tester.scores(row, evaluated, self._selected[chosen], style))
-            if cell.split == 0:
+            if part.fold == 0:
                 pictures = self._folder / PICTURES
                 pictures.mkdir(exist_ok=True)
                 Image.fromarray(tester.picture(row)).save(pictures / f"{row}.png")
@@ -339,8 +339,8 @@ class Stages:
 
     def _on_target(self, kind: ModelKind) -> bool:
         """Whether a model of this kind is one of the target's own masks."""
-        cell = self._in.cell
-        alone = cell is not None and cell.method == "target-only"
+        part = self._in.part
+        alone = part is not None and part.method == "target-only"
         return alone and kind == ModelKind.SEGMENTER
 
     def _meta(self, kind: Any, *, adapted: bool = True) -> ModelMeta:

@@ -23,6 +23,6 @@ def announce(database: Database, lease: Lease, num_processes: int) -> None:
         stage, total = first
         if write(session, lease, stage=stage, step=0, total=total) is None:
             return
-        told = {"stage": stage, "step": 0, "total": total, "done": False, "attempt": lease.fence}
+        told = {"stage": stage, "step": 0, "total": total, "done": False, "attempt": lease.attempt}
         record(session, lease.job_id, "stage", told)
         session.commit()

@@ -101,8 +101,8 @@ class JobRunner:
         return True
 
     def _run(self, lease: Lease, locks: Sequence[int]) -> None:
-        logger.info("job_claimed job=%s fence=%s", lease.job_id, lease.fence)
-        folder = self._storage.attempt(lease.job_id, lease.fence)
+        logger.info("job_claimed job=%s attempt=%s", lease.job_id, lease.attempt)
+        folder = self._storage.attempt(lease.job_id, lease.attempt)
         try:
             end = self._attempt(lease, folder, locks)
         except Exception as error:  # whatever it was: the job must not wait for its lease to end
@@ -118,7 +118,7 @@ class JobRunner:
         self._stopping.set()
 
     def _attempt(self, lease: Lease, folder: Path, locks: Sequence[int]) -> _End:
-        path = self._storage.log(lease.job_id, lease.fence)
+        path = self._storage.log(lease.job_id, lease.attempt)
         for needed in (folder, path.parent):
             needed.mkdir(parents=True, exist_ok=True)
         self._announce(lease)
@@ -136,7 +136,7 @@ class JobRunner:
     def _supervise(self, lease: Lease, log: int, locks: Sequence[int]) -> int:
         """Keep the lease while the trainer runs; its exit code."""
         command = [sys.executable, "-m", *_launcher(self._settings.processes), "worker.trainer"]
-        command += [str(lease.job_id), str(lease.fence)]
+        command += [str(lease.job_id), str(lease.attempt)]
         # A session of its own: Ctrl-C, or systemd's SIGTERM, to the worker's group would else end
         # the trainer before the worker knows that it is being stopped.
         trainer = subprocess.Popen(
@@ -207,7 +207,7 @@ class JobRunner:
             self._storage.remove(folder)
             return
         succeeded, saved = state == JobState.SUCCEEDED, state == JobState.FAILED
-        self._storage.tidy(lease.job_id, lease.fence, succeeded=succeeded, saved=saved)
+        self._storage.tidy(lease.job_id, lease.attempt, succeeded=succeeded, saved=saved)
         try:
             with self._database.session() as session:
                 release(session, lease)
@@ -227,7 +227,7 @@ class JobRunner:
                 lose(session, lease, end.failure)
             session.commit()
             job = session.get_one(Job, lease.job_id)
-            return JobState(job.state) if job.fence == lease.fence else None
+            return JobState(job.state) if job.attempt == lease.attempt else None
 
 
 def _launcher(processes: int) -> list[str]:

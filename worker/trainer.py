@@ -1,4 +1,4 @@
-"""The process that trains: job row -> models -> result. ``python -m worker.trainer JOB FENCE``.
+"""The process that trains: job row -> models -> result. ``python -m worker.trainer JOB ATTEMPT``.
 
 Its own process, so that a hard kill, a lost CUDA context or a full memory end with it. It records
 success, failure and cancellation itself; how it ended otherwise is told by its supervisor.
@@ -33,17 +33,17 @@ from models.capacity.limits import DoesNotFit, Room, check
 from models.checkpoint import CheckpointError
 from models.config import Device, StyleFilterConfig, in_less_memory
 from models.data.tiles import relabelled
-from models.table1.plan import Cell
+from models.table1.plan import BenchmarkPart
 from models.training.device import DeviceUnavailable, resolve
 from models.training.loop import NonFiniteLoss, OutOfGpuMemory
 from models.training.parallel import from_first, process_group, rank
 from models.training.progress import Stop
 from models.training.resume import Checkpoints
-from worker.cells import NothingMeasured
 from worker.domains import DatasetMissing, load_domain
 from worker.parent import when_parent_ends
 from worker.progress import Album, Cancelled, Recorder, Replaced, Silent
 from worker.stages import Inputs, Outcome, Stages, Surroundings
+from worker.tester import NothingMeasured
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ _FAILURES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str],
     (DatasetMissing, "dataset_changed", "{error}"),
     (DoesNotFit, "does_not_fit", "{error}"),
     (CheckpointError, "model_unreadable", "{error}"),
-    (NothingMeasured, "no_cell_succeeded", "{error}"),
+    (NothingMeasured, "no_part_succeeded", "{error}"),
     (
         (torch.OutOfMemoryError, OutOfGpuMemory),
         "gpu_oom",
@@ -73,7 +73,7 @@ class Trainer:
         self._lease = lease
         self._database = Database(settings.database)
         self._storage = Storage(settings.data_folder)
-        self._folder = self._storage.attempt(lease.job_id, lease.fence)
+        self._folder = self._storage.attempt(lease.job_id, lease.attempt)
         self._stopping = stopping or Event()
 
     def device(self) -> Device:
@@ -150,7 +150,7 @@ class Trainer:
             recorder=recorder if first else Silent(),
             checkpoints=Checkpoints(
                 self._storage.checkpoints(lease.job_id),
-                attempt=str(lease.fence),
+                attempt=str(lease.attempt),
                 every_seconds=settings.checkpoint_seconds,
             ),
             # The first process looks, and all do as it found.
@@ -193,8 +193,8 @@ class Trainer:
                 working_nm = size * config.pixel_size_factor
             # Scoring reads the target alone: the source may be gone by then.
             source_id = None if job.kind == JobKind.EVALUATE else job.source_id
-            cell = None if job.parent_id is None else Cell.model_validate(job.plan)
-            fold = fold_of(job)  # a benchmark's picture is of the first split
+            part = None if job.parent_id is None else BenchmarkPart.model_validate(job.plan)
+            fold = fold_of(job)  # a benchmark's picture is of the first fold
             source, target = (
                 None
                 if i is None
@@ -204,11 +204,11 @@ class Trainer:
                     (job.target_id, None if fold is None else fold.target),
                 )
             )
-            if target is not None and cell is not None and cell.tile_px is not None:
-                target = relabelled(target, cell.tile_px)
+            if target is not None and part is not None and part.tile_px is not None:
+                target = relabelled(target, part.tile_px)
             return Inputs(
                 job=job,
-                cell=cell,
+                part=part,
                 config=config,
                 source=source,
                 target=target,
@@ -316,7 +316,7 @@ def describe(error: Exception) -> tuple[str, str]:
 
 def main() -> int:
     faulthandler.enable()  # a crash in native code leaves its stack in the job's log
-    job_id, fence = UUID(sys.argv[1]), int(sys.argv[2])
+    job_id, attempt = UUID(sys.argv[1]), int(sys.argv[2])
     logging.basicConfig(
         level=logging.INFO, format=f"%(asctime)s %(levelname)s %(name)s job={job_id} %(message)s"
     )
@@ -326,7 +326,7 @@ def main() -> int:
     settings = Settings()
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    trainer = Trainer(settings, Lease(job_id, fence), stopping)
+    trainer = Trainer(settings, Lease(job_id, attempt), stopping)
     if settings.processes == 1:
         return trainer.run()
     with process_group(trainer.device()):

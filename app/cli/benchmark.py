@@ -18,7 +18,7 @@ from app.jobs.schemas import BenchmarkRequest, JobRead
 from app.tables import ENDED, JobState
 
 _POLL_SECONDS = 2.0
-_FILES = ("report.json", "report.md", "report.html", "splits.json")
+_FILES = ("report.json", "report.md", "report.html", "folds.json")
 _SHOWN = re.compile(r"\]\(((?:charts/)?[a-z]+\.(?:svg|png))\)")
 """The pictures that the Markdown report refers to."""
 _STATE = "benchmark.json"
@@ -141,15 +141,15 @@ def _write(options: TableOptions, state: _State) -> None:
 
 
 def _follow(client: Client, job_id: UUID, console: Console) -> JobRead:
-    """Tell of each cell that changes, until the benchmark has ended."""
+    """Tell of each part that changes, until the benchmark has ended."""
     told: dict[UUID, JobState] = {}
     while True:
-        for cell in client.jobs(parent=job_id):
-            if told.get(cell.id) != cell.state and cell.state in (*ENDED, JobState.RUNNING):
-                seconds = sum(stage.seconds for stage in cell.stages)
-                took = f" after {seconds:.0f} s" if cell.state in ENDED else ""
-                console.print(f"{cell.kind} {cell.cell}: {cell.state}{took}", highlight=False)
-            told[cell.id] = cell.state
+        for part in client.jobs(parent=job_id):
+            if told.get(part.id) != part.state and part.state in (*ENDED, JobState.RUNNING):
+                seconds = sum(stage.seconds for stage in part.stages)
+                took = f" after {seconds:.0f} s" if part.state in ENDED else ""
+                console.print(f"{part.kind} {part.part}: {part.state}{took}", highlight=False)
+            told[part.id] = part.state
         job = client.job(job_id)
         if job.state in ENDED:
             return job

@@ -138,7 +138,7 @@ def adaptation(  # noqa: PLR0913 - options of a command are its parameters
     rows: Annotated[
         list[str] | None, typer.Option("--row", help="A row of the table; default: all.")
     ] = None,
-    splits: Annotated[int, typer.Option(min=1, max=20, help="For cross-validation.")] = 3,
+    folds: Annotated[int, typer.Option(min=1, max=20, help="For cross-validation.")] = 3,
     tile_px: Annotated[int, typer.Option(min=16, help="Side of labelled tiles.")] = 128,
     label_tiles: Annotated[
         list[int] | None,
@@ -167,7 +167,7 @@ def adaptation(  # noqa: PLR0913 - options of a command are its parameters
     body = {
         "preset": preset,
         "config": fields if seed is None else fields | {"seed": seed},
-        "num_splits": splits,
+        "num_folds": folds,
         "tile_px": tile_px,
         "label_tiles_px": label_tiles or [],
         "excluded": exclude or [],

@@ -1,4 +1,4 @@
-"""A benchmark's plan: which sections train, validate and test in each split."""
+"""A benchmark's plan: which sections train, validate and test in each fold."""
 
 from collections.abc import Sequence
 from itertools import compress
@@ -12,7 +12,7 @@ from app.tables import Dataset, Image
 from models.config import StyleFilterConfig
 from models.data.labels import known_labels, present_classes
 from models.data.splits import DatasetFolds, Role, SectionLists, cross_validation
-from models.table1.plan import Fold, Plan
+from models.table1.plan import BenchmarkPlan, FoldSections
 from models.table1.rows import CLASSIFY_TILES, ESTIMATES_STATISTICS, ROWS, uses_labels
 
 
@@ -21,7 +21,7 @@ def plan(
     request: BenchmarkRequest,
     pair: tuple[Dataset, Dataset],
     config: StyleFilterConfig,
-) -> Plan:
+) -> BenchmarkPlan:
     """What a benchmark runs; Invalid, in words, where its datasets cannot be divided so."""
     source, target = pair
     for name in request.excluded:
@@ -30,12 +30,12 @@ def plan(
     if len(set(request.excluded)) == len(target.class_names):
         raise refusal("excluded", "leaves no class to score")
     _check_rows(request, config)
-    if request.splits is not None:
-        of_source = _published(request.splits.source, source, "source")
-        of_target = _published(request.splits.target, target, "target")
+    if request.folds is not None:
+        of_source = _published(request.folds.source, source, "source")
+        of_target = _published(request.folds.target, target, "target")
     else:
-        of_source = _divided(session, source, request.num_splits, "source")
-        of_target = _divided(session, target, request.num_splits, "target")
+        of_source = _divided(session, source, request.num_folds, "source")
+        of_target = _divided(session, target, request.num_folds, "target")
     needs: dict[str, tuple[Role, ...]] = {"source": ("train",), "target": ("test",)}
     labelled = any(uses_labels(ROWS[row].method) for row in request.rows)
     if "target-only" in request.rows or request.label_tiles_px or (labelled and request.tile_px):
@@ -47,10 +47,12 @@ def plan(
     _check_tiles(session, request, target, config.adaptation.crop_px * working_nm)
     for dataset, folds, where in ((source, of_source, "source"), (target, of_target, "target")):
         for number, fold in enumerate(folds, start=1):
-            _check_masks(dataset, fold, needs[where], f"split {number} of the {where}")
-    return Plan(
+            _check_masks(dataset, fold, needs[where], f"fold {number} of the {where}")
+    return BenchmarkPlan(
         rows=tuple(row for row in ROWS if row in request.rows),
-        folds=tuple(Fold(source=s, target=t) for s, t in zip(of_source, of_target, strict=True)),
+        folds=tuple(
+            FoldSections(source=s, target=t) for s, t in zip(of_source, of_target, strict=True)
+        ),
         preset=request.preset,
         tile_px=request.tile_px,
         label_tiles_px=tuple(dict.fromkeys(request.label_tiles_px)),
@@ -77,27 +79,27 @@ def _check_rows(request: BenchmarkRequest, config: StyleFilterConfig) -> None:
 
 
 def _divided(
-    session: Session, dataset: Dataset, num_splits: int, where: str
+    session: Session, dataset: Dataset, num_folds: int, where: str
 ) -> Sequence[SectionLists]:
     """By the groups the dataset declares, else by blocks of its sections in their order."""
     names = [section["name"] for section in dataset.sections]
     groups = [section.get("group") for section in dataset.sections]
     try:
         if all(group is None for group in groups):
-            return cross_validation(names, num_splits=num_splits)
+            return cross_validation(names, num_folds=num_folds)
         # A section without a group is a group of its own.
         own = [group or name for group, name in zip(groups, names, strict=True)]
         classes = _classes(session, dataset, own)
-        return cross_validation(names, own, num_splits=num_splits, classes=classes)
+        return cross_validation(names, own, num_folds=num_folds, classes=classes)
     except ValueError as error:
-        raise refusal("num_splits", f"cannot divide the {where}: {error}") from error
+        raise refusal("num_folds", f"cannot divide the {where}: {error}") from error
 
 
 def _published(folds: DatasetFolds, dataset: Dataset, where: str) -> Sequence[SectionLists]:
     try:
         return folds.matching([s["name"] for s in dataset.sections], dataset.digest)
     except ValueError as error:
-        raise refusal(f"splits.{where}", str(error)) from error
+        raise refusal(f"folds.{where}", str(error)) from error
 
 
 def _classes(session: Session, dataset: Dataset, groups: Sequence[str]) -> dict[str, set[str]]:
@@ -123,7 +125,7 @@ def _check_labels(
             if labelled.isdisjoint(index_of[name] for name in getattr(fold, role)):
                 raise refusal(
                     "tile_px",
-                    f"is needed, or labels: split {number} has no labelled image in the target's "
+                    f"is needed, or labels: fold {number} has no labelled image in the target's "
                     f"{role} sections, and some of the rows need them",
                 )
 
@@ -156,4 +158,4 @@ def _check_masks(dataset: Dataset, fold: SectionLists, roles: Sequence[Role], wh
     masked = {section["name"] for section in dataset.sections if section["has_mask"]}
     for role in roles:
         if masked.isdisjoint(getattr(fold, role)):
-            raise refusal("splits", f"{where} has no section with a mask in {role}")
+            raise refusal("folds", f"{where} has no section with a mask in {role}")

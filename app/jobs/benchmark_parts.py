@@ -1,4 +1,4 @@
-"""A benchmark's jobs: what rows share is trained once a split, and any worker may take any cell."""
+"""A benchmark's jobs: what rows share is trained once a fold, and any worker may take any part."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 from app.tables import Job, JobKind
 from models.config import StyleFilterConfig
-from models.table1.plan import Cell, Plan
+from models.table1.plan import BenchmarkPart, BenchmarkPlan
 from models.table1.results import RowName
 from models.table1.rows import MethodName, needs_style, rows_by_method
 
@@ -19,30 +19,32 @@ class Part:
     needs: list[UUID] = field(default_factory=list)
 
 
-def parts(plan: Plan, benchmark: Job, config: StyleFilterConfig) -> Iterator[Part]:
+def parts(plan: BenchmarkPlan, benchmark: Job, config: StyleFilterConfig) -> Iterator[Part]:
     """All jobs of a benchmark, each after what it needs."""
-    for split in range(len(plan.folds)):
-        yield from _Split(plan, split, benchmark, config).parts()
+    for fold in range(len(plan.folds)):
+        yield from _Fold(plan, fold, benchmark, config).parts()
 
 
-class _Split:
-    """The jobs of one split."""
+class _Fold:
+    """The jobs of one fold."""
 
-    def __init__(self, plan: Plan, split: int, benchmark: Job, config: StyleFilterConfig) -> None:
-        self._plan, self._split, self._benchmark = plan, split, benchmark
+    def __init__(
+        self, plan: BenchmarkPlan, fold: int, benchmark: Job, config: StyleFilterConfig
+    ) -> None:
+        self._plan, self._fold, self._benchmark = plan, fold, benchmark
         self._chosen_by_segmenter = config.style.select_on != "last"
 
     def parts(self) -> Iterator[Part]:
         methods = list(self._methods())
         pretrain = style = None
         if any(method != "target-only" for method, _, _ in methods):
-            pretrain = self._part(JobKind.PRETRAIN, Cell(**self._place()))
+            pretrain = self._part(JobKind.PRETRAIN, BenchmarkPart(**self._place()))
             yield pretrain
         if any(needs_style(method, rows) for method, rows, _ in methods):
             needs = [pretrain.job.id] if self._chosen_by_segmenter and pretrain else []
             # Labels may choose the generator: those that the rows learn from.
-            cell = Cell(**self._place(), tile_px=self._plan.tile_px)
-            style = self._part(JobKind.TRAIN_STYLE, cell, needs)
+            plan = BenchmarkPart(**self._place(), tile_px=self._plan.tile_px)
+            style = self._part(JobKind.TRAIN_STYLE, plan, needs)
             yield style
         for method, rows, tile_px in methods:
             needs = []
@@ -50,8 +52,8 @@ class _Split:
                 needs.append(pretrain.job.id)
             if style is not None and needs_style(method, rows):
                 needs.append(style.job.id)
-            cell = Cell(**self._place(), method=method, rows=rows, tile_px=tile_px)
-            yield self._part(JobKind.METHOD, cell, needs)
+            plan = BenchmarkPart(**self._place(), method=method, rows=rows, tile_px=tile_px)
+            yield self._part(JobKind.METHOD, plan, needs)
 
     def _methods(self) -> Iterator[tuple[MethodName, tuple[RowName, ...], int | None]]:
         """What is trained, for which rows, and with labels of which tiles."""
@@ -66,15 +68,15 @@ class _Split:
                 yield "stylefilter", ("stylefilter",), tile_px
 
     def _place(self) -> dict[str, object]:
-        return {"split": self._split, "fold": self._plan.folds[self._split]}
+        return {"fold": self._fold, "sections": self._plan.folds[self._fold]}
 
-    def _part(self, kind: JobKind, cell: Cell, needs: list[UUID] | None = None) -> Part:
+    def _part(self, kind: JobKind, plan: BenchmarkPart, needs: list[UUID] | None = None) -> Part:
         benchmark = self._benchmark
         job = Job(
             id=uuid4(),
             kind=kind,
             parent_id=benchmark.id,
-            plan=cell.model_dump(mode="json"),
+            plan=plan.model_dump(mode="json"),
             source_id=benchmark.source_id,
             target_id=None if kind == JobKind.PRETRAIN else benchmark.target_id,
             reuse=benchmark.reuse,

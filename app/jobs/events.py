@@ -32,7 +32,7 @@ _EVENTS_PER_LOOK = 500
 _POINTS_PER_LOOK = 64
 _LISTENER_BYTES = 1 << 20
 _GATHER_SECONDS = 0.05
-_SHOWN = (Job.state, Job.fence, Job.stage, Job.step, Job.total, Job.steps_per_second)
+_SHOWN = (Job.state, Job.attempt, Job.stage, Job.step, Job.total, Job.steps_per_second)
 # Browsers wait some seconds by default.
 _GREETING = format_sse_event(retry=1000)
 
@@ -277,7 +277,7 @@ class _Reader:
         self._progress = progress
         more = len(rows) == _EVENTS_PER_LOOK
         ended = job.state not in UNFINISHED and not more
-        log = [_encode("log", event) for event in self._log.look(job.fence, ended=ended)]
+        log = [_encode("log", event) for event in self._log.look(job.attempt, ended=ended)]
         recent = self._log.recent()
         return _Found(
             events=[_recorded(event) for *_, event in rows if event is not None],
@@ -294,7 +294,7 @@ class _Reader:
         before = self._progress
         known: dict[str, float | None] = {}
         since = -1
-        if before is not None and (before.attempt, before.stage) == (job.fence, job.stage):
+        if before is not None and (before.attempt, before.stage) == (job.attempt, job.stage):
             if before.step == job.step:
                 return before.losses
             if before.step < job.step:  # else the stage began once more
@@ -323,7 +323,7 @@ def _progress(job: Job, seconds: float, losses: dict[str, float | None]) -> Prog
         eta = (job.total - job.step) / job.steps_per_second
     return ProgressEvent(
         state=job.state,
-        attempt=job.fence,
+        attempt=job.attempt,
         stage=job.stage,
         step=job.step,
         total=job.total,

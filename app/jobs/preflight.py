@@ -11,7 +11,7 @@ from models.capacity.estimate import Estimate, Extent
 from models.config import StyleFilterConfig
 from models.data.domain import Section
 from models.data.splits import SectionLists, named_splits
-from models.table1.plan import Cell, Fold, Plan
+from models.table1.plan import BenchmarkPart, BenchmarkPlan, FoldSections
 from models.training.progress import Stage
 
 _STAGES: dict[JobKind, tuple[Stage, ...]] = {
@@ -54,13 +54,13 @@ def estimate(
     )
 
 
-def fold_of(job: Job) -> Fold | None:
-    """The split of a benchmark that a job is of, the first of the benchmark itself; else None."""
+def fold_of(job: Job) -> FoldSections | None:
+    """Return the fold that a benchmark part works on: of a benchmark its first, else None."""
     if job.plan is None:
         return None
     if job.kind == JobKind.BENCHMARK:
-        return Plan.model_validate(job.plan).folds[0]
-    return Cell.model_validate(job.plan).fold
+        return BenchmarkPlan.model_validate(job.plan).folds[0]
+    return BenchmarkPart.model_validate(job.plan).sections
 
 
 def first_stage(
@@ -86,7 +86,7 @@ def _may_be_reused(session: Session, job: Job, stage: Stage) -> bool:
     return any(config[stage] == job.config[stage] for config in configs)
 
 
-def classes_to_learn(session: Session, source: Dataset, fold: Fold | None) -> list[str]:
+def classes_to_learn(session: Session, source: Dataset, fold: FoldSections | None) -> list[str]:
     """Classes in the training masks, as far as it takes to tell none, one and several apart."""
     sections = _sections(source, None if fold is None else fold.source)
     training = {section.index for section in sections if section.split == "train"}
@@ -107,7 +107,7 @@ def _extent(dataset: Dataset, working_nm: float, lists: SectionLists | None) -> 
 
 
 def _sections(dataset: Dataset, lists: SectionLists | None) -> list[Section]:
-    """In the splits they were registered with, or in those of a benchmark's split."""
+    """In the splits they were registered with, or in those of a benchmark's fold."""
     sections = [Section(index=n, **section) for n, section in enumerate(dataset.sections)]
     if lists is None:
         return sections

@@ -62,7 +62,7 @@ class Reconciler:
         for changed in lost:
             lease = changed.lease
             logger.warning("job_lost job=%s", lease.job_id)
-            self._storage.remove(self._storage.attempt(lease.job_id, lease.fence))
+            self._storage.remove(self._storage.attempt(lease.job_id, lease.attempt))
         self._tidy()
         if monotonic() >= self._next_checkpoints:  # it looks into the folder of every job
             self._next_checkpoints = monotonic() + _CHECKPOINTS_EVERY_SECONDS
@@ -76,7 +76,7 @@ class Reconciler:
         for job in untidy:
             lease, succeeded = job.lease, job.state == JobState.SUCCEEDED
             saved = job.state == JobState.FAILED  # for a retry
-            self._storage.tidy(lease.job_id, lease.fence, succeeded=succeeded, saved=saved)
+            self._storage.tidy(lease.job_id, lease.attempt, succeeded=succeeded, saved=saved)
             with self._database.session() as session:
                 transitions.release(session, lease)
                 session.commit()

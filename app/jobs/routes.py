@@ -109,7 +109,7 @@ def stylefilter(request: StyleFilterRequest, submission: SubmissionDep) -> JobRe
 
 @router.post("/benchmark", status_code=202, response_model=JobRead, responses=_DRY)
 def benchmark(request: BenchmarkRequest, submission: SubmissionDep) -> JobRead | Response:
-    """Measure the rows of Table 1 over splits; `GET /jobs/{id}/report` shows the table."""
+    """Measure the rows of Table 1 over folds; `GET /jobs/{id}/report` shows the table."""
     return submission.take(request)
 
 
@@ -221,7 +221,7 @@ ReportFile = Literal[
     "report.html",
     "report.md",
     "report.json",
-    "splits.json",
+    "folds.json",
     "figure.png",
     "charts/mean.svg",
     "charts/classes.svg",
@@ -236,7 +236,7 @@ ReportFile = Literal[
 def get_report(
     job_id: UUID, session: ReadingDep, services: ServicesDep, name: ReportFile = "report.html"
 ) -> Response:
-    """A benchmark's table: a page, or as Markdown with charts, JSON, its splits, its figure."""
+    """A benchmark's table: a page, or as Markdown with charts, JSON, its folds, its figure."""
     return FileResponse(service.report(session, services.storage, job_id, name))
 
 

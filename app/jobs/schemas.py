@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.tables import JobKind, JobState, Lane, ModelKind
 from models.config import PresetName, StyleFilterConfig
-from models.data.splits import Splits
+from models.data.splits import Folds
 from models.table1.results import TITLES, RowName
 
 _SOURCE = "0b0f4a0e-4f5c-4a57-8c6e-6a8f2a1f0c01"
@@ -125,12 +125,12 @@ class EvaluateRequest(_Submission):
 
 
 class BenchmarkRequest(_JobRequest):
-    """Table 1 for a pair of datasets: rows x splits, as jobs that share what they can."""
+    """Table 1 for a pair of datasets: rows x folds, as jobs that share what they can."""
 
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={
-            "examples": [{"source": _SOURCE, "target": _TARGET, "preset": "quick", "num_splits": 3}]
+            "examples": [{"source": _SOURCE, "target": _TARGET, "preset": "quick", "num_folds": 3}]
         },
     )
 
@@ -139,15 +139,15 @@ class BenchmarkRequest(_JobRequest):
     rows: list[RowName] = Field(
         list(TITLES), min_length=1, description="Rows of the table; default: all of them."
     )
-    num_splits: int = Field(
+    num_folds: int = Field(
         3,
         ge=1,
         le=20,
-        description="Splits for cross-validation: by the datasets' groups, else by blocks of "
+        description="Repetitions of cross-validation: by the datasets' groups, else by blocks of "
         "sections with a gap between them.",
     )
-    splits: Splits | None = Field(
-        None, description="Published splits to use instead: `splits.json` of an earlier report."
+    folds: Folds | None = Field(
+        None, description="Published folds to use instead: `folds.json` of an earlier report."
     )
     tile_px: int | None = Field(
         None,
@@ -262,13 +262,13 @@ class JobRead(BaseModel):
     state: JobState
     lane: Lane = Field(description="What it needs of a worker.")
     parent: UUID | None = Field(description="The benchmark it is a part of.")
-    cell: str | None = Field(
-        description="Which part.", examples=["split 1: stylefilter, tiles of 128 px"]
+    part: str | None = Field(
+        description="Which part.", examples=["fold 1: stylefilter, tiles of 128 px"]
     )
     priority: int
     after: list[UUID] = Field(description="Jobs it waits for; of a benchmark, its parts.")
     attempt: int = Field(description="How often a worker took it up; 0 before the first.")
-    losses: int = Field(description="Attempts that lost their worker or trainer.")
+    lost_attempts: int = Field(description="Attempts that lost their worker or trainer.")
     max_attempts: int
     not_before: datetime | None = Field(description="When an interrupted job may be taken up.")
     stage: str | None

@@ -34,7 +34,7 @@ from app.tables import (
     TrainedModel,
 )
 from models.config import StyleFilterConfig
-from models.table1.plan import Cell
+from models.table1.plan import BenchmarkPart
 
 
 def list_jobs(
@@ -74,7 +74,7 @@ def log(
     session: Session, storage: Storage, job_id: UUID, attempt: int | None, tail_bytes: int
 ) -> str:
     """The end of the log of an attempt; by default of the last that has one."""
-    attempts = _row(session, job_id).fence
+    attempts = _row(session, job_id).attempt
     if attempt is None:
         path = newest_log(storage, job_id, attempts)
     else:
@@ -137,7 +137,7 @@ def report(session: Session, storage: Storage, job_id: UUID, name: str) -> Path:
     job = _row(session, job_id)
     if job.kind != JobKind.BENCHMARK:
         raise NotFound(f"job {job_id} is of kind {job.kind}: only a benchmark has a report")
-    path = storage.attempt(job_id, job.fence) / "report" / name
+    path = storage.attempt(job_id, job.attempt) / "report" / name
     if job.state != JobState.SUCCEEDED:
         raise Conflict(f"job {job_id} is {job.state}: its report is written at its end")
     if not path.is_file():
@@ -216,7 +216,7 @@ def _count_parts(session: Session, jobs: Sequence[Job]) -> None:
     }
     for job in waiting:
         session.expunge(job)  # what is shown is not what the row says
-        job.stage, (job.step, job.total) = "cells", counts.get(job.id, (0, 0))
+        job.stage, (job.step, job.total) = "parts", counts.get(job.id, (0, 0))
 
 
 def _job(job: Job, stages: list[StageRead], models: list[UUID], after: list[UUID]) -> JobRead:
@@ -236,11 +236,11 @@ def _job(job: Job, stages: list[StageRead], models: list[UUID], after: list[UUID
         state=JobState(job.state),
         lane=Lane(job.lane),
         parent=job.parent_id,
-        cell=None if job.parent_id is None else Cell.model_validate(job.plan).title,
+        part=None if job.parent_id is None else BenchmarkPart.model_validate(job.plan).title,
         priority=job.priority,
         after=after,
-        attempt=job.fence,
-        losses=job.losses,
+        attempt=job.attempt,
+        lost_attempts=job.lost_attempts,
         max_attempts=job.max_attempts,
         not_before=job.not_before,
         stage=job.stage,

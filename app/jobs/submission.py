@@ -44,7 +44,7 @@ from models.capacity.estimate import Estimate
 from models.capacity.limits import Room, shortages
 from models.config import Device, PresetName, StyleFilterConfig, preset
 from models.data.domain import working_shape
-from models.table1.plan import Plan
+from models.table1.plan import BenchmarkPlan
 
 TrainingRequest = (
     AdaptRequest | TrainStyleRequest | PretrainRequest | StyleFilterRequest | BenchmarkRequest
@@ -340,7 +340,7 @@ class Jobs:
         self, benchmark: Job, config: StyleFilterConfig, request: JobRequest
     ) -> list[Job]:
         """Store a benchmark's jobs. It waits for their end, whichever that is."""
-        session, plan = self._session, Plan.model_validate(benchmark.plan)
+        session, plan = self._session, BenchmarkPlan.model_validate(benchmark.plan)
         jobs = []
         for part in benchmark_parts.parts(plan, benchmark, config):
             self._add(part.job, config, request)

@@ -11,10 +11,10 @@
 A job that ends keeps its lease until its files are tidy: its worker sees to that and releases it;
 where the worker is gone, the reconciler does, once the lease has run out.
 
-The fence rises with each claim, and every write of an attempt carries it. A write with an old fence
-changes no row, so a worker that slept through its lease learns at its first write that the job is
-no longer its own. Times are the database's. Functions that take a session leave the commit to the
-caller.
+Each claim begins a new attempt, and every write of a worker carries the number of its attempt. A
+write with an older number changes no row, so a worker that slept through its lease learns at its
+first write that the job is no longer its own. Times are the database's. Functions that take a
+session leave the commit to the caller.
 """
 
 from collections.abc import Collection
@@ -58,7 +58,7 @@ class Lease:
     """The right to write one attempt of a job."""
 
     job_id: UUID
-    fence: int
+    attempt: int
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def claim(
         .where(Job.id == following.scalar_subquery(), Job.state.in_(WAITING))
         .values(
             state=JobState.RUNNING,
-            fence=Job.fence + 1,
+            attempt=Job.attempt + 1,
             lease_owner=owner,
             lease_until=now_plus(seconds),
             started_at=func.coalesce(Job.started_at, now_plus()),
@@ -179,16 +179,18 @@ def expire(session: Session) -> list[Changed]:
 
 def untidy(session: Session) -> list[Changed]:
     """Ended jobs that nobody released while their lease ran, with their last attempts."""
-    query = select(Job.id, Job.fence, Job.state).where(
+    query = select(Job.id, Job.attempt, Job.state).where(
         Job.state.in_(ENDED), Job.lease_until < now_plus()
     )
-    return [Changed(Lease(i, fence), JobState(state)) for i, fence, state in session.execute(query)]
+    return [
+        Changed(Lease(i, attempt), JobState(state)) for i, attempt, state in session.execute(query)
+    ]
 
 
 def release(session: Session, lease: Lease) -> None:
     """Let go of a job that has ended, and whose files are tidy."""
     statement = update(Job).where(
-        Job.id == lease.job_id, Job.fence == lease.fence, Job.state.in_(ENDED)
+        Job.id == lease.job_id, Job.attempt == lease.attempt, Job.state.in_(ENDED)
     )
     session.execute(statement.values(lease_owner=None, lease_until=None))
 
@@ -252,7 +254,7 @@ def retry(session: Session, job_id: UUID) -> bool:
         .where(Job.id == job_id, Job.state == JobState.FAILED)
         .values(
             state=JobState.QUEUED,
-            losses=0,
+            lost_attempts=0,
             announcements=0,
             announce_at=now_plus(),
             finished_at=None,
@@ -318,14 +320,16 @@ def _tell(session: Session, job_id: UUID, webhook_url: str | None, data: dict[st
 
 def _change(session: Session, statement: Update, **told: Any) -> list[Changed]:
     """Run a change of state and record it for each job that it met."""
-    columns = (Job.id, Job.fence, Job.state, Job.error_code, Job.error_message, Job.webhook_url)
+    columns = (Job.id, Job.attempt, Job.state, Job.error_code, Job.error_message, Job.webhook_url)
     changed = []
-    for job_id, fence, state, code, message, url in session.execute(statement.returning(*columns)):
-        data: dict[str, Any] = {"state": state, "attempt": fence, **told}
+    for job_id, attempt, state, code, message, url in session.execute(
+        statement.returning(*columns)
+    ):
+        data: dict[str, Any] = {"state": state, "attempt": attempt, **told}
         if code is not None:
             data |= {"code": code, "message": message}
         _tell(session, job_id, url, data)
-        changed.append(Changed(Lease(job_id, fence), JobState(state)))
+        changed.append(Changed(Lease(job_id, attempt), JobState(state)))
     return changed
 
 
@@ -352,7 +356,7 @@ def claimable() -> ColumnElement[bool]:
 
 def _of(lease: Lease) -> Update:
     return update(Job).where(
-        Job.id == lease.job_id, Job.fence == lease.fence, Job.state.in_(ACTIVE)
+        Job.id == lease.job_id, Job.attempt == lease.attempt, Job.state.in_(ACTIVE)
     )
 
 
@@ -381,11 +385,11 @@ def _ended_if(condition: ColumnElement[bool]) -> dict[str, Any]:
 
 def _lost(statement: Update, failure: Failure) -> Update:
     running = Job.state == JobState.RUNNING
-    last = running & (Job.losses + 1 >= Job.max_attempts)
+    last = running & (Job.lost_attempts + 1 >= Job.max_attempts)
     pauses = [_FIRST_PAUSE_SECONDS * 2**n for n in range(_DOUBLINGS)]
     after_pause = case(
         *(
-            (Job.losses == n, now_plus(min(pause, _LONGEST_PAUSE_SECONDS)))
+            (Job.lost_attempts == n, now_plus(min(pause, _LONGEST_PAUSE_SECONDS)))
             for n, pause in enumerate(pauses)
         ),
         else_=now_plus(_LONGEST_PAUSE_SECONDS),
@@ -394,7 +398,7 @@ def _lost(statement: Update, failure: Failure) -> Update:
     waits = case((running & ~last, after_pause), else_=null())
     return statement.values(
         state=_as_asked(otherwise),
-        losses=case((running, Job.losses + 1), else_=Job.losses),
+        lost_attempts=case((running, Job.lost_attempts + 1), else_=Job.lost_attempts),
         not_before=waits,
         announcements=0,
         announce_at=waits,

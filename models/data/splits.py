@@ -92,7 +92,7 @@ def group_splits(names: Sequence[str], groups: Sequence[str]) -> list[Split]:
     """Split sections about 60 / 20 / 20 %, no group in two roles; fewer than three: all train."""
     if len(set(groups)) < len(_SHARES):
         return ["train"] * len(names)
-    return named_splits(names, cross_validation(names, groups, num_splits=1)[0])
+    return named_splits(names, cross_validation(names, groups, num_folds=1)[0])
 
 
 class DatasetFolds(FrozenConfig):
@@ -129,7 +129,7 @@ class DatasetFolds(FrozenConfig):
         return self.folds
 
 
-class Splits(FrozenConfig):
+class Folds(FrozenConfig):
     """The splits of a benchmark, to publish and to repeat it with; as JSON."""
 
     source: DatasetFolds
@@ -147,7 +147,7 @@ def cross_validation(
     names: Sequence[str],
     groups: Sequence[str] | None = None,
     *,
-    num_splits: int = 5,
+    num_folds: int = 5,
     classes: Mapping[str, Collection[str]] | None = None,
 ) -> list[SectionLists]:
     """Divide sections into train, val and test, about 60 / 20 / 20 %, in several ways.
@@ -161,10 +161,10 @@ def cross_validation(
         ValueError: there are too few sections or groups for that.
     """
     if groups is None:
-        return _rotated_blocks(names, num_splits)
+        return _rotated_blocks(names, num_folds)
     sizes = Counter(groups)
     divisions: list[dict[str, Role]] = []
-    for split in range(num_splits):
+    for split in range(num_folds):
         divisions.append(_divided(sizes, classes or {}, split, [_tested(d) for d in divisions]))
     return [_lists(names, [division[group] for group in groups]) for division in divisions]
 
@@ -178,21 +178,21 @@ def _lists(names: Sequence[str], roles: Sequence[Split]) -> SectionLists:
     )
 
 
-def _rotated_blocks(names: Sequence[str], num_splits: int) -> list[SectionLists]:
+def _rotated_blocks(names: Sequence[str], num_folds: int) -> list[SectionLists]:
     """Split i tests on block i, validates on the next, the first after the last, trains on others.
 
     Neighbouring sections are nearly the same picture, so one is unused at every border of two
     roles: never one of the test, so with as many splits as blocks each section is tested once.
     """
-    num_blocks = max(_MIN_BLOCKS, num_splits)
+    num_blocks = max(_MIN_BLOCKS, num_folds)
     if len(names) < 2 * num_blocks:
         raise ValueError(
-            f"{len(names)} section(s) are too few for {num_splits} split(s): {num_blocks} blocks "
+            f"{len(names)} section(s) are too few for {num_folds} split(s): {num_blocks} blocks "
             f"of sections take at least {2 * num_blocks}, for borders between them stay unused"
         )
     blocks = np.arange(len(names)) * num_blocks // len(names)
     folds = []
-    for split in range(num_splits):
+    for split in range(num_folds):
         roles: list[Split] = ["train"] * len(names)
         for index, block in enumerate(blocks):
             if block == split:

@@ -1,8 +1,8 @@
-"""Table 1 of the paper for any pair: rows x splits to means, spreads and differences; no torch."""
+"""Table 1 of the paper for any pair: rows x folds to means, spreads and differences; no torch."""
 
 from typing import Literal, get_args
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from models.config import FrozenConfig, PresetName, StyleFilterConfig
 
@@ -52,11 +52,12 @@ TITLES: dict[RowName, str] = {
 }
 
 
-class CellScores(FrozenConfig):
-    """One row of the table on one split: what its job measured."""
+class RowScores(FrozenConfig):
+    """One row of the table on one fold: what its job measured."""
 
     row: RowName
-    split: int = Field(description="From 0.")
+    # Parts that ended before version 0.2 wrote it as ``split``.
+    fold: int = Field(description="From 0.", validation_alias=AliasChoices("fold", "split"))
     tile_px: int | None = Field(
         None, description="Side of the labelled tiles, native pixels; none: as registered."
     )
@@ -78,48 +79,48 @@ class CellScores(FrozenConfig):
     peak_memory_bytes: int = Field(description="Of the job's process; GPU memory on a GPU.")
 
 
-class CellResult(CellScores):
+class RowResult(RowScores):
     """With what it took; the memory is the most of all jobs that trained for it or tested it."""
 
     seconds: float = Field(description="Of training that this row needs, shared stages included.")
     own_seconds: float = Field(description="Of the job that made it, shared stages left out.")
 
 
-class FailedCell(FrozenConfig):
-    """A cell without a result, and why."""
+class FailedRow(FrozenConfig):
+    """A row without a result on a fold, and why."""
 
     row: RowName
-    split: int
+    fold: int
     tile_px: int | None = None
     reason: str
 
 
 class Spread(FrozenConfig):
-    """Of a score in [0, 1] over the splits; ``None`` where a split's test masks lack the class."""
+    """Of a score in [0, 1] over the folds; ``None`` where a fold's test masks lack the class."""
 
-    per_split: tuple[float | None, ...]
+    per_fold: tuple[float | None, ...]
     mean: float | None
-    std: float | None = Field(description="Over the splits that have it, divided by their number.")
+    std: float | None = Field(description="Over the folds that have it, divided by their number.")
 
 
 class RowSummary(FrozenConfig):
-    """A row over all its splits."""
+    """A row over all its folds."""
 
     row: RowName
     title: str
     tile_px: int | None = None
-    splits: tuple[int, ...]
+    folds: tuple[int, ...]
     dice: dict[str, Spread] = Field(description="Of each class, and of their mean as ``mean``.")
-    selected: tuple[str, ...] = Field(description="What chose the weights, of each split.")
-    steps: tuple[int, ...] = Field(description="Of the weights that were chosen, of each split.")
+    selected: tuple[str, ...] = Field(description="What chose the weights, of each fold.")
+    steps: tuple[int, ...] = Field(description="Of the weights that were chosen, of each fold.")
     styles_selected: tuple[str | None, ...] = Field(
-        description="What chose the generator, of each split; none where there is none."
+        description="What chose the generator, of each fold; none where there is none."
     )
-    num_labels: float = Field(description="Mean over the splits.")
+    num_labels: float = Field(description="Mean over the folds.")
     num_masks: float
     seconds: float
     own_seconds: float
-    peak_memory_bytes: int = Field(description="The most of any split.")
+    peak_memory_bytes: int = Field(description="The most of any fold.")
     words: str = Field(description="The row in a sentence.")
 
 
@@ -151,10 +152,10 @@ class LabelValue(FrozenConfig):
 
 
 class Curve(FrozenConfig):
-    """A validation score or loss over the steps of a cell's stage."""
+    """A validation score or loss over the steps of a row's stage."""
 
     row: RowName
-    split: int
+    fold: int
     stage: str
     name: str
     steps: tuple[int, ...]
@@ -173,9 +174,9 @@ class StyleScore(FrozenConfig):
 
 
 class StyleChoice(FrozenConfig):
-    """The generators of a split that were scored, and which rule chose the one that was kept."""
+    """The generators of a fold that were scored, and which rule chose the one that was kept."""
 
-    split: int
+    fold: int
     selected_by: str
     scores: tuple[StyleScore, ...] = Field(description="In the order of their steps.")
 
@@ -189,7 +190,7 @@ class SharedStage(FrozenConfig):
     """A stage that several rows use and that was trained once."""
 
     stage: str
-    split: int
+    fold: int
     seconds: float
     rows: tuple[RowName, ...]
 
@@ -203,20 +204,20 @@ class BenchmarkReport(FrozenConfig):
     excluded: tuple[str, ...] = Field(description="Classes left out of the table and its means.")
     preset: PresetName
     config: StyleFilterConfig
-    splits: int
+    folds: int
     tile_px: int | None = Field(
         None, description="Side of the labelled tiles, native pixels; none: as registered."
     )
-    cells: tuple[CellResult, ...] = Field(
-        description="What each cell measured, labels of every tile size: the table's source."
+    results: tuple[RowResult, ...] = Field(
+        description="What each row measured on each fold, with labels of every tile size."
     )
     rows: tuple[RowSummary, ...]
     differences: tuple[Difference, ...]
     label_values: tuple[LabelValue, ...]
     curves: tuple[Curve, ...]
-    styles: tuple[StyleChoice, ...] = Field(description="Of splits whose generator was chosen.")
+    styles: tuple[StyleChoice, ...] = Field(description="Of folds whose generator was chosen.")
     shared: tuple[SharedStage, ...]
-    failed: tuple[FailedCell, ...]
+    failed: tuple[FailedRow, ...]
     notes: tuple[str, ...] = Field(
         (), description="What jobs said that the reader of the numbers must know."
     )

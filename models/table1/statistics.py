@@ -1,4 +1,4 @@
-"""From the cells of the table to its rows, their differences, and what labels are worth; no torch.
+"""Summarise a benchmark's results: rows, their differences, and what labels are worth; no torch.
 
 Legend: R resamples, S test sections, C classes of the table.
 """
@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from models.table1.results import (
     TITLES,
-    CellResult,
     Difference,
     LabelValue,
     RowName,
+    RowResult,
     RowSummary,
     Spread,
 )
@@ -29,18 +29,18 @@ Scores = NDArray[np.float64]
 
 
 def tabulate(
-    cells: Sequence[CellResult],
+    results: Sequence[RowResult],
     class_names: Sequence[str],
     excluded: Collection[str],
     *,
     seed: int = 0,
 ) -> tuple[RowSummary, ...]:
-    """Each row over its splits, in the table's order; a row may have several tile sizes.
+    """Each row over its folds, in the table's order; a row may have several tile sizes.
 
-    DICE of a class is that of all pixels of a split's test sections together. ``excluded`` classes
+    DICE of a class is that of all pixels of a fold's test sections together. ``excluded`` classes
     are left out of the report and the means, but predicting one is a mistake of the class missed.
     """
-    rows = _rows(cells, class_names, excluded, seed)
+    rows = _rows(results, class_names, excluded, seed)
     bounds = {(row.name, row.tile_px): row for row in rows}
     summaries = []
     for row in rows:
@@ -50,7 +50,7 @@ def tabulate(
 
 
 def differences(
-    cells: Sequence[CellResult],
+    results: Sequence[RowResult],
     class_names: Sequence[str],
     excluded: Collection[str],
     *,
@@ -58,37 +58,37 @@ def differences(
 ) -> tuple[Difference, ...]:
     """Each row less each that precedes it in the table, where both have the same test sections.
 
-    Paired bootstrap: within each split 2,000 resamples of the test groups, where there are two or
+    Paired bootstrap: within each fold 2,000 resamples of the test groups, where there are two or
     more, else of the sections, the same for both rows; with the mean of each as the table has it.
-    With few of them the percentiles lie somewhat too close. Left out are pairs of which no split
+    With few of them the percentiles lie somewhat too close. Left out are pairs of which no fold
     has two of either, for they have no interval.
     """
-    rows = _rows(cells, class_names, excluded, seed)
+    rows = _rows(results, class_names, excluded, seed)
     pairs = [(row, than) for than, row in combinations(rows, 2) if row.tile_px == than.tile_px]
     found = (_difference(row, than) for row, than in pairs)
     return tuple(difference for difference in found if difference is not None)
 
 
 def label_values(
-    cells: Sequence[CellResult],
+    results: Sequence[RowResult],
     class_names: Sequence[str],
     excluded: Collection[str],
     tiles_px: Sequence[int],
     *,
     seed: int = 0,
 ) -> tuple[LabelValue, ...]:
-    """StyleFilter with labels of tiles of each size against itself without, on their common splits.
+    """StyleFilter with labels of tiles of each size against itself without, on their common folds.
 
     The filter off knows no tiles: that of any tile size serves all of them.
     """
     values, kept = [], _kept(class_names, excluded)
     for tile_px in tiles_px:
-        on = {c.split: c for c in cells if c.row == "stylefilter" and c.tile_px == tile_px}
-        off = {c.split: c for c in cells if c.row == "unfiltered"}
-        splits = on.keys() & off.keys()
-        if not splits:
+        on = {c.fold: c for c in results if c.row == "stylefilter" and c.tile_px == tile_px}
+        off = {c.fold: c for c in results if c.row == "unfiltered"}
+        folds = on.keys() & off.keys()
+        if not folds:
             continue
-        filtered, unfiltered = (_row(its, splits, kept, seed) for its in (on, off))
+        filtered, unfiltered = (_row(its, folds, kept, seed) for its in (on, off))
         gain = _difference(filtered, unfiltered)
         num_labels = filtered.average("num_labels")
         values.append(
@@ -109,38 +109,38 @@ def label_values(
 
 @dataclass(frozen=True)
 class _Row:
-    """The cells of a row in the order of their splits, and the classes ``kept`` in the table."""
+    """The results of a row in the order of their folds, and the classes ``kept`` in the table."""
 
-    cells: tuple[CellResult, ...]
+    results: tuple[RowResult, ...]
     kept: dict[str, int]
     seed: int = 0
 
     @property
     def name(self) -> RowName:
-        return self.cells[0].row
+        return self.results[0].row
 
     @property
     def tile_px(self) -> int | None:
-        return self.cells[0].tile_px
+        return self.results[0].tile_px
 
     @property
     def tested_on(self) -> list[tuple[object, ...]]:
-        return [(cell.split, cell.sections, cell.groups) for cell in self.cells]
+        return [(result.fold, result.sections, result.groups) for result in self.results]
 
     @cached_property
     def dice(self) -> Scores:
-        """(splits, C)."""
-        return np.stack([_dice(self._counts(cell).sum(axis=0)) for cell in self.cells])
+        """(folds, C)."""
+        return np.stack([_dice(self._counts(result).sum(axis=0)) for result in self.results])
 
     @property
     def means(self) -> Scores:
-        """(splits,) of the classes that occur."""
+        """(folds,) of the classes that occur."""
         return _mean(self.dice)
 
     @cached_property
     def resampled(self) -> Scores:
-        """(R,) means over classes and splits, of resampled test sections."""
-        return _mean(np.stack([self._resampled(cell) for cell in self.cells], axis=1))
+        """(R,) means over classes and folds, of resampled test sections."""
+        return _mean(np.stack([self._resampled(result) for result in self.results], axis=1))
 
     def summary(self, words: str) -> RowSummary:
         scores = {name: _spread(self.dice[:, n]) for n, name in enumerate(self.kept)}
@@ -148,49 +148,49 @@ class _Row:
             row=self.name,
             title=TITLES[self.name],
             tile_px=self.tile_px,
-            splits=tuple(cell.split for cell in self.cells),
+            folds=tuple(result.fold for result in self.results),
             dice={**scores, "mean": _spread(self.means)},
-            selected=tuple(cell.selected_by for cell in self.cells),
-            steps=tuple(cell.selected_step for cell in self.cells),
-            styles_selected=tuple(cell.style_selected_by for cell in self.cells),
+            selected=tuple(result.selected_by for result in self.results),
+            steps=tuple(result.selected_step for result in self.results),
+            styles_selected=tuple(result.style_selected_by for result in self.results),
             num_labels=self.average("num_labels"),
             num_masks=self.average("num_masks"),
             seconds=self.average("seconds"),
             own_seconds=self.average("own_seconds"),
-            peak_memory_bytes=max(cell.peak_memory_bytes for cell in self.cells),
+            peak_memory_bytes=max(result.peak_memory_bytes for result in self.results),
             words=words,
         )
 
     def average(self, name: str) -> float:
-        return float(np.mean([getattr(cell, name) for cell in self.cells]))
+        return float(np.mean([getattr(result, name) for result in self.results]))
 
-    def _counts(self, cell: CellResult) -> NDArray[np.float64]:
+    def _counts(self, result: RowResult) -> NDArray[np.float64]:
         """(S, 3, C) pixels: hits, true, predicted."""
-        confusions = np.array(cell.confusions, dtype=np.float64)  # exact up to 2**53
+        confusions = np.array(result.confusions, dtype=np.float64)  # exact up to 2**53
         kept = list(self.kept.values())
         parts = (confusions.diagonal(axis1=1, axis2=2), confusions.sum(2), confusions.sum(1))
         return np.stack(parts, axis=1)[:, :, kept]
 
-    def _resampled(self, cell: CellResult) -> Scores:
-        """(R,) means over classes; of a split, the same draws for every row."""
-        unit_of = _units(cell)
+    def _resampled(self, result: RowResult) -> Scores:
+        """(R,) means over classes; of a fold, the same draws for every row."""
+        unit_of = _units(result)
         num_units = int(unit_of.max()) + 1
-        rng = np.random.default_rng([self.seed, cell.split])
+        rng = np.random.default_rng([self.seed, result.fold])
         drawn = rng.multinomial(num_units, np.full(num_units, 1 / num_units), size=_RESAMPLES)
-        pooled = np.tensordot(drawn[:, unit_of].astype(np.float64), self._counts(cell), axes=1)
+        pooled = np.tensordot(drawn[:, unit_of].astype(np.float64), self._counts(result), axes=1)
         return _mean(_dice(pooled))  # (R, 3, C) to (R,)
 
 
 def _rows(
-    cells: Sequence[CellResult], class_names: Sequence[str], excluded: Collection[str], seed: int
+    results: Sequence[RowResult], class_names: Sequence[str], excluded: Collection[str], seed: int
 ) -> list[_Row]:
     """In the table's order, then by tile size, those as registered first."""
-    found: dict[tuple[RowName, int | None], dict[int, CellResult]] = {}
-    for cell in cells:
-        of_row = found.setdefault((cell.row, cell.tile_px), {})
-        if cell.split in of_row:
-            raise ValueError(f"split {cell.split} of {cell.row!r} is there twice")
-        of_row[cell.split] = cell
+    found: dict[tuple[RowName, int | None], dict[int, RowResult]] = {}
+    for result in results:
+        of_row = found.setdefault((result.row, result.tile_px), {})
+        if result.fold in of_row:
+            raise ValueError(f"fold {result.fold} of {result.row!r} is there twice")
+        of_row[result.fold] = result
     order = list(TITLES)
     keys = sorted(found, key=lambda key: (order.index(key[0]), key[1] or 0))
     kept = _kept(class_names, excluded)
@@ -198,9 +198,9 @@ def _rows(
 
 
 def _row(
-    by_split: Mapping[int, CellResult], splits: Iterable[int], kept: dict[str, int], seed: int
+    by_fold: Mapping[int, RowResult], folds: Iterable[int], kept: dict[str, int], seed: int
 ) -> _Row:
-    return _Row(tuple(by_split[split] for split in sorted(splits)), kept, seed)
+    return _Row(tuple(by_fold[fold] for fold in sorted(folds)), kept, seed)
 
 
 def _kept(class_names: Sequence[str], excluded: Collection[str]) -> dict[str, int]:
@@ -209,12 +209,12 @@ def _kept(class_names: Sequence[str], excluded: Collection[str]) -> dict[str, in
     return {name: n for n, name in enumerate(class_names) if name not in excluded}
 
 
-def _units(cell: CellResult) -> NDArray[np.intp]:
+def _units(result: RowResult) -> NDArray[np.intp]:
     """(S,) number of what is resampled: the section's group, or the section."""
-    groups = list(dict.fromkeys(cell.groups))
+    groups = list(dict.fromkeys(result.groups))
     if len(groups) < 2:
-        return np.arange(len(cell.sections))
-    return np.array([groups.index(group) for group in cell.groups])
+        return np.arange(len(result.sections))
+    return np.array([groups.index(group) for group in result.groups])
 
 
 def _dice(counts: NDArray[np.float64]) -> Scores:
@@ -234,10 +234,10 @@ def _mean(scores: Scores) -> Scores:
     return means
 
 
-def _spread(per_split: Scores) -> Spread:
-    known = per_split[~np.isnan(per_split)]
+def _spread(per_fold: Scores) -> Spread:
+    known = per_fold[~np.isnan(per_fold)]
     return Spread(
-        per_split=tuple(None if np.isnan(score) else float(score) for score in per_split),
+        per_fold=tuple(None if np.isnan(score) else float(score) for score in per_fold),
         mean=float(known.mean()) if known.size else None,
         std=float(known.std()) if known.size else None,
     )
@@ -245,7 +245,7 @@ def _spread(per_split: Scores) -> Spread:
 
 def _difference(row: _Row, than: _Row) -> Difference | None:
     """None where the rows were not tested alike, or an interval or a score cannot be had."""
-    if row.tested_on != than.tested_on or all(_units(cell).max() == 0 for cell in row.cells):
+    if row.tested_on != than.tested_on or all(_units(result).max() == 0 for result in row.results):
         return None
     mean = _mean(row.means) - _mean(than.means)
     resampled = row.resampled - than.resampled
@@ -294,10 +294,10 @@ def _cost(row: _Row) -> str:
     amounts = ((row.average("num_labels"), "labelled image"), (row.average("num_masks"), "mask"))
     parts = [f"{_number(n)} {name}{'' if n == 1 else 's'}" for n, name in amounts if n]
     annotation = " and ".join(parts) if parts else "no annotation"
-    chosen = (by for cell in row.cells for by in (cell.selected_by, cell.style_selected_by))
+    chosen = (by for result in row.results for by in (result.selected_by, result.style_selected_by))
     masks = ", validation masks to choose by aside" if "target_val" in chosen else ""
     took = _duration(row.average("seconds"))
-    return f"it takes {annotation} of the target and {took} a split{masks}"
+    return f"it takes {annotation} of the target and {took} a fold{masks}"
 
 
 def _number(number: float) -> str:

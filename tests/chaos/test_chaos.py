@@ -65,7 +65,7 @@ def survives(world: World, fault: Fault, name: str, number: int) -> None:
     fault(world, rng, job_id)
     state = world.ended(job_id)
     row.recovery_seconds.append(recovered(world, job_id, began) - began)
-    row.attempts.append(world.row(job_id).fence)
+    row.attempts.append(world.row(job_id).attempt)
     row.lost += state != "succeeded"
     assert state == "succeeded", world.read(job_id).error
     check_once(world, row, job_id)
@@ -155,7 +155,7 @@ def test_a_job_on_a_full_disk_fails_in_words_and_can_be_retried(
         world.retry(job_id)
         state = world.ended(job_id)
     row.recovery_seconds.append(time.time() - began)
-    row.attempts.append(world.row(job_id).fence)
+    row.attempts.append(world.row(job_id).attempt)
     row.lost += state != "succeeded"
     assert state == "succeeded", world.read(job_id).error
     row.wrong += dict(world.weights(job_id)) != world.expected

@@ -156,7 +156,7 @@ class World:
         row = self.row(job_id)
         wanted = {"logs", "pictures"}
         if row.state == "succeeded":
-            wanted.add(str(row.fence))
+            wanted.add(str(row.attempt))
         if row.state == "failed":
             wanted.add("checkpoints")  # for a retry
         left = [str(path) for path in folder.iterdir() if path.name not in wanted]

@@ -220,7 +220,7 @@ def test_a_replaced_attempt_stops_and_writes_nothing(database: Database, lease: 
     with database.session() as session:
         assert hand_back(session, lease)
         session.commit()
-    assert claim(database, "there", 60) == Lease(lease.job_id, fence=2)
+    assert claim(database, "there", 60) == Lease(lease.job_id, attempt=2)
     with pytest.raises(Replaced):
         report(recorder, 9, 9, {"nce": 2.0})
     with database.reading() as session:

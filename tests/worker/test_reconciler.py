@@ -86,7 +86,7 @@ def test_a_job_without_a_living_worker_is_let_go(
     lease = claim(database, "gone", 60)
     assert lease is not None
     storage = Storage(settings.data_folder)
-    half_written = storage.attempt(job_id, lease.fence) / "style.part"
+    half_written = storage.attempt(job_id, lease.attempt) / "style.part"
     half_written.mkdir(parents=True)
     saved = storage.checkpoints(job_id) / "style-1.pt"
     saved.mkdir(parents=True)
@@ -97,7 +97,7 @@ def test_a_job_without_a_living_worker_is_let_go(
     assert ("worker fell silent" in (job.error_message or "")) == (code is not None)
     assert (job.finished_at is None) == (end == "interrupted")
     assert (job.lease_owner, job.lease_until, job.steps_per_second) == (None, None, None)
-    assert not storage.attempt(job_id, lease.fence).exists()
+    assert not storage.attempt(job_id, lease.attempt).exists()
     assert saved.exists() == (end == "interrupted")
     # The worker was only asleep: it is turned away when it wakes.
     assert renew(database, lease, 60) is None
@@ -110,7 +110,7 @@ def test_a_job_with_a_living_worker_is_left_alone(
     job_id = add_waiting(database)
     lease = claim(database, "alive", 60)
     assert lease is not None
-    attempt = Storage(settings.data_folder).attempt(job_id, lease.fence)
+    attempt = Storage(settings.data_folder).attempt(job_id, lease.attempt)
     attempt.mkdir(parents=True)
     reconciler.reconcile()
     assert read(database, job_id).state == "running"
@@ -132,7 +132,7 @@ def test_ended_jobs_are_left_alone(database: Database, reconciler: Reconciler) -
 def test_what_a_worker_that_died_at_the_end_left_is_removed(
     database: Database, settings: Settings, reconciler: Reconciler, state: JobState
 ) -> None:
-    job_id = add_waiting(database, state=state, fence=2, lease_until=now_plus(60))
+    job_id = add_waiting(database, state=state, attempt=2, lease_until=now_plus(60))
     storage = Storage(settings.data_folder)
     for attempt in (1, 2, 3):  # the third of a retry
         (storage.attempt(job_id, attempt) / "work").mkdir(parents=True)
@@ -158,7 +158,7 @@ def test_many_reconcilers_announce_and_reap_once(
 ) -> None:
     queued = [add_waiting(database, announce_at=now_plus()) for _ in range(10)]
     lost = [
-        add_waiting(database, state=JobState.RUNNING, fence=1, lease_until=now_plus(-1))
+        add_waiting(database, state=JobState.RUNNING, attempt=1, lease_until=now_plus(-1))
         for _ in range(10)
     ]
     barrier = Barrier(4)
@@ -175,7 +175,7 @@ def test_many_reconcilers_announce_and_reap_once(
     assert [read(database, i).announcements for i in queued] == [1] * 10
     assert len(list(messages.glob("*.msg"))) == 10
     assert {read(database, i).state for i in lost} == {"interrupted"}
-    assert [read(database, i).losses for i in lost] == [1] * 10
+    assert [read(database, i).lost_attempts for i in lost] == [1] * 10
 
 
 def test_the_thread_outlasts_a_database_that_is_away(

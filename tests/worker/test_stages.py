@@ -190,7 +190,7 @@ def test_a_trainer_that_dies_interrupts_the_job_with_words_and_its_log(
         thread.join(10)
         assert not thread.is_alive()
     row = service.row(job_id)
-    assert (row.state, row.losses, row.error_code) == ("interrupted", 1, "trainer_died")
+    assert (row.state, row.lost_attempts, row.error_code) == ("interrupted", 1, "trainer_died")
     assert words in (row.error_message or "")
     assert last_line in (row.error_traceback or "")
     assert service.files(job_id) <= {"logs/1.log", "checkpoints/pretrain-1.pt"}
@@ -293,7 +293,7 @@ def test_a_job_that_is_announced_twice_runs_once(service: Service) -> None:
     with ThreadPoolExecutor(2) as threads:
         list(threads.map(lambda _: run(service, job_id), range(2)))
     ended = service.row(job_id)
-    assert (ended.state, ended.fence) == ("succeeded", 1)
+    assert (ended.state, ended.attempt) == ("succeeded", 1)
     run(service, job_id)
     assert vars(service.row(job_id)).keys() == vars(ended).keys()
     assert service.row(job_id).finished_at == ended.finished_at
@@ -320,7 +320,7 @@ def test_a_stopped_runner_gives_its_job_back_and_takes_no_other(service: Service
     assert processes_of(service.settings.data_folder) == {}
     assert service.job(job_id).state == "queued"
     assert service.files(job_id) == {"logs/1.log", "checkpoints/pretrain-1.pt"}
-    assert service.row(other).fence == 0
+    assert service.row(other).attempt == 0
 
 
 @sqlite_only
@@ -365,10 +365,10 @@ def test_a_paused_job_goes_on_where_it_was_and_ends_as_if_undisturbed(service: S
         thread.join(10)
         assert not thread.is_alive()
     paused = service.row(job_id)
-    assert (paused.state, paused.losses, paused.error_code) == ("paused", 0, None)
+    assert (paused.state, paused.lost_attempts, paused.error_code) == ("paused", 0, None)
     assert 1 < paused.step < 400
     run(service, job_id)
-    assert service.row(job_id).fence == 1  # nobody takes it up before its user says so
+    assert service.row(job_id).attempt == 1  # nobody takes it up before its user says so
     with service.database.session() as session:
         jobs.resume(session, service.queue, job_id)
     resumed = run(service, job_id)
@@ -390,7 +390,7 @@ def test_a_job_that_loses_its_trainer_is_taken_up_until_the_limit_and_can_be_ret
         session.commit()
     for state in ("interrupted", "failed"):
         with background(service, job_id) as (runner, thread):
-            attempt = service.row(job_id).fence
+            attempt = service.row(job_id).attempt
             wait_for(lambda: service.row(job_id).state == "running", "the attempt")
             wait_for(lambda: service.row(job_id).step > 1, "a step")
             os.kill(trainer_of(service.settings.data_folder), signal.SIGKILL)
@@ -402,10 +402,10 @@ def test_a_job_that_loses_its_trainer_is_taken_up_until_the_limit_and_can_be_ret
             session.execute(update(Job).values(not_before=None))
             session.commit()
     row = service.row(job_id)
-    assert (row.losses, row.fence, row.error_code) == (2, attempt + 1, "trainer_died")
+    assert (row.lost_attempts, row.attempt, row.error_code) == (2, attempt + 1, "trainer_died")
     assert {path.split("/")[0] for path in service.files(job_id)} >= {"logs"}
     with service.database.session() as session:
-        assert jobs.retry(session, service.queue, job_id).losses == 0
+        assert jobs.retry(session, service.queue, job_id).lost_attempts == 0
     with background(service, job_id) as (runner, thread):
         wait_for(lambda: service.row(job_id).state == "running", "the retry")
         runner.stop()

@@ -111,5 +111,5 @@ def test_an_old_lease_says_nothing(service: Service) -> None:
     job_id = service.adapt()
     lease = claim(service.database, "here", 60)
     assert lease is not None
-    announce(service.database, Lease(job_id, lease.fence - 1), 1)
+    announce(service.database, Lease(job_id, lease.attempt - 1), 1)
     assert [kind for kind, _ in told(service, job_id)] == ["state", "state"]

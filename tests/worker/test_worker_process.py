@@ -80,7 +80,7 @@ def test_torn_files_and_repeated_messages_do_not_stop_a_worker(
             service.queue.announce(job_id, "cpu")
         succeeds(service, job_id)
         wait_for(lambda: not any((broker / "messages").iterdir()), "the last message")
-        assert service.row(job_id).fence == 1
+        assert service.row(job_id).attempt == 1
         assert len(service.models()) == 3
         assert worker.poll() is None
         worker.send_signal(signal.SIGTERM)
@@ -117,7 +117,7 @@ def test_a_killed_worker_takes_its_trainer_along_and_its_job_is_taken_up_again(
     wait_for(lambda: service.row(job_id).state == "interrupted", "the end of the lease", 15)
     job = service.job(job_id)
     assert job.error is not None
-    assert (job.error.code, job.losses) == ("worker_lost", 1)
+    assert (job.error.code, job.lost_attempts) == ("worker_lost", 1)
     assert service.models() == []
     assert processes_of(folder) == {}
     with start("second"):
@@ -151,6 +151,6 @@ def test_a_worker_that_is_stopped_hands_its_job_to_the_next(
         succeeds(service, job_id)
         second.send_signal(signal.SIGTERM)
         assert second.wait(10) == 0
-    assert service.row(job_id).fence == 2
+    assert service.row(job_id).attempt == 2
     tidy(service, job_id)
     assert {row.path.split("/")[2] for row in service.models()} == {"2"}

@@ -58,14 +58,14 @@ def _mean(report: BenchmarkReport) -> Figure:
     _dots(axes, rows, "mean", size=9)
     _row_names(axes, rows)
     spreads = [found for row in rows if (found := row.dice.get("mean")) is not None]
-    scores = [score for found in spreads for score in found.per_split if score is not None]
+    scores = [score for found in spreads for score in found.per_fold if score is not None]
     axes.set_xlim(0, min(100, 10 * ceil(10 * max(scores, default=1) + 0.3)))
     aside = axes.get_yaxis_transform()
     for y, (row, mark) in enumerate(zip(rows, marks(rows, "mean"), strict=True)):
         weight = "bold" if mark == "best" else "normal"
         axes.text(1.01, y, percent(mean_of(row)), transform=aside, va="center", weight=weight)
     dashed = "; dashed: Source-only and Target-only" if len(bounds) == 2 else ""
-    axes.set_xlabel(f"mean DICE, %, with its standard deviation; small dots: splits{dashed}")
+    axes.set_xlabel(f"mean DICE, %, with its standard deviation; small dots: folds{dashed}")
     _legend(figure, groups_of(rows))
     return figure
 
@@ -136,7 +136,7 @@ def _styles(report: BenchmarkReport) -> Figure:
                 axes.plot(steps[n], values[n], "o", color=PALETTE["images"].light, markersize=7)
         axes.set_title(title, weight="bold")
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-        axes.set_xlabel("step of CUT; dot: best of a split")
+        axes.set_xlabel("step of CUT; dot: best of a fold")
         _rule(axes, "y")
         axes.tick_params(axis="x", length=0)
     return figure
@@ -160,7 +160,7 @@ def _time(report: BenchmarkReport) -> Figure:
         after = own + rest + 0.008 * longest / seconds
         axes.text(after, y, duration(row.seconds), va="center")
     axes.set_xlim(0, (longest / seconds or 1) * 1.02)
-    axes.set_xlabel(f"{unit} of training for a split; pale: stages shared with other rows")
+    axes.set_xlabel(f"{unit} of training for a fold; pale: stages shared with other rows")
     _row_names(axes, rows)
     _rule(axes, "x")
     _legend(figure, groups_of(rows))
@@ -168,7 +168,7 @@ def _time(report: BenchmarkReport) -> Figure:
 
 
 _CHARTS: dict[ChartName, tuple[Callable[[BenchmarkReport], Figure], str]] = {
-    "mean": (_mean, "Mean DICE of each row, with its splits"),
+    "mean": (_mean, "Mean DICE of each row, with its folds"),
     "classes": (_classes, "DICE of each row, class by class"),
     "curves": (_curves, "Validation DICE by step, row by row"),
     "styles": (_styles, "What the source-only segmenter makes of each kept generator's images"),
@@ -177,7 +177,7 @@ _CHARTS: dict[ChartName, tuple[Callable[[BenchmarkReport], Figure], str]] = {
 
 
 def _dots(axes: Axes, rows: Sequence[RowSummary], column: str, *, size: float) -> None:
-    """Mean, standard deviation and splits of each row, a row a line down."""
+    """Mean, standard deviation and folds of each row, a row a line down."""
     shown = [
         (y, group_of(row), score.mean, score)
         for y, row in enumerate(rows)
@@ -189,17 +189,17 @@ def _dots(axes: Axes, rows: Sequence[RowSummary], column: str, *, size: float) -
         means = [mean for _, mean, _ in of_group]
         low = [max(0, mean - 100 * (score.std or 0)) for _, mean, score in of_group]
         high = [min(100, mean + 100 * (score.std or 0)) for _, mean, score in of_group]
-        splits = [
+        folds = [
             (100 * value, y)
             for y, _, score in of_group
-            for value in score.per_split
+            for value in score.per_fold
             if value is not None
         ]
         colour = PALETTE[group].light
         axes.hlines(ys, low, high, color=colour, linewidth=size / 2.4, alpha=0.4)
         axes.plot(
-            [x for x, _ in splits],
-            [y for _, y in splits],
+            [x for x, _ in folds],
+            [y for _, y in folds],
             marker="o",
             color=colour,
             markersize=size / 2.4,
@@ -293,7 +293,7 @@ def _short(text: str, length: int) -> str:
 
 
 def _mean_curve(curves: Sequence[Curve]) -> tuple[list[int], list[float]]:
-    """In percent, at the steps that all splits have."""
+    """In percent, at the steps that all folds have."""
     steps = sorted(set.intersection(*(set(curve.steps) for curve in curves)))
     values = [dict(zip(curve.steps, curve.values, strict=True)) for curve in curves]
     return steps, [100 * sum(value[step] for value in values) / len(values) for step in steps]

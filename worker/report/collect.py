@@ -1,4 +1,4 @@
-"""The end of a benchmark: from what its cells left to the report."""
+"""The end of a benchmark: from what its parts left to the report."""
 
 import platform
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,14 +22,14 @@ from app.tables import Job, JobKind, JobStage, JobState
 from models.config import StyleFilterConfig
 from models.data.domain import Domain, normalise
 from models.metadata import METHOD_VERSION
-from models.table1.plan import Cell, Plan
+from models.table1.plan import BenchmarkPart, BenchmarkPlan
 from models.table1.results import (
     TITLES,
     BenchmarkReport,
-    CellResult,
     Curve,
-    FailedCell,
+    FailedRow,
     RowName,
+    RowResult,
     SharedStage,
     StyleChoice,
     StyleScore,
@@ -37,13 +37,13 @@ from models.table1.results import (
 from models.table1.rows import ROWS, TRAINED_ON, MethodName, needs_style
 from models.table1.statistics import differences, label_values, tabulate
 from worker import report
-from worker.cells import PICTURES, SCORES, SCORES_TYPE, NothingMeasured, pictured
 from worker.report.figure import Panel, qualitative
+from worker.tester import PICTURES, SCORES, SCORES_TYPE, NothingMeasured, pictured
 
-SPLITS = "splits.json"
+FOLDS = "folds.json"
 
 _SHARED = {"pretrain": JobKind.PRETRAIN, "style": JobKind.TRAIN_STYLE}
-"""Stages that rows of a split share, and the jobs that train them."""
+"""Stages that rows of a fold share, and the jobs that train them."""
 
 _CURVE = MetricsQuery(points=200)
 _SCORES = MetricsQuery(points=10_000)
@@ -52,10 +52,10 @@ _SCORES = MetricsQuery(points=10_000)
 
 @dataclass(frozen=True)
 class _Part:
-    """A job of the benchmark, its cell, and the seconds of the stages it trained itself."""
+    """A job of the benchmark, what it runs, and the seconds of the stages it trained itself."""
 
     job: Job
-    cell: Cell
+    plan: BenchmarkPart
     seconds: Mapping[str, float]
 
 
@@ -64,32 +64,33 @@ class Collection:
 
     def __init__(self, session: Session, storage: Storage, benchmark: Job) -> None:
         self._session, self._storage, self._benchmark = session, storage, benchmark
-        self._plan = Plan.model_validate(benchmark.plan)
+        self._plan = BenchmarkPlan.model_validate(benchmark.plan)
         jobs = session.scalars(
             select(Job).where(Job.parent_id == benchmark.id).order_by(Job.created_at, Job.id)
         )
         self._parts = [
-            _Part(job, Cell.model_validate(job.plan), self._seconds(job.id)) for job in jobs
+            _Part(job, BenchmarkPart.model_validate(job.plan), self._seconds(job.id))
+            for job in jobs
         ]
 
     def write(self, folder: Path, source: Domain, target: Domain) -> JobResult:
         """Write the report's files to ``folder``; what the job's row keeps of it."""
         made = self.report(source, target)
         report.write(made, folder, self.figure(target))
-        splits = self._plan.splits(source.info, target.info)
-        (folder / SPLITS).write_text(splits.model_dump_json(indent=1) + "\n")
+        folds = self._plan.published(source.info, target.info)
+        (folder / FOLDS).write_text(folds.model_dump_json(indent=1) + "\n")
         notes = [f"{row.title}: {row.words}" for row in made.rows]
         if made.failed:
-            notes.append(f"Without a result: {len(made.failed)} of the table's cells.")
+            notes.append(f"Without a result: {len(made.failed)} of the table's results.")
         return JobResult(notes=notes)
 
     def report(self, source: Domain, target: Domain) -> BenchmarkReport:
-        """The whole report; NothingMeasured where no cell succeeded."""
-        cells = list(self._cells())
-        if not cells:
-            raise NothingMeasured("none of the benchmark's cells succeeded; see their errors")
+        """The whole report; NothingMeasured where no part succeeded."""
+        results = list(self._results())
+        if not results:
+            raise NothingMeasured("none of the benchmark's parts succeeded; see their errors")
         plan, names = self._plan, target.info.class_names
-        own = [cell for cell in cells if cell.tile_px == plan.tile_px]
+        own = [result for result in results if result.tile_px == plan.tile_px]
         excluded = plan.excluded
         return BenchmarkReport(
             source=source.info.name,
@@ -98,16 +99,16 @@ class Collection:
             excluded=excluded,
             preset=plan.preset,
             config=StyleFilterConfig.model_validate(self._benchmark.config),
-            splits=len(plan.folds),
+            folds=len(plan.folds),
             tile_px=plan.tile_px,
-            cells=tuple(cells),
+            results=tuple(results),
             rows=tuple(
                 # Of all of them the same: the table says it once.
                 row.model_copy(update={"tile_px": None})
                 for row in tabulate(own, names, excluded)
             ),
             differences=differences(own, names, excluded),
-            label_values=label_values(cells, names, excluded, plan.label_tiles_px),
+            label_values=label_values(results, names, excluded, plan.label_tiles_px),
             curves=tuple(self._curves()),
             styles=tuple(self._styles()),
             shared=tuple(self._shared()),
@@ -118,14 +119,14 @@ class Collection:
         )
 
     def figure(self, target: Domain) -> bytes | None:
-        """A test section of the first split as each row sees it; None where it has no mask."""
+        """A test section of the first fold as each row sees it; None where it has no mask."""
         found: dict[RowName, Path] = {}
         for part in self._parts:
             folder = self._folder(part) / PICTURES
-            if part.job.state != JobState.SUCCEEDED or part.cell.split != 0:
+            if part.job.state != JobState.SUCCEEDED or part.plan.fold != 0:
                 continue
             for path in sorted(folder.glob("*.png")):
-                if part.cell.tile_px == self._plan.tile_px:
+                if part.plan.tile_px == self._plan.tile_px:
                     found[path.stem] = path  # type: ignore[index]  # named by their rows
         if not found:
             return None
@@ -140,34 +141,34 @@ class Collection:
         panels.append(Panel("Truth", classes=target.native_mask(section)))
         return qualitative(panels, target.info.class_names)
 
-    def _cells(self) -> Iterator[CellResult]:
+    def _results(self) -> Iterator[RowResult]:
         for part in self._parts:
-            if part.job.state != JobState.SUCCEEDED or part.cell.method is None:
+            if part.job.state != JobState.SUCCEEDED or part.plan.method is None:
                 continue
-            own_stage = "pretrain" if part.cell.method == "target-only" else "adapt"
+            own_stage = "pretrain" if part.plan.method == "target-only" else "adapt"
             own = part.seconds.get("stylise", 0.0) + self._trained(part, own_stage)
             for scores in SCORES_TYPE.validate_json((self._folder(part) / SCORES).read_bytes()):
                 trained = [(part, own_stage)]
-                if part.cell.method != "target-only":
-                    trained += self._stage_of(part.cell.split, "pretrain")
-                if needs_style(part.cell.method, [scores.row]):
-                    trained += self._stage_of(part.cell.split, "style")
+                if part.plan.method != "target-only":
+                    trained += self._stage_of(part.plan.fold, "pretrain")
+                if needs_style(part.plan.method, [scores.row]):
+                    trained += self._stage_of(part.plan.fold, "style")
                 shared = sum(self._trained(*each) for each in trained[1:])
                 facts = scores.model_dump()
                 facts["peak_memory_bytes"] = max(
                     scores.peak_memory_bytes, *(self._memory(*each) for each in trained)
                 )
-                yield CellResult(**facts, seconds=own + shared, own_seconds=own)
+                yield RowResult(**facts, seconds=own + shared, own_seconds=own)
 
-    def _failed(self) -> Iterator[FailedCell]:
+    def _failed(self) -> Iterator[FailedRow]:
         for part in self._parts:
             if part.job.state == JobState.SUCCEEDED:
                 continue
-            for row in part.cell.rows:
-                yield FailedCell(
+            for row in part.plan.rows:
+                yield FailedRow(
                     row=row,
-                    split=part.cell.split,
-                    tile_px=part.cell.tile_px,
+                    fold=part.plan.fold,
+                    tile_px=part.plan.tile_px,
                     reason=self._reason(part),
                 )
 
@@ -176,10 +177,10 @@ class Collection:
         own = part.job.error_message or f"The job was {part.job.state}."
         if part.job.error_code != DEPENDENCY_FAILED:
             return own
-        method, stages = part.cell.method, ["pretrain"]
-        if method is not None and needs_style(method, part.cell.rows):
+        method, stages = part.plan.method, ["pretrain"]
+        if method is not None and needs_style(method, part.plan.rows):
             stages.append("style")
-        waited_for = (each for stage in stages for each in self._stage_of(part.cell.split, stage))
+        waited_for = (each for stage in stages for each in self._stage_of(part.plan.fold, stage))
         for shared, stage in waited_for:
             failed = shared.job.state in (JobState.FAILED, JobState.CANCELLED)
             if failed and shared is not part:
@@ -190,7 +191,7 @@ class Collection:
         """What jobs changed of their config to fit the GPU."""
         for part in self._parts:
             for change in JobResult.model_validate(part.job.result or {}).changed:
-                yield f"{part.cell.title}: for want of GPU memory {change}"
+                yield f"{part.plan.title}: for want of GPU memory {change}"
 
     def _shared(self) -> Iterator[SharedStage]:
         kinds = {kind: stage for stage, kind in _SHARED.items()}
@@ -201,29 +202,29 @@ class Collection:
             rows = tuple(
                 row
                 for other in self._parts
-                if other.cell.split == part.cell.split
-                and other.cell.method not in (None, "target-only")
-                for row in other.cell.rows
-                if stage == "pretrain" or needs_style(other.cell.method, [row])
+                if other.plan.fold == part.plan.fold
+                and other.plan.method not in (None, "target-only")
+                for row in other.plan.rows
+                if stage == "pretrain" or needs_style(other.plan.method, [row])
             )
             yield SharedStage(
                 stage=stage,
-                split=part.cell.split,
+                fold=part.plan.fold,
                 seconds=self._trained(part, stage),
                 rows=tuple(dict.fromkeys(rows)),
             )
 
     def _curves(self) -> Iterator[Curve]:
-        """Validation DICE of what each cell trained, under the row that is tested so."""
+        """Validation DICE of what each part trained, under the row that is tested so."""
         for part in self._parts:
-            if part.cell.method is None or part.cell.tile_px != self._plan.tile_px:
+            if part.plan.method is None or part.plan.tile_px != self._plan.tile_px:
                 continue
-            stage = "pretrain" if part.cell.method == "target-only" else "adapt"
+            stage = "pretrain" if part.plan.method == "target-only" else "adapt"
             scores = self._by_step(self._origin(part, stage), stage, "dice/mean")
             if scores:
                 yield Curve(
-                    row=_as_trained(part.cell.method, part.cell.rows),
-                    split=part.cell.split,
+                    row=_as_trained(part.plan.method, part.plan.rows),
+                    fold=part.plan.fold,
                     stage=stage,
                     name="dice/mean",
                     steps=tuple(scores),
@@ -231,7 +232,7 @@ class Collection:
                 )
 
     def _styles(self) -> Iterator[StyleChoice]:
-        """How the generators of each split were scored, where one was chosen."""
+        """How the generators of each fold were scored, where one was chosen."""
         config = StyleFilterConfig.model_validate(self._benchmark.config)
         for part in self._parts:
             if part.job.kind != JobKind.TRAIN_STYLE or config.style.select_on == "last":
@@ -252,7 +253,7 @@ class Collection:
             )
             if scores:
                 by = config.style.select_on
-                yield StyleChoice(split=part.cell.split, selected_by=by, scores=scores)
+                yield StyleChoice(fold=part.plan.fold, selected_by=by, scores=scores)
 
     def _by_step(
         self, job_id: UUID, stage: str, name: str, query: MetricsQuery = _CURVE
@@ -260,10 +261,10 @@ class Collection:
         series = curves.read(self._session, job_id, stage, name, query)
         return dict(zip(series.steps, series.values, strict=True))
 
-    def _stage_of(self, split: int, stage: str) -> list[tuple[_Part, str]]:
-        """The part of a split that trained what its rows share."""
+    def _stage_of(self, fold: int, stage: str) -> list[tuple[_Part, str]]:
+        """The part of a fold that trained what its rows share."""
         kind = _SHARED[stage]
-        return [(p, stage) for p in self._parts if p.cell.split == split and p.job.kind == kind]
+        return [(p, stage) for p in self._parts if p.plan.fold == fold and p.job.kind == kind]
 
     def _memory(self, part: _Part, stage: str) -> int:
         """The most that the job which trained a stage held; 0 where it does not say."""
@@ -288,7 +289,7 @@ class Collection:
         return {stage: n for stage, n in self._session.execute(query)}  # noqa: C416 - rows, no pairs
 
     def _folder(self, part: _Part) -> Path:
-        return self._storage.attempt(part.job.id, part.job.fence)
+        return self._storage.attempt(part.job.id, part.job.attempt)
 
 
 def _as_trained(method: MethodName, rows: Sequence[RowName]) -> RowName:

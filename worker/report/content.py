@@ -11,7 +11,7 @@ ChartName = Literal["mean", "classes", "curves", "styles", "time"]
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     text: str
     mark: Mark | None = None
     share: float | None = None
@@ -28,7 +28,7 @@ class Grid:
 
     caption: str
     head: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    rows: tuple[tuple[TableCell, ...], ...]
     numbers: bool = True
     """Whether all columns but the first hold numbers."""
 
@@ -71,5 +71,5 @@ def absent(report: BenchmarkReport) -> tuple[str, ...]:
     )
 
 
-def splits_in_words(number: int) -> str:
-    return "one split" if number == 1 else f"{number} splits"
+def folds_in_words(number: int) -> str:
+    return "one fold" if number == 1 else f"{number} folds"

@@ -15,7 +15,7 @@ from models.table1.results import (
     StyleScore,
 )
 from models.table1.rows import ROWS
-from worker.report.content import Cell, Grid, Section, mean_of, splits_in_words, title_of
+from worker.report.content import Grid, Section, TableCell, folds_in_words, mean_of, title_of
 from worker.report.groups import group_of
 from worker.report.numbers import MISSING, count, duration, listed, percent, points, spread
 
@@ -35,12 +35,12 @@ def label_values(report: BenchmarkReport) -> Section | None:
         return None
     rows = tuple(
         (
-            Cell(f"{one.tile_px} px"),
-            Cell(count(one.num_labels)),
-            Cell(spread(one.with_filter)),
-            Cell(spread(one.without_filter)),
-            Cell(_gain_told(one)),
-            Cell(MISSING if one.labels_per_point is None else count(one.labels_per_point)),
+            TableCell(f"{one.tile_px} px"),
+            TableCell(count(one.num_labels)),
+            TableCell(spread(one.with_filter)),
+            TableCell(spread(one.without_filter)),
+            TableCell(_gain_told(one)),
+            TableCell(MISSING if one.labels_per_point is None else count(one.labels_per_point)),
         )
         for one in report.label_values
     )
@@ -67,16 +67,16 @@ def annotation(report: BenchmarkReport) -> Section | None:
     low = next((row for row in report.rows if row.row == "source-only"), None)
     rows = tuple(
         (
-            Cell(title_of(row), group=group_of(row)),
-            Cell(count(row.num_labels)),
-            Cell(count(row.num_masks)),
-            Cell(percent(mean_of(row))),
-            Cell(_over(row, low)),
+            TableCell(title_of(row), group=group_of(row)),
+            TableCell(count(row.num_labels)),
+            TableCell(count(row.num_masks)),
+            TableCell(percent(mean_of(row))),
+            TableCell(_over(row, low)),
         )
         for row in report.rows
     )
     head = ("Method", "Image-level labels", "Masks", "Mean DICE, %", "Points over Source-only")
-    grid = Grid("Annotation of the target that was used, mean over the splits", head, rows)
+    grid = Grid("Annotation of the target that was used, mean over the folds", head, rows)
     note = "A label takes seconds and a mask hours: a row is worth what it gains for that."
     return Section("Annotation cost", notes=(note,), grids=(grid,))
 
@@ -85,7 +85,7 @@ def curves(report: BenchmarkReport) -> Section | None:
     if not any(curve.name == CURVE for curve in report.curves):
         return None
     note = (
-        "Mean DICE on the validation sections by step of a stage: thin lines are splits, the "
+        "Mean DICE on the validation sections by step of a stage: thin lines are folds, the "
         "thick line their mean, grey lines the means of the other rows."
     )
     return Section("Learning curves", notes=(note,), chart="curves")
@@ -96,7 +96,7 @@ def styles(report: BenchmarkReport) -> Section | None:
         return None
     rows = tuple(
         (
-            Cell(str(choice.split + 1)),
+            TableCell(str(choice.fold + 1)),
             *(_generator(score) for score in (choice.best("dice"), choice.best("label_score"))),
             _generator(choice.scores[-1]),
         )
@@ -115,10 +115,10 @@ def styles(report: BenchmarkReport) -> Section | None:
     return Section("Chosen generators", notes=(note,), chart="styles", grids=(grid,))
 
 
-def _generator(score: StyleScore | None) -> Cell:
+def _generator(score: StyleScore | None) -> TableCell:
     if score is None:
-        return Cell(MISSING)
-    return Cell(f"{percent(score.dice)} (step {score.step:,})")
+        return TableCell(MISSING)
+    return TableCell(f"{percent(score.dice)} (step {score.step:,})")
 
 
 def chosen(report: BenchmarkReport) -> Section | None:
@@ -126,15 +126,15 @@ def chosen(report: BenchmarkReport) -> Section | None:
         return None
     rows = tuple(
         (
-            Cell(title_of(row)),
-            Cell(_chosen_by(row.selected)),
-            Cell(listed(tuple(f"{step:,}" for step in row.steps))),
-            Cell(_chosen_by(row.styles_selected)),
+            TableCell(title_of(row)),
+            TableCell(_chosen_by(row.selected)),
+            TableCell(listed(tuple(f"{step:,}" for step in row.steps))),
+            TableCell(_chosen_by(row.styles_selected)),
         )
         for row in report.rows
     )
     grid = Grid(
-        "What chose the weights that were tested, their step in each split, and what chose the "
+        "What chose the weights that were tested, their step in each fold, and what chose the "
         "generator",
         ("Method", "Weights by", "Step", "Generator by"),
         rows,
@@ -153,28 +153,28 @@ def cost(report: BenchmarkReport) -> Section | None:
         return None
     rows = tuple(
         (
-            Cell(title_of(row), group=group_of(row)),
-            Cell(duration(row.seconds)),
-            Cell(duration(row.own_seconds)),
-            Cell(in_words(row.peak_memory_bytes)),
+            TableCell(title_of(row), group=group_of(row)),
+            TableCell(duration(row.seconds)),
+            TableCell(duration(row.own_seconds)),
+            TableCell(in_words(row.peak_memory_bytes)),
         )
         for row in report.rows
     )
     head = ("Method", "Training, all stages", "Its own stages", "Peak memory")
-    grid = Grid("Time for a split, mean over the splits, and the most memory of any", head, rows)
+    grid = Grid("Time for a fold, mean over the folds, and the most memory of any", head, rows)
     notes = (f"All jobs together, each stage once: {duration(report.seconds)}.", *_in_runs(report))
     return Section("Time and memory", notes=notes, chart="time", grids=(grid, *_shared(report)))
 
 
 def _in_runs(report: BenchmarkReport) -> Iterator[str]:
-    """What a split's rows cost together, in StyleFilter's runs."""
+    """What a fold's rows cost together, in StyleFilter's runs."""
     one = next((row.seconds for row in report.rows if row.row == "stylefilter"), 0.0)
-    shared = sum(stage.seconds for stage in report.shared) / report.splits
+    shared = sum(stage.seconds for stage in report.shared) / report.folds
     # Rows that test one training share its time.
     own = {ROWS[row.row].method: row.own_seconds for row in report.rows if row.row in PAPER_ROWS}
     if one and all(any(row.row == name for row in report.rows) for name in PAPER_ROWS):
         yield (
-            f"The paper's nine rows of a split take {duration(shared + sum(own.values()))}, "
+            f"The paper's nine rows of a fold take {duration(shared + sum(own.values()))}, "
             f"{(shared + sum(own.values())) / one:.1f} times the {duration(one)} of StyleFilter "
             "alone: what they share is trained once."
         )
@@ -188,14 +188,14 @@ def _shared(report: BenchmarkReport) -> tuple[Grid, ...]:
         alike.setdefault((stage.stage, stage.rows), []).append(stage)
     rows = tuple(
         (
-            Cell(name),
-            Cell(listed(tuple(str(stage.split + 1) for stage in stages))),
-            Cell(duration(sum(stage.seconds for stage in stages) / len(stages))),
-            Cell(listed(tuple(TITLES[row] for row in used_by))),
+            TableCell(name),
+            TableCell(listed(tuple(str(stage.fold + 1) for stage in stages))),
+            TableCell(duration(sum(stage.seconds for stage in stages) / len(stages))),
+            TableCell(listed(tuple(TITLES[row] for row in used_by))),
         )
         for (name, used_by), stages in alike.items()
     )
-    head = ("Stage", "Splits", "Time for a split", "Rows that use it")
+    head = ("Stage", "Folds", "Time for a fold", "Rows that use it")
     caption = "Stages that were trained once for several rows"
     return (Grid(caption, head, rows, numbers=False),)
 
@@ -205,8 +205,8 @@ def _gain(score: float | None, than: float | None) -> str:
 
 
 def _over(row: RowSummary, low: RowSummary | None) -> str:
-    """Points over source-only; none where the two were tested on other splits."""
-    if low is None or row.row == low.row or row.splits != low.splits:
+    """Points over source-only; none where the two were tested on other folds."""
+    if low is None or row.row == low.row or row.folds != low.folds:
         return MISSING
     return _gain(mean_of(row), mean_of(low))
 
@@ -223,4 +223,4 @@ def _chosen_by(selected: Sequence[str | None]) -> str:
     words = {by: MISSING if by is None else _CHOSEN_BY.get(by, by) for by in counted}
     if len(counted) == 1:
         return next(iter(words.values()))
-    return "; ".join(f"{words[by]} ({splits_in_words(n)})" for by, n in counted.items())
+    return "; ".join(f"{words[by]} ({folds_in_words(n)})" for by, n in counted.items())

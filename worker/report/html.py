@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from models.table1.results import BenchmarkReport, RowName
 from worker.report.charts import draw
-from worker.report.content import Cell, mean_of, title_of
+from worker.report.content import TableCell, mean_of, title_of
 from worker.report.groups import group_of
 from worker.report.numbers import percent
 from worker.report.sections import headline, sections
@@ -45,10 +45,10 @@ def render(report: BenchmarkReport, figure: bytes | None = None) -> str:
     )
 
 
-def _landmarks(report: BenchmarkReport) -> list[Cell]:
+def _landmarks(report: BenchmarkReport) -> list[TableCell]:
     """The four rows that tell the story, large; those there are."""
     return [
-        Cell(percent(mean_of(row)), note=title_of(row), group=group_of(row))
+        TableCell(percent(mean_of(row)), note=title_of(row), group=group_of(row))
         for name in _LANDMARKS
         for row in report.rows
         if row.row == name and mean_of(row) is not None

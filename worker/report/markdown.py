@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 
 from models.table1.results import BenchmarkReport
-from worker.report.content import Cell, Grid, Section
+from worker.report.content import Grid, Section, TableCell
 from worker.report.numbers import plain
 from worker.report.sections import headline, sections
 
@@ -60,7 +60,7 @@ def _line(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _cell(cell: Cell) -> str:
+def _cell(cell: TableCell) -> str:
     text = escape(cell.text)
     if cell.note:
         text += f" ({escape(cell.note)})"

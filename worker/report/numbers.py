@@ -10,7 +10,7 @@ def percent(score: float | None) -> str:
 
 
 def spread(score: Spread | None) -> str:
-    """``38.2 ± 8.1``: mean and standard deviation over the splits."""
+    """``38.2 ± 8.1``: mean and standard deviation over the folds."""
     if score is None or score.mean is None:
         return MISSING
     return f"{percent(score.mean)} ± {percent(score.std)}"
@@ -34,7 +34,7 @@ def duration(seconds: float) -> str:
 
 
 def count(number: float) -> str:
-    """A mean over splits: ``12``, ``12.5``, ``1,634``."""
+    """A mean over folds: ``12``, ``12.5``, ``1,634``."""
     return f"{number:,.0f}" if number >= 100 else f"{number:.1f}".removesuffix(".0")
 
 

@@ -17,9 +17,9 @@ UNRANKED: Mapping[RowName, str] = {
 
 
 def ranked(rows: Sequence[RowSummary]) -> list[bool]:
-    """Whether each row takes part: an equal among equals, on as many splits as any other row."""
-    most = max((len(row.splits) for row in rows), default=0)
-    return [row.row not in UNRANKED and len(row.splits) == most for row in rows]
+    """Whether each row takes part: an equal among equals, on as many folds as any other row."""
+    most = max((len(row.folds) for row in rows), default=0)
+    return [row.row not in UNRANKED and len(row.folds) == most for row in rows]
 
 
 def marks(rows: Sequence[RowSummary], column: str) -> list[Mark | None]:

@@ -1,14 +1,14 @@
-"""How well each row segments: Table 1, each split, differences, classes."""
+"""How well each row segments: Table 1, each fold, differences, classes."""
 
 from models.table1.results import TITLES, BenchmarkReport, Difference, RowName, RowSummary
 from worker.report.content import (
-    Cell,
     Grid,
     Section,
+    TableCell,
     absent,
     columns,
+    folds_in_words,
     mean_of,
-    splits_in_words,
     title_of,
 )
 from worker.report.groups import group_of
@@ -40,15 +40,15 @@ def failed(report: BenchmarkReport) -> Section | None:
         return None
     rows = tuple(
         (
-            Cell(TITLES[cell.row]),
-            Cell(str(cell.split + 1)),
-            Cell(MISSING if cell.tile_px is None else f"{cell.tile_px} px"),
-            Cell(cell.reason),
+            TableCell(TITLES[cell.row]),
+            TableCell(str(cell.fold + 1)),
+            TableCell(MISSING if cell.tile_px is None else f"{cell.tile_px} px"),
+            TableCell(cell.reason),
         )
         for cell in report.failed
     )
     number = len(rows)
-    caption = f"{number} cell{'s' if number > 1 else ''} without a result, and why"
+    caption = f"{number} missing result{'s' if number > 1 else ''}, and why"
     return Section(
         "What failed",
         grids=(Grid(caption, ("Row", "Split", "Tiles", "Reason"), rows, numbers=False),),
@@ -71,7 +71,7 @@ def differences(report: BenchmarkReport) -> Section | None:
         ("Row", *(f"against {titles.get(name, TITLES[name])}" for name in than)),
         tuple(
             (
-                Cell(titles.get(name, TITLES[name])),
+                TableCell(titles.get(name, TITLES[name])),
                 *(_difference(found.get((name, other))) for other in than),
             )
             for name in rows
@@ -79,7 +79,7 @@ def differences(report: BenchmarkReport) -> Section | None:
     )
     note = (
         "Any two rows: in report.json. Paired bootstrap over the test sections of "
-        "each split, or their groups where there are two or more. The interval "
+        "each fold, or their groups where there are two or more. The interval "
         "tells how far other sections of the same kind could move the difference; it does not "
         "hold what another seed would."
     )
@@ -95,18 +95,18 @@ def classes(report: BenchmarkReport) -> Section | None:
 def _table_one(report: BenchmarkReport) -> Grid:
     names = (*columns(report), "mean")
     by_column = {name: marks(report.rows, name) for name in names}
-    most = max(len(row.splits) for row in report.rows)
+    most = max(len(row.folds) for row in report.rows)
     rows = []
     for index, row in enumerate(report.rows):
-        lacking = "" if len(row.splits) == most else f"{len(row.splits)} of {most} splits"
-        title = Cell(title_of(row), group=group_of(row), note=lacking)
+        lacking = "" if len(row.folds) == most else f"{len(row.folds)} of {most} folds"
+        title = TableCell(title_of(row), group=group_of(row), note=lacking)
         cells = (
-            Cell(spread(row.dice.get(name)), by_column[name][index], mean_of(row, name))
+            TableCell(spread(row.dice.get(name)), by_column[name][index], mean_of(row, name))
             for name in names
         )
         rows.append((title, *cells))
     caption = (
-        f"DICE in %, mean ± standard deviation over {splits_in_words(most)}: "
+        f"DICE in %, mean ± standard deviation over {folds_in_words(most)}: "
         f"{report.source} → {report.target}"
     )
     return Grid(caption, ("Method", *names), tuple(rows))
@@ -120,8 +120,8 @@ def _notes(report: BenchmarkReport) -> list[str]:
             "In each column the best is bold and the runner-up underlined; equal numbers share "
             f"their mark. Not ranked: {'; '.join((*apart, 'missing values'))}."
         )
-    if max(len(row.splits) for row in report.rows) == 1:
-        notes.append("One split: the standard deviations are 0.0 by definition and say nothing.")
+    if max(len(row.folds) for row in report.rows) == 1:
+        notes.append("One fold: the standard deviations are 0.0 by definition and say nothing.")
     if report.tile_px is not None:
         notes.append(
             f"Image-level labels are of tiles of {report.tile_px} px, read off the target's masks."
@@ -133,34 +133,35 @@ def _notes(report: BenchmarkReport) -> list[str]:
     )
     if lacking:
         notes.append(
-            f"Not ranked, for they lack splits that other rows have: {listed(lacking)}. Their "
+            f"Not ranked, for they lack folds that other rows have: {listed(lacking)}. Their "
             "means are over other sections."
         )
     return notes
 
 
 def _each_split(report: BenchmarkReport) -> tuple[Grid, ...]:
-    splits = sorted({split for row in report.rows for split in row.splits})
-    if len(splits) < 2:
+    folds = sorted({fold for row in report.rows for fold in row.folds})
+    if len(folds) < 2:
         return ()
     rows = tuple(
-        (Cell(title_of(row), group=group_of(row)), *_per_split(row, splits)) for row in report.rows
+        (TableCell(title_of(row), group=group_of(row)), *_per_fold(row, folds))
+        for row in report.rows
     )
-    head = ("Method", *(f"split {split + 1}" for split in splits))
-    return (Grid("Mean DICE in % of each split", head, rows),)
+    head = ("Method", *(f"fold {fold + 1}" for fold in folds))
+    return (Grid("Mean DICE in % of each fold", head, rows),)
 
 
-def _per_split(row: RowSummary, splits: list[int]) -> list[Cell]:
+def _per_fold(row: RowSummary, folds: list[int]) -> list[TableCell]:
     score = row.dice.get("mean")
-    values = dict(zip(row.splits, score.per_split, strict=True)) if score else {}
-    return [Cell(percent(values.get(split)), share=values.get(split)) for split in splits]
+    values = dict(zip(row.folds, score.per_fold, strict=True)) if score else {}
+    return [TableCell(percent(values.get(fold)), share=values.get(fold)) for fold in folds]
 
 
-def _difference(one: Difference | None) -> Cell:
+def _difference(one: Difference | None) -> TableCell:
     if one is None:
-        return Cell(MISSING)
+        return TableCell(MISSING)
     text = f"{points(one.mean)} ({points(one.low)} to {points(one.high)})"
-    return Cell(text, "best" if one.low > 0 or one.high < 0 else None)
+    return TableCell(text, "best" if one.low > 0 or one.high < 0 else None)
 
 
 def _class_notes(report: BenchmarkReport) -> list[str]:
@@ -171,12 +172,12 @@ def _class_notes(report: BenchmarkReport) -> list[str]:
         notes.append(f"In no test mask, so without a score: {listed(absent(report))}.")
     for name in columns(report):
         scores = [score for row in report.rows if (score := row.dice.get(name)) is not None]
-        number = max((len(score.per_split) for score in scores), default=0)
-        having = max((_num_scores(score.per_split) for score in scores), default=0)
+        number = max((len(score.per_fold) for score in scores), default=0)
+        having = max((_num_scores(score.per_fold) for score in scores), default=0)
         if 0 < having < number:
-            notes.append(f"{name}: in the test masks of {having} of {number} splits.")
+            notes.append(f"{name}: in the test masks of {having} of {number} folds.")
     return notes
 
 
-def _num_scores(per_split: tuple[float | None, ...]) -> int:
-    return sum(score is not None for score in per_split)
+def _num_scores(per_fold: tuple[float | None, ...]) -> int:
+    return sum(score is not None for score in per_fold)

@@ -2,7 +2,7 @@
 
 from models.table1.results import BenchmarkReport, Difference, RowName, RowSummary
 from worker.report import cost_sections, score_sections
-from worker.report.content import Section, mean_of, splits_in_words
+from worker.report.content import Section, folds_in_words, mean_of
 from worker.report.numbers import listed, percent, points
 from worker.report.ranking import UNRANKED
 
@@ -33,11 +33,11 @@ def headline(report: BenchmarkReport) -> str | None:
     candidates = [row for row in scored if row.row not in UNRANKED]
     if not candidates:
         return None
-    most = max(len(row.splits) for row in candidates)
-    best = max((row for row in candidates if len(row.splits) == most), key=_mean)
+    most = max(len(row.folds) for row in candidates)
+    best = max((row for row in candidates if len(row.folds) == most), key=_mean)
     shown = next((row for row in candidates if row.row == "stylefilter"), best)
-    # Means over other splits are no match.
-    means = {row.row: _mean(row) for row in scored if row.splits == shown.splits}
+    # Means over other folds are no match.
+    means = {row.row: _mean(row) for row in scored if row.folds == shown.folds}
     titles, ours = {row.row: row.title for row in scored}, shown.row
     others: tuple[RowName, ...] = ("source-only", "cut")
     intervals = {one.than: one for one in report.differences if one.row == ours}
@@ -47,9 +47,9 @@ def headline(report: BenchmarkReport) -> str | None:
         for other in others
         if other in means and other != ours
     )
-    lacks = len(shown.splits) < report.splits
+    lacks = len(shown.folds) < report.folds
     said = f"{titles[ours]} reaches {percent(means[ours])}% mean DICE"
-    said += f" on {splits_in_words(len(shown.splits))} of {report.splits}" if lacks else ""
+    said += f" on {folds_in_words(len(shown.folds))} of {report.folds}" if lacks else ""
     said += f": {listed(against)}." if against else "."
     return said + _gap(means, ours)
 
@@ -75,7 +75,7 @@ def _made(report: BenchmarkReport) -> Section:
     config = report.config
     items = (
         ("Source and target", f"{report.source} → {report.target}"),
-        ("Splits", splits_in_words(report.splits)),
+        ("Folds", folds_in_words(report.folds)),
         ("Preset", report.preset),
         ("Seed", str(config.seed)),
         ("Device", config.device),

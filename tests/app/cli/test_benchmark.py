@@ -48,7 +48,7 @@ def run(api: httpx.Client, tmp_path: Path, out: Path) -> Run:
 
     def command(*options: str) -> Result:
         folders = [f"--{name}={tmp_path / name}" for name in ("source", "target")]
-        fixed = ["--preset=smoke", "--splits=1", "--tile-px=16", "--row=source-only", "--row=cut"]
+        fixed = ["--preset=smoke", "--folds=1", "--tile-px=16", "--row=source-only", "--row=cut"]
         where = [f"--out={out}", f"--url={api.base_url}"]
         return CliRunner().invoke(
             cli, ["benchmark", "adaptation", *folders, *fixed, *where, *options]
@@ -57,7 +57,7 @@ def run(api: httpx.Client, tmp_path: Path, out: Path) -> Run:
     return command
 
 
-SOME_REPORT = made(row("source-only", mito=(0.5,), nucleus=(0.25,)), splits=1)
+SOME_REPORT = made(row("source-only", mito=(0.5,), nucleus=(0.25,)), folds=1)
 
 
 class Worker:
@@ -90,10 +90,10 @@ class Worker:
                 session.commit()
 
     def _report(self, job: Job) -> None:
-        folder = self._storage.attempt(job.id, job.fence) / "report"
+        folder = self._storage.attempt(job.id, job.attempt) / "report"
         folder.parent.mkdir(parents=True)
         reports.write(SOME_REPORT, folder)
-        (folder / "splits.json").write_text("{}\n")
+        (folder / "folds.json").write_text("{}\n")
 
     @contextmanager
     def ending(self, *failing: JobKind) -> Iterator[None]:
@@ -121,9 +121,9 @@ def test_the_report_is_fetched_and_the_same_command_changes_nothing(
     with worker.ending():
         ended = run()
     assert ended.exit_code == 0, ended.output
-    assert "pretrain split 1: shared by its rows: succeeded" in ended.output
+    assert "pretrain fold 1: shared by its rows: succeeded" in ended.output
     there = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
-    reported = {"report.json", "report.md", "report.html", "splits.json"}
+    reported = {"report.json", "report.md", "report.html", "folds.json"}
     assert there == {*reported, "charts/mean.svg", "charts/classes.svg", "charts/time.svg"} | {
         "benchmark.json"
     }

@@ -32,7 +32,7 @@ def trained(database: Database, storage: Storage) -> Lease:
     """A job at the end of its first stage."""
     lease = claim(database, "here", 600)
     assert lease is not None
-    log = storage.log(lease.job_id, lease.fence)
+    log = storage.log(lease.job_id, lease.attempt)
     log.parent.mkdir(parents=True)
     log.write_text("said [by the trainer]\n")
     stage = {"stage": "style", "step": 8, "total": 8}

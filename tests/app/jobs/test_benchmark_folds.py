@@ -10,7 +10,7 @@ from sqlalchemy import select
 from app.database import Database
 from app.jobs.transitions import Failure, claim, fail, give_up_dependents, succeed
 from app.tables import Job, JobDependency
-from models.table1.plan import Cell, Plan
+from models.table1.plan import BenchmarkPart, BenchmarkPlan
 from models.table1.rows import ROWS
 from tests.app.files import grey, mask, png, problem, registered, upload
 
@@ -33,7 +33,7 @@ def pair(api: httpx.Client) -> dict[str, str]:
 
 def submitted(api: httpx.Client, pair: dict[str, str], **body: Any) -> dict[str, Any]:
     answer = api.post(
-        "/jobs/benchmark", json=pair | {"preset": "smoke", "num_splits": 1, "tile_px": 16} | body
+        "/jobs/benchmark", json=pair | {"preset": "smoke", "num_folds": 1, "tile_px": 16} | body
     )
     assert answer.status_code == 202, answer.text
     job: dict[str, Any] = answer.json()
@@ -44,7 +44,7 @@ def parts(api: httpx.Client, job: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The benchmark's jobs by what they are."""
     items = api.get("/jobs", params={"parent": job["id"]}).json()["items"]
     return {
-        item["cell"].removesuffix(", tiles of 16 px")
+        item["part"].removesuffix(", tiles of 16 px")
         if item["kind"] == "method"
         else item["kind"]: item
         for item in items
@@ -61,7 +61,7 @@ def test_rows_share_their_stages(
     api: httpx.Client, database: Database, pair: dict[str, str]
 ) -> None:
     job = submitted(api, pair)
-    assert (job["kind"], job["state"], job["stage"]) == ("benchmark", "queued", "cells")
+    assert (job["kind"], job["state"], job["stage"]) == ("benchmark", "queued", "parts")
     made = parts(api, job)
     assert (job["step"], job["total"]) == (0, len(made)) == (0, 15)
     pretrain, style = made.pop("pretrain")["id"], made.pop("train-style")["id"]
@@ -79,12 +79,12 @@ def test_rows_share_their_stages(
         *((name, {(pretrain, True)}) for name in without),
         ("target-only", set()),
     ):
-        assert needs(database, made.pop(f"split 1: {method}")["id"]) == of_others
+        assert needs(database, made.pop(f"fold 1: {method}")["id"]) == of_others
     assert made == {}
     with database.reading() as session:
         jobs = session.scalars(select(Job).where(Job.parent_id == UUID(job["id"]))).all()
-        cells = [Cell.model_validate(row.plan) for row in jobs]
-    assert sorted(row for cell in cells for row in cell.rows) == sorted(ROWS)
+        plans = [BenchmarkPart.model_validate(row.plan) for row in jobs]
+    assert sorted(row for plan in plans for row in plan.rows) == sorted(ROWS)
     assert {uid for uid, success in needs(database, job["id"])} == {str(row.id) for row in jobs}
     assert not any(success for _, success in needs(database, job["id"]))
 
@@ -94,19 +94,19 @@ def test_a_style_that_the_segmenter_chooses_waits_for_it(
 ) -> None:
     config = {"style": {"select_on": "target_val"}}
     made = parts(api, submitted(api, pair, rows=["cut"], config=config))
-    assert set(made) == {"pretrain", "train-style", "split 1: source-only"}
+    assert set(made) == {"pretrain", "train-style", "fold 1: source-only"}
     assert needs(database, made["train-style"]["id"]) == {(made["pretrain"]["id"], True)}
 
 
 def test_labels_of_other_tiles_are_cells_of_their_own(
     api: httpx.Client, pair: dict[str, str]
 ) -> None:
-    body = {"rows": ["stylefilter"], "label_tiles_px": [16, 32, 32], "num_splits": 2}
+    body = {"rows": ["stylefilter"], "label_tiles_px": [16, 32, 32], "num_folds": 2}
     made = parts(api, submitted(api, pair, **body))
-    methods = {name for name in made if name.startswith("split")}
+    methods = {name for name in made if name.startswith("fold")}
     assert methods == {
-        f"split {split}: {method}"
-        for split in (1, 2)
+        f"fold {fold}: {method}"
+        for fold in (1, 2)
         for method in ("stylefilter", "stylefilter, tiles of 32 px", "unfiltered")
     }
 
@@ -114,9 +114,9 @@ def test_labels_of_other_tiles_are_cells_of_their_own(
 def test_splits_are_by_blocks_and_can_be_used_again(
     api: httpx.Client, database: Database, pair: dict[str, str]
 ) -> None:
-    job = submitted(api, pair, rows=["source-only"], num_splits=5)
+    job = submitted(api, pair, rows=["source-only"], num_folds=5)
     with database.reading() as session:
-        plan = Plan.model_validate(session.get_one(Job, UUID(job["id"])).plan)
+        plan = BenchmarkPlan.model_validate(session.get_one(Job, UUID(job["id"])).plan)
     tested = [name for fold in plan.folds for name in fold.target.test]
     assert sorted(tested) == NAMES
     digests = {which: api.get(f"/datasets/{uid}").json()["digest"] for which, uid in pair.items()}
@@ -128,17 +128,17 @@ def test_splits_are_by_blocks_and_can_be_used_again(
         }
         for which in pair
     }
-    again = submitted(api, pair, rows=["source-only"], splits=published)
+    again = submitted(api, pair, rows=["source-only"], folds=published)
     with database.reading() as session:
-        repeated = Plan.model_validate(session.get_one(Job, UUID(again["id"])).plan)
+        repeated = BenchmarkPlan.model_validate(session.get_one(Job, UUID(again["id"])).plan)
     assert repeated.folds == plan.folds[1:2]
     published["target"]["digest"] = "0" * 64
-    body = pair | {"preset": "smoke", "splits": published}
+    body = pair | {"preset": "smoke", "folds": published}
     refused = problem(api.post("/jobs/benchmark", json=body), 422)
-    assert refused["errors"][0]["where"] == "body.splits.target"
+    assert refused["errors"][0]["where"] == "body.folds.target"
 
 
-def test_its_splits_are_its_own_whatever_was_registered(api: httpx.Client) -> None:
+def test_its_folds_are_its_own_whatever_was_registered(api: httpx.Client) -> None:
     masks = {f"{name}.png": png(mask()) for name in NAMES}
     ids, lists = {}, {"train": NAMES[:8], "val": [NAMES[8]], "test": NAMES[9:]}
     for which, shift in (("source", 1), ("target", 101)):
@@ -146,11 +146,11 @@ def test_its_splits_are_its_own_whatever_was_registered(api: httpx.Client) -> No
         report = registered(upload(api, images, masks, splits={"test": NAMES}))
         ids[which] = (str(report["id"]), report["digest"])
     pair = {which: uid for which, (uid, _) in ids.items()}
-    splits = {
+    folds = {
         which: {"dataset": which, "digest": digest, "folds": [lists]}
         for which, (_, digest) in ids.items()
     }
-    job = submitted(api, pair, rows=["source-only"], splits=splits)
+    job = submitted(api, pair, rows=["source-only"], folds=folds)
     assert job["state"] == "queued"
     refused = problem(api.post("/jobs/adapt", json=pair | {"preset": "smoke"}), 422)
     assert refused["errors"][0]["message"] == "has no section in the train split"
@@ -224,8 +224,8 @@ def test_a_benchmark_is_stopped_and_goes_on_with_all_its_parts(
 @pytest.mark.parametrize(
     ("body", "where", "words"),
     [
-        ({"num_splits": 7}, "num_splits", "cannot divide the source: 12 section(s) are too few"),
-        ({}, "tile_px", "is needed, or labels: split 1 has no labelled image"),
+        ({"num_folds": 7}, "num_folds", "cannot divide the source: 12 section(s) are too few"),
+        ({}, "tile_px", "is needed, or labels: fold 1 has no labelled image"),
         (
             {"tile_px": 4000, "rows": ["paul"], "config": {"pixel_size_factor": 0.25}},
             "config.adaptation.crop_px",

@@ -57,7 +57,7 @@ def train(database: Database, lease: Lease, step: int, total: int = 4, **losses:
             point.value = value
             session.add(point)
         if step in (1, total):
-            data = stage | {"done": step == total, "attempt": lease.fence}
+            data = stage | {"done": step == total, "attempt": lease.attempt}
             record(session, lease.job_id, "stage", data)
         session.commit()
 
@@ -67,7 +67,7 @@ def ask(job_id: UUID) -> bytes:
 
 
 def log_of(storage: Storage, lease: Lease) -> Path:
-    path = storage.log(lease.job_id, lease.fence)
+    path = storage.log(lease.job_id, lease.attempt)
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 

@@ -90,11 +90,21 @@ def test_a_failed_job_is_retried_and_others_are_not(
     api: httpx.Client, database: Database, settings: Settings, source: str
 ) -> None:
     failed = add_job(
-        database, source, state=JobState.FAILED, losses=5, error_code="worker_lost", fence=5
+        database,
+        source,
+        state=JobState.FAILED,
+        lost_attempts=5,
+        error_code="worker_lost",
+        attempt=5,
     )
     before = messages(settings)
     job = api.post(f"/jobs/{failed}/retry").json()
-    assert (job["state"], job["error"], job["losses"], job["attempt"]) == ("queued", None, 0, 5)
+    assert (job["state"], job["error"], job["lost_attempts"], job["attempt"]) == (
+        "queued",
+        None,
+        0,
+        5,
+    )
     assert job["finished_at"] is None
     assert messages(settings) == before + 1
     assert "cannot be retried" in problem(api.post(f"/jobs/{failed}/retry"), 409)["detail"]

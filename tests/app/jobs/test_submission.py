@@ -73,11 +73,11 @@ def test_adapt_is_accepted_and_waits(
         "state": "queued",
         "lane": "cpu",
         "parent": None,
-        "cell": None,
+        "part": None,
         "priority": 0,
         "after": [],
         "attempt": 0,
-        "losses": 0,
+        "lost_attempts": 0,
         "max_attempts": 5,
         "not_before": None,
         "stage": None,
@@ -465,7 +465,7 @@ def test_cancel_of_a_running_and_of_ended_jobs(
 def test_cancel_while_the_job_is_given_back(
     api: httpx.Client, database: Database, source: str
 ) -> None:
-    running = add_job(database, source, state=JobState.RUNNING, fence=1)
+    running = add_job(database, source, state=JobState.RUNNING, attempt=1)
     answers: list[httpx.Response] = []
     cancel = threading.Thread(target=lambda: answers.append(api.post(f"/jobs/{running}/cancel")))
     with database.session() as session:

@@ -139,8 +139,8 @@ def test_of_many_who_claim_at_once_one_wins(database: Database, job_id: UUID) ->
     assert len(won) == 1
     number, lease = won[0]
     job = read(database, job_id)
-    assert lease == Lease(job_id, fence=1)
-    assert (job.state, job.fence, job.lease_owner) == ("running", 1, f"owner {number}")
+    assert lease == Lease(job_id, attempt=1)
+    assert (job.state, job.attempt, job.lease_owner) == ("running", 1, f"owner {number}")
     assert job.started_at is not None
     assert job.announce_at is None
 
@@ -205,7 +205,7 @@ def test_the_fence_rises_and_an_old_one_writes_nothing(database: Database, job_i
     old = claimed(database)
     assert do(database, hand_back, old)
     new = claimed(database)
-    assert (old.fence, new.fence) == (1, 2)
+    assert (old.attempt, new.attempt) == (1, 2)
 
     before, told = vars(read(database, job_id)).copy(), events(database, job_id)
     assert do(database, write, old, step=7) is None
@@ -261,7 +261,7 @@ def test_handing_back_queues_the_job_where_it_was(database: Database, job_id: UU
     job = read(database, job_id)
     assert (job.state, job.stage, job.step, job.total) == ("queued", "style", 3, 9)
     assert (job.lease_owner, job.lease_until, job.steps_per_second) == (None, None, None)
-    assert (job.losses, job.finished_at) == (0, None)
+    assert (job.lost_attempts, job.finished_at) == (0, None)
     assert seconds_until(database, job_id, Job.announce_at) <= 0  # the reconciler announces it
     claimed(database)
     assert read(database, job_id).started_at == job.started_at is not None
@@ -283,7 +283,7 @@ def test_a_lost_job_waits_longer_each_time_and_fails_at_the_limit(
             change(database, job_id, lease_until=now_plus(-0.001))
             assert [of.lease for of in do(database, transitions.expire)] == [lease]
         job = read(database, job_id)
-        assert job.losses == attempt + 1
+        assert job.lost_attempts == attempt + 1
         assert job.error_code == ("trainer_died" if way == "lose" else "worker_lost")
         if job.state == JobState.INTERRUPTED:
             pause = timedelta(seconds=2 * 2**attempt)
@@ -333,7 +333,7 @@ def test_what_the_user_asked_for_is_what_a_job_becomes(
     else:
         assert do(database, *((hand_back, lease) if way == "hand_back" else (lose, lease, FAILURE)))
     job = read(database, job_id)
-    assert (job.state, job.error_code, job.losses) == (left, None, 0)
+    assert (job.state, job.error_code, job.lost_attempts) == (left, None, 0)
     assert job.announce_at is None
     assert (job.lease_until is None) == (left == JobState.PAUSED)
     assert (job.finished_at is not None) == (left == JobState.CANCELLED)
@@ -391,7 +391,7 @@ def test_a_retried_job_has_all_its_attempts_again(database: Database) -> None:
     assert do(database, lose, claimed(database), FAILURE)
     assert read(database, job_id).state == "failed"
     assert do(database, transitions.retry, job_id)
-    assert (read(database, job_id).losses, read(database, job_id).fence) == (0, 1)
+    assert (read(database, job_id).lost_attempts, read(database, job_id).attempt) == (0, 1)
 
 
 @pytest.mark.parametrize("state", list(JobState))

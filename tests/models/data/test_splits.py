@@ -1,4 +1,4 @@
-"""Splits: contiguous blocks with gaps, names, and cross-validation by blocks or groups."""
+"""Folds: contiguous blocks with gaps, names, and cross-validation by blocks or groups."""
 
 from collections import Counter
 from itertools import groupby
@@ -8,8 +8,8 @@ from pydantic import ValidationError
 
 from models.data.splits import (
     DatasetFolds,
+    Folds,
     SectionLists,
-    Splits,
     block_splits,
     cross_validation,
     group_splits,
@@ -105,20 +105,20 @@ def test_blocks_rotate_with_an_unused_section_at_every_border() -> None:
 
 def test_the_fewest_sections_for_blocks() -> None:
     names = numbered(10)
-    folds = cross_validation(names, num_splits=3)
+    folds = cross_validation(names, num_folds=3)
     assert [drawn(names, fold) for fold in folds] == ["ee-v-ttttt", "t-ee-v-ttt", "ttt-ee-v-t"]
     with pytest.raises(ValueError, match=r"9 section\(s\) are too few.*at least 10"):
-        cross_validation(names[:9], num_splits=1)
+        cross_validation(names[:9], num_folds=1)
     with pytest.raises(ValueError, match=r"for 7 split\(s\).*at least 14"):
-        cross_validation(names, num_splits=7)
+        cross_validation(names, num_folds=7)
 
 
-@pytest.mark.parametrize("num_splits", [1, 3, 5, 8])
-def test_blocks_of_any_number(num_splits: int) -> None:
-    for number in range(2 * max(5, num_splits), 60):
+@pytest.mark.parametrize("num_folds", [1, 3, 5, 8])
+def test_blocks_of_any_number(num_folds: int) -> None:
+    for number in range(2 * max(5, num_folds), 60):
         names = numbered(number)
-        folds = cross_validation(names, num_splits=num_splits)
-        assert len(folds) == num_splits
+        folds = cross_validation(names, num_folds=num_folds)
+        assert len(folds) == num_folds
         for fold in folds:
             picture = drawn(names, fold)
             for one, other in ("te", "tv", "ev"):
@@ -129,7 +129,7 @@ def test_blocks_of_any_number(num_splits: int) -> None:
             assert fold.val
         tested = [name for fold in folds for name in fold.test]
         assert len(tested) == len(set(tested))
-        if num_splits >= 5:
+        if num_folds >= 5:
             assert sorted(tested) == names
 
 
@@ -154,7 +154,7 @@ def test_groups_are_divided_whole_by_number_of_sections() -> None:
         assert abs(len(fold.test) - 6) <= 2
     assert len({fold.test for fold in folds}) == 5
     assert cross_validation(NAMES, OF_SECTION) == folds
-    assert cross_validation(NAMES, OF_SECTION, num_splits=2) == folds[:2]
+    assert cross_validation(NAMES, OF_SECTION, num_folds=2) == folds[:2]
 
 
 def test_classes_of_three_groups_are_in_all_roles() -> None:
@@ -171,31 +171,31 @@ def test_classes_of_three_groups_are_in_all_roles() -> None:
 
 
 def test_few_groups() -> None:
-    folds = cross_validation(["a", "b", "c"], ["x", "y", "z"], num_splits=3)
+    folds = cross_validation(["a", "b", "c"], ["x", "y", "z"], num_folds=3)
     assert {fold.test for fold in folds} == {("a",), ("b",), ("c",)}
     assert all(len(fold.train) == len(fold.val) == 1 for fold in folds)
     with pytest.raises(ValueError, match=r"split 4: none of 1000 ways to divide 3 group\(s\)"):
-        cross_validation(["a", "b", "c"], ["x", "y", "z"], num_splits=4)
+        cross_validation(["a", "b", "c"], ["x", "y", "z"], num_folds=4)
     with pytest.raises(ValueError, match=r"split 1: .* 2 group\(s\)"):
-        cross_validation(["a", "b", "c"], ["x", "y", "y"], num_splits=1)
+        cross_validation(["a", "b", "c"], ["x", "y", "y"], num_folds=1)
 
 
 def test_conditions_that_cannot_be_met_are_named() -> None:
     names = [f"{n}" for n in range(4)]
     classes = {"0": ["p", "q", "r"], "1": ["p", "q"], "2": ["p", "r"], "3": ["q", "r"]}
     with pytest.raises(ValueError, match=r"4 group\(s\) has train, .* each with p, q, r, and test"):
-        cross_validation(names, names, classes=classes, num_splits=1)
+        cross_validation(names, names, classes=classes, num_folds=1)
 
 
 def test_groups_in_many_sizes_fill_all_roles() -> None:
     sizes = {"whole": 50, **{f"small{n}": 1 for n in range(2)}}
     groups = [group for group, size in sizes.items() for _ in range(size)]
     names = numbered(len(groups))
-    fold = cross_validation(names, groups, num_splits=1)[0]
+    fold = cross_validation(names, groups, num_folds=1)[0]
     assert Counter(map(len, fold.model_dump().values())) == {50: 1, 1: 2}
 
 
-FOLDS = cross_validation(numbered(10), num_splits=2)
+FOLDS = cross_validation(numbered(10), num_folds=2)
 
 
 def document(**changes: object) -> DatasetFolds:
@@ -203,8 +203,8 @@ def document(**changes: object) -> DatasetFolds:
 
 
 def test_published_splits_come_back_equal() -> None:
-    splits = Splits(source=document(), target=document(digest="def"))
-    read = Splits.model_validate_json(splits.model_dump_json())
+    splits = Folds(source=document(), target=document(digest="def"))
+    read = Folds.model_validate_json(splits.model_dump_json())
     assert read == splits
     assert read.source.matching(numbered(10), "abc") == tuple(FOLDS)
 
@@ -227,6 +227,6 @@ def test_splits_that_contradict_themselves_are_refused() -> None:
     with pytest.raises(ValidationError, match="'a' is listed in val and in val"):
         SectionLists(val=("a", "a"))
     with pytest.raises(ValidationError, match=r"source has 2 split\(s\), the target 1"):
-        Splits(source=document(), target=document(folds=FOLDS[:1]))
+        Folds(source=document(), target=document(folds=FOLDS[:1]))
     with pytest.raises(ValidationError, match="at least 1 item"):
         document(folds=[])

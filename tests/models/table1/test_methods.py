@@ -191,17 +191,17 @@ def test_another_fold_is_another_training(pair: tuple[Domain, Domain], tmp_path:
     """Also where it has as many sections of each role, and labels take no part."""
     source, target = pair
 
-    def identity(splits: str) -> tuple[str, str]:
+    def identity(folds: str) -> tuple[str, str]:
         roles: dict[str, Split] = {"a": "train", "v": "val", "t": "test"}
         sections = [
             replace(section, split=roles[role])
-            for section, role in zip(target.sections, splits, strict=True)
+            for section, role in zip(target.sections, folds, strict=True)
         ]
         fold = Domain(
             target.store, target.info, sections, target.tiles, working_nm=target.working_nm
         )
         watched = Watched()
-        work = tmp_path / splits
+        work = tmp_path / folds
         train_method("y-net", (source, fold), SMOKE, watched.run(), work)
         return watched.asked[-1]
 

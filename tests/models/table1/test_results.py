@@ -1,4 +1,4 @@
-"""From cells to the table: numbers that can be worked out by hand."""
+"""From results to the table: numbers that can be worked out by hand."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.scores import dice_scores
-from models.table1.results import CellResult, Difference
+from models.table1.results import Difference, RowResult
 from models.table1.statistics import differences, label_values, tabulate
 
 NAMES = ("a", "b", "c")
@@ -19,13 +19,13 @@ WITHOUT_C: Matrix = [[10, 0, 0], [0, 5, 5], [0, 0, 0]]
 """DICE 1, 2/3, and no true pixel of c."""
 
 
-def cell(
-    row: str = "source-only", split: int = 0, confusions: Sequence[Matrix] = (PERFECT,), **changes
-) -> CellResult:
+def result(
+    row: str = "source-only", fold: int = 0, confusions: Sequence[Matrix] = (PERFECT,), **changes
+) -> RowResult:
     number = len(confusions)
     facts = {
         "row": row,
-        "split": split,
+        "fold": fold,
         "sections": tuple(f"s{n}" for n in range(number)),
         "groups": ("g",) * number,
         "confusions": tuple(tuple(tuple(line) for line in matrix) for matrix in confusions),
@@ -37,29 +37,29 @@ def cell(
         "seconds": 60.0,
         "own_seconds": 30.0,
     }
-    return CellResult(**facts | changes)
+    return RowResult(**facts | changes)
 
 
 def test_a_class_is_scored_on_all_pixels_of_a_split_together() -> None:
     """One section has 10 of 10 pixels right, another 2 of 30: not the mean of two DICE."""
     first, second = [[10, 0, 0], [0, 0, 0], [0, 0, 0]], [[2, 28, 0], [0, 0, 0], [0, 0, 0]]
-    row = tabulate([cell(confusions=[first, second])], NAMES, ())[0]
-    assert row.dice["a"].per_split == (pytest.approx(2 * 12 / (40 + 12)),)
-    assert row.dice["b"].per_split == (None,)
+    row = tabulate([result(confusions=[first, second])], NAMES, ())[0]
+    assert row.dice["a"].per_fold == (pytest.approx(2 * 12 / (40 + 12)),)
+    assert row.dice["b"].per_fold == (None,)
     assert row.dice["mean"].mean == row.dice["a"].mean
 
 
 def test_means_and_spreads_over_the_splits() -> None:
-    cells = [
-        cell("cut", 1, [HALF], seconds=120.0, peak_memory_bytes=9, selected_by="source_val"),
-        cell("cut", 0, [PERFECT], own_seconds=10.0, num_labels=3),
+    results = [
+        result("cut", 1, [HALF], seconds=120.0, peak_memory_bytes=9, selected_by="source_val"),
+        result("cut", 0, [PERFECT], own_seconds=10.0, num_labels=3),
     ]
-    row = tabulate(cells, NAMES, ())[0]
-    assert (row.row, row.title, row.splits) == ("cut", "CUT", (0, 1))
-    assert row.dice["a"].per_split == (1, 0.5)
+    row = tabulate(results, NAMES, ())[0]
+    assert (row.row, row.title, row.folds) == ("cut", "CUT", (0, 1))
+    assert row.dice["a"].per_fold == (1, 0.5)
     assert (row.dice["a"].mean, row.dice["a"].std) == (0.75, 0.25)
     assert (row.dice["c"].mean, row.dice["c"].std) == (1, 0)
-    assert row.dice["mean"].per_split == (1, pytest.approx(2 / 3))
+    assert row.dice["mean"].per_fold == (1, pytest.approx(2 / 3))
     assert row.dice["mean"].mean == pytest.approx(5 / 6)
     assert row.dice["mean"].std == pytest.approx(1 / 6)
     assert row.selected == ("last", "source_val")
@@ -69,51 +69,51 @@ def test_means_and_spreads_over_the_splits() -> None:
 
 def test_scores_are_those_of_every_other_place() -> None:
     matrix = np.random.default_rng(0).integers(100, size=(3, 3))
-    row = tabulate([cell(confusions=[matrix.tolist()])], NAMES, ())[0]
+    row = tabulate([result(confusions=[matrix.tolist()])], NAMES, ())[0]
     assert [row.dice[name].mean for name in NAMES] == pytest.approx(dice_scores(matrix))
 
 
 def test_a_class_that_a_splits_masks_lack() -> None:
-    row = tabulate([cell(split=0, confusions=[WITHOUT_C]), cell(split=1)], NAMES, ())[0]
-    assert row.dice["b"].per_split == (pytest.approx(2 / 3), 1)
-    assert row.dice["c"].per_split == (None, 1)
+    row = tabulate([result(fold=0, confusions=[WITHOUT_C]), result(fold=1)], NAMES, ())[0]
+    assert row.dice["b"].per_fold == (pytest.approx(2 / 3), 1)
+    assert row.dice["c"].per_fold == (None, 1)
     assert (row.dice["c"].mean, row.dice["c"].std) == (1, 0)
-    assert row.dice["mean"].per_split == (pytest.approx(5 / 6), 1)
-    nowhere = tabulate([cell(confusions=[WITHOUT_C])], NAMES, ())[0]
-    assert nowhere.dice["c"].model_dump() == {"per_split": (None,), "mean": None, "std": None}
+    assert row.dice["mean"].per_fold == (pytest.approx(5 / 6), 1)
+    nowhere = tabulate([result(confusions=[WITHOUT_C])], NAMES, ())[0]
+    assert nowhere.dice["c"].model_dump() == {"per_fold": (None,), "mean": None, "std": None}
 
 
 def test_an_excluded_class_is_no_column_but_predicting_it_is_a_mistake() -> None:
-    row = tabulate([cell(confusions=[WITHOUT_C])], NAMES, ["c"])[0]
+    row = tabulate([result(confusions=[WITHOUT_C])], NAMES, ["c"])[0]
     assert list(row.dice) == ["a", "b", "mean"]
     assert row.dice["b"].mean == pytest.approx(2 / 3)
     true_excluded = [[10, 0, 0], [0, 10, 0], [10, 0, 0]]
-    row = tabulate([cell(confusions=[true_excluded])], NAMES, ["c"])[0]
+    row = tabulate([result(confusions=[true_excluded])], NAMES, ["c"])[0]
     assert row.dice["a"].mean == pytest.approx(2 / 3)
     assert row.dice["mean"].mean == pytest.approx(5 / 6)
     with pytest.raises(ValueError, match="'z' is to be left out, but is no class"):
-        tabulate([cell()], NAMES, ["z"])
+        tabulate([result()], NAMES, ["z"])
 
 
 def test_a_table_without_any_score() -> None:
-    row = tabulate([cell(confusions=[WITHOUT_C])], NAMES, ["a", "b"])[0]
+    row = tabulate([result(confusions=[WITHOUT_C])], NAMES, ["a", "b"])[0]
     assert row.dice["mean"].mean is None
     assert row.words == (
         "No class of the table is in the test masks; it takes no annotation of the target and "
-        "60 s a split."
+        "60 s a fold."
     )
-    assert differences([cell(), cell("cut")], NAMES, NAMES) == ()
+    assert differences([result(), result("cut")], NAMES, NAMES) == ()
 
 
 def test_rows_are_in_the_tables_order_and_by_tile_size() -> None:
-    cells = [
-        cell("stylefilter", tile_px=64),
-        cell("target-only"),
-        cell("stylefilter", tile_px=32),
-        cell("stylefilter"),
-        cell("cut"),
+    results = [
+        result("stylefilter", tile_px=64),
+        result("target-only"),
+        result("stylefilter", tile_px=32),
+        result("stylefilter"),
+        result("cut"),
     ]
-    rows = [(row.row, row.tile_px) for row in tabulate(cells, NAMES, ())]
+    rows = [(row.row, row.tile_px) for row in tabulate(results, NAMES, ())]
     assert rows == [
         ("cut", None),
         ("stylefilter", None),
@@ -121,8 +121,8 @@ def test_rows_are_in_the_tables_order_and_by_tile_size() -> None:
         ("stylefilter", 64),
         ("target-only", None),
     ]
-    with pytest.raises(ValueError, match="split 0 of 'cut' is there twice"):
-        tabulate([cell("cut"), cell("cut")], NAMES, ())
+    with pytest.raises(ValueError, match="fold 0 of 'cut' is there twice"):
+        tabulate([result("cut"), result("cut")], NAMES, ())
 
 
 def confusions(number: int, seed: int, right: float) -> list[Matrix]:
@@ -132,30 +132,30 @@ def confusions(number: int, seed: int, right: float) -> list[Matrix]:
     return [[rng.multinomial(100, line).tolist() for line in chances] for _ in range(number)]
 
 
-def row_of(name: str, right: float, seed: int, number: int = 30, **changes) -> list[CellResult]:
+def row_of(name: str, right: float, seed: int, number: int = 30, **changes) -> list[RowResult]:
     return [
-        cell(name, split, confusions(number, seed + split, right), **changes) for split in range(3)
+        result(name, fold, confusions(number, seed + fold, right), **changes) for fold in range(3)
     ]
 
 
 def test_identical_rows_differ_by_exactly_nothing() -> None:
-    cells = row_of("source-only", 0.6, 0) + row_of("cut", 0.6, 0)
-    assert differences(cells, NAMES, ()) == (
+    results = row_of("source-only", 0.6, 0) + row_of("cut", 0.6, 0)
+    assert differences(results, NAMES, ()) == (
         Difference(row="cut", than="source-only", mean=0, low=0, high=0, standard_error=0),
     )
 
 
 def test_a_known_shift_is_found() -> None:
-    cells = row_of("source-only", 0.6, 0) + row_of("stylefilter", 0.7, 50)
-    found = differences(cells, NAMES, (), seed=1)[0]
+    results = row_of("source-only", 0.6, 0) + row_of("stylefilter", 0.7, 50)
+    found = differences(results, NAMES, (), seed=1)[0]
     assert (found.row, found.than) == ("stylefilter", "source-only")
     assert found.mean == pytest.approx(0.1, abs=0.01)
     assert found.low < found.mean < found.high
     # A share of 0.6 to 0.7 of 100 pixels varies by 0.048; two means of 3 classes, 3 x 30 sections.
     assert found.standard_error == pytest.approx(0.048 * (2 / 270) ** 0.5, rel=0.25)
     assert found.high - found.low == pytest.approx(3.92 * found.standard_error, rel=0.1)
-    assert differences(cells, NAMES, (), seed=1)[0] == found
-    assert differences(cells, NAMES, (), seed=2)[0].low != found.low
+    assert differences(results, NAMES, (), seed=1)[0] == found
+    assert differences(results, NAMES, (), seed=2)[0].low != found.low
 
 
 def test_rows_are_resampled_together() -> None:
@@ -165,7 +165,7 @@ def test_rows_are_resampled_together() -> None:
     better = [[30, 70, 0]], [[90, 10, 0]]
     plain = [[*(hard if n % 2 else easy), *rest] for n in range(20)]
     gained = [[*(better[0] if n % 2 else better[1]), *rest] for n in range(20)]
-    found = differences([cell("cut", 0, plain), cell("paul", 0, gained)], NAMES, ())[0]
+    found = differences([result("cut", 0, plain), result("paul", 0, gained)], NAMES, ())[0]
     assert 0.05 < found.low < found.high < 0.15
     assert found.standard_error < 0.01
 
@@ -178,8 +178,11 @@ def test_groups_are_resampled_where_there_are_several() -> None:
     of_one, of_two = ("g",) * 20, ("g",) * 10 + ("h",) * 10
 
     def error(groups: tuple[str, ...]) -> float:
-        cells = [cell("source-only", 0, base, groups=groups), cell("cut", 0, gains, groups=groups)]
-        return differences(cells, NAMES, ())[0].standard_error
+        results = [
+            result("source-only", 0, base, groups=groups),
+            result("cut", 0, gains, groups=groups),
+        ]
+        return differences(results, NAMES, ())[0].standard_error
 
     assert error(of_two) > 2 * error(of_one)
 
@@ -189,11 +192,11 @@ def test_two_groups_give_what_their_four_resamples_give() -> None:
     wrong: Matrix = [[0, 10, 0], [0, 0, 0], [0, 0, 0]]
     right: Matrix = [[10, 0, 0], [0, 0, 0], [0, 0, 0]]
     groups = ("g", "h")
-    cells = [
-        cell("source-only", 0, [wrong, wrong], groups=groups),
-        cell("cut", 0, [right, wrong], groups=groups),
+    results = [
+        result("source-only", 0, [wrong, wrong], groups=groups),
+        result("cut", 0, [right, wrong], groups=groups),
     ]
-    found = differences(cells, NAMES, ())[0]
+    found = differences(results, NAMES, ())[0]
     assert (found.mean, found.low, found.high) == (pytest.approx(2 / 3), 0, 1)
     variance = (0 + 1 + 2 * 4 / 9) / 4 - ((0 + 1 + 4 / 3) / 4) ** 2
     assert found.standard_error == pytest.approx(variance**0.5, rel=0.05)
@@ -202,11 +205,11 @@ def test_two_groups_give_what_their_four_resamples_give() -> None:
 def test_a_class_that_resamples_may_lack() -> None:
     """c is in one section: resamples without it take the mean over a and b."""
     sections = [WITHOUT_C, WITHOUT_C, PERFECT]
-    cells = [
-        cell("source-only", 0, sections),
-        cell("cut", 0, [[[10, 0, 0], [0, 10, 0], [0, 0, 0]]] * 2 + [PERFECT]),
+    results = [
+        result("source-only", 0, sections),
+        result("cut", 0, [[[10, 0, 0], [0, 10, 0], [0, 0, 0]]] * 2 + [PERFECT]),
     ]
-    found = differences(cells, NAMES, ())[0]
+    found = differences(results, NAMES, ())[0]
     # By how often the third section is drawn; DICE of b and c where it is drawn at all.
     by_draws = [1 / 6, 1 - (1 + 40 / 50 + 20 / 30) / 3, 1 - (1 + 50 / 55 + 40 / 45) / 3, 0]
     chances = np.array([8, 12, 6, 1]) / 27
@@ -219,22 +222,22 @@ def test_a_class_that_resamples_may_lack() -> None:
 
 def test_only_rows_with_the_same_tests_are_compared() -> None:
     several = [PERFECT, HALF]
-    cells = [
-        cell("source-only", 0, several),
-        cell("cut", 1, several),
-        cell("paul", 0, several, sections=("s0", "z")),
-        cell("stylefilter", 0, several),
-        cell("stylefilter", 0, several, tile_px=32),
+    results = [
+        result("source-only", 0, several),
+        result("cut", 1, several),
+        result("paul", 0, several, sections=("s0", "z")),
+        result("stylefilter", 0, several),
+        result("stylefilter", 0, several, tile_px=32),
     ]
-    pairs = [(one.row, one.than) for one in differences(cells, NAMES, ())]
+    pairs = [(one.row, one.than) for one in differences(results, NAMES, ())]
     assert pairs == [("stylefilter", "source-only")]
-    assert differences([cell(), cell("cut")], NAMES, ()) == ()
+    assert differences([result(), result("cut")], NAMES, ()) == ()
 
 
 def test_every_pair_once_the_later_row_less_the_earlier() -> None:
     names = ("target-only", "cut", "source-only")
-    cells = [one for n, name in enumerate(names) for one in row_of(name, 0.8 - 0.1 * n, 10 * n)]
-    found = [(one.row, one.than, round(one.mean, 1)) for one in differences(cells, NAMES, ())]
+    results = [one for n, name in enumerate(names) for one in row_of(name, 0.8 - 0.1 * n, 10 * n)]
+    found = [(one.row, one.than, round(one.mean, 1)) for one in differences(results, NAMES, ())]
     assert found == [
         ("cut", "source-only", 0.1),
         ("target-only", "source-only", 0.2),
@@ -243,79 +246,79 @@ def test_every_pair_once_the_later_row_less_the_earlier() -> None:
 
 
 def test_words_say_gain_gap_and_cost() -> None:
-    cells = (
+    results = (
         row_of("source-only", 0.5, 0)
         + row_of("cut", 0.5, 20, seconds=600.0)
         + row_of("y-net", 0.4, 40)
         + row_of("stylefilter", 0.7, 60, num_labels=1200, seconds=9000.0)
         + row_of("target-only", 0.9, 80, num_masks=1)
     )
-    words = {row.row: row.words for row in tabulate(cells, NAMES, ())}
-    found = {one.row: one for one in differences(cells, NAMES, ()) if one.than == "source-only"}
-    means = {row.row: f"{100 * row.dice['mean'].mean:.1f}" for row in tabulate(cells, NAMES, ())}
+    words = {row.row: row.words for row in tabulate(results, NAMES, ())}
+    found = {one.row: one for one in differences(results, NAMES, ()) if one.than == "source-only"}
+    means = {row.row: f"{100 * row.dice['mean'].mean:.1f}" for row in tabulate(results, NAMES, ())}
 
     def interval(row: str) -> str:
         text = f"95% interval {100 * found[row].low:+.1f} to {100 * found[row].high:+.1f}"
         return text.replace("-", "−")
 
     assert words["source-only"] == (
-        f"Mean DICE {means['source-only']}%; it takes no annotation of the target and 60 s a split."
+        f"Mean DICE {means['source-only']}%; it takes no annotation of the target and 60 s a fold."
     )
     share = round(100 * found["stylefilter"].mean / found["target-only"].mean)
     assert share == pytest.approx(50, abs=3)
     assert words["stylefilter"] == (
         f"Mean DICE {means['stylefilter']}%: {100 * found['stylefilter'].mean:.1f} points above "
         f"Source-only ({interval('stylefilter')}), {share}% of the gap to Target-only; it takes "
-        "1,200 labelled images of the target and 2.5 h a split."
+        "1,200 labelled images of the target and 2.5 h a fold."
     )
     lost = f": {-100 * found['y-net'].mean:.1f} points below Source-only ({interval('y-net')}); it"
     assert lost in words["y-net"]
     assert "gap" not in words["y-net"] + words["target-only"]
-    assert words["target-only"].endswith("; it takes 1 mask of the target and 60 s a split.")
+    assert words["target-only"].endswith("; it takes 1 mask of the target and 60 s a fold.")
     assert "no difference from Source-only can be told (" in words["cut"]
     assert f" points, {interval('cut')}); it takes no" in words["cut"]
-    assert words["cut"].endswith("of the target and 10 min a split.")
+    assert words["cut"].endswith("of the target and 10 min a fold.")
 
 
 def test_words_without_what_to_compare_with() -> None:
-    alone = tabulate([cell("cut", 0, [PERFECT, HALF])], NAMES, ())[0]
+    alone = tabulate([result("cut", 0, [PERFECT, HALF])], NAMES, ())[0]
     assert alone.words.startswith("Mean DICE 83.3%; it takes")
-    rows = tabulate([cell(), cell("cut", 1)], NAMES, ())
+    rows = tabulate([result(), result("cut", 1)], NAMES, ())
     assert rows[1].words.startswith(
         "Mean DICE 100.0%, without an interval against Source-only; it takes"
     )
 
 
 def test_what_labels_are_worth() -> None:
-    cells = [
-        cell("unfiltered", 0, [HALF, HALF]),
-        cell("unfiltered", 1, [HALF, HALF]),
-        cell("stylefilter", 0, [PERFECT, PERFECT], tile_px=32, num_labels=100),
-        cell("stylefilter", 1, [PERFECT, PERFECT], tile_px=32, num_labels=300),
-        cell("stylefilter", 1, [HALF, HALF], tile_px=64, num_labels=50),
-        cell("stylefilter", 0, [HALF, HALF], num_labels=7),
+    results = [
+        result("unfiltered", 0, [HALF, HALF]),
+        result("unfiltered", 1, [HALF, HALF]),
+        result("stylefilter", 0, [PERFECT, PERFECT], tile_px=32, num_labels=100),
+        result("stylefilter", 1, [PERFECT, PERFECT], tile_px=32, num_labels=300),
+        result("stylefilter", 1, [HALF, HALF], tile_px=64, num_labels=50),
+        result("stylefilter", 0, [HALF, HALF], num_labels=7),
     ]
-    fine, coarse = label_values(cells, NAMES, (), (32, 64, 128))
+    fine, coarse = label_values(results, NAMES, (), (32, 64, 128))
     assert (fine.tile_px, fine.num_labels) == (32, 200)
-    assert fine.with_filter.per_split == (1, 1)
-    assert fine.without_filter.per_split == (pytest.approx(2 / 3), pytest.approx(2 / 3))
+    assert fine.with_filter.per_fold == (1, 1)
+    assert fine.without_filter.per_fold == (pytest.approx(2 / 3), pytest.approx(2 / 3))
     assert (fine.low, fine.high) == (pytest.approx(1 / 3), pytest.approx(1 / 3))
     assert fine.labels_per_point == pytest.approx(200 / (100 / 3))
     assert (coarse.tile_px, coarse.num_labels, coarse.labels_per_point) == (64, 50, None)
     assert (coarse.low, coarse.high) == (0, 0)
-    assert coarse.without_filter.per_split == (pytest.approx(2 / 3),)
-    assert label_values(cells, NAMES, ("a", "b"), (32,))[0].labels_per_point is None
+    assert coarse.without_filter.per_fold == (pytest.approx(2 / 3),)
+    assert label_values(results, NAMES, ("a", "b"), (32,))[0].labels_per_point is None
 
 
 def test_labels_have_no_price_where_their_gain_cannot_be_told() -> None:
     """Better on one section, worse on another: some resamples have the gain below zero."""
-    mixed = cell("stylefilter", 0, [PERFECT, HALF, HALF], tile_px=32, num_labels=100)
-    (value,) = label_values([mixed, cell("unfiltered", 0, [HALF] * 3)], NAMES, (), (32,))
+    mixed = result("stylefilter", 0, [PERFECT, HALF, HALF], tile_px=32, num_labels=100)
+    (value,) = label_values([mixed, result("unfiltered", 0, [HALF] * 3)], NAMES, (), (32,))
     assert value.low == 0 < (value.high or 0)
     assert value.with_filter.mean > value.without_filter.mean
     assert value.labels_per_point is None
     # Of one section there is no interval either.
-    one = [cell("stylefilter", tile_px=32, num_labels=9), cell("unfiltered", 0, [HALF])]
+    one = [result("stylefilter", tile_px=32, num_labels=9), result("unfiltered", 0, [HALF])]
     (value,) = label_values(one, NAMES, (), (32,))
     assert (value.low, value.high, value.labels_per_point) == (None, None, None)
 
@@ -323,9 +326,9 @@ def test_labels_have_no_price_where_their_gain_cannot_be_told() -> None:
 def test_masks_to_choose_by_are_annotation_too() -> None:
     by = {"selected_by": "source_val", "style_selected_by": "target_val"}
     rows = tabulate(
-        [cell(), cell("cut", 0, **by), cell("y-net", selected_by="target_val")], NAMES, ()
+        [result(), result("cut", 0, **by), result("y-net", selected_by="target_val")], NAMES, ()
     )
-    end = "no annotation of the target and 60 s a split"
+    end = "no annotation of the target and 60 s a fold"
     assert rows[0].words.endswith(f"{end}.")
     assert all(
         row.words.endswith(f"{end}, validation masks to choose by aside.") for row in rows[1:]

@@ -18,7 +18,7 @@ from app.jobs.routes import ReportFile
 from app.jobs.schemas import BenchmarkRequest
 from app.jobs.transitions import give_up_dependents
 from app.tables import Job, JobKind, JobState, TrainedModel
-from models.data.splits import Splits
+from models.data.splits import Folds
 from models.table1.results import BenchmarkReport
 from models.table1.rows import ROWS
 from tests.worker.conftest import Service
@@ -56,7 +56,7 @@ def report_of(service: Service, job_id: UUID) -> BenchmarkReport:
 
 @sqlite_only
 def test_rows_of_a_split_become_a_report(service: Service, pair: dict[str, UUID]) -> None:
-    body = {"preset": "smoke", "num_splits": 1, "tile_px": 32, "label_tiles_px": [32]}
+    body = {"preset": "smoke", "num_folds": 1, "tile_px": 32, "label_tiles_px": [32]}
     rows = ["source-only", "cut", "stylefilter-no-cut", "stylefilter", "filter-at-test"]
     job_id = service.submit(BenchmarkRequest.model_validate(pair | body | {"rows": rows}))
     run_all(service)
@@ -88,11 +88,11 @@ def test_rows_of_a_split_become_a_report(service: Service, pair: dict[str, UUID]
     memory = {row.row: row.peak_memory_bytes for row in report.rows}
     assert memory["source-only"] >= held[JobKind.PRETRAIN]
     assert memory["cut"] >= max(held[JobKind.PRETRAIN], held[JobKind.TRAIN_STYLE])
-    assert sorted(cell.row for cell in report.cells) == sorted(row.row for row in report.rows)
-    assert all(cell.confusions for cell in report.cells)
+    assert sorted(found.row for found in report.results) == sorted(row.row for row in report.rows)
+    assert all(found.confusions for found in report.results)
     labels = {row.row: row.num_labels for row in report.rows}
     # Four of twelve sections train or test, of nine tiles each.
-    assert labels["filter-at-test"] == labels["stylefilter"] + 9 * len(report.cells[0].sections)
+    assert labels["filter-at-test"] == labels["stylefilter"] + 9 * len(report.results[0].sections)
     assert labels["source-only"] == labels["unfiltered"] == 0 < labels["stylefilter"]
     assert {row.row: row.selected for row in report.rows}["stylefilter"] == ("target_val",)
     (value,) = report.label_values
@@ -110,15 +110,15 @@ def test_rows_of_a_split_become_a_report(service: Service, pair: dict[str, UUID]
     assert set(shown) < set(get_args(ReportFile))
     with Image.open(folder / "figure.png") as figure:
         assert figure.format == "PNG"
-    splits = Splits.model_validate_json((folder / "splits.json").read_bytes())
-    assert len(splits.target.folds) == 1
+    folds = Folds.model_validate_json((folder / "folds.json").read_bytes())
+    assert len(folds.target.folds) == 1
 
 
 @sqlite_only
 def test_a_failed_cell_is_told_of_and_the_others_stay(
     service: Service, pair: dict[str, UUID]
 ) -> None:
-    body = {"preset": "smoke", "num_splits": 1, "rows": ["source-only", "y-net", "target-only"]}
+    body = {"preset": "smoke", "num_folds": 1, "rows": ["source-only", "y-net", "target-only"]}
     job_id = service.submit(BenchmarkRequest.model_validate(pair | body))
     with service.database.session() as session:
         for part in session.scalars(select(Job).where(Job.parent_id == job_id)):
@@ -127,7 +127,7 @@ def test_a_failed_cell_is_told_of_and_the_others_stay(
     run_all(service)
     report = report_of(service, job_id)
     assert [row.row for row in report.rows] == ["source-only", "target-only"]
-    assert [(cell.row, cell.reason) for cell in report.failed] == [
+    assert [(found.row, found.reason) for found in report.failed] == [
         ("y-net", "The job was cancelled.")
     ]
     (target_only,) = [row for row in report.rows if row.row == "target-only"]
@@ -149,7 +149,7 @@ def test_a_failed_cell_is_told_of_and_the_others_stay(
 def test_a_shared_stage_that_failed_says_why_its_rows_did(
     service: Service, pair: dict[str, UUID]
 ) -> None:
-    body = {"preset": "smoke", "num_splits": 1, "rows": ["source-only", "cut", "target-only"]}
+    body = {"preset": "smoke", "num_folds": 1, "rows": ["source-only", "cut", "target-only"]}
     job_id = service.submit(BenchmarkRequest.model_validate(pair | body))
     with service.database.session() as session:
         for part in session.scalars(select(Job).where(Job.parent_id == job_id)):
@@ -161,7 +161,7 @@ def test_a_shared_stage_that_failed_says_why_its_rows_did(
     report = report_of(service, job_id)
     assert [row.row for row in report.rows] == ["target-only"]
     why = "Its stage style failed: The job was cancelled."
-    assert [(cell.row, cell.reason) for cell in report.failed] == [
+    assert [(found.row, found.reason) for found in report.failed] == [
         ("source-only", why),
         ("cut", why),
     ]
@@ -175,7 +175,7 @@ def test_a_shared_stage_that_was_mended_alone_is_not_blamed(
     """Style waited in vain for a pre-training that has succeeded since."""
     config = {"style": {"select_on": "target_val"}}
     rows = ["source-only", "cut", "y-net", "target-only"]
-    body = {"preset": "smoke", "num_splits": 1, "tile_px": 32, "rows": rows, "config": config}
+    body = {"preset": "smoke", "num_folds": 1, "tile_px": 32, "rows": rows, "config": config}
     job_id = service.submit(BenchmarkRequest.model_validate(pair | body))
 
     def pretrain(session: Session) -> Job:
@@ -190,7 +190,7 @@ def test_a_shared_stage_that_was_mended_alone_is_not_blamed(
         session.commit()
     run_all(service)
     words = "A job that this one waits for failed or was cancelled."
-    reasons = {cell.row: cell.reason for cell in report_of(service, job_id).failed}
+    reasons = {found.row: found.reason for found in report_of(service, job_id).failed}
     assert reasons == {
         "source-only": f"Its stage style failed: {words}",
         "cut": f"Its stage style failed: {words}",
@@ -204,7 +204,7 @@ def test_every_row_can_be_measured_and_measured_again(
     service: Service, pair: dict[str, UUID]
 ) -> None:
     config = {"style": {"select_on": "target_val", "validate_every_steps": 2}}
-    body = {"preset": "smoke", "num_splits": 1, "tile_px": 24, "config": config}
+    body = {"preset": "smoke", "num_folds": 1, "tile_px": 24, "config": config}
     request = BenchmarkRequest.model_validate(pair | body)
     first = service.submit(request)
     run_all(service)

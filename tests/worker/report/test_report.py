@@ -19,7 +19,7 @@ from models.table1.results import (
     BenchmarkReport,
     Curve,
     Difference,
-    FailedCell,
+    FailedRow,
     LabelValue,
     RowName,
     RowSummary,
@@ -44,24 +44,24 @@ Scores = Sequence[float | None]
 def spread(values: Scores) -> Spread:
     known = [value for value in values if value is not None]
     if not known:
-        return Spread(per_split=tuple(values), mean=None, std=None)
+        return Spread(per_fold=tuple(values), mean=None, std=None)
     mean, std = float(np.mean(known)), float(np.std(known))
-    return Spread(per_split=tuple(values), mean=mean, std=std)
+    return Spread(per_fold=tuple(values), mean=mean, std=std)
 
 
 def row(name: RowName, tile_px: int | None = None, **dice: Scores) -> RowSummary:
     """With the scores of each class; their mean is that of the first class unless given."""
-    splits = tuple(range(len(next(iter(dice.values())))))
+    folds = tuple(range(len(next(iter(dice.values())))))
     labels = 0.0 if name in ("source-only", "cut", "target-only") else 40.0
     return RowSummary(
         row=name,
         title=TITLES[name],
         tile_px=tile_px,
-        splits=splits,
+        folds=folds,
         dice={"mean": spread(next(iter(dice.values())))} | {n: spread(v) for n, v in dice.items()},
-        selected=("source_val" if name in ("source-only", "cut") else "target_val",) * len(splits),
-        steps=tuple(100 * (split + 1) for split in splits),
-        styles_selected=("labels" if name in ("cut", "stylefilter") else None,) * len(splits),
+        selected=("source_val" if name in ("source-only", "cut") else "target_val",) * len(folds),
+        steps=tuple(100 * (fold + 1) for fold in folds),
+        styles_selected=("labels" if name in ("cut", "stylefilter") else None,) * len(folds),
         num_labels=labels,
         num_masks=12.5 if name == "target-only" else 0,
         seconds=4000,
@@ -79,8 +79,8 @@ def made(*rows: RowSummary, **changes: object) -> BenchmarkReport:
         excluded=(),
         preset="smoke",
         config=preset("smoke"),
-        splits=2,
-        cells=(),
+        folds=2,
+        results=(),
         rows=rows,
         differences=(),
         label_values=(),
@@ -120,19 +120,19 @@ def full() -> BenchmarkReport:
     curves = tuple(
         Curve(
             row=name,
-            split=split,
+            fold=fold,
             stage="adapt",
             name="dice/mean",
             steps=(0, 50, 100),
-            values=(0.1, 0.3, 0.4 + split / 10),
+            values=(0.1, 0.3, 0.4 + fold / 10),
         )
         for name in ("stylefilter", "cut")
-        for split in (0, 1)
+        for fold in (0, 1)
     )
     scores = ((250, 0.7, 1.5), (500, 0.8, 1.4), (750, 0.6, 1.6))
     styles = (
         StyleChoice(
-            split=0,
+            fold=0,
             selected_by="target_val",
             scores=tuple(
                 StyleScore(step=step, dice=dice, label_agreement=0.9, label_score=both)
@@ -141,8 +141,8 @@ def full() -> BenchmarkReport:
         ),
     )
     shared = tuple(
-        SharedStage(stage="pretrain", split=split, seconds=90 + 60 * split, rows=("cut", "paul"))
-        for split in (0, 1)
+        SharedStage(stage="pretrain", fold=fold, seconds=90 + 60 * fold, rows=("cut", "paul"))
+        for fold in (0, 1)
     )
     return made(
         *rows,
@@ -151,8 +151,8 @@ def full() -> BenchmarkReport:
         curves=curves,
         shared=shared,
         styles=styles,
-        failed=(FailedCell(row="paul", split=1, tile_px=64, reason="out of memory"),),
-        notes=("split 1, paul: half the crop",),
+        failed=(FailedRow(row="paul", fold=1, tile_px=64, reason="out of memory"),),
+        notes=("fold 1, paul: half the crop",),
     )
 
 
@@ -253,21 +253,21 @@ def test_a_class_without_masks_is_missing_and_one_left_out_has_no_column() -> No
     assert cells(text, "CUT")[:3] == ["50.0 ± 0.0", "–", "<u>10.0 ± 0.0</u>"]
     assert "Left out of the table and its means: lyso." in text
     assert "In no test mask, so without a score: nucleus." in text
-    assert "vesicle: in the test masks of 1 of 2 splits." in text
+    assert "vesicle: in the test masks of 1 of 2 folds." in text
     assert "Target-only" not in text
 
 
 def test_one_split_and_one_row() -> None:
-    report = made(row("stylefilter", mito=(0.25,)), splits=1)
+    report = made(row("stylefilter", mito=(0.25,)), folds=1)
     text = markdown.render(report)
     assert cells(text, "StyleFilter")[:1] == ["25.0 ± 0.0"]
-    assert "over one split" in text
-    assert "One split: the standard deviations are 0.0 by definition" in text
-    assert "of each split" not in text
+    assert "over one fold" in text
+    assert "One fold: the standard deviations are 0.0 by definition" in text
+    assert "of each fold" not in text
     assert "the best is bold" not in text
     assert headline(report) == "StyleFilter reaches 25.0% mean DICE."
     # Who knows the test images' labels does not win.
-    known = made(row("filter-at-test", mito=(0.9,)), row("cut", mito=(0.3,)), splits=1)
+    known = made(row("filter-at-test", mito=(0.9,)), row("cut", mito=(0.3,)), folds=1)
     assert headline(known) == "CUT reaches 30.0% mean DICE."
     Page(html.render(report))
 
@@ -280,9 +280,9 @@ def test_a_row_that_lacks_a_split_is_not_ranked() -> None:
             row("stylefilter", mito=(0.9,)),
         )
     )
-    assert "| StyleFilter (1 of 2 splits) | 90.0 ± 0.0 |" in text
+    assert "| StyleFilter (1 of 2 folds) | 90.0 ± 0.0 |" in text
     assert cells(text, "CUT")[0] == "**20.0 ± 0.0**"
-    assert "lack splits that other rows have: StyleFilter." in text
+    assert "lack folds that other rows have: StyleFilter." in text
 
 
 def test_means_over_other_splits_are_not_compared() -> None:
@@ -292,21 +292,21 @@ def test_means_over_other_splits_are_not_compared() -> None:
         row("stylefilter", mito=(0.9,)),
         row("target-only", mito=(0.95, 0.5)),
     )
-    assert headline(report) == "StyleFilter reaches 90.0% mean DICE on one split of 2."
+    assert headline(report) == "StyleFilter reaches 90.0% mean DICE on one fold of 2."
     text = markdown.render(report)
     assert "| StyleFilter | 40 | 0 | 90.0 | – |" in text
     assert "| CUT | 0 | 0 | 50.0 | +40.0 |" in text
 
 
 def test_a_report_without_rows_says_what_failed() -> None:
-    report = made(failed=(FailedCell(row="cut", split=0, reason="a | b\nno room"),))
+    report = made(failed=(FailedRow(row="cut", fold=0, reason="a | b\nno room"),))
     text = markdown.render(report)
     assert r"| CUT | 1 | – | a \| b no room |" in text
-    assert "1 cell without a result, and why" in text
+    assert "1 missing result, and why" in text
     assert headline(report) is None
     page = Page(html.render(report))
     assert "svg" not in page.tags
-    assert "1 cell without a result." in " ".join(page.texts)
+    assert "1 missing result." in " ".join(page.texts)
 
 
 def test_every_part_is_told() -> None:
@@ -324,7 +324,7 @@ def test_every_part_is_told() -> None:
     assert f"| StyleFilter | {target} | 100 and 200 | {labels} |" in text
     assert f"| Target-only | {target} | 100 and 200 | – |" in text
     assert "Choosing by the target's validation masks is the paper's protocol" in text
-    assert "- **Note**: split 1, paul: half the crop" in text
+    assert "- **Note**: fold 1, paul: half the crop" in text
     assert "| Paul et al. | 2 | 64 px | out of memory |" in text
     assert "- **StyleFilter**: What StyleFilter does." in text
     assert "- **torch**: 2.13.0" in text

@@ -69,11 +69,11 @@ def test_many_workers_take_each_job_once(database: Database) -> None:
     leases = [lease for taken in by_worker for lease in taken]
     with database.reading() as session:
         ended = set(session.scalars(select(Job.id).where(Job.state == JobState.SUCCEEDED)))
-        fences = set(session.scalars(select(Job.fence)))
+        attempts = set(session.scalars(select(Job.attempt)))
         events = Counter(session.scalars(select(JobEvent.job_id)))
     assert len(ended) == len(leases) == JOBS
     assert {lease.job_id for lease in leases} == ended
-    assert fences == {1}
+    assert attempts == {1}
     assert set(events.values()) == {2}
 
 

@@ -1,4 +1,4 @@
-"""A cell of a benchmark: each of its rows, scored on the target's test sections."""
+"""A benchmark part: each of its rows, scored on the target's test sections."""
 
 import resource
 from dataclasses import dataclass
@@ -14,22 +14,22 @@ from models.evaluation import Evaluated, evaluate
 from models.inference import Predictor
 from models.table1 import methods
 from models.table1.methods import Trained
-from models.table1.plan import Cell
-from models.table1.results import CellScores, RowName
+from models.table1.plan import BenchmarkPart
+from models.table1.results import RowName, RowScores
 from models.table1.rows import ROWS, uses_labels
 from models.training.progress import Report
 
 SCORES = "scores.json"
-"""In a cell's folder: what it measured, a list of ``CellScores``."""
+"""In the folder of a part: what it measured, a list of ``RowScores``."""
 
 PICTURES = "predictions"
-"""In the folder of a cell of the first split: the prediction of one test section for each row."""
+"""In the folder of a part of the first fold: the prediction of one test section for each row."""
 
-SCORES_TYPE = TypeAdapter(list[CellScores])
+SCORES_TYPE = TypeAdapter(list[RowScores])
 
 
 class NothingMeasured(ValueError):
-    """None of a benchmark's cells has a result."""
+    """None of a benchmark's parts has a result."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,16 @@ class Selection:
 
 
 class Tester:
-    """Tests what a cell trained."""
+    """Tests what a part trained."""
 
     def __init__(
         self,
-        cell: Cell,
+        part: BenchmarkPart,
         pair: tuple[Domain, Domain],
         trained: Trained,
         config: StyleFilterConfig,
     ) -> None:
-        self._cell, self._trained, self._config = cell, trained, config
+        self._part, self._trained, self._config = part, trained, config
         self._source, self._target = pair
 
     def evaluate(self, row: RowName, report: Report) -> Evaluated:
@@ -65,18 +65,18 @@ class Tester:
 
     def scores(
         self, row: RowName, evaluated: Evaluated, chosen: Selection, style: Selection | None
-    ) -> CellScores:
+    ) -> RowScores:
         """What the table needs of a row that was scored, and what chose its networks."""
-        method = self._cell.method
+        method = self._part.method
         assert method is not None
         training = self._target.split("train")
         by_labels = uses_labels(method) or (style is not None and style.by == "labels")
         labelled: list[Split] = ["train"] if by_labels else []
         labelled += ["test"] if ROWS[row].filtered else []
-        return CellScores(
+        return RowScores(
             row=row,
-            split=self._cell.split,
-            tile_px=self._cell.tile_px,
+            fold=self._part.fold,
+            tile_px=self._part.tile_px,
             sections=tuple(section.name for section in evaluated.sections),
             groups=tuple(section.group or section.name for section in evaluated.sections),
             confusions=tuple(each.confusion for each in evaluated.each),
