@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from models.data.domain import Domain, normalise, resample_image, working_shape
 from models.data.stylised import StylisedDomain, array_name
 from models.networks.generator import Generator
+from models.networks.grey import from_network, to_network
 from models.networks.unet import UNet
 from models.tiling import apply_tiled
 from models.training import identity
@@ -41,8 +42,7 @@ def stylise(generator: Generator, image: NDArray[np.float32]) -> NDArray[np.floa
         for side in image.shape
     ]
     padded = np.pad(image, missing, mode="reflect")
-    translated = _apply(generator, padded)[0, :height, :width]
-    return (translated + 1) / np.float32(2)
+    return from_network(_apply(generator, padded)[0, :height, :width].numpy())
 
 
 def segment(segmenter: UNet, image: NDArray[np.float32], crop_px: int) -> NDArray[np.float32]:
@@ -53,7 +53,8 @@ def segment(segmenter: UNet, image: NDArray[np.float32], crop_px: int) -> NDArra
     height, width = image.shape
     padded = np.pad(image, [(0, max(0, crop_px - side)) for side in image.shape])
     logits = _apply(segmenter, padded)[:, :height, :width]
-    return torch.from_numpy(logits).softmax(dim=0).numpy()
+    probabilities: NDArray[np.float32] = logits.softmax(dim=0).numpy()
+    return probabilities
 
 
 @dataclass(frozen=True)
@@ -135,8 +136,8 @@ class Predictor:
         return Prediction(native.argmax(axis=0).astype(np.uint8), native)
 
 
-def _apply(network: nn.Module, image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Run ``network`` on an image (H, W) in [0, 1], scaled to [-1, 1]: (C, H, W)."""
+def _apply(network: nn.Module, image: NDArray[np.float32]) -> Tensor:
+    """Return the network's output (C, H, W) float32, on the CPU, of an image (H, W) in [0, 1]."""
     weight = next(network.parameters())
 
     def run(tile: Tensor) -> Tensor:
@@ -145,7 +146,7 @@ def _apply(network: nn.Module, image: NDArray[np.float32]) -> NDArray[np.float32
 
     # Not inference_mode: what the convolutions keep in work would then be of no use in training.
     with torch.no_grad():
-        return apply_tiled(run, torch.from_numpy(image * 2 - 1)[None, None])[0].numpy()
+        return apply_tiled(run, torch.from_numpy(to_network(image))[None, None])[0]
 
 
 def _size(image: NDArray[np.generic]) -> tuple[int, int]:

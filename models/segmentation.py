@@ -14,6 +14,7 @@ from models.data.samples import SourceBatch, parts, source_batch
 from models.data.sampling import Sample, Sampler
 from models.inference import Style, segment
 from models.losses import cross_entropy
+from models.networks.grey import to_network
 from models.networks.unet import UNet
 from models.scores import Evaluation, confusion_matrix
 from models.training import identity, preview
@@ -131,4 +132,4 @@ def adamw(segmenter: UNet, config: PretrainConfig) -> torch.optim.Optimizer:
 
 def as_input(images: NDArray[np.float32], device: torch.device) -> Tensor:
     """Images (B, 1, H, W) in [0, 1] as the U-Net's input in [-1, 1]."""
-    return to_device(images * 2 - 1, device)
+    return to_device(to_network(images), device)

@@ -17,6 +17,7 @@ from models.data.augmentation import photometric
 from models.data.domain import IGNORE, Domain, Section
 from models.data.sampling import Sample
 from models.data.stylised import StylisedDomain
+from models.networks.grey import to_network
 
 A = TypeVar("A", bound=np.generic)
 
@@ -115,7 +116,7 @@ def style_image(
     crop = random_crop(domain, section, side, rng)
     turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
     crop = Crop(section, crop.y0, crop.x0, side, turns, mirrored)
-    return crop.reflected(domain.image(section)) * 2 - 1
+    return to_network(crop.reflected(domain.image(section)))
 
 
 def source_batch(domain: Domain, samples: Sequence[Sample], config: PretrainConfig) -> SourceBatch:
