@@ -16,7 +16,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
 from app.datasets import service
-from app.datasets.registration import InputFile
+from app.datasets.registration import folder_files
 from app.datasets.schemas import (
     DATASET_EXAMPLE,
     DatasetCreate,
@@ -27,6 +27,7 @@ from app.datasets.schemas import (
 from app.dependencies import ReadingDep, ServicesDep
 from app.errors import Invalid, ProblemItem, TooLarge, UnsupportedMedia, invalid_fields
 from app.pagination import LARGEST_NUMBER, CursorQuery, LimitQuery, Page
+from models.data.inputs import InputFile
 
 _MAX_FILES = 1000  # of one upload: each takes up to 1 MiB of memory, or a file descriptor
 
@@ -137,7 +138,7 @@ def _register_folder(services: ServicesDep, metadata: DatasetCreate) -> DatasetR
     if metadata.folder is None:
         message = "name a folder, or upload files as multipart/form-data"
         raise Invalid(message, [ProblemItem(where="body.folder", message=message)])
-    files = service.folder_files(services.settings, metadata.folder)
+    files = folder_files(services.settings, metadata.folder)
     return service.register(services.database, services.storage, metadata, files, services.settings)
 
 

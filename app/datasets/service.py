@@ -1,7 +1,5 @@
 """Use cases of datasets: register, list, look at, delete."""
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -10,7 +8,7 @@ from sqlalchemy import delete, func, or_, select
 from sqlalchemy.orm import Session
 
 from app.database import Database, now_plus
-from app.datasets.registration import InputFile, Registration, Stock
+from app.datasets.registration import Files, store
 from app.datasets.schemas import (
     DatasetCreate,
     DatasetRead,
@@ -18,12 +16,14 @@ from app.datasets.schemas import (
     ImageRead,
     SectionRead,
 )
-from app.errors import Conflict, Invalid, NotFound, OutOfStorage, ProblemItem
+from app.errors import Conflict, NotFound, OutOfStorage
 from app.pagination import Page, by_number, newest_first
 from app.settings import Settings
 from app.storage import Storage, is_disk_full
 from app.tables import UNFINISHED, Dataset, Image, Job
+from models.data.domain import Section
 from models.data.images import png_bytes
+from models.data.store import StoredDomain
 
 _PLAIN_FIELDS = tuple(DatasetRead.model_fields.keys() - {"intensity_window"})
 
@@ -32,35 +32,26 @@ def register(
     database: Database,
     storage: Storage,
     request: DatasetCreate,
-    files: tuple[Sequence[InputFile], Sequence[InputFile]],
+    files: Files,
     settings: Settings,
 ) -> DatasetReport:
     """Check and store the (images, masks) files, then make the dataset real in one commit."""
     dataset_id = uuid4()
     try:
         with storage.new_dataset(dataset_id) as draft:
-            stock = Registration(request, draft, settings.max_section_pixels).run(*files)
+            stored = store(request, files, draft, settings)
     except OSError as error:
         if is_disk_full(error):
             raise OutOfStorage("the data folder is full; nothing was kept") from error
         raise
     try:
         with database.session() as session:
-            dataset = _add_rows(session, dataset_id, request, stock)
+            dataset = _add_rows(session, dataset_id, request, stored)
             session.commit()
             return _report(session, dataset)
     except BaseException:
         storage.remove(storage.dataset(dataset_id))
         raise
-
-
-def folder_files(settings: Settings, folder: str) -> tuple[list[InputFile], list[InputFile]]:
-    """The image and mask files of a folder under an allowed data root; Invalid otherwise."""
-    path = _allowed_folder(settings, folder)
-    images = _files_of(path, "images")
-    if not images:
-        raise _folder_problem(f"{folder} holds no images/*.png, images/*.tif or images.zarr")
-    return images, _files_of(path, "masks")
 
 
 def list_datasets(session: Session, limit: int, cursor: str | None) -> Page[DatasetRead]:
@@ -187,80 +178,36 @@ def _image(dataset: Dataset, row: Image) -> ImageRead:
     )
 
 
-def _add_rows(session: Session, dataset_id: UUID, request: DatasetCreate, stock: Stock) -> Dataset:
+def _add_rows(
+    session: Session, dataset_id: UUID, request: DatasetCreate, stored: StoredDomain
+) -> Dataset:
     dataset = Dataset(
         id=dataset_id,
         name=request.name,
         class_names=request.class_names,
         pixel_size_nm=request.pixel_size_nm,
         tile_px=request.tile_px,
-        dtype=stock.dtype,
-        window_low=stock.window[0],
-        window_high=stock.window[1],
-        digest=stock.digest,
-        num_bytes=stock.num_bytes,
-        num_sections=len(stock.sections),
-        num_masks=sum(section["has_mask"] for section in stock.sections),
-        num_images=len(stock.tiles),
-        sections=stock.sections,
+        dtype=stored.dtype,
+        window_low=stored.window[0],
+        window_high=stored.window[1],
+        digest=stored.digest,
+        num_bytes=stored.num_bytes,
+        num_sections=len(stored.sections),
+        num_masks=sum(section.has_mask for section in stored.sections),
+        num_images=len(stored.tiles),
+        sections=[_section(section) for section in stored.sections],
     )
     session.add(dataset)
     session.flush()
     session.add_all(
         Image(dataset_id=dataset_id, n=n, labels={}, **vars(tile))
-        for n, tile in enumerate(stock.tiles)
+        for n, tile in enumerate(stored.tiles)
     )
     session.flush()
     session.refresh(dataset)
     return dataset
 
 
-def _allowed_folder(settings: Settings, folder: str) -> Path:
-    roots = [root.resolve() for root in settings.data_roots]
-    if not roots:
-        raise _folder_problem("no data root is configured (STYLEFILTER_DATA_ROOTS): upload files")
-    if "\0" in folder:
-        raise _folder_problem("the folder's name is not valid")
-    for root in roots:
-        path = _resolved(root / folder)
-        if path is not None and path.is_relative_to(root) and path.is_dir():
-            return path
-    raise _folder_problem(f"{folder!r} is no folder under an allowed data root")
-
-
-def _folder_problem(message: str) -> Invalid:
-    return Invalid(message, [ProblemItem(where="body.folder", message=message)])
-
-
-def _resolved(path: Path) -> Path | None:
-    """Where a path really is, all links followed; None if they lead nowhere."""
-    try:
-        return path.resolve(strict=True)
-    except (OSError, RuntimeError):
-        return None
-
-
-def _files_of(folder: Path, kind: str) -> list[InputFile]:
-    stack = folder / f"{kind}.zarr"
-    if stack.is_dir():
-        return [_input(folder, stack, "stack.zarr")]
-    paths = sorted(folder.glob(f"{kind}/*"))
-    return [
-        _input(folder, path, path.name)
-        for path in paths
-        # Systems leave files of their own (.DS_Store, ._a.png) beside the user's; any other file
-        # that is no image is refused by name, not passed over.
-        if not path.name.startswith(".")
-    ]
-
-
-def _input(folder: Path, path: Path, name: str) -> InputFile:
-    links = [inner for inner in (path, *path.rglob("*")) if inner.is_symlink()]
-    for link in links:
-        resolved = _resolved(link)
-        if resolved is None or not resolved.is_relative_to(folder):
-            inside = link.relative_to(folder)
-            raise _folder_problem(f"{inside} is a link that leads out of the folder, or nowhere")
-    if not path.is_file() and not path.is_dir():
-        raise _folder_problem(f"{path.relative_to(folder)} is no file")
-    return InputFile(f"{path.parent.name}/{name}" if path.is_file() else name, path)
+def _section(section: Section) -> dict[str, Any]:
+    """What the row keeps of a section; its number is its place in the list."""
+    return {name: value for name, value in vars(section).items() if name != "index"}

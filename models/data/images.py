@@ -164,7 +164,7 @@ def _stream_sections(stream: BinaryIO, max_pixels: int, indexed: bool) -> Iterat
 
 def _read_png(stream: BinaryIO, max_pixels: int, indexed: bool) -> Array:
     with Image.open(stream, formats=("PNG",)) as image:
-        _check_size((image.height, image.width), max_pixels)
+        check_size((image.height, image.width), max_pixels)
         if image.mode in ("P", "1") and (indexed or _has_grey_palette(image)):
             return np.asarray(image, dtype=np.uint8)
         if image.mode not in _GREY_MODES:
@@ -187,11 +187,11 @@ def _tiff_sections(stream: BinaryIO, max_pixels: int) -> Iterator[Array]:
                 raise ImageError(f"has {page.samplesperpixel} channels; convert it to one")
             if page.imagedepth != 1 or len(page.shape) != 2:
                 raise ImageError(f"has pages of shape {page.shape}; sections are (H, W)")
-            _check_size((page.imagelength, page.imagewidth), max_pixels)
+            check_size((page.imagelength, page.imagewidth), max_pixels)
             if page.is_tiled:
                 _check_chunk((page.tilelength, page.tilewidth), max_pixels)
             _check_segments(page)
-            yield _native(page.asarray())
+            yield native(page.asarray())
 
 
 def _check_segments(page: tifffile.TiffPage) -> None:
@@ -303,17 +303,17 @@ def _zarr_sections(members: _Members, max_pixels: int) -> Iterator[Array]:
         raise ImageError("is not a Zarr array (its root must be one array, not a group)") from error
     if array.ndim not in (2, 3):
         raise ImageError(f"is a Zarr array of shape {array.shape}; (H, W) or (N, H, W) is read")
-    _check_size((array.shape[-2], array.shape[-1]), max_pixels)
+    check_size((array.shape[-2], array.shape[-1]), max_pixels)
     _check_chunk(array.chunks, max_pixels)
     rows, cols = (-(-array.shape[axis] // array.chunks[axis]) for axis in (-2, -1))
     if rows * cols > _MAX_CHUNKS:
         raise ImageError(f"has {rows * cols} chunks to a section; make them larger")
     members.expect(_packed_by(array), prod(array.chunks) * array.dtype.itemsize)
     if array.ndim == 2:
-        yield _native(np.asarray(array[:]))
+        yield native(np.asarray(array[:]))
         return
     for index in range(array.shape[0]):
-        yield _native(np.asarray(array[index]))
+        yield native(np.asarray(array[index]))
 
 
 def _packed_by(array: zarr.Array[Any]) -> str:
@@ -332,8 +332,8 @@ def _packed_by(array: zarr.Array[Any]) -> str:
     return str(names[0]) if names else ""
 
 
-def _native(section: Array) -> Array:
-    """In this machine's byte order: equal pixels are to have equal bytes."""
+def native(section: Array) -> Array:
+    """Return the section in this machine's byte order, that equal pixels have equal bytes."""
     return section.astype(section.dtype.newbyteorder("="), copy=False)
 
 
@@ -342,7 +342,8 @@ def _check_chunk(chunk: tuple[int, ...], max_pixels: int) -> None:
         raise ImageError(f"has chunks of {_size(chunk)}; chunk it section by section")
 
 
-def _check_size(shape: tuple[int, int], max_pixels: int) -> None:
+def check_size(shape: tuple[int, int], max_pixels: int) -> None:
+    """Raise ImageError for a section (H, W) that is empty, or has more pixels than allowed."""
     if min(shape) < 1:
         raise ImageError(f"is empty: {_size(shape)}")
     if shape[0] * shape[1] > max_pixels:

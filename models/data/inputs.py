@@ -1,0 +1,81 @@
+"""What a domain is made from: files of a folder, files that were sent, or arrays.
+
+Legend: N sections of a stack, H height, W width.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.data.images import ImageError, check_size, native, read_sections, section_name
+
+Array = NDArray[np.generic]
+
+
+class Input(Protocol):
+    """One image, mask or stack of them, with the name to speak of it by."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def stem(self) -> str:
+        """The name that an image and its mask share."""
+
+    def sections(self, max_pixels: int, *, indexed: bool = False) -> Iterator[Array]:
+        """Yield the sections (H, W), one at a time; ImageError says what is wrong."""
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """A PNG, a TIFF, a zipped Zarr array, or the folder of a Zarr array."""
+
+    name: str
+    file: Path | BinaryIO
+
+    @property
+    def stem(self) -> str:
+        return section_name(self.name)
+
+    def sections(self, max_pixels: int, *, indexed: bool = False) -> Iterator[Array]:
+        return read_sections(self.file, max_pixels, indexed=indexed)
+
+
+@dataclass(frozen=True)
+class InputArray:
+    """A section (H, W) or a stack of sections (N, H, W) in memory."""
+
+    name: str
+    array: Array
+
+    @property
+    def stem(self) -> str:
+        return section_name(self.name)
+
+    def sections(self, max_pixels: int, *, indexed: bool = False) -> Iterator[Array]:  # noqa: ARG002 - files have palettes
+        array = self.array
+        if array.ndim not in (2, 3):
+            raise ImageError(f"has shape {array.shape}; sections are (H, W), stacks (N, H, W)")
+        check_size((array.shape[-2], array.shape[-1]), max_pixels)
+        for section in array if array.ndim == 3 else [array]:
+            yield native(section)
+
+
+def folder_inputs(folder: Path, kind: str) -> list[InputFile]:
+    """Return ``folder/kind.zarr`` where that is a Zarr folder, else the files ``folder/kind/*``.
+
+    ``kind`` is ``images`` or ``masks``. Systems leave files of their own (.DS_Store, ._a.png)
+    beside the user's, which are passed over; any other file is returned, that what is no image be
+    refused by its name.
+    """
+    stack = folder / f"{kind}.zarr"
+    if stack.is_dir():
+        return [InputFile("stack.zarr", stack)]
+    paths = sorted(path for path in folder.glob(f"{kind}/*") if not path.name.startswith("."))
+    return [
+        InputFile(path.name if path.is_dir() else f"{kind}/{path.name}", path) for path in paths
+    ]
