@@ -5,14 +5,18 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from uuid import UUID
 
 import httpx
 import pytest
 import uvicorn
 
+from app.database import Database
 from app.main import create_app
 from app.settings import Settings
+from app.storage import Storage
 from tests.app.files import Folder
+from tests.app.records import add_waiting
 from tests.services import free_port
 
 Serve = Callable[[Settings], httpx.Client]
@@ -79,3 +83,13 @@ def _served(settings: Settings) -> Iterator[httpx.Client]:
     finally:
         server.should_exit = True
         thread.join()
+
+
+@pytest.fixture
+def job_id(database: Database) -> UUID:
+    return add_waiting(database)
+
+
+@pytest.fixture
+def storage(settings: Settings) -> Storage:
+    return Storage(settings.data_folder)

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -14,9 +15,10 @@ from sqlalchemy import select
 
 from app.client import Client
 from app.database import Database
-from app.jobs.transitions import Lease, claim, record
+from app.jobs.transitions import Lease, claim, record, write
 from app.settings import Settings
-from app.tables import JobEvent
+from app.storage import Storage
+from app.tables import JobEvent, JobStage, MetricPoint
 from tests.processes import running, wait_for
 
 
@@ -120,3 +122,31 @@ def service(settings: Settings, port: int) -> Iterator[tuple[Any, str]]:
         with Client(url) as client:
             wait_for(client.ready, "the service")
         yield process, url
+
+
+def train(database: Database, lease: Lease, step: int, total: int = 4, **losses: float) -> None:
+    """A report as the trainer makes it."""
+    with database.session() as session:
+        write(session, lease, stage="style", step=step, total=total, steps_per_second=2.0)
+        stage = {"stage": "style", "step": step, "total": total}
+        session.merge(
+            JobStage(job_id=lease.job_id, position=0, seconds=step / 2, finished=False, **stage)
+        )
+        for name, value in losses.items():
+            point = MetricPoint(job_id=lease.job_id, stage="style", name=name, step=step)
+            point.value = value
+            session.add(point)
+        if step in (1, total):
+            data = stage | {"done": step == total, "attempt": lease.attempt}
+            record(session, lease.job_id, "stage", data)
+        session.commit()
+
+
+def ask(job_id: UUID) -> bytes:
+    return f"GET /jobs/{job_id}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+
+
+def log_of(storage: Storage, lease: Lease) -> Path:
+    path = storage.log(lease.job_id, lease.attempt)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path

@@ -152,3 +152,11 @@ def test_a_file_that_cannot_be_read_is_said(client: Client, tmp_path: Path) -> N
         client.upload_dataset(DatasetCreate(**METADATA), [gone])
     with pytest.raises(ApiError, match=r"POST /predict: .*No such file.*gone\.png"):
         client.predict(gone, {"model": str(uuid4())})
+
+
+def test_the_client_says_why_it_cannot_follow(api: httpx.Client) -> None:
+    unknown = uuid4()
+    with Client(str(api.base_url)) as client, pytest.raises(ApiError, match="there is no job"):
+        list(client.events(unknown))
+    with Client("http://127.0.0.1:1") as client, pytest.raises(ApiError, match="refused"):
+        list(client.events(unknown))

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from app.cli.main import cli
 from app.settings import Settings
+from tests.app.webhooks.receivers import SECRET, SECRET_TEXT
 
 
 def test_without_any_variable_everything_is_in_the_data_folder(
@@ -79,3 +80,22 @@ def test_listening_beyond_this_machine_is_warned_of(
     result = CliRunner().invoke(cli, ["up", "--host", "192.0.2.1"])
     assert result.exit_code == 2
     assert "the service has no authentication" in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize(
+    "text", ["", "whsec_", "whsec_c2hvcnQ=", "a pass phrase of many words, but no base64", "ü" * 40]
+)
+def test_a_secret_that_is_none_stops_the_service(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "secret"
+    file.write_text(text)
+    with pytest.raises(ValueError, match="must hold whsec_"):
+        _ = Settings(webhook_secret_file=file).webhook_secret
+
+
+def test_the_secret_and_the_hosts_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "secret"
+    file.write_text(SECRET_TEXT)
+    monkeypatch.setenv("STYLEFILTER_WEBHOOK_SECRET_FILE", str(file))
+    monkeypatch.setenv("STYLEFILTER_WEBHOOK_HOSTS", "Hooks.internal, 10.0.0.7,")
+    assert Settings().webhook_secret == SECRET
+    assert Settings().webhook_hosts == ("hooks.internal", "10.0.0.7")

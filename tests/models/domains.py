@@ -7,9 +7,10 @@ import numpy as np
 import torch
 import zarr
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from models.data.domain import Domain, DomainInfo, Section, Split, Tile
+from models.data.labels import ABSENT, PRESENT, UNKNOWN
 from models.training.loop import Run
 from models.training.progress import Progress
 
@@ -76,3 +77,14 @@ QUIET = Run(ignore)
 def equal_weights(one: nn.Module, other: nn.Module) -> bool:
     pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
     return all(torch.equal(a, b) for a, b in pairs)
+
+
+U, A, P = UNKNOWN, ABSENT, PRESENT
+
+
+def noise(seed: int, *shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.manual_seed(seed))
+
+
+def uniform(seed: int, *shape: int) -> Tensor:
+    return torch.rand(*shape, dtype=torch.float64, generator=torch.manual_seed(seed))

@@ -2,13 +2,32 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from models.losses import cross_entropy, lsgan, patch_nce
+from models.losses import (
+    class_features,
+    cross_entropy,
+    domain_loss,
+    lsgan,
+    patch_nce,
+    reconstruction_error,
+    smooth_maximum,
+    weak_label_loss,
+)
 from models.networks.patch_projector import unit_vectors
 from models.pseudo_labels import pseudo_labels
+from tests.models.domains import (
+    A,
+    P,
+    U,
+    noise,
+    uniform,
+)
+from tests.models.training_steps import error_loop
 
 
 def patch_nce_loop(queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
@@ -127,3 +146,187 @@ def test_a_stricter_filter_keeps_a_subset_of_the_labels() -> None:
     assert bool((lost[changed]).all())
     assert bool((before[after == before] != 255).any())
     assert int((after == 255).sum()) > int((before == 255).sum())
+
+
+SIZES = torch.tensor([[64.0, 3, 10, 0], [1, 0, 0, 0], [8, 8, 8, 8]], dtype=torch.float64)
+
+
+def pixels(region: int, values: Tensor) -> list[Tensor]:
+    """A region's values, once for every pixel of its positions."""
+    sizes = SIZES[region].int().tolist()
+    return [value for value, size in zip(values, sizes, strict=True) for _ in range(size)]
+
+
+def smooth_maximum_loop(logits: Tensor, k: float) -> Tensor:
+    result = torch.zeros(logits.shape[0], logits.shape[2], dtype=torch.float64)
+    for r, c in np.ndindex(*result.shape):
+        exps = [math.exp(k * float(a)) for a in pixels(r, logits[r, :, c])]
+        result[r, c] = 1 / (1 + math.exp(-math.log(sum(exps) / len(exps)) / k))
+    return result
+
+
+@pytest.mark.parametrize("k", [0.1, 1.0, 7.0])
+def test_smooth_maximum_is_the_equation(k: float) -> None:
+    logits = noise(0, 3, 4, 5)
+    torch.testing.assert_close(smooth_maximum(logits, SIZES, k), smooth_maximum_loop(logits, k))
+
+
+def test_smooth_maximum_lies_between_mean_and_maximum() -> None:
+    logits, sizes = (
+        torch.tensor([[[4.0], [-2.0], [1.0], [99.0]]]),
+        torch.tensor([[1.0, 1, 1, 0]]).double(),
+    )
+    low, high = (float(smooth_maximum(logits.double(), sizes, k)) for k in (1e-6, 1e3))
+    assert low == pytest.approx(1 / (1 + math.exp(-1.0)), abs=1e-5)  # the mean of three
+    assert high == pytest.approx(1 / (1 + math.exp(-4.0)), abs=1e-4)
+    equal = torch.full((1, 4, 1), 0.7)
+    assert float(smooth_maximum(equal, sizes, 1.0)) == pytest.approx(1 / (1 + math.exp(-0.7)))
+
+
+def test_smooth_maximum_teaches_positions_by_their_share() -> None:
+    """d p / d a = p (1 - p) times the softmax over the region's pixels."""
+    logits = noise(0, 3, 4, 2).requires_grad_()
+    p = smooth_maximum(logits, SIZES, 1.0)
+    (gradient,) = torch.autograd.grad(p.sum(), logits)
+    shares = SIZES[..., None] * logits.detach().exp()
+    expected = (p * (1 - p))[:, None] * shares / shares.sum(1, keepdim=True)
+    torch.testing.assert_close(gradient, expected)
+    assert float(gradient[0, 3].abs().sum()) == 0  # no position
+
+
+def label_loss_loop(p: Tensor, labels: Tensor) -> float:
+    errors = []
+    for r, c in np.ndindex(*p.shape):
+        value = min(max(float(p[r, c]), 1e-7), 1 - 1e-7)
+        if labels[r, c] != U:
+            errors.append(-math.log(value if labels[r, c] == P else 1 - value))
+    return sum(errors) / len(errors)
+
+
+def test_label_loss_is_the_mean_over_known_labels() -> None:
+    p = noise(0, 4, 5).sigmoid()
+    p[0, 0], p[0, 1] = 0, 1
+    labels = torch.from_numpy(np.random.default_rng(0).integers(-1, 2, (4, 5)))
+    labels[0, 0], labels[0, 1] = P, A
+    expected = label_loss_loop(p, labels)
+    assert float(weak_label_loss(p, labels)) == pytest.approx(expected, rel=1e-12)
+    known = (labels != U).sum()
+    in_parts = [weak_label_loss(p[i : i + 2], labels[i : i + 2], known) for i in (0, 2)]
+    assert float(sum(in_parts)) == pytest.approx(expected, rel=1e-12)
+    assert float(weak_label_loss(torch.tensor([[0.25, 0.3]]), torch.tensor([[P, U]]))) == (
+        pytest.approx(math.log(4))
+    )
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (0, 4)])
+@pytest.mark.parametrize("num_known", [None, torch.tensor(0.0, dtype=torch.float64)])
+def test_without_known_labels_the_loss_and_its_gradient_are_zero(
+    shape: tuple[int, int], num_known: Tensor | None
+) -> None:
+    logits = noise(0, shape[0], 4, 4).requires_grad_()
+    p = smooth_maximum(logits, torch.ones(shape[0], 4), 1.0)
+    loss = weak_label_loss(p, torch.full(shape, U), num_known)
+    loss.backward()
+    assert loss.item() == 0
+    assert torch.equal(logits.grad, torch.zeros_like(logits))
+
+
+def test_unknown_labels_teach_nothing() -> None:
+    p = noise(0, 2, 3).sigmoid().requires_grad_()
+    weak_label_loss(p, torch.tensor([[U, P, A], [U, U, U]])).backward()
+    assert (p.grad != 0).tolist() == [[False, True, True], [False, False, False]]
+
+
+def class_features_loop(features: Tensor, logits: Tensor) -> Tensor:
+    regions, _, classes = logits.shape
+    result = torch.zeros(regions, classes, features.shape[2], dtype=torch.float64)
+    for r, c in np.ndindex(regions, classes):
+        attention = [math.exp(float(a)) for a in pixels(r, logits[r, :, c])]
+        for weight, feature in zip(attention, pixels(r, features[r]), strict=True):
+            result[r, c] += weight / sum(attention) * feature
+    return result
+
+
+def test_class_features_are_the_equation() -> None:
+    features, logits = noise(0, 3, 4, 6), noise(1, 3, 4, 5)
+    expected = class_features_loop(features, logits)
+    torch.testing.assert_close(class_features(features, logits, SIZES), expected)
+    sure = torch.full((3, 4, 5), -1e4, dtype=torch.float64)
+    sure[:, 0] = 0
+    torch.testing.assert_close(
+        class_features(features, sure, SIZES), features[:, :1].expand(3, 5, 6)
+    )
+
+
+def test_no_gradient_into_the_attention() -> None:
+    features, logits = noise(0, 3, 4, 6).requires_grad_(), noise(1, 3, 4, 5).requires_grad_()
+    class_features(features, logits, SIZES).sum().backward()
+    assert logits.grad is None
+    assert float(features.grad[SIZES > 0].abs().min()) > 0
+    assert float(features.grad[SIZES == 0].abs().max()) == 0
+
+
+@pytest.mark.parametrize("target", [True, False])
+def test_domain_loss_is_the_weighted_cross_entropy(target: bool) -> None:
+    scores, weights = noise(0, 3, 4), noise(1, 3, 4).abs()
+    expected = sum(
+        float(w) * -math.log(1 / (1 + math.exp(-float(s if target else -s))))
+        for s, w in zip(scores.ravel(), weights.ravel(), strict=True)
+    )
+    assert float(domain_loss(scores, weights, target=target)) == pytest.approx(expected)
+    scores.requires_grad_()
+    nothing = domain_loss(scores, torch.zeros_like(weights), target=target)
+    nothing.backward()
+    assert nothing.item() == 0
+    assert torch.equal(scores.grad, torch.zeros_like(scores))
+
+
+def test_losses_are_computed_in_full_precision() -> None:
+    logits, sizes = torch.full((1, 2, 3), 0.3, dtype=torch.bfloat16), torch.ones(1, 2)
+    assert smooth_maximum(logits, sizes, 1.0).dtype == torch.float32
+    assert class_features(logits, logits, sizes).dtype == torch.float32
+    assert domain_loss(logits, torch.ones(1, 2, 3), target=True).dtype == torch.float32
+
+
+def test_the_error_is_the_mean_over_pixels_that_are_no_padding() -> None:
+    reconstructed, wanted = uniform(0, 3, 1, 5, 7) * 3 - 1, uniform(1, 3, 1, 5, 7)
+    inside = uniform(2, 3, 5, 7) < 0.6
+    expected = error_loop(reconstructed, wanted, inside)
+    assert float(reconstruction_error(reconstructed, wanted, inside)) == pytest.approx(expected)
+    everywhere = torch.ones_like(inside)
+    torch.testing.assert_close(
+        reconstruction_error(reconstructed, wanted, everywhere), F.mse_loss(reconstructed, wanted)
+    )
+    halves = [[x[:1], x[1:]] for x in (reconstructed, wanted, inside)]
+    in_parts = [reconstruction_error(*part, inside.sum()) for part in zip(*halves, strict=True)]
+    assert float(sum(in_parts)) == pytest.approx(expected)
+
+
+def test_padding_has_no_part_in_error_and_gradient() -> None:
+    reconstructed, wanted = uniform(0, 2, 1, 4, 4), uniform(1, 2, 1, 4, 4)
+    inside = uniform(2, 2, 4, 4) < 0.5
+    expected = reconstruction_error(reconstructed, wanted, inside)
+    spoilt = reconstructed.masked_fill(~inside[:, None], torch.nan).requires_grad_()
+    loss = reconstruction_error(spoilt, wanted, inside)
+    loss.backward()
+    assert torch.equal(loss, expected)
+    assert spoilt.grad is not None
+    by_hand = 2 * (reconstructed - wanted) / inside.sum()
+    torch.testing.assert_close(spoilt.grad, by_hand.masked_fill(~inside[:, None], 0))
+
+
+def test_the_error_of_padding_only_is_zero_with_zero_gradient() -> None:
+    reconstructed = uniform(0, 1, 1, 4, 4).requires_grad_()
+    nowhere = torch.zeros(1, 4, 4, dtype=torch.bool)
+    loss = reconstruction_error(reconstructed, uniform(1, 1, 1, 4, 4), nowhere)
+    loss.backward()
+    assert loss.item() == 0
+    assert torch.equal(reconstructed.grad, torch.zeros_like(reconstructed))
+
+
+def test_the_error_is_computed_in_full_precision() -> None:
+    wanted = torch.full((1, 1, 2, 2), 0.3)
+    reconstructed = torch.full((1, 1, 2, 2), 0.5, dtype=torch.bfloat16)
+    loss = reconstruction_error(reconstructed, wanted, torch.ones(1, 2, 2, dtype=torch.bool))
+    assert loss.dtype == torch.float32
+    assert float(loss) == pytest.approx(0.04, rel=1e-6)

@@ -21,7 +21,7 @@ from app.tables import Dataset, Job, JobKind, JobState
 from models.table1.results import BenchmarkReport
 from tests.app.files import grey, mask, png
 from tests.processes import wait_for
-from tests.worker.report.test_report import made, row
+from tests.worker.report.reports import made, row
 from worker import report as reports
 
 Run = Callable[..., Result]

@@ -1,75 +1,40 @@
 """The event stream and the log of a job: real servers, real rows, real files."""
 
 import asyncio
-import os
-import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
-import pytest
 from sqlalchemy import Engine, delete, event
 
-from app.client import ApiError, Client
+from app.client import Client
 from app.database import Database
 from app.jobs import transitions
-from app.jobs.event_schemas import LogEvent, PriorityEvent, ProgressEvent, StateEvent
+from app.jobs.event_schemas import PriorityEvent, ProgressEvent
 from app.jobs.events import Listener
-from app.jobs.logs import LogFollower
-from app.jobs.transitions import Failure, Lease, fail, hand_back, record, succeed, write
-from app.settings import Settings
+from app.jobs.transitions import Failure, fail, succeed
 from app.storage import Storage
-from app.tables import Job, JobEvent, JobKind, JobStage, MetricPoint
+from app.tables import JobEvent
 from tests.app.files import problem, wrong
-from tests.app.records import add_waiting
-from tests.app.streams import Stream, Told, claimed, do, ids, parsed, service, stored, tell
-from tests.processes import running, wait_for
-from tests.services import free_port
-
-
-@pytest.fixture
-def job_id(database: Database) -> UUID:
-    return add_waiting(database)
-
-
-@pytest.fixture
-def storage(settings: Settings) -> Storage:
-    return Storage(settings.data_folder)
-
-
-def train(database: Database, lease: Lease, step: int, total: int = 4, **losses: float) -> None:
-    """A report as the trainer makes it."""
-    with database.session() as session:
-        write(session, lease, stage="style", step=step, total=total, steps_per_second=2.0)
-        stage = {"stage": "style", "step": step, "total": total}
-        session.merge(
-            JobStage(job_id=lease.job_id, position=0, seconds=step / 2, finished=False, **stage)
-        )
-        for name, value in losses.items():
-            point = MetricPoint(job_id=lease.job_id, stage="style", name=name, step=step)
-            point.value = value
-            session.add(point)
-        if step in (1, total):
-            data = stage | {"done": step == total, "attempt": lease.attempt}
-            record(session, lease.job_id, "stage", data)
-        session.commit()
-
-
-def ask(job_id: UUID) -> bytes:
-    return f"GET /jobs/{job_id}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
-
-
-def log_of(storage: Storage, lease: Lease) -> Path:
-    path = storage.log(lease.job_id, lease.attempt)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
+from tests.app.streams import (
+    Stream,
+    Told,
+    ask,
+    claimed,
+    do,
+    ids,
+    log_of,
+    parsed,
+    stored,
+    tell,
+    train,
+)
+from tests.processes import wait_for
 
 
 def of(kind: str, told: list[Told]) -> list[dict[str, Any]]:
@@ -90,9 +55,6 @@ def counted() -> Iterator[list[str]]:
         yield seen
     finally:
         event.remove(Engine, "before_cursor_execute", note)
-
-
-# --- the stream -----------------------------------------------------------------------------------
 
 
 def test_a_job_is_told_from_submission_to_end(
@@ -240,9 +202,6 @@ def test_who_comes_late_hears_the_last_lines_and_what_is_now(
     assert len(ids(again.told)) == 1
 
 
-# --- many, slow, and gone -------------------------------------------------------------------------
-
-
 async def _listen(port: int, job_id: UUID, began: asyncio.Event) -> tuple[str, float]:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     request = f"GET /jobs/{job_id}/events HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
@@ -354,151 +313,3 @@ def test_what_waits_for_a_listener_is_bounded() -> None:
     assert listener.closed
     assert listener.last == 3 + (1 << 20) // 1000
     assert sent.count(b"x") == 1000 * (listener.last - 3)
-
-
-# --- the log --------------------------------------------------------------------------------------
-
-
-def test_the_log_of_an_attempt(
-    api: httpx.Client, database: Database, storage: Storage, job_id: UUID
-) -> None:
-    path = f"/jobs/{job_id}/log"
-    missing = problem(api.get(path), 404)
-    assert missing["detail"] == (
-        f"there is no log of an attempt of job {job_id}; it is at attempt 0"
-    )
-    for attempt in (1, 2):
-        lease = claimed(database)
-        log_of(storage, lease).write_bytes(f"attempt {attempt}\n\xff\n".encode("latin-1"))
-        do(database, hand_back, lease)
-    claimed(database)  # the third has written nothing yet
-    newest = api.get(path)
-    assert newest.headers["content-type"] == "text/plain; charset=utf-8"
-    assert newest.text == "attempt 2\n�\n"
-    assert api.get(path, params={"attempt": 1}).text == "attempt 1\n�\n"
-    assert api.get(path, params={"attempt": 2, "tail_bytes": 5}).text == "�\n"
-    for attempt in (3, 4):
-        refused = problem(api.get(path, params={"attempt": attempt}), 404)
-        assert f"no log of attempt {attempt}" in refused["detail"]
-    for name, value in (("attempt", "0"), ("tail_bytes", "0"), ("tail_bytes", str(1 << 25))):
-        assert list(wrong(api.get(path, params={name: value}))) == [f"query.{name}"]
-    problem(api.get(f"/jobs/{uuid4()}/log"), 404)
-    with Client(str(api.base_url)) as client:
-        assert client.log(job_id, 1) == "attempt 1\n�\n"
-
-
-def test_a_log_is_followed_from_attempt_to_attempt(tmp_path: Path) -> None:
-    storage, job_id = Storage(tmp_path), uuid4()
-    follower = LogFollower(storage, job_id)
-
-    def look(attempt: int, *, ended: bool = False) -> list[LogEvent]:
-        return list(follower.look(attempt, ended=ended))
-
-    first, second = (storage.log(job_id, attempt) for attempt in (1, 2))
-    first.parent.mkdir(parents=True)
-    assert look(0) == []
-    assert follower.recent() is None
-    first.write_bytes(b"a\nb")
-    assert look(1) == [LogEvent(attempt=1, lines=["a"])]
-    assert look(1) == []
-    with first.open("ab") as log:
-        log.write("ö".encode()[:1])
-    assert look(1) == []
-    with first.open("ab") as log:
-        log.write("ö".encode()[1:] + b"\nunfinished")
-    assert look(1) == [LogEvent(attempt=1, lines=["bö"])]
-    second.write_bytes(b"c\n")
-    assert look(2) == [
-        LogEvent(attempt=1, lines=["unfinished"]),
-        LogEvent(attempt=2, lines=["c"]),
-    ]
-    with second.open("ab") as log:
-        log.write(b"y" * 5000 + b"\n" + b"".join(b"%07d\n" % n for n in range(100_000)) + b"end")
-    (flood,) = look(2, ended=True)
-    assert flood.lines[-2:] == ["0099999", "end"]
-    assert flood.lines[0] == f"{100_000 - len(flood.lines) + 1:07d}"
-    assert sum(len(line) + 1 for line in flood.lines) <= 1 << 16
-    assert flood.skipped_bytes == 5001 + 800_003 - (1 << 16)
-    recent = follower.recent()
-    assert recent is not None
-    assert recent.lines == flood.lines[-20:]
-
-
-# --- stops and restarts ---------------------------------------------------------------------------
-
-
-def test_open_streams_do_not_delay_a_stop_and_clients_go_on_with_the_next(
-    settings: Settings, database: Database, job_id: UUID
-) -> None:
-    port, heard, failed = free_port(), [], []
-
-    def follow(url: str) -> None:
-        try:
-            with Client(url) as client:
-                heard.extend(client.events(job_id, patience_seconds=60))
-        except BaseException as error:  # for the test's own thread
-            failed.append(error)
-            raise
-
-    with service(settings, port) as (process, url):
-        follower = threading.Thread(target=follow, args=(url,))
-        follower.start()
-        wait_for(lambda: heard, "the first event")
-        with ExitStack() as stack:
-            for _ in range(20):
-                address = ("127.0.0.1", port)
-                stream = stack.enter_context(socket.create_connection(address, timeout=20))
-                stream.sendall(ask(job_id))
-                assert stream.recv(100).startswith(b"HTTP/1.1 200")
-            process.send_signal(signal.SIGTERM)
-            stopped = time.monotonic()
-            process.wait(20)
-            assert time.monotonic() - stopped < 3
-    lease = claimed(database)
-    with service(settings, port):
-        train(database, lease, 1)
-        do(database, succeed, lease, {})
-        follower.join(30)
-        assert not follower.is_alive()
-    assert failed == []
-    recorded = [one.id for one in heard if hasattr(one, "id")]
-    assert recorded == stored(database, job_id)
-    states = [one.state for one in heard if isinstance(one, StateEvent)]
-    assert states == ["queued", "running", "succeeded"]
-    assert "Traceback" not in (settings.data_folder.parent / "service.log").read_text()
-
-
-@pytest.mark.slow
-def test_ctrl_c_ends_up_with_open_streams(tmp_path: Path) -> None:
-    port, log = free_port(), tmp_path / "up.log"
-    data = tmp_path / "data"
-    command = [sys.executable, "-m", "app.cli.main", "up", "--port", str(port)]
-    with running(command, {"STYLEFILTER_DATA_FOLDER": str(data)}, log) as process:
-        with Client(f"http://127.0.0.1:{port}") as client:
-            wait_for(client.ready, "the service")
-        database = Database(f"sqlite:///{data / 'stylefilter.db'}")
-        with database.session() as session:
-            job = Job(kind=JobKind.ADAPT, config={}, announce_at=None)
-            session.add(job)
-            session.commit()
-        database.close()
-        address = ("127.0.0.1", port)
-        streams = [socket.create_connection(address, timeout=20) for _ in range(5)]
-        for stream in streams:
-            stream.sendall(ask(job.id))
-            assert stream.recv(10)
-        os.killpg(process.pid, signal.SIGINT)
-        stopped = time.monotonic()
-        process.wait(30)
-        assert time.monotonic() - stopped < 10, log.read_text()  # most of it is the worker
-        assert "timeout graceful shutdown" not in log.read_text()
-        for stream in streams:
-            stream.close()
-
-
-def test_the_client_says_why_it_cannot_follow(api: httpx.Client) -> None:
-    unknown = uuid4()
-    with Client(str(api.base_url)) as client, pytest.raises(ApiError, match="there is no job"):
-        list(client.events(unknown))
-    with Client("http://127.0.0.1:1") as client, pytest.raises(ApiError, match="refused"):
-        list(client.events(unknown))

@@ -1,4 +1,4 @@
-"""Jobs over HTTP: submitted, refused, watched, cancelled. No worker runs."""
+"""Jobs submitted over HTTP, accepted or refused. No worker runs."""
 
 import threading
 import time
@@ -7,56 +7,15 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
-import pytest
-from sqlalchemy import update
 
 from app.database import Database, now_plus
-from app.jobs import service
-from app.jobs.queue import JobQueue
-from app.jobs.schemas import PretrainRequest
-from app.jobs.submission import Jobs
-from app.jobs.transitions import Lease, hand_back
 from app.settings import Settings
-from app.tables import Dataset, Job, JobKind, JobStage, JobState, MetricPoint, ModelKind
+from app.tables import Dataset, Job, ModelKind
 from models.config import preset
 from tests.app.conftest import Serve
 from tests.app.files import grey, mask, png, problem, registered, upload, wrong
+from tests.app.jobs.requests import accepted, submit
 from tests.app.records import add_job, add_model, config_with
-
-
-@pytest.fixture
-def source(api: httpx.Client) -> str:
-    images = {f"{n}.png": png(grey(n)) for n in range(2)}
-    splits = {"train": ["0"], "test": ["1"]}
-    masks = {"0.png": png(mask())}
-    return str(registered(upload(api, images, masks, splits=splits))["id"])
-
-
-@pytest.fixture
-def target(api: httpx.Client) -> str:
-    return str(registered(upload(api, {"t.png": png(grey(9))}, tile_px=16))["id"])
-
-
-@pytest.fixture
-def style(database: Database, source: str, target: str) -> str:
-    job = add_job(database, source, target)
-    return str(add_model(database, job, source, kind=ModelKind.STYLE, target_id=UUID(target)))
-
-
-@pytest.fixture
-def segmenter(database: Database, source: str) -> str:
-    return str(add_model(database, add_job(database, source), source))
-
-
-def submit(api: httpx.Client, kind: str, **body: Any) -> httpx.Response:
-    return api.post(f"/jobs/{kind}", json=body)
-
-
-def accepted(response: httpx.Response) -> dict[str, Any]:
-    assert response.status_code == 202, response.text
-    job: dict[str, Any] = response.json()
-    assert response.headers["location"] == f"/jobs/{job['id']}"
-    return job
 
 
 def test_adapt_is_accepted_and_waits(
@@ -433,181 +392,6 @@ def test_an_infinite_number_is_refused(api: httpx.Client, source: str) -> None:
     headers = {"content-type": "application/json"}
     refused = api.post("/jobs/pretrain", content=body, headers=headers)
     assert list(wrong(refused)) == ["body.config.pretrain.validate_every_epochs"]
-
-
-def test_cancel_of_a_queued_job(api: httpx.Client, source: str) -> None:
-    job = accepted(submit(api, "pretrain", source=source))
-    cancelled = api.post(f"/jobs/{job['id']}/cancel")
-    assert cancelled.status_code == 202
-    assert cancelled.json()["state"] == "cancelled"
-    assert cancelled.json()["finished_at"] is not None
-    again = problem(api.post(f"/jobs/{job['id']}/cancel"), 409)
-    assert again["code"] == "conflict"
-    assert again["detail"] == f"job {job['id']} is cancelled: it cannot be cancelled"
-    problem(api.post(f"/jobs/{uuid4()}/cancel"), 404)
-
-
-def test_cancel_of_a_running_and_of_ended_jobs(
-    api: httpx.Client, database: Database, source: str
-) -> None:
-    running = add_job(database, source, state=JobState.RUNNING)
-    for _ in range(2):  # asked twice, it still only waits for its trainer
-        response = api.post(f"/jobs/{running}/cancel")
-        assert (response.status_code, response.json()["state"]) == (202, "cancelling")
-        assert response.json()["finished_at"] is None
-    for state in (JobState.SUCCEEDED, JobState.FAILED):
-        ended = add_job(database, source, state=state)
-        assert problem(api.post(f"/jobs/{ended}/cancel"), 409)["detail"].endswith(
-            f"is {state}: it cannot be cancelled"
-        )
-
-
-def test_cancel_while_the_job_is_given_back(
-    api: httpx.Client, database: Database, source: str
-) -> None:
-    running = add_job(database, source, state=JobState.RUNNING, attempt=1)
-    answers: list[httpx.Response] = []
-    cancel = threading.Thread(target=lambda: answers.append(api.post(f"/jobs/{running}/cancel")))
-    with database.session() as session:
-        assert hand_back(session, Lease(running, 1))
-        cancel.start()
-        cancel.join(0.3)
-        session.commit()
-    cancel.join()
-    assert (answers[0].status_code, answers[0].json()["state"]) == (202, "cancelled")
-
-
-def test_what_is_read_after_a_commit_keeps_no_writer_waiting(
-    settings: Settings, database: Database, source: str
-) -> None:
-    queue = JobQueue(settings)
-    with database.session() as first, database.session() as second:
-        request = PretrainRequest(source=UUID(source))
-        job = Jobs(first, queue, settings).submit(request)
-        # Would wait, and fail after 30 s, for the other session.
-        assert service.cancel(second, job.id).state == "cancelled"
-        with database.session() as third:
-            third.execute(update(Job).values(step=1))
-            third.commit()
-    queue.close()
-
-
-def test_progress_results_and_errors_are_told(
-    api: httpx.Client, database: Database, source: str, target: str
-) -> None:
-    evaluation = {
-        "method": "StyleFilter",
-        "dataset": target,
-        "split": "test",
-        "num_sections": 2,
-        "dice": {"background": 0.9, "organelle": None},
-        "mean_dice": 0.9,
-        "confusion": [[5, 0], [1, 0]],
-    }
-    running = add_job(
-        database,
-        source,
-        target,
-        state=JobState.RUNNING,
-        stage="pretrain",
-        step=30,
-        total=90,
-        steps_per_second=4.0,
-    )
-    earlier = add_job(database, source)
-    reused = add_model(database, earlier, source)
-    taken = {"kind": "segmenter", "model": str(reused), "job": str(earlier)}
-    result = {
-        "evaluations": [evaluation],
-        "reused": [taken],
-        "notes": ["n"],
-        "changed": ["c"],
-        "peak_memory_bytes": 9,
-    }
-    done = add_job(database, source, target, result=result)
-    model = add_model(database, done, source, kind="stylefilter")
-    failed = add_job(
-        database,
-        source,
-        state=JobState.FAILED,
-        error_code="worker_lost",
-        error_message="The worker fell silent.",
-        error_traceback="Traceback (most recent call last): ...",
-    )
-    with database.session() as session:
-        for position, (stage, step) in enumerate([("style", 4), ("pretrain", 30)]):
-            session.add(
-                JobStage(
-                    job_id=running,
-                    stage=stage,
-                    position=position,
-                    step=step,
-                    total=4 if stage == "style" else 90,
-                    seconds=1.5,
-                    finished=stage == "style",
-                )
-            )
-        session.commit()
-    body = api.get(f"/jobs/{running}").json()
-    assert (body["stage"], body["step"], body["total"]) == ("pretrain", 30, 90)
-    assert (body["steps_per_second"], body["eta_seconds"]) == (4.0, 15.0)
-    assert body["stages"] == [
-        {"stage": "style", "step": 4, "total": 4, "seconds": 1.5, "finished": True},
-        {"stage": "pretrain", "step": 30, "total": 90, "seconds": 1.5, "finished": False},
-    ]
-    body = api.get(f"/jobs/{done}").json()
-    assert body["result"] == result
-    assert (body["models"], body["eta_seconds"]) == ([str(model), str(reused)], None)
-    body = api.get(f"/jobs/{failed}").json()
-    assert body["error"] == {
-        "code": "worker_lost",
-        "message": "The worker fell silent.",
-        "traceback": "Traceback (most recent call last): ...",
-    }
-
-
-def test_metrics_are_grouped_in_series(api: httpx.Client, database: Database, source: str) -> None:
-    job, other = add_job(database, source), add_job(database, source)
-    points = [
-        (job, "pretrain", "loss", 10, 0.5),
-        (job, "pretrain", "loss", 2, 0.75),
-        (job, "pretrain", "dice/mean", 10, 0.25),
-        (job, "adapt", "loss", 1, 3.0),
-        (other, "adapt", "loss", 2, 4.0),
-    ]
-    with database.session() as session:
-        for of_job, stage, name, step, value in points:
-            session.add(MetricPoint(job_id=of_job, stage=stage, name=name, step=step, value=value))
-        session.commit()
-    path = f"/jobs/{job}/metrics"
-    whole = {"thinned": False}
-    adapt = {"stage": "adapt", "name": "loss", "steps": [1], "values": [3.0], **whole}
-    dice = {"stage": "pretrain", "name": "dice/mean", "steps": [10], "values": [0.25], **whole}
-    loss = {"stage": "pretrain", "name": "loss", "steps": [2, 10], "values": [0.75, 0.5], **whole}
-    assert api.get(path).json() == {"series": [adapt, dice, loss]}
-    assert api.get(path, params={"stage": "pretrain"}).json() == {"series": [dice, loss]}
-    assert api.get(path, params={"name": "loss"}).json() == {"series": [adapt, loss]}
-    assert api.get(path, params={"name": "nothing"}).json() == {"series": []}
-    assert list(wrong(api.get(path, params={"name": "a\0"}))) == ["query.name"]
-    problem(api.get(f"/jobs/{uuid4()}/metrics"), 404)
-
-
-def test_jobs_are_listed_by_state_and_page_while_new_ones_come(
-    api: httpx.Client, database: Database, source: str
-) -> None:
-    queued = [str(add_job(database, source, state=JobState.QUEUED)) for _ in range(3)]
-    failed = str(add_job(database, source, state=JobState.FAILED, kind=JobKind.PRETRAIN))
-    first = api.get("/jobs", params={"state": "queued", "limit": 2}).json()
-    add_job(database, source, state=JobState.QUEUED)
-    query = {"state": "queued", "cursor": first["next"]}
-    second = api.get("/jobs", params=query).json()
-    assert [job["id"] for job in first["items"] + second["items"]] == queued[::-1]
-    assert second["next"] is None
-    assert [job["id"] for job in api.get("/jobs", params={"state": "failed"}).json()["items"]] == [
-        failed
-    ]
-    assert len(api.get("/jobs").json()["items"]) == 5
-    assert list(wrong(api.get("/jobs", params={"state": "done"}))) == ["query.state"]
 
 
 def test_a_broker_that_is_down_loses_no_job(settings: Settings, serve: Serve, source: str) -> None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -21,7 +20,7 @@ from models.adaptation import Learner, Method, Pair, adapt_by, source_loss
 from models.baselines import ynet
 from models.baselines.reconstruction import ReconstructionDecoder
 from models.baselines.ynet import adapt_ynet
-from models.config import AugmentationConfig, SegmenterConfig, StyleFilterConfig, YNetConfig
+from models.config import AugmentationConfig, StyleFilterConfig, YNetConfig
 from models.data.domain import IGNORE, Domain, Tile
 from models.data.samples import SourceBatch, source_batch
 from models.data.sampling import Sample, Sampler
@@ -36,11 +35,19 @@ from models.training.progress import Progress, Stop
 from models.training.resume import Checkpoints
 from tests.models.domains import QUIET, equal_weights, squares, write_domain
 from tests.models.stage_process import inverted, pair, tiny
+from tests.models.training_steps import (
+    BATCH,
+    GROUP,
+    STILL,
+    error_loop,
+    images,
+    masks,
+    tensors,
+    timeless,
+    untrained,
+)
 
-STILL = AugmentationConfig(rotate=False, brightness=0, contrast=0, noise_sigma=0)
-GROUP, BATCH = {"norm": "group"}, {"norm": "batch"}
 SOURCE, TARGET = "loss_reconstruction_source", "loss_reconstruction_target"
-
 Domains = tuple[Domain, StylisedDomain]
 
 
@@ -54,11 +61,6 @@ def whole_sections(
     config = tiny({**stage, "steps": 1, **changes}, segmenter)
     ours = YNetConfig(weight_reconstruction=weight, reconstruct=reconstruct)
     return config.model_copy(update={"ynet": ours})
-
-
-def untrained(config: StyleFilterConfig) -> UNet:
-    with seeded_weights(1):
-        return UNet(2, config.segmenter)
 
 
 def decoder(config: StyleFilterConfig) -> ReconstructionDecoder:
@@ -79,144 +81,6 @@ def adapted(
     reports: list[Progress] = []
     segmenter = adapt_ynet(start or untrained(config), *domains, config, Run(reports.append))
     return segmenter, reports
-
-
-def images(domain: Domain) -> Tensor:
-    """All training sections, (3, 1, 48, 48) in [0, 1]."""
-    sections = [domain.image(section) for section in domain.split("train")]
-    return torch.from_numpy(np.stack(sections))[:, None]
-
-
-def masks(domain: Domain) -> Tensor:
-    sections = [domain.mask(section) for section in domain.split("train")]
-    return torch.from_numpy(np.stack(sections).astype(np.int64))
-
-
-# --- the loss -------------------------------------------------------------------------------------
-
-
-def noise(seed: int, *shape: int) -> Tensor:
-    return torch.rand(*shape, dtype=torch.float64, generator=torch.manual_seed(seed))
-
-
-def error_loop(reconstructed: Tensor, wanted: Tensor, inside: Tensor) -> float:
-    """Image by image, pixel by pixel."""
-    total, number = 0.0, 0
-    for b, y, x in np.ndindex(tuple(inside.shape)):
-        if inside[b, y, x]:
-            total += (float(reconstructed[b, 0, y, x]) - float(wanted[b, 0, y, x])) ** 2
-            number += 1
-    return total / number
-
-
-def test_the_error_is_the_mean_over_pixels_that_are_no_padding() -> None:
-    reconstructed, wanted = noise(0, 3, 1, 5, 7) * 3 - 1, noise(1, 3, 1, 5, 7)
-    inside = noise(2, 3, 5, 7) < 0.6
-    expected = error_loop(reconstructed, wanted, inside)
-    assert float(reconstruction_error(reconstructed, wanted, inside)) == pytest.approx(expected)
-    everywhere = torch.ones_like(inside)
-    torch.testing.assert_close(
-        reconstruction_error(reconstructed, wanted, everywhere), F.mse_loss(reconstructed, wanted)
-    )
-    halves = [[x[:1], x[1:]] for x in (reconstructed, wanted, inside)]
-    in_parts = [reconstruction_error(*part, inside.sum()) for part in zip(*halves, strict=True)]
-    assert float(sum(in_parts)) == pytest.approx(expected)
-
-
-def test_padding_has_no_part_in_error_and_gradient() -> None:
-    reconstructed, wanted = noise(0, 2, 1, 4, 4), noise(1, 2, 1, 4, 4)
-    inside = noise(2, 2, 4, 4) < 0.5
-    expected = reconstruction_error(reconstructed, wanted, inside)
-    spoilt = reconstructed.masked_fill(~inside[:, None], torch.nan).requires_grad_()
-    loss = reconstruction_error(spoilt, wanted, inside)
-    loss.backward()
-    assert torch.equal(loss, expected)
-    assert spoilt.grad is not None
-    by_hand = 2 * (reconstructed - wanted) / inside.sum()
-    torch.testing.assert_close(spoilt.grad, by_hand.masked_fill(~inside[:, None], 0))
-
-
-def test_the_error_of_padding_only_is_zero_with_zero_gradient() -> None:
-    reconstructed = noise(0, 1, 1, 4, 4).requires_grad_()
-    nowhere = torch.zeros(1, 4, 4, dtype=torch.bool)
-    loss = reconstruction_error(reconstructed, noise(1, 1, 1, 4, 4), nowhere)
-    loss.backward()
-    assert loss.item() == 0
-    assert torch.equal(reconstructed.grad, torch.zeros_like(reconstructed))
-
-
-def test_the_error_is_computed_in_full_precision() -> None:
-    wanted = torch.full((1, 1, 2, 2), 0.3)
-    reconstructed = torch.full((1, 1, 2, 2), 0.5, dtype=torch.bfloat16)
-    loss = reconstruction_error(reconstructed, wanted, torch.ones(1, 2, 2, dtype=torch.bool))
-    assert loss.dtype == torch.float32
-    assert float(loss) == pytest.approx(0.04, rel=1e-6)
-
-
-# --- the decoder ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("depth", [1, 3, 4])
-@pytest.mark.parametrize("size", [(64, 64), (45, 63), (33, 50)])
-def test_the_image_has_the_inputs_size(depth: int, size: tuple[int, int]) -> None:
-    config = SegmenterConfig(base_filters=4, depth=depth)
-    encoder, reconstruct = UNet(2, config), ReconstructionDecoder(config)
-    code = encoder.encode(noise(0, 2, 1, *size).float())[-1]
-    assert reconstruct(code, *size).shape == (2, 1, *size)
-
-
-@pytest.mark.parametrize("depth", [2, 4])
-def test_the_decoder_is_as_deep_and_wide_as_the_segmenters(depth: int) -> None:
-    config = SegmenterConfig(base_filters=4, depth=depth)
-    segmenter, reconstruct = UNet(3, config), ReconstructionDecoder(config)
-    ups = [up.up.weight.shape for up in segmenter.ups]
-    assert [up.weight.shape for up in reconstruct.ups] == ups
-    for ours, theirs in zip(reconstruct.convs, segmenter.ups, strict=True):
-        shapes = [[weight.shape for weight in conv.parameters()] for conv in (ours, theirs.conv)]
-        outside, inside, *kernel = shapes[1][0]
-        assert shapes[0] == [(outside, inside // 2, *kernel), *shapes[1][1:]]  # the skip's half
-
-
-def test_the_output_is_linear() -> None:
-    reconstruct = ReconstructionDecoder(SegmenterConfig(base_filters=4, depth=2))
-    code = noise(0, 1, 16, 8, 8).float()
-    with torch.no_grad():
-        before = reconstruct.eval()(code, 32, 32)
-        reconstruct.head.weight.mul_(-1000)
-        reconstruct.head.bias.mul_(-1000)
-        torch.testing.assert_close(reconstruct(code, 32, 32), -1000 * before)
-    assert float(before.abs().max()) > 1e-2
-
-
-def test_a_pixel_depends_on_the_code_around_it_only() -> None:
-    """Two convolutions of 3x3 at 1/1 and at 1/2: 2 px and 4 px, so two cells of 4 px each way."""
-    reconstruct = ReconstructionDecoder(SegmenterConfig(base_filters=4, depth=2)).double().eval()
-    code = noise(0, 1, 16, 12, 12).requires_grad_()
-    image = reconstruct(code, 48, 48)
-    (at_code,) = torch.autograd.grad(image[0, 0, 24, 24], code)
-    rows, cols = at_code.abs().sum(dim=(0, 1)).nonzero(as_tuple=True)
-    assert {int(rows.min()), int(cols.min())} == {4}
-    assert {int(rows.max()), int(cols.max())} == {7}
-
-
-def test_one_image_can_be_overfitted() -> None:
-    """Squares and gradients pass the bottleneck; the mean grey alone would leave 0.02 or more."""
-    config = SegmenterConfig(base_filters=8, depth=2, norm="group")
-    with seeded_weights(0):
-        encoder, reconstruct = UNet(2, config), ReconstructionDecoder(config)
-    image = torch.from_numpy(squares(32, 3)[0].astype(np.float32) / 255)[None, None]
-    inside = torch.ones(1, 32, 32, dtype=torch.bool)
-    weights = [*encoder.parameters(), *reconstruct.parameters()]
-    optimiser, errors = torch.optim.Adam(weights, lr=5e-3), []
-    for _ in range(300):
-        code = encoder.encode(image * 2 - 1)[-1]
-        loss = reconstruction_error(reconstruct(code, 32, 32), image, inside)
-        errors += update([loss], optimiser)
-    assert float(image.var()) > 0.01
-    assert errors[-1] < 0.002
-
-
-# --- a step ---------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -384,9 +248,6 @@ def test_precision_is_that_of_both_decoders(domains: Domains) -> None:
         assert reports["bf16"][name] != reports["float32"][name]
 
 
-# --- what it sees ---------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("view", ["stylised", "raw", "both"])
 def test_it_sees_the_target_as_given_whatever_the_students_view(
     domains: Domains, view: str
@@ -475,9 +336,6 @@ def test_labels_of_the_target_decide_nothing(domains: Domains) -> None:
     assert len(set(identities)) == 3
 
 
-# --- what is left ---------------------------------------------------------------------------------
-
-
 def test_what_is_returned_is_a_plain_segmenter_and_the_start_is_left_alone(
     domains: Domains,
 ) -> None:
@@ -542,9 +400,6 @@ def test_statistics_of_both_are_a_running_mean_in_all_layers(domains: Domains) -
         torch.testing.assert_close(stored, expected, rtol=1e-4, atol=1e-6)
 
 
-# --- resume ---------------------------------------------------------------------------------------
-
-
 def test_a_run_stopped_and_begun_again_ends_bit_for_bit_the_same(
     domains: Domains, tmp_path: Path
 ) -> None:
@@ -571,27 +426,12 @@ def test_a_run_stopped_and_begun_again_ends_bit_for_bit_the_same(
     assert again == {progress.step: timeless(progress) for progress in reports}
     states = [torch.load(folder / "adapt-0.pt", weights_only=True) for folder in folders(tmp_path)]
     for part, least in (("modules", 40), ("optimisers", 100)):
-        one, other = (flat(state[part]) for state in states)
+        one, other = (tensors(state[part]) for state in states)
         assert one.keys() == other.keys()
         assert len(one) > least
         assert all(torch.equal(one[name], other[name]) for name in one)
     assert {"segmenter", "reconstruction"} == states[0]["modules"].keys()
 
 
-def timeless(progress: Progress) -> Mapping[str, float]:
-    return {name: value for name, value in progress.values.items() if name != "wait_share"}
-
-
 def folders(folder: Path) -> list[Path]:
     return [folder / "undisturbed", folder / "stopped"]
-
-
-def flat(nested: Mapping[Any, Any], where: str = "") -> dict[str, Tensor]:
-    """The tensors of nested mappings by their place."""
-    found = {}
-    for key, value in nested.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{where}.{key}")
-        elif isinstance(value, Tensor):
-            found[f"{where}.{key}"] = value
-    return found

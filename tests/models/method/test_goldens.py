@@ -18,7 +18,7 @@ from models.networks.generator import Generator
 from models.networks.patch_projector import PatchProjector, unit_vectors
 from models.style_transfer import Cut, Draws
 
-GOLDENS = Path(__file__).parents[1] / "goldens"
+GOLDENS = Path(__file__).parents[2] / "goldens"
 EXACT, STORED_FLOAT32 = 1e-9, 1e-6
 
 Arrays = dict[str, NDArray[np.generic]]

@@ -1,0 +1,26 @@
+"""Configs: the smaller parts that a stage is tried in."""
+
+from models.config import StyleFilterConfig, in_less_memory, preset
+
+
+def with_batch(size: int, **pretrain: int) -> StyleFilterConfig:
+    smoke = preset("smoke")
+    stage = smoke.pretrain.model_copy(update={"batch_size": size, **pretrain})
+    return smoke.model_copy(update={"pretrain": stage})
+
+
+def test_a_batch_is_halved_before_a_crop() -> None:
+    smaller = in_less_memory(with_batch(6), "pretrain")
+    assert smaller is not None
+    config, words = smaller
+    assert config == with_batch(6, accumulate=2)
+    assert words == "pretrain.accumulate 1 -> 2: the same batch in smaller parts"
+
+    smaller = in_less_memory(with_batch(1, crop_px=100), "pretrain")
+    assert smaller is not None
+    config, words = smaller
+    assert config == with_batch(1, crop_px=48)
+    assert words == "pretrain.crop_px 100 -> 48: the result is not what was asked for"
+
+    assert in_less_memory(with_batch(3, accumulate=3, crop_px=40), "pretrain") is None
+    assert in_less_memory(with_batch(6), "stylise") is None

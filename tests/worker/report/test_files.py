@@ -1,0 +1,47 @@
+"""A report's files, written all at once."""
+
+from pathlib import Path
+
+import pytest
+
+from models.table1.results import (
+    BenchmarkReport,
+)
+from tests.worker.report.reports import CHARTS, full, made
+from worker import report as reports
+from worker.report import html
+
+
+def test_files_are_written_all_at_once_and_only_over_a_report(tmp_path: Path) -> None:
+    report = full()
+    reports.write(report, tmp_path / "made", b"a picture")
+    reports.write(report, tmp_path / "made")
+    names = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*") if path.is_file()}
+    charts = {f"made/charts/{name}.svg" for name in CHARTS}
+    assert names == charts | {"made/report.json", "made/report.md", "made/report.html"}
+    stored = (tmp_path / "made" / "report.json").read_text()
+    assert BenchmarkReport.model_validate_json(stored) == report
+    assert "(figure.png)" not in (tmp_path / "made" / "report.md").read_text()
+
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep")
+    with pytest.raises(FileExistsError, match="not a report"):
+        reports.write(report, tmp_path / "mine")
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "keep"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["made", "mine"]
+
+
+def test_a_failed_write_leaves_the_old_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reports.write(full(), tmp_path / "made")
+
+    def broken(*_: object) -> str:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(html, "render", broken)
+    with pytest.raises(OSError, match="disk full"):
+        reports.write(made(), tmp_path / "made")
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+    stored = (tmp_path / "made" / "report.json").read_text()
+    assert BenchmarkReport.model_validate_json(stored) == full()
