@@ -21,7 +21,6 @@ def test_not_ready_without_a_broker(settings: Settings, serve: Serve) -> None:
     assert response.status_code == 503
     assert response.json()["ready"] is False
     assert list(response.json()["problems"]) == ["broker"]
-    assert response.json()["problems"]["broker"].startswith("broker is not reachable: ")
     assert api.get("/livez").status_code == 200
 
 
@@ -29,12 +28,11 @@ def test_not_ready_without_a_schema(settings: Settings, serve: Serve, tmp_path: 
     api = serve(settings.model_copy(update={"database_url": f"sqlite:///{tmp_path}/new.db"}))
     response = api.get("/readyz")
     assert response.status_code == 503
-    assert response.json()["problems"] == {
-        "database": "schema is at nothing, code needs 0004: run `stylefilter migrate`"
-    }
+    assert list(response.json()["problems"]) == ["database"]
+    assert "stylefilter migrate" in response.json()["problems"]["database"]
     refused = problem(api.get("/datasets"), 503)
     assert refused["code"] == "database_down"
-    assert refused["detail"] == "the database cannot be used now; /readyz says why"
+    assert "/readyz" in refused["detail"]
 
 
 def test_not_ready_without_a_database_server(settings: Settings, serve: Serve) -> None:
@@ -42,7 +40,7 @@ def test_not_ready_without_a_database_server(settings: Settings, serve: Serve) -
     api = serve(settings.model_copy(update={"database_url": url}))
     response = api.get("/readyz")
     assert response.status_code == 503
-    assert response.json()["problems"]["database"].startswith("database is not reachable: ")
+    assert list(response.json()["problems"]) == ["database"]
     assert "secret" not in response.text
     refused = api.get("/jobs")
     assert problem(refused, 503)["code"] == "database_down"
@@ -56,6 +54,5 @@ def test_not_ready_without_the_data_folder(api: httpx.Client, settings: Settings
     incoming.write_bytes(b"")
     response = api.get("/readyz")
     assert response.status_code == 503
-    assert response.json()["problems"] == {
-        "storage": f"data folder {settings.data_folder} is not writable: Not a directory"
-    }
+    assert list(response.json()["problems"]) == ["storage"]
+    assert str(settings.data_folder) in response.json()["problems"]["storage"]
