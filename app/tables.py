@@ -6,7 +6,6 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import (
-    JSON,
     BigInteger,
     CheckConstraint,
     ForeignKey,
@@ -19,10 +18,11 @@ from sqlalchemy import (
     Uuid,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from app.columns import Json, Sections
 from app.database import UtcDateTime, now_plus
+from models.data.sections import Section
 
 
 class Lane(StrEnum):
@@ -83,9 +83,6 @@ class ModelKind(StrEnum):
     """A segmenter of another method: Y-Net, Paul et al., StyleFilter without one of its parts."""
 
 
-Json = JSON().with_variant(JSONB(), "postgresql")
-
-
 class Table(DeclarativeBase):
     metadata = MetaData(
         naming_convention={
@@ -96,7 +93,12 @@ class Table(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: Json, list[Any]: Json}
+    type_annotation_map = {
+        datetime: UtcDateTime,
+        dict[str, Any]: Json,
+        list[Any]: Json,
+        tuple[Section, ...]: Sections,
+    }
 
 
 def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
@@ -129,8 +131,7 @@ class Dataset(Table):
     num_sections: Mapped[int]
     num_masks: Mapped[int]
     num_images: Mapped[int]
-    sections: Mapped[list[Any]] = mapped_column(deferred=True)
-    """name, split, height, width and has_mask of each section, in order."""
+    sections: Mapped[tuple[Section, ...]] = mapped_column(deferred=True)
     created_at: Mapped[datetime] = mapped_column(default=now_plus())
     deleted_at: Mapped[datetime | None]
 

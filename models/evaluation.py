@@ -7,7 +7,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.data.domain import Domain, Section, Split
+from models.data.domain import Domain
+from models.data.sections import Section, Split
 from models.inference import Predictor
 from models.scores import Evaluation, confusion_matrix
 from models.training.progress import Progress, Report

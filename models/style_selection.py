@@ -6,8 +6,9 @@ from functools import partial
 import numpy as np
 
 from models.config import PretrainConfig
-from models.data.domain import Domain, Section
+from models.data.domain import Domain
 from models.data.labels import PRESENT, UNKNOWN, class_pixels, present_classes
+from models.data.sections import Section
 from models.inference import segment, stylise
 from models.networks.generator import Generator
 from models.networks.unet import UNet

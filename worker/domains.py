@@ -1,6 +1,5 @@
 """From rows to what training reads."""
 
-from dataclasses import replace
 from uuid import UUID
 
 from sqlalchemy import select
@@ -8,9 +7,9 @@ from sqlalchemy.orm import Session, undefer
 
 from app.storage import Storage
 from app.tables import Dataset, Image
-from models.data.domain import Domain, DomainInfo, Section, Tile
+from models.data.domain import Domain, DomainInfo, Tile
 from models.data.labels import label_codes
-from models.data.splits import SectionLists, named_splits
+from models.data.splits import SectionLists, with_splits
 
 
 class DatasetMissing(ValueError):
@@ -40,10 +39,7 @@ def load_domain(
         intensity_window=(dataset.window_low, dataset.window_high),
         digest=dataset.digest,
     )
-    sections = [Section(index=i, **section) for i, section in enumerate(dataset.sections)]
-    if splits is not None:
-        chosen = named_splits([section.name for section in sections], splits)
-        sections = [replace(s, split=split) for s, split in zip(sections, chosen, strict=True)]
+    sections = dataset.sections if splits is None else with_splits(dataset.sections, splits)
     query = select(Image).where(Image.dataset_id == dataset_id).order_by(Image.n)
     tiles = [_tile(image, info.class_names) for image in session.scalars(query)]
     return Domain(folder, info, sections, tiles, working_nm=working_nm)

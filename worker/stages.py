@@ -15,7 +15,8 @@ from app.tables import Job, JobKind, ModelKind
 from models import checkpoint, inference, segmentation, style_transfer, stylefilter
 from models.baselines.histogram import HistogramMatch
 from models.config import StyleFilterConfig
-from models.data.domain import Domain, Split
+from models.data.domain import Domain
+from models.data.sections import Split
 from models.evaluation import Evaluated, evaluate
 from models.inference import Predictor, Rendering
 from models.metadata import DomainMeta, ModelMeta

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from models.config import StyleFilterConfig
-from models.data.domain import Domain, Section, Split
+from models.data.domain import Domain
+from models.data.sections import Section, Split
 from models.evaluation import Evaluated, evaluate
 from models.inference import Predictor
 from models.table1 import methods

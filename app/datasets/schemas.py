@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from models.data.description import Description, Text
-from models.data.domain import Split
+from models.data.sections import Split
 
 DATASET_EXAMPLE: dict[str, JsonValue] = {
     "name": "HeLa, FIB-SEM",
@@ -52,6 +52,8 @@ class DatasetRead(BaseModel):
 
 class SectionRead(BaseModel):
     """One micrograph of a dataset."""
+
+    model_config = ConfigDict(from_attributes=True)
 
     name: str
     split: Split

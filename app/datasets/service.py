@@ -21,7 +21,6 @@ from app.pagination import Page, by_number, newest_first
 from app.settings import Settings
 from app.storage import Storage, is_disk_full
 from app.tables import UNFINISHED, Dataset, Image, Job
-from models.data.domain import Section
 from models.data.images import png_bytes
 from models.data.store import StoredDomain
 
@@ -158,7 +157,7 @@ def _report(session: Session, dataset: Dataset) -> DatasetReport:
             totals[index] += count
     return DatasetReport(
         **_fields(dataset),
-        sections=[SectionRead(**section) for section in dataset.sections],
+        sections=[SectionRead.model_validate(section) for section in dataset.sections],
         class_pixels=dict(zip(dataset.class_names, totals, strict=True)),
     )
 
@@ -168,8 +167,8 @@ def _image(dataset: Dataset, row: Image) -> ImageRead:
     counts = row.class_pixels
     return ImageRead(
         n=row.n,
-        section=section["name"],
-        split=section["split"],
+        section=section.name,
+        split=section.split,
         y0=row.y0,
         x0=row.x0,
         height=row.height,
@@ -195,7 +194,7 @@ def _add_rows(
         num_sections=len(stored.sections),
         num_masks=sum(section.has_mask for section in stored.sections),
         num_images=len(stored.tiles),
-        sections=[_section(section) for section in stored.sections],
+        sections=stored.sections,
     )
     session.add(dataset)
     session.flush()
@@ -206,8 +205,3 @@ def _add_rows(
     session.flush()
     session.refresh(dataset)
     return dataset
-
-
-def _section(section: Section) -> dict[str, Any]:
-    """What the row keeps of a section; its number is its place in the list."""
-    return {name: value for name, value in vars(section).items() if name != "index"}

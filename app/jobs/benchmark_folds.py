@@ -82,8 +82,8 @@ def _divided(
     session: Session, dataset: Dataset, num_folds: int, where: str
 ) -> Sequence[SectionLists]:
     """By the groups the dataset declares, else by blocks of its sections in their order."""
-    names = [section["name"] for section in dataset.sections]
-    groups = [section.get("group") for section in dataset.sections]
+    names = [section.name for section in dataset.sections]
+    groups = [section.group for section in dataset.sections]
     try:
         if all(group is None for group in groups):
             return cross_validation(names, num_folds=num_folds)
@@ -97,7 +97,7 @@ def _divided(
 
 def _published(folds: DatasetFolds, dataset: Dataset, where: str) -> Sequence[SectionLists]:
     try:
-        return folds.matching([s["name"] for s in dataset.sections], dataset.digest)
+        return folds.matching([s.name for s in dataset.sections], dataset.digest)
     except ValueError as error:
         raise refusal(f"folds.{where}", str(error)) from error
 
@@ -117,7 +117,7 @@ def _check_labels(
     session: Session, target: Dataset, folds: Sequence[SectionLists], roles: Sequence[Role]
 ) -> None:
     """Rows that use labels need some: without, they would be other rows."""
-    index_of = {section["name"]: index for index, section in enumerate(target.sections)}
+    index_of = {section.name: section.index for section in target.sections}
     query = select(Image.section, Image.labels).where(Image.dataset_id == target.id)
     labelled = {section for section, labels in session.execute(query) if known_labels(labels)}
     for number, fold in enumerate(folds, start=1):
@@ -137,7 +137,7 @@ def _check_tiles(
     rows = [row for row in request.rows if ROWS[row].method in CLASSIFY_TILES]
     if not rows:
         return
-    sides = [max(section["height"], section["width"]) for section in target.sections]
+    sides = [max(section.height, section.width) for section in target.sections]
     if request.tile_px is not None:
         sides = [min(side, request.tile_px) for side in sides]
     else:
@@ -155,7 +155,7 @@ def _check_tiles(
 
 
 def _check_masks(dataset: Dataset, fold: SectionLists, roles: Sequence[Role], where: str) -> None:
-    masked = {section["name"] for section in dataset.sections if section["has_mask"]}
+    masked = {section.name for section in dataset.sections if section.has_mask}
     for role in roles:
         if masked.isdisjoint(getattr(fold, role)):
             raise refusal("folds", f"{where} has no section with a mask in {role}")

@@ -1,7 +1,5 @@
 """From the rows of a job to what it will take."""
 
-from dataclasses import replace
-
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -9,8 +7,8 @@ from app.tables import Dataset, Image, Job, JobKind, ModelKind, TrainedModel
 from models.capacity import estimate as capacity
 from models.capacity.estimate import Estimate, Extent
 from models.config import StyleFilterConfig
-from models.data.domain import Section
-from models.data.splits import SectionLists, named_splits
+from models.data.sections import Section
+from models.data.splits import SectionLists, with_splits
 from models.table1.plan import BenchmarkPart, BenchmarkPlan, FoldSections
 from models.training.progress import Stage
 
@@ -69,7 +67,7 @@ def first_stage(
     """The stage a job begins with, and its steps; None where only its trainer can tell."""
     if job.kind == JobKind.EVALUATE and job.target_id is not None:
         target = session.get_one(Dataset, job.target_id)
-        scored = [s for s in target.sections if s["split"] == job.split and s["has_mask"]]
+        scored = [s for s in target.sections if s.split == job.split and s.has_mask]
         return "evaluate", len(scored)
     if job.kind not in _FIRST_IS_KNOWN:
         return None
@@ -106,10 +104,6 @@ def _extent(dataset: Dataset, working_nm: float, lists: SectionLists | None) -> 
     return Extent(len(dataset.class_names), dataset.pixel_size_nm, working_nm, sections)
 
 
-def _sections(dataset: Dataset, lists: SectionLists | None) -> list[Section]:
-    """In the splits they were registered with, or in those of a benchmark's fold."""
-    sections = [Section(index=n, **section) for n, section in enumerate(dataset.sections)]
-    if lists is None:
-        return sections
-    splits = named_splits([section.name for section in sections], lists)
-    return [replace(s, split=split) for s, split in zip(sections, splits, strict=True)]
+def _sections(dataset: Dataset, lists: SectionLists | None) -> tuple[Section, ...]:
+    """Return the sections in their registered splits, or in those of a benchmark's fold."""
+    return dataset.sections if lists is None else with_splits(dataset.sections, lists)

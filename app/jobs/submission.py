@@ -391,7 +391,7 @@ class Jobs:
     ) -> None:
         pair = self._check_pair(source_id, target_id, config)
         for where, dataset in zip(("source", "target"), pair, strict=True):
-            if not any(section["split"] == "train" for section in dataset.sections):
+            if not any(section.split == "train" for section in dataset.sections):
                 raise refusal(where, "has no section in the train split")
 
     def _check_pair(
@@ -408,13 +408,13 @@ class Jobs:
 
     def _check_scale(self, dataset: Dataset, working_nm: float, where: str) -> None:
         for section in dataset.sections:
-            native = section["height"], section["width"]
+            native = section.height, section.width
             height, width = working_shape(native, dataset.pixel_size_nm, working_nm)
             if height * width > self._settings.max_section_pixels:
                 raise refusal(
                     where,
                     f"has pixels of {dataset.pixel_size_nm} nm, the job works at {working_nm:g}: "
-                    f"section {section['name']!r} would be resampled to {height} x {width} px",
+                    f"section {section.name!r} would be resampled to {height} x {width} px",
                 )
 
 
@@ -454,5 +454,5 @@ def _check_classes(dataset: Dataset, class_names: Sequence[str], where: str) -> 
 
 
 def _check_masks(dataset: Dataset, split: str, where: str) -> None:
-    if not any(s["split"] == split and s["has_mask"] for s in dataset.sections):
+    if not any(s.split == split and s.has_mask for s in dataset.sections):
         raise refusal(where, f"has no section with a mask in the {split} split")

@@ -2,8 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.data.domain import Split
 from models.data.labels import LabelState
+from models.data.sections import Split
 
 
 class ImageLabels(BaseModel):

@@ -46,7 +46,7 @@ def read(session: Session, dataset_id: UUID, limit: int, cursor: str | None) -> 
     items = [
         LabelsRead(
             image=row.n,
-            section=dataset.sections[row.section]["name"],
+            section=dataset.sections[row.section].name,
             classes={name: _state(row, name) for name in dataset.class_names},
         )
         for row in rows
@@ -66,7 +66,7 @@ def derive(session: Session, dataset_id: UUID, request: DeriveRequest) -> Labels
         labels = {
             image.n: (image.labels, _derived(dataset, image.class_pixels, request.min_pixels))
             for image in session.execute(images)
-            if request.split in (None, dataset.sections[image.section]["split"])
+            if request.split in (None, dataset.sections[image.section].split)
             and image.class_pixels
             and any(image.class_pixels)
         }

@@ -13,7 +13,8 @@ from typing import Literal, Self
 
 from models.capacity import footprint
 from models.config import AdaptationConfig, PretrainConfig, StyleFilterConfig
-from models.data.domain import Domain, Section, working_shape
+from models.data.domain import Domain, working_shape
+from models.data.sections import Section
 from models.training.lengths import Lengths, Schedule, sections_per_epoch
 from models.training.progress import Stage
 

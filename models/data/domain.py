@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import zarr
@@ -18,29 +18,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.data.labels import ABSENT, UNKNOWN
+from models.data.sections import Section, Split
 
 IGNORE = 255
 """Mask value of pixels without a class: left out of every loss, label and score."""
 
-Split = Literal["train", "val", "test", "unused"]
-
 A = TypeVar("A", bound=NDArray[np.generic])
 
 _CACHE_BYTES = 512 << 20  # of a domain: 100 sections of 1024 px with their masks
-
-
-@dataclass(frozen=True)
-class Section:
-    """One micrograph: its place in the store, size in native pixels, and split."""
-
-    index: int
-    name: str
-    split: Split
-    height: int
-    width: int
-    has_mask: bool
-    group: str | None = None
-    """The volume or crop it was cut from, if that was said."""
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from models.config import AdaptationConfig, PretrainConfig
 from models.data.augmentation import photometric
-from models.data.domain import IGNORE, Domain, Section
+from models.data.domain import IGNORE, Domain
 from models.data.sampling import Sample
+from models.data.sections import Section
 from models.data.stylised import StylisedDomain
 from models.networks.grey import to_network
 

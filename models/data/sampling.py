@@ -12,7 +12,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from models.data.domain import Section
+from models.data.sections import Section
 from models.training.progress import Stage
 
 Purpose = Literal["source", "target", "step", "statistics"]

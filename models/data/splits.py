@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal, Self, get_args
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from models.config import FrozenConfig
-from models.data.domain import Split
+from models.data.sections import Section, Split
 
 Role = Literal["train", "val", "test"]
 
@@ -86,6 +87,12 @@ def named_splits(names: Sequence[str], wanted: SectionLists) -> list[Split]:
                 raise ValueError(f"{role} lists {name!r}, which is no section")
             chosen[name] = role
     return [chosen.get(name, "unused") for name in names]
+
+
+def with_splits(sections: Sequence[Section], wanted: SectionLists) -> tuple[Section, ...]:
+    """Return the sections in the splits that their names are listed under, as ``named_splits``."""
+    splits = named_splits([section.name for section in sections], wanted)
+    return tuple(replace(s, split=split) for s, split in zip(sections, splits, strict=True))
 
 
 def group_splits(names: Sequence[str], groups: Sequence[str]) -> list[Split]:

@@ -11,10 +11,10 @@ import zarr
 from numpy.typing import NDArray
 
 from models.data.description import CONTROL, Description
-from models.data.domain import Section, Split
 from models.data.images import ImageError, check_image, check_mask
 from models.data.inputs import Input
 from models.data.labels import class_pixels
+from models.data.sections import Section, Split
 from models.data.splits import block_splits, group_splits, named_groups, named_splits
 from models.data.tiles import tile_windows
 

@@ -7,7 +7,8 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from models.data.domain import Domain, Section
+from models.data.domain import Domain
+from models.data.sections import Section
 
 
 class StylisedDomain(Domain):

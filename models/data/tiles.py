@@ -2,8 +2,9 @@
 
 from collections.abc import Collection, Iterator
 
-from models.data.domain import Domain, Section, Split, Tile
+from models.data.domain import Domain, Tile
 from models.data.labels import UNKNOWN, class_pixels, labels_of_mask
+from models.data.sections import Section, Split
 
 
 def tile_windows(

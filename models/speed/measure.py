@@ -28,7 +28,8 @@ from torch.nn.modules.module import register_module_forward_hook
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.config import Precision, StyleConfig, StyleFilterConfig, preset
-from models.data.domain import Domain, DomainInfo, Section
+from models.data.domain import Domain, DomainInfo
+from models.data.sections import Section
 from models.data.stylised import StylisedDomain
 from models.networks.cpu.convolution import cpu_has_bf16, winograd_from
 from models.networks.generator import Generator

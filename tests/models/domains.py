@@ -9,8 +9,9 @@ import zarr
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.data.domain import Domain, DomainInfo, Section, Split, Tile
+from models.data.domain import Domain, DomainInfo, Tile
 from models.data.labels import ABSENT, PRESENT, UNKNOWN
+from models.data.sections import Section, Split
 from models.training.loop import Run
 from models.training.progress import Progress
 

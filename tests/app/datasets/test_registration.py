@@ -9,11 +9,12 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
+from sqlalchemy import Uuid, column, select, table, update
 
+from app.columns import Json
 from app.database import Database
 from app.settings import Settings
 from app.storage import Storage
-from app.tables import Dataset
 from tests.app.files import (
     METADATA,
     Folder,
@@ -225,15 +226,20 @@ def test_no_group_is_in_two_splits_by_default(api: httpx.Client) -> None:
     assert {section["split"] for section in two["sections"]} == {"train"}
 
 
-def test_sections_of_datasets_from_before_there_were_groups_have_none(
+def test_sections_stored_by_other_versions_are_read(
     api: httpx.Client, database: Database, settings: Settings
 ) -> None:
     report = registered(upload(api, {"a.png": png(grey(1))}))
+    dataset_id = UUID(report["id"])
+    stored = column("sections", Json)
+    rows = table("datasets", column("id", Uuid()), stored)
     with database.session() as session:
-        row = session.get_one(Dataset, UUID(report["id"]))
-        row.sections = [{k: v for k, v in s.items() if k != "group"} for s in row.sections]
+        (section,) = session.scalars(select(stored).where(rows.c.id == dataset_id)).one()
+        del section["group"]  # of before there were groups
+        section["unheard of"] = 1
+        session.execute(update(rows).where(rows.c.id == dataset_id).values(sections=[section]))
         session.commit()
-        domain = load_domain(session, Storage(settings.data_folder), row.id)
+        domain = load_domain(session, Storage(settings.data_folder), dataset_id)
         assert [section.group for section in domain.sections] == [None]
     assert api.get(f"/datasets/{report['id']}").json() == report
 

@@ -24,7 +24,7 @@ from models.config import (
     preset,
 )
 from models.data import domain
-from models.data.domain import Section
+from models.data.sections import Section
 from models.losses import cross_entropy
 from models.networks.discriminator import Discriminator
 from models.networks.generator import Generator, tap_sizes

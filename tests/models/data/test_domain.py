@@ -12,7 +12,6 @@ from models.config import AdaptationConfig, AugmentationConfig, PretrainConfig
 from models.data.augmentation import photometric
 from models.data.domain import (
     IGNORE,
-    Section,
     Tile,
     normalise,
     resample_image,
@@ -28,6 +27,7 @@ from models.data.samples import (
     target_batch,
 )
 from models.data.sampling import Sample, Sampler, stream
+from models.data.sections import Section
 from models.data.stylised import StylisedDomain, array_name
 from tests.models.domains import square_domain, write_domain
 

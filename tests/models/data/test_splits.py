@@ -1,11 +1,13 @@
 """Folds: contiguous blocks with gaps, names, and cross-validation by blocks or groups."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import groupby
 
 import pytest
 from pydantic import ValidationError
 
+from models.data.sections import Section
 from models.data.splits import (
     DatasetFolds,
     Folds,
@@ -15,6 +17,7 @@ from models.data.splits import (
     group_splits,
     named_groups,
     named_splits,
+    with_splits,
 )
 
 T, V, E, U = "train", "val", "test", "unused"
@@ -50,6 +53,10 @@ def test_names_choose_and_the_rest_is_unused() -> None:
     names = ["a", "b", "c", "d"]
     assert named_splits(names, SectionLists(train=("c", "a"), test=("b",))) == [T, E, T, U]
     assert named_splits(names, SectionLists()) == [U] * 4
+    a = Section(0, "a", "val", 8, 9, has_mask=True, group="g")
+    b = Section(1, "b", "train", 8, 9, has_mask=False)
+    given = with_splits([a, b], SectionLists(train=("a",)))
+    assert given == (replace(a, split="train"), replace(b, split="unused"))
 
 
 def test_names_that_are_wrong() -> None:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from models.config import StyleFilterConfig, preset
-from models.data.domain import Split
+from models.data.sections import Split
 from models.stylefilter import adapt
 from models.training.loop import Run
 from models.training.progress import Progress

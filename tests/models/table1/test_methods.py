@@ -10,7 +10,8 @@ import torch
 from models.baselines.fourier import FourierMatch
 from models.baselines.histogram import HistogramMatch
 from models.config import preset
-from models.data.domain import Domain, Split, Tile
+from models.data.domain import Domain, Tile
+from models.data.sections import Split
 from models.inference import stylise
 from models.networks.generator import Generator
 from models.segmentation import pretrain

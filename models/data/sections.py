@@ -1,0 +1,20 @@
+"""The sections of a dataset: the micrographs it is made of, and the split of each."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Split = Literal["train", "val", "test", "unused"]
+
+
+@dataclass(frozen=True)
+class Section:
+    """One micrograph: its place in the store, size in native pixels, and split."""
+
+    index: int
+    name: str
+    split: Split
+    height: int
+    width: int
+    has_mask: bool
+    group: str | None = None
+    """The volume or crop it was cut from, if that was said."""
