@@ -121,7 +121,6 @@ class RowSummary(FrozenConfig):
     seconds: float
     own_seconds: float
     peak_memory_bytes: int = Field(description="The most of any fold.")
-    words: str = Field(description="The row in a sentence.")
 
 
 class Difference(FrozenConfig):

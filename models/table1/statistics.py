@@ -3,7 +3,7 @@
 Legend: R resamples, S test sections, C classes of the table.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -32,21 +32,13 @@ def tabulate(
     results: Sequence[RowResult],
     class_names: Sequence[str],
     excluded: Collection[str],
-    *,
-    seed: int = 0,
 ) -> tuple[RowSummary, ...]:
     """Each row over its folds, in the table's order; a row may have several tile sizes.
 
     DICE of a class is that of all pixels of a fold's test sections together. ``excluded`` classes
     are left out of the report and the means, but predicting one is a mistake of the class missed.
     """
-    rows = _rows(results, class_names, excluded, seed)
-    bounds = {(row.name, row.tile_px): row for row in rows}
-    summaries = []
-    for row in rows:
-        low, high = (bounds.get((bound, row.tile_px)) for bound in ("source-only", "target-only"))
-        summaries.append(row.summary(_words(row, low, high)))
-    return tuple(summaries)
+    return tuple(row.summary() for row in _rows(results, class_names, excluded))
 
 
 def differences(
@@ -142,7 +134,7 @@ class _Row:
         """(R,) means over classes and folds, of resampled test sections."""
         return _mean(np.stack([self._resampled(result) for result in self.results], axis=1))
 
-    def summary(self, words: str) -> RowSummary:
+    def summary(self) -> RowSummary:
         scores = {name: _spread(self.dice[:, n]) for n, name in enumerate(self.kept)}
         return RowSummary(
             row=self.name,
@@ -158,7 +150,6 @@ class _Row:
             seconds=self.average("seconds"),
             own_seconds=self.average("own_seconds"),
             peak_memory_bytes=max(result.peak_memory_bytes for result in self.results),
-            words=words,
         )
 
     def average(self, name: str) -> float:
@@ -182,7 +173,10 @@ class _Row:
 
 
 def _rows(
-    results: Sequence[RowResult], class_names: Sequence[str], excluded: Collection[str], seed: int
+    results: Sequence[RowResult],
+    class_names: Sequence[str],
+    excluded: Collection[str],
+    seed: int = 0,
 ) -> list[_Row]:
     """In the table's order, then by tile size, those as registered first."""
     found: dict[tuple[RowName, int | None], dict[int, RowResult]] = {}
@@ -261,54 +255,3 @@ def _difference(row: _Row, than: _Row) -> Difference | None:
         high=float(high),
         standard_error=float(resampled.std()),
     )
-
-
-def _words(row: _Row, low: _Row | None, high: _Row | None) -> str:
-    """What the row gains over source-only, and what for."""
-    mean = _mean(row.means)
-    if np.isnan(mean):
-        return f"No class of the table is in the test masks; {_cost(row)}."
-    return f"Mean DICE {100 * mean:.1f}%{''.join(_gain(row, low, high))}; {_cost(row)}."
-
-
-def _gain(row: _Row, low: _Row | None, high: _Row | None) -> Iterator[str]:
-    if low is None or row is low:
-        return
-    found = _difference(row, low)
-    if found is None:
-        yield ", without an interval against Source-only"
-        return
-    interval = f"95% interval {_points(found.low)} to {_points(found.high)}"
-    if found.low <= 0 <= found.high:
-        yield ": no difference from Source-only can be told "
-        yield f"({_points(found.mean)} points, {interval})"
-        return
-    side = "above" if found.mean > 0 else "below"
-    yield f": {100 * abs(found.mean):.1f} points {side} Source-only ({interval})"
-    gap = None if high is None or row is high else _difference(high, low)
-    if gap is not None and gap.low > 0 and found.mean > 0:
-        yield f", {found.mean / gap.mean:.0%} of the gap to Target-only"
-
-
-def _cost(row: _Row) -> str:
-    amounts = ((row.average("num_labels"), "labelled image"), (row.average("num_masks"), "mask"))
-    parts = [f"{_number(n)} {name}{'' if n == 1 else 's'}" for n, name in amounts if n]
-    annotation = " and ".join(parts) if parts else "no annotation"
-    chosen = (by for result in row.results for by in (result.selected_by, result.style_selected_by))
-    masks = ", validation masks to choose by aside" if "target_val" in chosen else ""
-    took = _duration(row.average("seconds"))
-    return f"it takes {annotation} of the target and {took} a fold{masks}"
-
-
-def _number(number: float) -> str:
-    return f"{number:,.1f}".removesuffix(".0")
-
-
-def _points(difference: float) -> str:
-    return f"{100 * difference:+.1f}".replace("-", "−")
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.3g} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

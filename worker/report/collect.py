@@ -38,6 +38,7 @@ from models.table1.rows import ROWS, TRAINED_ON, MethodName, needs_style
 from models.table1.statistics import differences, label_values, tabulate
 from worker import report
 from worker.report.figure import Panel, qualitative
+from worker.report.sentences import of_row
 from worker.tester import PICTURES, SCORES, SCORES_TYPE, NothingMeasured, pictured
 
 FOLDS = "folds.json"
@@ -79,7 +80,7 @@ class Collection:
         report.write(made, folder, self.figure(target))
         folds = self._plan.published(source.info, target.info)
         (folder / FOLDS).write_text(folds.model_dump_json(indent=1) + "\n")
-        notes = [f"{row.title}: {row.words}" for row in made.rows]
+        notes = [f"{row.title}: {of_row(made, row)}" for row in made.rows]
         if made.failed:
             notes.append(f"Without a result: {len(made.failed)} of the table's results.")
         return JobResult(notes=notes)

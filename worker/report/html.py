@@ -12,7 +12,8 @@ from worker.report.charts import draw
 from worker.report.content import TableCell, mean_of, title_of
 from worker.report.groups import group_of
 from worker.report.numbers import percent
-from worker.report.sections import headline, sections
+from worker.report.sections import sections
+from worker.report.sentences import headline
 from worker.report.svg import PALETTE
 
 _PAGES = Environment(

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from models.table1.results import BenchmarkReport
 from worker.report.content import Grid, Section, TableCell
 from worker.report.numbers import plain
-from worker.report.sections import headline, sections
+from worker.report.sections import sections
+from worker.report.sentences import headline
 
 _SPECIAL = re.compile(r"[\\`*\[\]|~$]|(?<!\w)_|_(?!\w)")
 

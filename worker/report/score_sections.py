@@ -14,6 +14,7 @@ from worker.report.content import (
 from worker.report.groups import group_of
 from worker.report.numbers import MISSING, listed, percent, points, spread
 from worker.report.ranking import UNRANKED, marks, ranked
+from worker.report.sentences import of_row
 
 _COMPARED_WITH = ("source-only", "cut", "stylefilter")
 
@@ -32,7 +33,9 @@ def table(report: BenchmarkReport) -> Section | None:
 def words(report: BenchmarkReport) -> Section | None:
     if not report.rows:
         return None
-    return Section("Row by row", items=tuple((title_of(row), row.words) for row in report.rows))
+    return Section(
+        "Row by row", items=tuple((title_of(row), of_row(report, row)) for row in report.rows)
+    )
 
 
 def failed(report: BenchmarkReport) -> Section | None:

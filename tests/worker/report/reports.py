@@ -1,4 +1,4 @@
-"""Reports made up for tests, and a parser of their pages."""
+"""Reports to test with, and how to read what is made of them."""
 
 from collections.abc import Sequence
 from html.parser import HTMLParser
@@ -53,7 +53,6 @@ def row(name: RowName, tile_px: int | None = None, **dice: Scores) -> RowSummary
         seconds=4000,
         own_seconds=400,
         peak_memory_bytes=1_500_000_000,
-        words=f"What {TITLES[name]} does.",
     )
 
 
@@ -140,6 +139,16 @@ def full() -> BenchmarkReport:
         failed=(FailedRow(row="paul", fold=1, tile_px=64, reason="out of memory"),),
         notes=("fold 1, paul: half the crop",),
     )
+
+
+def hostile() -> BenchmarkReport:
+    """Every name that a user chose is full of markup."""
+    report = full().model_copy(update={"source": HOSTILE, "versions": {HOSTILE: HOSTILE}})
+    named = [
+        one.model_copy(update={"title": HOSTILE, "dice": one.dice | {HOSTILE: one.dice["mito"]}})
+        for one in report.rows
+    ]
+    return report.model_copy(update={"class_names": ("mito", HOSTILE), "rows": tuple(named)})
 
 
 def cells(text: str, title: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Charts: equal bytes each time, and nothing from elsewhere."""
+"""Charts of a report."""
 
 from pathlib import Path
 from xml.etree import ElementTree

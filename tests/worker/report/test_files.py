@@ -1,12 +1,10 @@
-"""A report's files, written all at once."""
+"""The report as a folder."""
 
 from pathlib import Path
 
 import pytest
 
-from models.table1.results import (
-    BenchmarkReport,
-)
+from models.table1.results import BenchmarkReport
 from tests.worker.report.reports import CHARTS, full, made
 from worker import report as reports
 from worker.report import html

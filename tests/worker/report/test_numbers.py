@@ -1,4 +1,4 @@
-"""Numbers in words."""
+"""Numbers and lists as the report writes them."""
 
 from worker.report.numbers import count, duration, listed, points
 

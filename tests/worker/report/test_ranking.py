@@ -1,19 +1,7 @@
-"""Marks of a table's best rows."""
+"""Which numbers of a column are bold or underlined."""
 
-from tests.worker.report.reports import cells, full, made, row
+from tests.worker.report.reports import cells, made, row
 from worker.report import markdown
-
-
-def test_table_ranks_all_but_the_upper_bound_and_shows_its_numbers() -> None:
-    text = markdown.render(full())
-    shown = {title: cells(text, title) for title in ("Source-only", "CUT", "StyleFilter")}
-    assert shown == {
-        "Source-only": ["30.0 ± 10.0", "**50.0 ± 0.0**", "30.0 ± 10.0"],
-        "CUT": ["<u>40.0 ± 10.0</u>", "<u>20.0 ± 10.0</u>", "<u>40.0 ± 10.0</u>"],
-        "StyleFilter": ["**60.0 ± 10.0**", "**50.0 ± 0.0**", "**60.0 ± 10.0**"],
-    }
-    assert cells(text, "Target-only") == ["90.0 ± 0.0", "80.0 ± 10.0", "90.0 ± 0.0"]
-    assert "Not ranked: Target-only, the upper bound; missing values." in text
 
 
 def test_who_knows_the_test_images_labels_is_not_ranked() -> None:
@@ -43,16 +31,3 @@ def test_scores_that_look_equal_share_their_mark() -> None:
     assert cells(text, "StyleFilter")[0] == "<u>20.0 ± 0.0</u>"
     assert cells(text, r"StyleFilter \\ filter (Eq. 2)")[0] == "<u>20.0 ± 0.0</u>"
     assert cells(text, "Y-Net")[0] == "10.0 ± 0.0"
-
-
-def test_a_row_that_lacks_a_split_is_not_ranked() -> None:
-    text = markdown.render(
-        made(
-            row("source-only", mito=(0.1, 0.1)),
-            row("cut", mito=(0.2, 0.2)),
-            row("stylefilter", mito=(0.9,)),
-        )
-    )
-    assert "| StyleFilter (1 of 2 folds) | 90.0 ± 0.0 |" in text
-    assert cells(text, "CUT")[0] == "**20.0 ± 0.0**"
-    assert "lack folds that other rows have: StyleFilter." in text

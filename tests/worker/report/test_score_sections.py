@@ -1,0 +1,69 @@
+"""The table, its folds, differences and failures."""
+
+from models.table1.results import FailedRow
+from tests.worker.report.reports import Page, cells, full, made, row
+from worker.report import html, markdown
+
+
+def test_table_ranks_all_but_the_upper_bound_and_shows_its_numbers() -> None:
+    text = markdown.render(full())
+    shown = {title: cells(text, title) for title in ("Source-only", "CUT", "StyleFilter")}
+    assert shown == {
+        "Source-only": ["30.0 ± 10.0", "**50.0 ± 0.0**", "30.0 ± 10.0"],
+        "CUT": ["<u>40.0 ± 10.0</u>", "<u>20.0 ± 10.0</u>", "<u>40.0 ± 10.0</u>"],
+        "StyleFilter": ["**60.0 ± 10.0**", "**50.0 ± 0.0**", "**60.0 ± 10.0**"],
+    }
+    assert cells(text, "Target-only") == ["90.0 ± 0.0", "80.0 ± 10.0", "90.0 ± 0.0"]
+    assert "Not ranked: Target-only, the upper bound; missing values." in text
+
+
+def test_a_class_without_masks_is_missing_and_one_left_out_has_no_column() -> None:
+    report = made(
+        row("source-only", mito=(0.4, 0.6), nucleus=(None, None), vesicle=(None, 0.2)),
+        row("cut", mito=(0.5, 0.5), nucleus=(None, None), vesicle=(None, 0.1)),
+        class_names=("mito", "nucleus", "lyso", "vesicle"),
+        excluded=("lyso",),
+    )
+    text = markdown.render(report)
+    assert "| Method | mito | nucleus | vesicle | mean |" in text
+    # Both have 50.0 for mito: nothing to rank.
+    assert cells(text, "Source-only")[:3] == ["50.0 ± 10.0", "–", "**20.0 ± 0.0**"]
+    assert cells(text, "CUT")[:3] == ["50.0 ± 0.0", "–", "<u>10.0 ± 0.0</u>"]
+    assert "Left out of the table and its means: lyso." in text
+    assert "In no test mask, so without a score: nucleus." in text
+    assert "vesicle: in the test masks of 1 of 2 folds." in text
+    assert "Target-only" not in text
+
+
+def test_one_fold_and_one_row() -> None:
+    report = made(row("stylefilter", mito=(0.25,)), folds=1)
+    text = markdown.render(report)
+    assert cells(text, "StyleFilter")[:1] == ["25.0 ± 0.0"]
+    assert "over one fold" in text
+    assert "One fold: the standard deviations are 0.0 by definition" in text
+    assert "of each fold" not in text
+    assert "the best is bold" not in text
+    Page(html.render(report))
+
+
+def test_a_row_that_lacks_a_fold_is_not_ranked() -> None:
+    text = markdown.render(
+        made(
+            row("source-only", mito=(0.1, 0.1)),
+            row("cut", mito=(0.2, 0.2)),
+            row("stylefilter", mito=(0.9,)),
+        )
+    )
+    assert "| StyleFilter (1 of 2 folds) | 90.0 ± 0.0 |" in text
+    assert cells(text, "CUT")[0] == "**20.0 ± 0.0**"
+    assert "lack folds that other rows have: StyleFilter." in text
+
+
+def test_a_report_without_rows_says_what_failed() -> None:
+    report = made(failed=(FailedRow(row="cut", fold=0, reason="a | b\nno room"),))
+    text = markdown.render(report)
+    assert r"| CUT | 1 | – | a \| b no room |" in text
+    assert "1 missing result, and why" in text
+    page = Page(html.render(report))
+    assert "svg" not in page.tags
+    assert "1 missing result." in " ".join(page.texts)

@@ -1,0 +1,100 @@
+"""Say in sentences what a report's numbers mean: the whole result, and each row."""
+
+from collections.abc import Iterator
+
+from models.table1.results import BenchmarkReport, Difference, RowName, RowSummary
+from worker.report.content import folds_in_words, mean_of
+from worker.report.numbers import count, duration, listed, percent, points
+from worker.report.ranking import UNRANKED
+
+_COMPARED_WITH: tuple[RowName, ...] = ("source-only", "cut")
+
+
+def headline(report: BenchmarkReport) -> str | None:
+    """Tell the result of StyleFilter, or of the best row; None where no row has a score."""
+    scored = [row for row in report.rows if mean_of(row) is not None]
+    candidates = [row for row in scored if row.row not in UNRANKED]
+    if not candidates:
+        return None
+    most = max(len(row.folds) for row in candidates)
+    best = max((row for row in candidates if len(row.folds) == most), key=_mean)
+    shown = next((row for row in candidates if row.row == "stylefilter"), best)
+    # Means over other folds are no match.
+    means = {row.row: _mean(row) for row in scored if row.folds == shown.folds}
+    titles, ours = {row.row: row.title for row in scored}, shown.row
+    against = tuple(
+        f"{points(means[ours] - means[other])} points{_interval(_difference(report, ours, other))} "
+        f"against {titles[other]}"
+        for other in _COMPARED_WITH
+        if other in means and other != ours
+    )
+    lacks = len(shown.folds) < report.folds
+    said = f"{titles[ours]} reaches {percent(means[ours])}% mean DICE"
+    said += f" on {folds_in_words(len(shown.folds))} of {report.folds}" if lacks else ""
+    said += f": {listed(against)}." if against else "."
+    return said + _gap(means, ours)
+
+
+def of_row(report: BenchmarkReport, row: RowSummary) -> str:
+    """Tell how a row scores, how far that is from its two bounds, and what the row used."""
+    return " ".join((*_score(report, row), *_cost(row)))
+
+
+def _score(report: BenchmarkReport, row: RowSummary) -> Iterator[str]:
+    mean = mean_of(row)
+    if mean is None:
+        yield "No class of the table is in the test masks, so there is no score."
+        return
+    yield f"Mean DICE is {percent(mean)}%."
+    if row.row == "source-only" or all(other.row != "source-only" for other in report.rows):
+        return
+    gain = _difference(report, row.row, "source-only")
+    if gain is None:
+        yield (
+            "There is no interval for the difference from Source-only: that takes the same test "
+            "sections for both rows, and at least two of them."
+        )
+        return
+    if gain.low <= 0 <= gain.high:
+        yield f"Its difference from Source-only, {_told(gain)}, may be chance."
+        return
+    side = "above" if gain.mean > 0 else "below"
+    yield f"That is {side} Source-only: {_told(gain)}."
+    gap = _difference(report, "target-only", "source-only")
+    if gap is not None and gap.low > 0 and gain.mean > 0 and row.row != "target-only":
+        yield f"It is {gain.mean / gap.mean:.0%} of the way from Source-only to Target-only."
+
+
+def _cost(row: RowSummary) -> Iterator[str]:
+    amounts = ((row.num_labels, "labelled tile"), (row.num_masks, "mask"))
+    used = tuple(f"{count(n)} {name}{'' if n == 1 else 's'}" for n, name in amounts if n)
+    annotation = listed(used) if used else "no annotation"
+    yield f"It used {annotation} of the target and {duration(row.seconds)} of training per fold."
+    if "target_val" in (*row.selected, *row.styles_selected):
+        yield "The target's validation masks, too, were used: they chose the weights."
+
+
+def _difference(report: BenchmarkReport, row: RowName, than: RowName) -> Difference | None:
+    """Find how a row differs from an earlier one; None where that has no interval."""
+    return next((one for one in report.differences if (one.row, one.than) == (row, than)), None)
+
+
+def _told(one: Difference) -> str:
+    return f"{points(one.mean)} points{_interval(one)}"
+
+
+def _interval(one: Difference | None) -> str:
+    return "" if one is None else f" (95% interval {points(one.low)} to {points(one.high)})"
+
+
+def _mean(row: RowSummary) -> float:
+    return mean_of(row) or 0.0
+
+
+def _gap(means: dict[RowName, float], ours: RowName) -> str:
+    low, high = means.get("source-only"), means.get("target-only")
+    if low is None or high is None or high <= low or ours == "source-only":
+        return ""
+    closed = (means[ours] - low) / (high - low)
+    much = f"{closed:.0%}" if closed > 0 else "nothing"
+    return f" It closes {much} of the gap to Target-only ({percent(high)}%)."
