@@ -15,6 +15,7 @@ from app.database import Database
 from app.settings import Settings
 from app.tables import Table
 from tests import services
+from tests.old_state import open_state
 
 # A shell that starts us in the background makes us, and all we start, deaf to Ctrl-C.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -95,6 +96,17 @@ def database(settings: Settings) -> Iterator[Database]:
     database = Database(settings.database)
     yield database
     database.close()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
+def old_state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
+    """Settings of a copy of what commit 313dbdf left, its schema not yet migrated."""
+    if request.param == "sqlite":
+        yield open_state(tmp_path)
+        return
+    server: str = request.getfixturevalue("postgres_url")
+    with _new_database(server) as name:
+        yield open_state(tmp_path, _sqlalchemy_url(server, name))
 
 
 def _empty(url: str) -> None:
