@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session, make_transient, undefer
 from app.cli.synthetic import CLASSES, write_domain
 from app.database import Database
 from app.datasets import service as datasets
+from app.datasets.registration import folder_files
 from app.datasets.schemas import DatasetCreate
 from app.jobs import service as jobs
 from app.jobs.queue import JobQueue
@@ -98,7 +99,7 @@ def stock(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> St
         request = DatasetCreate(
             name=name, class_names=list(CLASSES), pixel_size_nm=pixel_nm, tile_px=tile_px
         )
-        files = datasets.folder_files(settings, name)
+        files = folder_files(settings, name)
         ids.append(datasets.register(database, storage, request, files, settings).id)
     with database.session() as session:
         labels.derive(session, ids[1], DeriveRequest(split="train"))

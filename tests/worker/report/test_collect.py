@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from app.cli.synthetic import CLASSES, write_domain
 from app.datasets import service as datasets
+from app.datasets.registration import folder_files
 from app.datasets.schemas import DatasetCreate
 from app.jobs import service as jobs
 from app.jobs.routes import ReportFile
@@ -36,7 +37,7 @@ def pair(service: Service) -> dict[str, UUID]:
     for name, pixel_nm in (("source", 4.0), ("target", 5.0)):
         write_domain(root / name, name, num_sections=12, size_px=96, seed=1)  # type: ignore[arg-type]
         request = DatasetCreate(name=name, class_names=list(CLASSES), pixel_size_nm=pixel_nm)
-        files = datasets.folder_files(settings, name)
+        files = folder_files(settings, name)
         ids[name] = datasets.register(
             service.database, service.storage, request, files, settings
         ).id
