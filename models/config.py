@@ -1,13 +1,15 @@
 """Typed, frozen configuration of every stage; free of torch.
 
-The same classes are the HTTP request body, the JSON column of a job and the ``config.json`` beside
+The same classes check an HTTP request, fill the JSON column of a job and the ``config.json`` beside
 the weights. Defaults are the paper's numbers (``preset("paper")``); where the paper is silent the
 field says so with [A] (assumption). Unknown keys and values out of range are errors.
 """
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from models.frozen_config import FrozenConfig, Replaces
 
 PresetName = Literal["smoke", "quick", "paper"]
 Device = Literal["cpu", "cuda"]
@@ -18,19 +20,39 @@ MAX_STEPS, MAX_EPOCHS = 10**8, 10**5
 NormName = Literal["batch", "group", "instance"]
 
 
-class FrozenConfig(BaseModel):
-    """Base of all configs: immutable; unknown keys, infinities and NaN are rejected."""
+class StepConfig(FrozenConfig):
+    """Training steps: how large a batch is, and how it is computed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    batch_size: int = Field(1, ge=1, le=64, description="Images per step.")
+    precision: Precision = Field(
+        "float32",
+        description="Number format of convolutions and matrix products; norms and losses are "
+        "always float32.",
+    )
+    accumulate: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Number of equal parts in which a batch is computed, one after the other: the "
+        "same gradient (except for batch norm) in less memory. It has to divide the batch size.",
+    )
+
+    @model_validator(mode="after")
+    def _has_equal_parts(self) -> Self:
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"accumulate {self.accumulate} does not divide batch_size {self.batch_size}"
+            )
+        return self
 
 
-class StyleConfig(FrozenConfig):
+class StyleConfig(StepConfig):
     """CUT (Park et al. 2020), target -> source. Paper: "we use CUT [7]", its authors' defaults."""
 
     base_filters: int = Field(64, ge=4, le=256, description="Filters of the first convolution.")
     num_blocks: int = Field(9, ge=5, le=9, description="Residual blocks; the taps need five.")
     crop_px: int = Field(256, ge=32, le=1024, multiple_of=4, description="Training crop, pixels.")
-    steps: int | None = Field(
+    steps: Annotated[int | None, Replaces("epochs_constant", "epochs_decay")] = Field(
         None,
         ge=1,
         le=MAX_STEPS,
@@ -62,21 +84,9 @@ class StyleConfig(FrozenConfig):
     )
     nce_identity: bool = Field(True, description="PatchNCE on source images too (FastCUT: no).")
     flip_equivariance: bool = Field(False, description="Random flips of G's input (FastCUT: yes).")
-    precision: Precision = Field(
-        "float32",
-        description="Of convolutions and matrix products; norms and losses are always float32.",
-    )
-    accumulate: int = Field(
-        1,
-        ge=1,
-        le=64,
-        description="Parts a batch is computed in, one after the other: the same gradient "
-        "(but for batch norm) in less memory. Divides the batch size.",
-    )
 
     @model_validator(mode="after")
     def _has_length(self) -> Self:
-        _check_parts(self.batch_size, self.accumulate)
         if self.steps is None and self.epochs_constant + self.epochs_decay == 0:
             raise ValueError("style training has no length: set steps or epochs")
         return self
@@ -104,13 +114,13 @@ class AugmentationConfig(FrozenConfig):
     noise_sigma: float = Field(0.05, ge=0, le=1, description="Gaussian noise on the [0, 1] image.")
 
 
-class PretrainConfig(FrozenConfig):
+class PretrainConfig(StepConfig):
     """Supervised training on the source (Eq. 1), and what adaptation shares with it."""
 
     crop_px: int = Field(
         500, ge=32, le=2048, description="Crop side, pixels; smaller images are padded, ignored."
     )
-    steps: int | None = Field(
+    steps: Annotated[int | None, Replaces("epochs")] = Field(
         None, ge=1, le=MAX_STEPS, description="Length in steps; replaces the epochs."
     )
     epochs: int = Field(
@@ -120,26 +130,10 @@ class PretrainConfig(FrozenConfig):
     learning_rate: float = Field(1e-4, gt=0, le=1e-1, description="AdamW, constant.")
     weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW.")
     validate_every_epochs: float = Field(5.0, gt=0, description="Validation interval, epochs.")
-    validate_every_steps: int | None = Field(
+    validate_every_steps: Annotated[int | None, Replaces("validate_every_epochs")] = Field(
         None, ge=1, description="Validation interval in steps; replaces the epochs."
     )
     augmentation: AugmentationConfig = AugmentationConfig()
-    precision: Precision = Field(
-        "float32",
-        description="Of convolutions and matrix products; norms and losses are always float32.",
-    )
-    accumulate: int = Field(
-        1,
-        ge=1,
-        le=64,
-        description="Parts a batch is computed in, one after the other: the same gradient "
-        "(but for batch norm) in less memory. Divides the batch size.",
-    )
-
-    @model_validator(mode="after")
-    def _has_equal_parts(self) -> Self:
-        _check_parts(self.batch_size, self.accumulate)
-        return self
 
 
 class AdaptationConfig(PretrainConfig):
@@ -240,11 +234,6 @@ class WeakLabelsConfig(FrozenConfig):
     )
 
 
-def _check_parts(batch_size: int, accumulate: int) -> None:
-    if batch_size % accumulate:
-        raise ValueError(f"accumulate {accumulate} does not divide batch_size {batch_size}")
-
-
 class StyleFilterConfig(FrozenConfig):
     """A whole adaptation: style transfer, pre-training, adaptation with filtered pseudo-labels."""
 
@@ -281,28 +270,6 @@ class StyleFilterConfig(FrozenConfig):
                     f"{name}.crop_px is {stage.crop_px}"
                 )
         return self
-
-
-def in_less_memory(config: StyleFilterConfig, stage: str) -> tuple[StyleFilterConfig, str] | None:
-    """The config with a training stage in about half the memory, and what changed, in words.
-
-    A batch is computed in twice as many parts, which leaves its gradient (but for batch norm) as
-    it is; a batch of one has a crop of half the side. None where neither is possible.
-    """
-    name = {"style": "style", "pretrain": "pretrain", "adapt": "adaptation"}.get(stage)
-    if name is None:
-        return None
-    old: StyleConfig | PretrainConfig = getattr(config, name)
-    parts, side = 2 * old.accumulate, old.crop_px // 2 // 4 * 4
-    if old.batch_size % parts == 0:
-        change: dict[str, int] = {"accumulate": parts}
-        words = f"{name}.accumulate {old.accumulate} -> {parts}: the same batch in smaller parts"
-    elif side >= max(32, config.segmenter.min_px if name != "style" else 0):
-        change = {"crop_px": side}
-        words = f"{name}.crop_px {old.crop_px} -> {side}: the result is not what was asked for"
-    else:
-        return None
-    return config.model_copy(update={name: old.model_copy(update=change)}), words
 
 
 def preset(name: PresetName) -> StyleFilterConfig:

@@ -2,8 +2,9 @@
 
 from typing import Literal, Self
 
-from models.config import FrozenConfig, StyleFilterConfig
+from models.config import StyleFilterConfig
 from models.data.domain import Domain
+from models.frozen_config import FrozenConfig
 
 METHOD_VERSION = "5"
 """Raised whenever the same config and data would give other weights."""

@@ -29,9 +29,9 @@ from app.storage import Storage, is_disk_full
 from app.tables import Dataset, Job, JobKind, ModelKind, TrainedModel
 from models.capacity import estimate as capacity
 from models.capacity.estimate import Extent
-from models.capacity.limits import DoesNotFit, Room, check
+from models.capacity.limits import DoesNotFit, Room, check, in_less_memory
 from models.checkpoint import CheckpointError
-from models.config import Device, StyleFilterConfig, in_less_memory
+from models.config import Device, StyleFilterConfig
 from models.data.tiles import relabelled
 from models.table1.plan import BenchmarkPart
 from models.training.device import DeviceUnavailable, resolve

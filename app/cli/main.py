@@ -14,12 +14,14 @@ from uuid import UUID
 
 import typer
 import uvicorn
+from pydantic import ValidationError
 from rich.console import Console
 
 from app.cli.supervisor import WorkerProcess
 from app.database import Database
 from app.settings import Settings
 from app.storage import Storage
+from models import config as configs
 from models.config import PresetName
 
 cli = typer.Typer(
@@ -155,6 +157,7 @@ def adaptation(  # noqa: PLR0913 - options of a command are its parameters
     Stopped, it goes on where it was when the same command is given again.
     """
     from app.cli.benchmark import TableOptions, run_table
+    from app.errors import invalid_fields
 
     try:
         fields = json.loads(config.read_text()) if config is not None else {}
@@ -164,9 +167,16 @@ def adaptation(  # noqa: PLR0913 - options of a command are its parameters
         raise typer.BadParameter(f"{config} holds no JSON object")
     if seed is not None and "seed" in fields:
         raise typer.BadParameter(f"--seed is given, and {config} has a seed too: leave one out")
+    if seed is not None:
+        fields["seed"] = seed
+    try:
+        configs.preset(preset).changed(fields)  # before folders are sent in vain
+    except ValidationError as error:
+        reason = invalid_fields(error.errors(), "config").detail
+        raise typer.BadParameter(f"{config} does not suit preset {preset}: {reason}") from error
     body = {
         "preset": preset,
-        "config": fields if seed is None else fields | {"seed": seed},
+        "config": fields,
         "num_folds": folds,
         "tile_px": tile_px,
         "label_tiles_px": label_tiles or [],

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.jobs.config_changes import ConfigChanges
 from app.tables import JobKind, JobState, Lane, ModelKind
 from models.config import PresetName, StyleFilterConfig
 from models.data.splits import Folds
@@ -42,7 +43,7 @@ class _JobRequest(_Submission):
     reuse: bool = Field(
         True, description="Take a stage that an earlier job trained alike; false trains it again."
     )
-    config: StyleFilterConfig | None = Field(
+    config: ConfigChanges | None = Field(
         None, description="Fields given here replace those of the preset; the others stay."
     )
 

@@ -1,11 +1,11 @@
 """Submitting jobs: check, commit, then ring the doorbell."""
 
 import hashlib
+import json
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID, uuid4
 
 from pydantic import ValidationError
@@ -42,7 +42,7 @@ from app.tables import (
 from app.webhooks import targets
 from models.capacity.estimate import Estimate
 from models.capacity.limits import Room, shortages
-from models.config import Device, PresetName, StyleFilterConfig, preset
+from models.config import Device, StyleFilterConfig, preset
 from models.data.domain import working_shape
 from models.table1.plan import BenchmarkPlan
 
@@ -50,14 +50,6 @@ TrainingRequest = (
     AdaptRequest | TrainStyleRequest | PretrainRequest | StyleFilterRequest | BenchmarkRequest
 )
 JobRequest = TrainingRequest | EvaluateRequest
-
-_REPLACED_BY = {
-    "epochs": "steps",
-    "epochs_constant": "steps",
-    "epochs_decay": "steps",
-    "validate_every_epochs": "validate_every_steps",
-}
-"""Lengths in epochs, and the steps that would replace them."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +123,7 @@ class Jobs:
                 return self._benchmark(request)
 
     def _adapt(self, request: AdaptRequest) -> _Draft:
-        config = self._config(request.preset, request.config)
+        config = self._config(request)
         self._check_training_pair(request.source, request.target, config)
         self._labelled_source(request.source)
         job = Job(
@@ -143,7 +135,7 @@ class Jobs:
         return self._draft(job, config)
 
     def _train_style(self, request: TrainStyleRequest) -> _Draft:
-        config = self._config(request.preset, request.config)
+        config = self._config(request)
         self._check_training_pair(request.source, request.target, config)
         job = Job(
             kind=JobKind.TRAIN_STYLE,
@@ -154,7 +146,7 @@ class Jobs:
         return self._draft(job, config)
 
     def _pretrain(self, request: PretrainRequest) -> _Draft:
-        config = self._config(request.preset, request.config)
+        config = self._config(request)
         source = self._labelled_source(request.source)
         self._check_scale(source, source.pixel_size_nm * config.pixel_size_factor, "source")
         job = Job(kind=JobKind.PRETRAIN, reuse=request.reuse, source_id=request.source)
@@ -168,7 +160,7 @@ class Jobs:
         if style.config["pixel_size_factor"] != segmenter.config["pixel_size_factor"]:
             raise refusal("segmenter_model", "works at another pixel size than the style model")
         assert style.target_id is not None
-        given = request.config.model_fields_set if request.config else set()
+        given = request.config.root.keys() if request.config is not None else set()
         for name in sorted(given & {"style", "segmenter", "pretrain", "pixel_size_factor"}):
             raise refusal(f"config.{name}", "comes from the trained models here; leave it out")
         inherited = {
@@ -177,7 +169,7 @@ class Jobs:
             "pretrain": segmenter.config["pretrain"],
             "pixel_size_factor": style.config["pixel_size_factor"],
         }
-        config = self._config(request.preset, request.config, inherited)
+        config = self._config(request, inherited)
         self._check_training_pair(style.source_id, style.target_id, config)
         self._labelled_source(style.source_id)
         job = Job(
@@ -191,7 +183,7 @@ class Jobs:
         return self._draft(job, config)
 
     def _benchmark(self, request: BenchmarkRequest) -> _Draft:
-        config = self._config(request.preset, request.config)
+        config = self._config(request)
         pair = self._check_pair(request.source, request.target, config)
         plan = benchmark_folds.plan(self._session, request, pair, config)
         job = Job(
@@ -240,18 +232,12 @@ class Jobs:
         return model.style_model_id
 
     def _config(
-        self,
-        name: PresetName,
-        given: StyleFilterConfig | None,
-        inherited: dict[str, Any] | None = None,
+        self, request: TrainingRequest, inherited: Mapping[str, object] | None = None
     ) -> StyleFilterConfig:
-        base = preset(name).model_dump() | {"device": self._settings.device} | (inherited or {})
-        overrides = {} if given is None else given.model_dump(exclude_unset=True)
-        for stage, value in overrides.items():
-            if isinstance(value, dict):
-                overrides[stage] = _lengths_in_epochs(value)
+        fields = request.config.root if request.config is not None else {}
+        ours: dict[str, object] = {"device": self._settings.device}
         try:
-            return StyleFilterConfig.model_validate(_merged(base, overrides))
+            return preset(request.preset).changed({**ours, **(inherited or {}), **fields})
         except ValidationError as error:
             raise invalid_fields(error.errors(), "body.config") from error
 
@@ -418,21 +404,6 @@ class Jobs:
                 )
 
 
-def _merged(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for name, value in overrides.items():
-        old = base.get(name)
-        both = isinstance(old, dict) and isinstance(value, dict)
-        merged[name] = _merged(old, value) if both and old is not None else value
-    return merged
-
-
-def _lengths_in_epochs(given: dict[str, Any]) -> dict[str, Any]:
-    """A length given in epochs takes away the steps of the preset; given steps stay."""
-    cleared = {steps: None for epochs, steps in _REPLACED_BY.items() if epochs in given}
-    return cleared | given
-
-
 def _lane(kind: JobKind, device: Device) -> Lane:
     if device == "cpu":
         return Lane.CPU
@@ -440,8 +411,8 @@ def _lane(kind: JobKind, device: Device) -> Lane:
 
 
 def _digest(request: JobRequest) -> str:
-    content = f"{type(request).__name__} {request.model_dump_json(exclude_unset=True)}"
-    return hashlib.sha256(content.encode()).hexdigest()
+    content = json.dumps(request.model_dump(mode="json", exclude_unset=True), sort_keys=True)
+    return hashlib.sha256(f"{type(request).__name__} {content}".encode()).hexdigest()
 
 
 def _check_classes(dataset: Dataset, class_names: Sequence[str], where: str) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from models.capacity.estimate import Cause, Estimate
+from models.config import PretrainConfig, StyleConfig, StyleFilterConfig
 from models.training.progress import Stage
 
 
@@ -58,6 +59,28 @@ def check(estimate: Estimate, room: Room) -> None:
     """DoesNotFit, with the numbers, where a job is short of anything."""
     if found := shortages(estimate, room):
         raise DoesNotFit("; ".join(shortage.message for shortage in found))
+
+
+def in_less_memory(config: StyleFilterConfig, stage: str) -> tuple[StyleFilterConfig, str] | None:
+    """The config with a training stage in about half the memory, and what changed, in words.
+
+    A batch is computed in twice as many parts, which leaves its gradient (but for batch norm) as
+    it is; a batch of one has a crop of half the side. None where neither is possible.
+    """
+    name = {"style": "style", "pretrain": "pretrain", "adapt": "adaptation"}.get(stage)
+    if name is None:
+        return None
+    old: StyleConfig | PretrainConfig = getattr(config, name)
+    parts, side = 2 * old.accumulate, old.crop_px // 2 // 4 * 4
+    if old.batch_size % parts == 0:
+        change: dict[str, int] = {"accumulate": parts}
+        words = f"{name}.accumulate {old.accumulate} -> {parts}: the same batch in smaller parts"
+    elif side >= max(32, config.segmenter.min_px if name != "style" else 0):
+        change = {"crop_px": side}
+        words = f"{name}.crop_px {old.crop_px} -> {side}: the result is not what was asked for"
+    else:
+        return None
+    return config.model_copy(update={name: old.model_copy(update=change)}), words
 
 
 def in_words(num_bytes: int) -> str:

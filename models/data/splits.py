@@ -8,8 +8,8 @@ from typing import Literal, Self, get_args
 import numpy as np
 from pydantic import Field, model_validator
 
-from models.config import FrozenConfig
 from models.data.sections import Section, Split
+from models.frozen_config import FrozenConfig
 
 Role = Literal["train", "val", "test"]
 

@@ -282,14 +282,9 @@ def _stage_process(case: str, steps: int) -> None:
 
 def stage_config(steps: int) -> StyleFilterConfig:
     """The ``quick`` preset's stages, for so many steps."""
-    config = preset("quick")
     length = {"steps": steps, "validate_every_steps": steps}
-    return config.model_copy(
-        update={
-            "pretrain": config.pretrain.model_copy(update=length),
-            "adaptation": config.adaptation.model_copy(update=length),
-            "pixel_size_factor": 1.0,
-        }
+    return preset("quick").changed(
+        {"pretrain": length, "adaptation": length, "pixel_size_factor": 1.0}
     )
 
 

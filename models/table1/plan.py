@@ -2,9 +2,10 @@
 
 from pydantic import Field
 
-from models.config import FrozenConfig, PresetName
+from models.config import PresetName
 from models.data.domain import DomainInfo
 from models.data.splits import DatasetFolds, Folds, SectionLists
+from models.frozen_config import FrozenConfig
 from models.table1.results import RowName
 from models.table1.rows import MethodName
 

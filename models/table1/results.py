@@ -4,7 +4,8 @@ from typing import Literal, get_args
 
 from pydantic import AliasChoices, Field
 
-from models.config import FrozenConfig, PresetName, StyleFilterConfig
+from models.config import PresetName, StyleFilterConfig
+from models.frozen_config import FrozenConfig
 
 RowName = Literal[
     "source-only",

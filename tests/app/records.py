@@ -7,7 +7,7 @@ from uuid import UUID
 from app.database import Database, now_plus
 from app.jobs.transitions import submitted
 from app.tables import Job, JobKind, JobState, ModelKind, TrainedModel
-from models.config import StyleFilterConfig, preset
+from models.config import preset
 
 SMOKE = preset("smoke")
 
@@ -62,7 +62,4 @@ def add_model(database: Database, job: UUID, source: str, **columns: Any) -> UUI
 
 def config_with(**stages: dict[str, Any] | float) -> dict[str, Any]:
     """The smoke preset with some fields replaced, as stored."""
-    merged = SMOKE.model_dump()
-    for name, value in stages.items():
-        merged[name] = merged[name] | value if isinstance(value, dict) else value
-    return StyleFilterConfig.model_validate(merged).model_dump()
+    return SMOKE.changed(stages).model_dump()

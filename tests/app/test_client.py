@@ -22,6 +22,9 @@ from models.data.labels import LabelState
 from tests.app.files import METADATA, Folder, grey, mask, png
 from tests.app.records import add_job, add_model
 
+PART = {"adaptation": {"accumulate": 2}, "seed": 5}
+"""A part of a config: it is right in the preset `quick` alone, whose batches are of 4."""
+
 
 @pytest.fixture
 def client(api: httpx.Client):
@@ -48,11 +51,11 @@ def test_from_files_to_a_cancelled_job(client: Client, database: Database, tmp_p
     assert client.put_labels(target.id, labels).counts["organelle"][LabelState.ABSENT] == 1
     assert client.derive_labels(target.id, DeriveRequest(min_pixels=2)).changed_images == 12
     request = AdaptRequest.model_validate(
-        {"source": source.id, "target": target.id, "preset": "smoke", "config": {"seed": 5}}
+        {"source": source.id, "target": target.id, "preset": "quick", "config": PART}
     )
     job = client.adapt(request)
     assert job.kind == JobKind.ADAPT
-    assert job.config == preset("smoke").model_copy(update={"seed": 5})
+    assert job.config == preset("quick").changed(PART)
     seen = []
     for now in client.watch(job.id, interval_seconds=0):
         seen.append(now.state)

@@ -17,6 +17,8 @@ from app.jobs.schemas import (
 )
 from app.main import create_app
 from app.settings import Settings
+from models.config import StyleFilterConfig, preset
+from models.frozen_config import FrozenConfig
 
 OPERATIONS = {
     "POST /datasets",
@@ -125,6 +127,28 @@ def test_examples_of_requests_are_accepted(page: dict[str, Any], model: type) ->
     for example in examples:
         parsed = TypeAdapter(model).validate_python(example)
         assert parsed.model_dump(mode="json", exclude_unset=True) == example
+
+
+def test_a_part_of_a_config_has_every_field_and_no_default(page: dict[str, Any]) -> None:
+    part = page["components"]["schemas"]["ConfigChanges"]
+    assert not [node for node in inside(part) if {"default", "required", "$ref"} & node.keys()]
+
+    def fields(config: FrozenConfig, schema: dict[str, Any]) -> None:
+        assert schema["properties"].keys() == dict(config).keys()
+        assert schema["additionalProperties"] is False
+        for name, value in config:
+            described = schema["properties"][name]
+            assert described["description"]
+            if isinstance(value, FrozenConfig):
+                fields(value, described)
+
+    fields(StyleFilterConfig(), part)
+    assert part["properties"]["style"]["properties"]["batch_size"]["maximum"] == 16
+    (example,) = part["examples"]
+    assert preset("quick").changed(example) != preset("quick")
+    for name in ("Adapt", "TrainStyle", "Pretrain", "StyleFilter", "Benchmark"):
+        config = page["components"]["schemas"][f"{name}Request"]["properties"]["config"]
+        assert {"$ref": "#/components/schemas/ConfigChanges"} in config["anyOf"]
 
 
 def test_the_example_of_an_upload_and_of_a_problem(operations: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from app.jobs.transitions import Failure, claim, fail, give_up_dependents, succe
 from app.settings import Settings
 from app.storage import Storage
 from app.tables import Dataset, Job, JobKind, JobState
+from models.config import preset
 from models.table1.results import BenchmarkReport
 from tests.app.files import grey, mask, png
 from tests.processes import wait_for
@@ -212,6 +213,8 @@ def test_one_that_was_refused_may_be_begun_anew(run: Run, worker: Worker, out: P
         ("{", [], "is no JSON"),
         ("[1]", [], "holds no JSON object"),
         ('{"seed": 2}', ["--seed=3"], "has a seed too: leave one out"),
+        ('{"pretrain": {"accumulate": 3}}', [], "config.pretrain: accumulate 3 does not divide"),
+        ('{"style": {"filters": 3}}', [], "config.style.filters"),
     ],
 )
 def test_a_config_that_cannot_be_meant_is_refused(
@@ -222,6 +225,19 @@ def test_a_config_that_cannot_be_meant_is_refused(
     assert ended.exit_code == 2
     assert words in unwrapped(ended).replace("│ ", "")
     assert worker.num_datasets() == 0
+
+
+def test_a_part_of_a_config_is_checked_in_its_preset(
+    run: Run, worker: Worker, api: httpx.Client, tmp_path: Path
+) -> None:
+    part = {"adaptation": {"accumulate": 4}}
+    (tmp_path / "config.json").write_text(json.dumps(part))
+    with worker.ending():
+        ended = run(f"--config={tmp_path / 'config.json'}", "--preset=quick", "--seed=3")
+    assert ended.exit_code == 0, ended.output
+    (job,) = worker.benchmarks()
+    whole = preset("quick").changed(part | {"seed": 3})
+    assert api.get(f"/jobs/{job}").json()["config"] == whole.model_dump()
 
 
 def unwrapped(ended: Result) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
+import pytest
 
 from app.database import Database, now_plus
 from app.settings import Settings
@@ -146,6 +147,31 @@ def test_a_length_in_epochs_replaces_the_steps_of_the_preset(
     assert again["config"] == job["config"]
 
 
+@pytest.mark.parametrize("stage", ["pretrain", "adaptation"])
+def test_a_part_is_checked_in_its_preset_and_the_whole_is_told(
+    api: httpx.Client, source: str, target: str, stage: str
+) -> None:
+    """The preset computes batches of 4; one of the paper's 1 or 2 has no 4 parts."""
+    given = {"source": source, "target": target, "config": {stage: {"accumulate": 4}}}
+    whole = preset("quick").model_dump()
+    whole[stage]["accumulate"] = 4
+    for kind in ("adapt", "train-style"):
+        assert accepted(submit(api, kind, **given))["config"] == whole
+        estimate = api.post(f"/jobs/{kind}", params={"dry_run": True}, json=given)
+        assert (estimate.status_code, estimate.json()["config"]) == (200, whole)
+    refused = wrong(submit(api, "adapt", **given | {"config": {stage: {"accumulate": 3}}}))
+    assert list(refused) == [f"body.config.{stage}"]
+    assert "batch_size 4" in refused[f"body.config.{stage}"]
+
+
+def test_no_config_and_an_empty_one_are_the_preset(api: httpx.Client, source: str) -> None:
+    for config in (None, {}, {"style": {}}):
+        job = accepted(submit(api, "pretrain", source=source, config=config))
+        assert job["config"] == preset("quick").model_dump()
+    for config in ([], "quick", 1):
+        assert list(wrong(submit(api, "pretrain", source=source, config=config))) == ["body.config"]
+
+
 def test_stylefilter_takes_architecture_and_pixel_size_from_its_models(
     api: httpx.Client, database: Database, source: str, target: str
 ) -> None:
@@ -160,12 +186,12 @@ def test_stylefilter_takes_architecture_and_pixel_size_from_its_models(
     )
     segmenter = add_model(database, add_job(database, source), source, config=config)
     models = {"style_model": str(style), "segmenter_model": str(segmenter)}
-    given = {"adaptation": {"steps": 9}}
+    given = {"adaptation": {"steps": 9, "accumulate": 2}}
     job = accepted(submit(api, "stylefilter", **models, preset="quick", config=given))
     expected = preset("quick").model_dump() | {
         name: config[name] for name in ("style", "segmenter", "pretrain", "pixel_size_factor")
     }
-    expected["adaptation"]["steps"] = 9
+    expected["adaptation"] |= given["adaptation"]
     assert job["config"] == expected
     for field, value in (("style", {"steps": 1}), ("pixel_size_factor", 1.0)):
         refused = submit(api, "stylefilter", **models, config={field: value})
@@ -362,6 +388,9 @@ def test_a_config_out_of_range_names_the_field(api: httpx.Client, source: str, t
         "body.config.device": {"device": "tpu"},
         "body.config.style.filters": {"style": {"filters": 8}},
         "body.config.epochs": {"epochs": 8},
+        "body.config.adaptation.augmentation": {"adaptation": {"augmentation": None}},
+        "body.config.pretrain.epochs": {"pretrain": {"epochs": None}},
+        "body.config.style": {"style": [300]},
     }
     for where, config in cases.items():
         refused = submit(api, "adapt", source=source, target=target, config=config)
@@ -392,6 +421,20 @@ def test_an_infinite_number_is_refused(api: httpx.Client, source: str) -> None:
     headers = {"content-type": "application/json"}
     refused = api.post("/jobs/pretrain", content=body, headers=headers)
     assert list(wrong(refused)) == ["body.config.pretrain.validate_every_epochs"]
+
+
+def test_the_order_of_a_requests_fields_makes_no_other_request(
+    api: httpx.Client, source: str
+) -> None:
+    key = {"Idempotency-Key": "mine"}
+    body = {"source": source, "config": {"seed": 1, "pretrain": {"steps": 3, "crop_px": 64}}}
+    first = api.post("/jobs/pretrain", json=body, headers=key)
+    turned = {"config": {"pretrain": {"crop_px": 64, "steps": 3}, "seed": 1}, "source": source}
+    assert api.post("/jobs/pretrain", json=turned, headers=key).json() == first.json()
+    other = body | {"config": {"seed": 2}}
+    assert list(wrong(api.post("/jobs/pretrain", json=other, headers=key))) == [
+        "header.Idempotency-Key"
+    ]
 
 
 def test_a_broker_that_is_down_loses_no_job(settings: Settings, serve: Serve, source: str) -> None:

@@ -34,12 +34,8 @@ def filled(value: int, height: int = 20, width: int = 20) -> Image:
 
 
 def in_batches_of_four() -> StyleFilterConfig:
-    config = preset("smoke")
-    stages = {name: getattr(config, name) for name in ("style", "pretrain", "adaptation")}
     larger = {"batch_size": 4, "steps": 2}
-    return config.model_copy(
-        update={name: stage.model_copy(update=larger) for name, stage in stages.items()}
-    )
+    return preset("smoke").changed({"style": larger, "pretrain": larger, "adaptation": larger})
 
 
 CASES: dict[str, tuple[Image, Image, Image]] = {

@@ -1,0 +1,43 @@
+"""How every config behaves: frozen, strict, and changed by a part of one; free of torch."""
+
+from collections.abc import Mapping
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Replaces:
+    """Marks a length in steps. Unless it is None, the named lengths in epochs have no effect."""
+
+    def __init__(self, *epochs: str) -> None:
+        self.epochs = frozenset(epochs)
+
+
+class FrozenConfig(BaseModel):
+    """Base of all configs: immutable; unknown keys, infinities and NaN are rejected."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def changed(self, fields: Mapping[str, object]) -> Self:
+        """Return this config with some fields replaced, and validated once, as a whole.
+
+        ``fields`` is a part of the config as JSON holds it; fields that it leaves out stay, in
+        nested objects too. A length in epochs sets the steps that would replace it to None, unless
+        ``fields`` gives these steps as well. Raises pydantic's ValidationError, which names the
+        path of each wrong field.
+        """
+        return self.model_validate(self._merged(fields))
+
+    def _merged(self, fields: Mapping[str, object]) -> dict[str, object]:
+        merged: dict[str, object] = dict(self)
+        for name, field in type(self).model_fields.items():
+            marks = (mark for mark in field.metadata if isinstance(mark, Replaces))
+            if any(mark.epochs & fields.keys() for mark in marks):
+                merged[name] = None
+        for name, value in fields.items():
+            own = merged.get(name)
+            if isinstance(own, FrozenConfig) and isinstance(value, Mapping):
+                merged[name] = own._merged(value)
+            else:
+                merged[name] = value
+        return merged
