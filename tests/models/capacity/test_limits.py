@@ -1,12 +1,11 @@
-"""Configs: the smaller parts that a stage is tried in."""
+"""What is changed of a stage that does not fit: smaller parts of a batch, then a smaller crop."""
 
-from models.config import StyleFilterConfig, in_less_memory, preset
+from models.capacity.limits import in_less_memory
+from models.config import StyleFilterConfig, preset
 
 
 def with_batch(size: int, **pretrain: int) -> StyleFilterConfig:
-    smoke = preset("smoke")
-    stage = smoke.pretrain.model_copy(update={"batch_size": size, **pretrain})
-    return smoke.model_copy(update={"pretrain": stage})
+    return preset("smoke").changed({"pretrain": {"batch_size": size, **pretrain}})
 
 
 def test_a_batch_is_halved_before_a_crop() -> None:
