@@ -1,11 +1,9 @@
 """The report as one page: no script, nothing from elsewhere, so it works from a file too."""
 
 from base64 import b64encode
-from collections.abc import Iterable
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from models.table1.results import BenchmarkReport, RowName
 from worker.report.charts import draw
@@ -30,7 +28,7 @@ def render(report: BenchmarkReport, figure: bytes | None = None) -> str:
     """``figure``: a PNG of segmentations."""
     said = sections(report)
     charts = {
-        section.chart: Markup(draw(section.chart, report))  # our own; names in it are escaped
+        section.chart: _base64(draw(section.chart, report).encode())
         for section in said
         if section.chart is not None
     }
@@ -40,8 +38,8 @@ def render(report: BenchmarkReport, figure: bytes | None = None) -> str:
         landmarks=_landmarks(report),
         sections=said,
         charts=charts,
-        figure=None if figure is None else b64encode(figure).decode(),
-        palettes={"light": _colours(0), "dark": _colours(1)},
+        figure=None if figure is None else _base64(figure),
+        palette=PALETTE,
         config=report.config.model_dump_json(indent=2),
     )
 
@@ -56,5 +54,5 @@ def _landmarks(report: BenchmarkReport) -> list[TableCell]:
     ]
 
 
-def _colours(index: int) -> Iterable[tuple[str, str]]:
-    return [(name, colour[index]) for name, colour in PALETTE.items()]
+def _base64(file: bytes) -> str:
+    return b64encode(file).decode()

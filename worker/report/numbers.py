@@ -43,6 +43,12 @@ def listed(names: tuple[str, ...]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
 
 
+def short(text: str, length: int) -> str:
+    """Cut a name that has more than ``length`` signs, and put it on one line."""
+    flat = plain(text)
+    return flat if len(flat) <= length else f"{flat[: length - 1]}…"
+
+
 def plain(text: str) -> str:
     """A name on one line: what cannot be printed, and XML may not hold, is a space."""
     return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())

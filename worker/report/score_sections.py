@@ -2,6 +2,7 @@
 
 from models.table1.results import TITLES, BenchmarkReport, Difference, RowName, RowSummary
 from worker.report.content import (
+    ChartName,
     Grid,
     Section,
     TableCell,
@@ -92,7 +93,9 @@ def differences(report: BenchmarkReport) -> Section | None:
 def classes(report: BenchmarkReport) -> Section | None:
     if not report.rows or not columns(report):
         return None
-    return Section("Class by class", notes=tuple(_class_notes(report)), chart="classes")
+    scored = set(columns(report)) - set(absent(report))
+    chart: ChartName | None = "classes" if scored else None
+    return Section("Class by class", notes=tuple(_class_notes(report)), chart=chart)
 
 
 def _table_one(report: BenchmarkReport) -> Grid:
