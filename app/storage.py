@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import UUID, uuid4
 
+from models.files import written_aside
+
 _STALE_SECONDS = 24 * 3600
 
 
@@ -62,13 +64,9 @@ class Storage:
     @contextmanager
     def new_dataset(self, dataset_id: UUID) -> Iterator[Path]:
         """A folder to fill; it becomes the dataset's when the block ends well, else it goes."""
-        draft = self.incoming / uuid4().hex
-        draft.mkdir(parents=True)
-        try:
+        with written_aside(self.dataset(dataset_id), into=self.incoming) as draft:
+            draft.mkdir()
             yield draft
-            draft.rename(self.dataset(dataset_id))
-        finally:
-            self.remove(draft)
 
     def tidy(self, job_id: UUID, attempts: int, *, succeeded: bool, saved: bool) -> None:
         """Remove what a job that has ended needs no more: of its attempts up to the last one.

@@ -1,12 +1,9 @@
 """A trained network on disk: weights.safetensors, config.json and metrics.json in one folder."""
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
-from uuid import uuid4
 
 import torch
 from pydantic import ValidationError
@@ -14,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
+from models.files import written_aside
 from models.metadata import ModelMeta
 from models.networks.generator import Generator
 from models.networks.unet import UNet
@@ -70,19 +68,13 @@ def load_segmenter(folder: Path, device: torch.device) -> tuple[UNet, ModelMeta]
 def _save(
     folder: Path, module: nn.Module, meta: ModelMeta, metrics: Mapping[str, float | str]
 ) -> None:
-    """Write under a temporary name beside ``folder`` and rename last: never half a checkpoint."""
-    partial = folder.with_name(f".{folder.name}.{uuid4().hex}")
-    partial.mkdir(parents=True)
-    try:
-        weights = {name: t.detach().cpu().contiguous() for name, t in module.state_dict().items()}
+    weights = {name: t.detach().cpu().contiguous() for name, t in module.state_dict().items()}
+    with written_aside(folder) as draft:
+        draft.mkdir()
         # Not save_file: its error on a full disk is no OSError and has no errno.
-        (partial / WEIGHTS).write_bytes(save(weights))
-        (partial / CONFIG).write_text(meta.model_dump_json(indent=2) + "\n")
-        (partial / METRICS).write_text(json.dumps(dict(metrics), indent=2) + "\n")
-        os.rename(partial, folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+        (draft / WEIGHTS).write_bytes(save(weights))
+        (draft / CONFIG).write_text(meta.model_dump_json(indent=2) + "\n")
+        (draft / METRICS).write_text(json.dumps(dict(metrics), indent=2) + "\n")
 
 
 def _load_meta(folder: Path, kind: str) -> ModelMeta:

@@ -17,6 +17,7 @@ from app.database import Database
 from app.figure import comparison
 from app.jobs.transitions import Lease, record, write
 from app.tables import JobStage, JobState, MetricPoint
+from models.files import written_aside
 from models.training.progress import Picture, Progress, Stage, Stop, is_score
 
 logger = logging.getLogger(__name__)
@@ -196,10 +197,8 @@ class Album:
             images["stylised"] = picture.stylised
         masks = {} if picture.classes is None else {"segmented": picture.classes}
         drawn = comparison(images, masks, self.class_names if masks else ())
-        self.folder.mkdir(parents=True, exist_ok=True)
-        partial = self.folder / f".{name}"
-        drawn.save(partial, "PNG")
-        partial.rename(self.folder / name)
+        with written_aside(self.folder / name) as draft:
+            drawn.save(draft, "PNG")
 
 
 class Silent:

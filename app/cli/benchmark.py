@@ -16,6 +16,7 @@ from app.cli.temporary_service import own_service
 from app.client import ApiError, Client, Unavailable
 from app.jobs.schemas import BenchmarkRequest, JobRead
 from app.tables import ENDED, JobState
+from models.files import written_aside
 
 _POLL_SECONDS = 2.0
 _FILES = ("report.json", "report.md", "report.html", "folds.json")
@@ -134,10 +135,8 @@ def _submit(client: Client, options: TableOptions, state: _State) -> UUID:
 
 
 def _write(options: TableOptions, state: _State) -> None:
-    path = options.out / _STATE
-    partial = path.with_name(f".{_STATE}")
-    partial.write_text(state.model_dump_json(indent=1) + "\n")
-    partial.replace(path)
+    with written_aside(options.out / _STATE) as draft:
+        draft.write_text(state.model_dump_json(indent=1) + "\n")
 
 
 def _follow(client: Client, job_id: UUID, console: Console) -> JobRead:

@@ -18,6 +18,7 @@ from kombu.transport import filesystem
 
 from app.settings import Settings
 from app.tables import Lane
+from models.files import written_aside
 
 logger = logging.getLogger(__name__)
 
@@ -80,9 +81,8 @@ class FolderChannel(filesystem.Channel):
     def _put(self, queue: str, payload: object, **_: Any) -> None:  # type: ignore[override] # kombu's own two differ
         # Padded: messages are read in the order of their names.
         path = Path(self.data_folder_out) / f"{time_ns():020d}_{uuid4().hex}.{queue}.msg"
-        draft = path.with_suffix(".draft")
-        draft.write_text(json.dumps(payload))
-        draft.rename(path)
+        with written_aside(path) as draft:
+            draft.write_text(json.dumps(payload))
 
     def _get(self, queue: str, timeout: float | None = None) -> object:  # noqa: ARG002 - kombu's
         while True:

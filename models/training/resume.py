@@ -4,7 +4,6 @@ Finished networks are kept by ``checkpoint.py``.
 """
 
 import io
-import os
 import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -12,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, time
 from typing import Any
-from uuid import uuid4
 
 import torch
 from torch import Tensor
 
+from models.files import PARTIAL_SUFFIX, written_aside
 from models.training.progress import Stage
 
 _FORMAT = 1
@@ -91,27 +90,20 @@ class Checkpoints:
         return max(states, key=lambda state: state.step, default=None)
 
     def save(self, stage: Stage, state: State) -> None:
-        """Write under another name, flush to the disk, then rename: never half a state."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        partial = self._folder / f".{uuid4().hex}.partial"
+        """Write the state of a stage in place of this attempt's last; never half a state."""
         # Not dataclasses.asdict: it would copy every tensor.
         best = None if state.best is None else vars(state.best)
         content = {"format": _FORMAT} | vars(state) | {"best": best}
         serialised = io.BytesIO()  # torch's own error on a full disk is no OSError
         torch.save(content, serialised)
-        try:
-            with partial.open("wb") as file:
-                file.write(serialised.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, self._folder / f"{stage}-{self._attempt}.pt")
-        finally:
-            partial.unlink(missing_ok=True)
+        path = self._folder / f"{stage}-{self._attempt}.pt"
+        with written_aside(path, durable=True) as draft:
+            draft.write_bytes(serialised.getbuffer())
         self._saved = monotonic()
 
     def _sweep(self) -> None:
         """Delete what saves that were killed left; never the save of another attempt under way."""
-        for path in self._folder.glob(".*.partial"):
+        for path in self._folder.glob(f".*{PARTIAL_SUFFIX}"):
             with suppress(FileNotFoundError):  # it was renamed or swept meanwhile
                 if time() - path.stat().st_mtime > _ABANDONED_SECONDS:
                     path.unlink()

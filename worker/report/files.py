@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 from uuid import uuid4
 
+from models.files import written_aside
 from models.table1.results import BenchmarkReport
 from worker.report import html, markdown
 from worker.report.charts import write_charts
@@ -17,17 +18,13 @@ def write(report: BenchmarkReport, folder: Path, figure: bytes | None = None) ->
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / "report.json").exists():
         raise FileExistsError(f"{folder} holds something that is not a report")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft, old = (folder.with_name(f".{folder.name}-{uuid4().hex}") for _ in range(2))
-    draft.mkdir()
-    try:
+    old = folder.with_name(f".{folder.name}-{uuid4().hex}")
+    with written_aside(folder) as draft:
+        draft.mkdir()
         _fill(draft, report, figure)
         if folder.exists():
             folder.rename(old)
-        draft.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _fill(folder: Path, report: BenchmarkReport, figure: bytes | None) -> None:

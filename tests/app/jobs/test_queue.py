@@ -69,7 +69,7 @@ def test_a_torn_message_is_passed_over(settings: Settings, torn: str) -> None:
 def test_a_message_that_is_being_written_is_not_seen(settings: Settings) -> None:
     queue, job_id = JobQueue(settings), uuid4()
     folder = settings.data_folder / "broker" / "messages"
-    (folder / f"00000000000000000000_half.{QUEUE}.draft").write_text("")
+    (folder / ".half.partial").write_text("")
     queue.announce(job_id, Lane.CPU)
     assert received(make_celery(settings)) == [job_id]
 
