@@ -171,6 +171,8 @@ class TrainedModel(Table):
     class_names: Mapped[list[Any]]
     config: Mapped[dict[str, Any]]
     metrics: Mapped[dict[str, Any]]
+    working_nm: Mapped[float]
+    """Nanometres per pixel of the images that it sees."""
     fingerprint: Mapped[str | None] = mapped_column(String(64), index=True)
     """Of data, config and code; none for models of before there were fingerprints."""
     created_at: Mapped[datetime] = mapped_column(default=now_plus())

@@ -260,6 +260,10 @@ class StyleFilterConfig(FrozenConfig):
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of every random stream.")
     device: Device = Field("cpu", description="Where to train; a missing device is a refusal.")
 
+    def working_nm(self, source_nm: float) -> float:
+        """Return the working pixel size in nanometres, of a source of ``source_nm`` per pixel."""
+        return source_nm * self.pixel_size_factor
+
     @model_validator(mode="after")
     def _crops_fit_segmenter(self) -> Self:
         least = self.segmenter.min_px

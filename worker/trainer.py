@@ -189,8 +189,8 @@ class Trainer:
             config = StyleFilterConfig.model_validate(job.config)
             working_nm = None
             if job.source_id is not None:
-                size = session.get_one(Dataset, job.source_id).pixel_size_nm
-                working_nm = size * config.pixel_size_factor
+                source_nm = session.get_one(Dataset, job.source_id).pixel_size_nm
+                working_nm = config.working_nm(source_nm)
             # Scoring reads the target alone: the source may be gone by then.
             source_id = None if job.kind == JobKind.EVALUATE else job.source_id
             part = None if job.parent_id is None else BenchmarkPart.model_validate(job.plan)
@@ -259,16 +259,10 @@ class Trainer:
         assert job.source_id is not None or not outcome.models
         ids = outcome.reused | {model.kind: uuid4() for model in outcome.models}
         for model in outcome.models:
+            source = session.get_one(Dataset, job.source_id)
             adapted = model.kind in (ModelKind.STYLEFILTER, ModelKind.BASELINE)
             style_id = ids.get(ModelKind.STYLE, job.style_model_id)
             segmenter_id = ids.get(ModelKind.SEGMENTER, job.segmenter_model_id)
-            config = model.config.model_dump()
-            if model.of_target:  # its source is the target, but it was seen at this pixel size
-                nm, own_nm = (
-                    session.get_one(Dataset, dataset_id).pixel_size_nm
-                    for dataset_id in (job.source_id, job.target_id)
-                )
-                config["pixel_size_factor"] *= nm / own_nm
             row = TrainedModel(
                 id=ids[model.kind],
                 kind=model.kind,
@@ -278,8 +272,9 @@ class Trainer:
                 style_model_id=style_id if adapted else None,
                 segmenter_model_id=segmenter_id if adapted else None,
                 path=self._storage.relative(model.folder),
-                class_names=session.get_one(Dataset, job.source_id).class_names,
-                config=config,
+                class_names=source.class_names,
+                config=model.config.model_dump(),
+                working_nm=model.config.working_nm(source.pixel_size_nm),
                 metrics=dict(model.metrics),
                 fingerprint=model.fingerprint,
             )

@@ -43,7 +43,7 @@ def plan(
     if labelled and request.tile_px is None:
         tested = "filter-at-test" in request.rows
         _check_labels(session, target, of_target, ("train", "test") if tested else ("train",))
-    working_nm = source.pixel_size_nm * config.pixel_size_factor
+    working_nm = config.working_nm(source.pixel_size_nm)
     _check_tiles(session, request, target, config.adaptation.crop_px * working_nm)
     for dataset, folds, where in ((source, of_source, "source"), (target, of_target, "target")):
         for number, fold in enumerate(folds, start=1):

@@ -38,7 +38,7 @@ def estimate(
 ) -> Estimate:
     """What a job that trains takes: from its datasets' rows, no image is read."""
     source = session.get_one(Dataset, job.source_id)
-    working_nm = source.pixel_size_nm * config.pixel_size_factor
+    working_nm = config.working_nm(source.pixel_size_nm)
     target, fold = None, fold_of(job)
     if job.target_id is not None:
         lists = None if fold is None else fold.target

@@ -148,7 +148,7 @@ class Jobs:
     def _pretrain(self, request: PretrainRequest) -> _Draft:
         config = self._config(request)
         source = self._labelled_source(request.source)
-        self._check_scale(source, source.pixel_size_nm * config.pixel_size_factor, "source")
+        self._check_scale(source, config.working_nm(source.pixel_size_nm), "source")
         job = Job(kind=JobKind.PRETRAIN, reuse=request.reuse, source_id=request.source)
         return self._draft(job, config)
 
@@ -157,7 +157,7 @@ class Jobs:
         segmenter = self._model(request.segmenter_model, ModelKind.SEGMENTER, "segmenter_model")
         if style.source_id != segmenter.source_id:
             raise refusal("segmenter_model", "was trained on another source than the style model")
-        if style.config["pixel_size_factor"] != segmenter.config["pixel_size_factor"]:
+        if not math.isclose(style.working_nm, segmenter.working_nm):
             raise refusal("segmenter_model", "works at another pixel size than the style model")
         assert style.target_id is not None
         given = request.config.root.keys() if request.config is not None else set()
@@ -202,7 +202,7 @@ class Jobs:
         dataset = self._dataset(request.dataset, "dataset")
         _check_classes(dataset, model.class_names, "dataset")
         _check_masks(dataset, request.split, "dataset")
-        self._check_scale(dataset, self._working_nm(model), "dataset")
+        self._check_scale(dataset, model.working_nm, "dataset")
         style_id = self._style_for(request, model)
         job = Job(
             kind=JobKind.EVALUATE,
@@ -221,10 +221,12 @@ class Jobs:
             return None
         if request.style_model is not None:
             style = self._model(request.style_model, ModelKind.STYLE, "style_model")
-            ours, needed = self._working_nm(style), self._working_nm(model)
-            if not math.isclose(ours, needed):
-                message = f"works at {ours:g} nm per pixel, the model at {needed:g}"
-                raise refusal("style_model", message)
+            if not math.isclose(style.working_nm, model.working_nm):
+                raise refusal(
+                    "style_model",
+                    f"works at {style.working_nm:g} nm per pixel, the model at "
+                    f"{model.working_nm:g}",
+                )
             return style.id
         if model.style_model_id is None:
             message = "name one: the model was not adapted with any; or set stylise to false"
@@ -362,11 +364,6 @@ class Jobs:
             raise refusal(where, f"is a model of kind {model.kind}, not {kind}")
         return model
 
-    def _working_nm(self, model: TrainedModel) -> float:
-        """Nanometres per pixel of the images that a model sees."""
-        source = self._session.get_one(Dataset, model.source_id)
-        return source.pixel_size_nm * float(model.config["pixel_size_factor"])
-
     def _labelled_source(self, source_id: UUID) -> Dataset:
         source = self._dataset(source_id, "source")
         _check_masks(source, "train", "source")
@@ -387,7 +384,7 @@ class Jobs:
         source = self._dataset(source_id, "source")
         target = self._dataset(target_id, "target")
         _check_classes(target, source.class_names, "target")
-        working_nm = source.pixel_size_nm * config.pixel_size_factor
+        working_nm = config.working_nm(source.pixel_size_nm)
         for where, dataset in (("source", source), ("target", target)):
             self._check_scale(dataset, working_nm, where)
         return source, target

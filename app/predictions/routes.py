@@ -110,7 +110,6 @@ def _request(services: Services, form: PredictForm, data: bytes) -> tuple[Reques
             raise refusal("model", "is a style model: it segments nothing")
         style = _style(session, model, form.style_model) if form.stylise else None
         imaged_like = _imaged_like(session, form.dataset, style or model)
-        working_nm = _working_nm(session, model)
     pixels = _decoded(data, services.settings.max_predict_pixels)
     if pixels.dtype.name != imaged_like.dtype:
         raise refusal(
@@ -119,7 +118,8 @@ def _request(services: Services, form: PredictForm, data: bytes) -> tuple[Reques
             f"normalise it, has {imaged_like.dtype}",
         )
     pixel_size_nm = form.pixel_size_nm or imaged_like.pixel_size_nm
-    height, width = working_shape((pixels.shape[0], pixels.shape[1]), pixel_size_nm, working_nm)
+    shape, working_nm = (pixels.shape[0], pixels.shape[1]), model.working_nm
+    height, width = working_shape(shape, pixel_size_nm, working_nm)
     if height * width > services.settings.max_predict_pixels:
         raise refusal(
             "pixel_size_nm",
@@ -134,11 +134,6 @@ def _request(services: Services, form: PredictForm, data: bytes) -> tuple[Reques
         intensity_window=(imaged_like.window_low, imaged_like.window_high),
     )
     return request, model.class_names
-
-
-def _working_nm(session: Session, model: TrainedModel) -> float:
-    source = session.get_one(Dataset, model.source_id)
-    return source.pixel_size_nm * float(model.config["pixel_size_factor"])
 
 
 def _imaged_like(session: Session, dataset_id: UUID | None, model: TrainedModel) -> Dataset:

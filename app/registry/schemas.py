@@ -28,4 +28,7 @@ class ModelRead(BaseModel):
     metrics: dict[str, Any] = Field(
         description="Last losses, best validation DICE and what selected the weights."
     )
+    working_nm: float = Field(
+        description="Nanometres per pixel of the images that it sees; others are resampled."
+    )
     created_at: datetime

@@ -42,5 +42,6 @@ def read(model: TrainedModel) -> ModelRead:
         class_names=model.class_names,
         config=StyleFilterConfig.model_validate(model.config),
         metrics=model.metrics,
+        working_nm=model.working_nm,
         created_at=model.created_at,
     )

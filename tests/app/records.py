@@ -6,8 +6,8 @@ from uuid import UUID
 
 from app.database import Database, now_plus
 from app.jobs.transitions import submitted
-from app.tables import Job, JobKind, JobState, ModelKind, TrainedModel
-from models.config import preset
+from app.tables import Dataset, Job, JobKind, JobState, ModelKind, TrainedModel
+from models.config import StyleFilterConfig, preset
 
 SMOKE = preset("smoke")
 
@@ -52,7 +52,10 @@ def add_model(database: Database, job: UUID, source: str, **columns: Any) -> UUI
         "metrics": {"dice/mean": 0.5},
     } | columns
     with database.session() as session:
+        source_nm = session.get_one(Dataset, UUID(source)).pixel_size_nm
+        config = StyleFilterConfig.model_validate(values["config"])
         model = TrainedModel(job_id=job, source_id=UUID(source))
+        model.working_nm = config.working_nm(source_nm)
         for name, value in values.items():
             setattr(model, name, value)
         session.add(model)

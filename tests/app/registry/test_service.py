@@ -45,6 +45,7 @@ def test_a_model_is_shown_with_its_lineage(
         "class_names": ["background", "organelle"],
         "config": SMOKE.model_dump(),
         "metrics": {"dice/mean": 0.75, "selected_by": "validation"},
+        "working_nm": 4.0,
     }
     assert problem(api.get(f"/models/{uuid4()}"), 404)["code"] == "not_found"
 
