@@ -31,11 +31,11 @@ COLOURS = np.array(
     dtype=np.uint8,
 )
 IGNORED = (0, 0, 0)
-MARGIN = 12
+_MARGIN = 12
 _TEXT = 26
 LARGEST_PANEL_PX = 360
 
-Font = ImageFont.FreeTypeFont
+_Font = ImageFont.FreeTypeFont
 Entry = tuple[str, tuple[int, ...]]
 """A name in the legend and its colour."""
 
@@ -50,29 +50,29 @@ def comparison(
     All are of one size. Images are drawn from their darkest to their brightest value; ignored
     pixels (255) of masks are black.
     """
-    panels = {title: grey(image) for title, image in images.items()}
+    panels = {title: _grey(image) for title, image in images.items()}
     panels |= {title: coloured(mask) for title, mask in masks.items()}
     full = next(iter(panels.values())).size
     scale = min(1.0, LARGEST_PANEL_PX / max(full))
     size = (max(1, round(full[0] * scale)), max(1, round(full[1] * scale)))
 
-    font = font_of(15)
+    font = _font_of(15)
     entries = entries_of(class_names)
-    width = MARGIN + max(
-        len(panels) * (size[0] + MARGIN), ceil(sum(entry_width(entry, font) for entry in entries))
+    width = _MARGIN + max(
+        len(panels) * (size[0] + _MARGIN), ceil(sum(_entry_width(entry, font) for entry in entries))
     )
-    canvas = Image.new("RGB", (width, size[1] + 2 * _TEXT + 2 * MARGIN), "white")
+    canvas = Image.new("RGB", (width, size[1] + 2 * _TEXT + 2 * _MARGIN), "white")
     draw = ImageDraw.Draw(canvas)
     for index, (title, panel) in enumerate(panels.items()):
-        left = MARGIN + index * (size[0] + MARGIN)
-        draw.text((left, MARGIN // 2), title, fill="black", font=font)
+        left = _MARGIN + index * (size[0] + _MARGIN)
+        draw.text((left, _MARGIN // 2), title, fill="black", font=font)
         resample = Image.Resampling.BOX if index < len(images) else Image.Resampling.NEAREST
         canvas.paste(panel.resize(size, resample), (left, _TEXT))
-    draw_legend(draw, entries, _TEXT + size[1] + MARGIN, font, "black")
+    _draw_legend(draw, entries, _TEXT + size[1] + _MARGIN, font, "black")
     return canvas
 
 
-def grey(image: NDArray[np.generic]) -> Image.Image:
+def _grey(image: NDArray[np.generic]) -> Image.Image:
     """Grey values (H, W), from the darkest to the brightest."""
     values = image.astype(np.float64)
     span = float(values.max() - values.min()) or 1.0
@@ -87,9 +87,9 @@ def coloured(mask: NDArray[np.uint8]) -> Image.Image:
     return Image.fromarray(colours)
 
 
-def font_of(size_px: int) -> Font:
+def _font_of(size_px: int) -> _Font:
     font = ImageFont.load_default(size=size_px)
-    assert isinstance(font, Font)  # Pillow's wheels have FreeType
+    assert isinstance(font, _Font)  # Pillow's wheels have FreeType
     return font
 
 
@@ -99,18 +99,18 @@ def entries_of(class_names: Sequence[str]) -> list[Entry]:
     return list(zip(class_names, colours, strict=True))
 
 
-def entry_width(entry: Entry, font: Font) -> float:
-    return round(font.size) + 5 + font.getlength(entry[0]) + 2 * MARGIN
+def _entry_width(entry: Entry, font: _Font) -> float:
+    return round(font.size) + 5 + font.getlength(entry[0]) + 2 * _MARGIN
 
 
-def draw_legend(
-    draw: ImageDraw.ImageDraw, entries: Sequence[Entry], top: int, font: Font, ink: str
+def _draw_legend(
+    draw: ImageDraw.ImageDraw, entries: Sequence[Entry], top: int, font: _Font, ink: str
 ) -> None:
     """A line of squares and names."""
     side = round(font.size) - 1
-    x = float(MARGIN)
+    x = float(_MARGIN)
     for name, colour in entries:
         outline = ink if colour == IGNORED else None
         draw.rectangle((x, top, x + side, top + side), fill=colour, outline=outline)
         draw.text((x + side + 6, top - 2), name, fill=ink, font=font)
-        x += entry_width((name, colour), font)
+        x += _entry_width((name, colour), font)

@@ -5,7 +5,6 @@ from math import ceil
 from pathlib import Path
 from typing import Literal
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -15,11 +14,11 @@ from matplotlib.ticker import MaxNLocator
 from models.table1.results import TITLES, BenchmarkReport, Curve, RowSummary
 from worker.report.content import ChartName, absent, columns, mean_of, title_of
 from worker.report.cost_sections import CURVE
+from worker.report.drawing import PALETTE, drawing, to_svg
 from worker.report.groups import WORDS, Group, group_of, groups_of
 from worker.report.numbers import MISSING, duration, percent, plain, short
 from worker.report.ranking import marks
 from worker.report.sections import sections
-from worker.report.svg import PALETTE, RC, to_svg
 
 _WIDTH_PX, _ROW_PX, _AROUND_PX = 1000, 27, 110  # of the SVG; around the rows: legend and axis
 _PANELS = 4  # side by side
@@ -28,10 +27,9 @@ _MARKER: dict[Group, str] = {"nothing": "s", "images": "o", "labels": "D", "mask
 
 def draw(name: ChartName, report: BenchmarkReport) -> str:
     """Draw one of the charts that ``sections`` names, as SVG."""
-    drawing, words = _CHARTS[name]
-    with matplotlib.rc_context(RC):
-        figure = drawing(report)
-    return to_svg(figure, name, plain(f"{words}: {report.source} → {report.target}"))
+    chart, words = _CHARTS[name]
+    with drawing():
+        return to_svg(chart(report), plain(f"{words}: {report.source} → {report.target}"))
 
 
 def write_charts(report: BenchmarkReport, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Segmentations side by side, in the manner of the paper's Fig. 3."""
+"""Draw segmentations side by side, in the manner of the paper's Fig. 3."""
 
 import io
 from collections.abc import Sequence
@@ -6,28 +6,25 @@ from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.typing import RcKeyType
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
 
-from app.figure import (
-    IGNORED,
-    LARGEST_PANEL_PX,
-    MARGIN,
-    Entry,
-    Font,
-    coloured,
-    draw_legend,
-    entries_of,
-    entry_width,
-    font_of,
-    grey,
-)
-from worker.report.numbers import plain
+from app.figure import IGNORED, LARGEST_PANEL_PX, coloured, entries_of
+from worker.report.drawing import drawing
+from worker.report.numbers import short
 
 _PER_LINE = 5
-_TEXT_PX = 23  # read well where the picture is shown at half its size
-_BAR_PX, _LEGEND_PX = 40, 38
-_PAPER, _BAR = (16, 18, 22), (38, 43, 51)
+_TITLE_PX, _LEGEND_PX = 42, 36
+_FONT_PX = 21  # read well where the picture is shown at half its size
+_SIGN_PX = 0.6 * _FONT_PX  # the width of a letter
+_DPI = 72  # a point is a pixel
+_FONT: dict[RcKeyType, object] = {
+    "font.size": _FONT_PX,
+    "axes.titlesize": _FONT_PX,
+    "axes.titleweight": "normal",
+}
 
 
 @dataclass(frozen=True)
@@ -42,76 +39,51 @@ class Panel:
         if (self.image is None) == (self.classes is None):
             raise ValueError(f"panel {self.title!r} needs either an image or classes")
 
-    def drawn(self, size: tuple[int, int] | None = None) -> Image.Image:
-        """At its own size, or another; class ids have no values between them."""
+    @property
+    def pixels(self) -> NDArray[np.generic]:
+        """Grey values (H, W), or colours of classes (H, W, 3)."""
         if self.image is not None:
-            drawn, resample = grey(self.image), Image.Resampling.BOX
-        else:
-            assert self.classes is not None
-            drawn, resample = coloured(self.classes), Image.Resampling.NEAREST
-        return drawn if size is None else drawn.resize(size, resample)
+            return self.image
+        assert self.classes is not None
+        return np.asarray(coloured(self.classes))
 
 
 def qualitative(panels: Sequence[Panel], class_names: Sequence[str]) -> bytes:
     """Draw panels in lines under each other, over a legend of the classes: a PNG.
 
-    All are of one shape (H, W). Each is captioned in white, cut where it is too long. Ignored
-    pixels are black and, where there are any, in the legend.
+    All panels are of one shape (H, W). Grey values are drawn from the darkest to the brightest;
+    long names are cut. Ignored pixels are black and, where there are any, in the legend.
     """
-    full = panels[0].drawn().size
-    scale = LARGEST_PANEL_PX / max(full)
-    size = (max(1, round(full[0] * scale)), max(1, round(full[1] * scale)))
     lines = ceil(len(panels) / _PER_LINE)
     columns = ceil(len(panels) / lines)
-    pitch = (size[0] + MARGIN, size[1] + _BAR_PX + MARGIN)
-    font = font_of(_TEXT_PX)
-    legend = _wrapped(_entries(panels, class_names), columns * pitch[0], font)
-
-    under = MARGIN + lines * pitch[1]
-    full_size = (MARGIN + columns * pitch[0], under + len(legend) * _LEGEND_PX)
-    canvas = Image.new("RGB", full_size, _PAPER)
-    draw = ImageDraw.Draw(canvas)
-    for index, panel in enumerate(panels):
-        line, place = divmod(index, columns)
-        left, top = MARGIN + place * pitch[0], MARGIN + line * pitch[1]
-        canvas.paste(panel.drawn(size), (left, top))
-        top += size[1]
-        draw.rectangle((left, top, left + size[0] - 1, top + _BAR_PX - 1), fill=_BAR)
-        title = _cut(panel.title, size[0] - MARGIN, font)
-        middle = (left + size[0] // 2, top + _BAR_PX // 2)
-        draw.text(middle, title, fill="white", font=font, anchor="mm")
-    for index, entries in enumerate(legend):
-        draw_legend(draw, entries, under + index * _LEGEND_PX, font, "white")
-    buffer = io.BytesIO()
-    canvas.save(buffer, format="PNG", optimize=True)
+    height, width = panels[0].pixels.shape[:2]
+    scale = LARGEST_PANEL_PX / max(height, width)
+    across = columns * (scale * width + 12)
+    entries = _legend(panels, class_names)
+    longest = max((len(name) for name, _ in entries), default=0)
+    per_line = max(1, int(across / (_SIGN_PX * (longest + 4))))
+    down = lines * (scale * height + _TITLE_PX) + ceil(len(entries) / per_line) * _LEGEND_PX
+    with drawing(_FONT):
+        figure = Figure((across / _DPI, down / _DPI), dpi=_DPI, layout="constrained")
+        grid = figure.subplots(lines, columns, squeeze=False)
+        for axes in grid.flat:
+            axes.set_axis_off()
+        for axes, panel in zip(grid.flat, panels, strict=False):
+            # Class ids have no values between them.
+            interpolation = "nearest" if panel.image is None else "auto"
+            axes.imshow(panel.pixels, cmap="gray", interpolation=interpolation)
+            axes.set_title(short(panel.title, int(scale * width / _SIGN_PX)), loc="center")
+        handles = [Patch(color=colour, label=name) for name, colour in entries]
+        figure.legend(handles=handles, loc="outside lower left", ncols=per_line, frameon=False)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
 
 
-def _entries(panels: Sequence[Panel], class_names: Sequence[str]) -> list[Entry]:
+def _legend(panels: Sequence[Panel], class_names: Sequence[str]) -> list[tuple[str, str]]:
+    """Pair the name of each class with its colour, as ``#rrggbb``."""
     masks = [panel.classes for panel in panels if panel.classes is not None]
-    ignored = any((mask == 255).any() for mask in masks)
-    return entries_of(class_names) + ([("not annotated", IGNORED)] if ignored else [])
-
-
-def _wrapped(entries: Sequence[Entry], width: float, font: Font) -> list[list[Entry]]:
-    """In lines that fit, each name cut where it would not fit a line alone."""
-    lines: list[list[Entry]] = []
-    room = 0.0
-    for name, colour in entries:
-        entry = (_cut(name, width - entry_width(("", colour), font), font), colour)
-        if not lines or entry_width(entry, font) > room:
-            lines.append([])
-            room = width
-        lines[-1].append(entry)
-        room -= entry_width(entry, font)
-    return lines
-
-
-def _cut(text: str, width: float, font: Font) -> str:
-    """On one line and not wider than ``width``."""
-    flat = plain(text)
-    if font.getlength(flat) <= width:
-        return flat
-    while flat and font.getlength(f"{flat}...") > width:
-        flat = flat[:-1]
-    return f"{flat}..."
+    entries = entries_of(class_names)
+    if any((mask == 255).any() for mask in masks):
+        entries.append(("not annotated", IGNORED))
+    return [(short(name, 32), f"#{bytes(colour).hex()}") for name, colour in entries]

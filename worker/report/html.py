@@ -8,11 +8,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from models.table1.results import BenchmarkReport, RowName
 from worker.report.charts import draw
 from worker.report.content import TableCell, mean_of, title_of
+from worker.report.drawing import PALETTE
 from worker.report.groups import group_of
 from worker.report.numbers import percent
 from worker.report.sections import sections
 from worker.report.sentences import headline
-from worker.report.svg import PALETTE
 
 _PAGES = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),

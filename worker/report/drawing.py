@@ -1,7 +1,9 @@
-"""Write matplotlib figures as SVG on white; the same figure gives the same text."""
+"""Colours and type of the report's drawings, and matplotlib figures as SVG on white."""
 
 import io
 import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -19,8 +21,9 @@ PALETTE = {
 }
 """Colours of text, of lines, and of what a row used of the target (``groups.py``)."""
 
-RC: dict[RcKeyType, object] = {
+_RC: dict[RcKeyType, object] = {
     "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "report",  # ids are the same each time
     "text.parse_math": False,  # a dollar sign in a name is a dollar sign
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 12,
@@ -40,12 +43,20 @@ RC: dict[RcKeyType, object] = {
 }
 
 
-def to_svg(figure: Figure, name: str, title: str) -> str:
-    """Write the figure as SVG; ``title`` says what it shows, to those who cannot see it."""
-    buffer = io.StringIO()
-    metadata = {"Title": title, "Date": None, "Creator": None}
-    with matplotlib.rc_context({**RC, "svg.hashsalt": name}), warnings.catch_warnings():
-        # The reader's browser has the glyphs, or not; this machine's fonts only measure.
+@contextmanager
+def drawing(changes: Mapping[RcKeyType, object] | None = None) -> Iterator[None]:
+    """Draw in the report's colours and type, with some of matplotlib's settings changed."""
+    with matplotlib.rc_context({**_RC, **(changes or {})}), warnings.catch_warnings():
+        # A sign that the font lacks is a box in a PNG; an SVG is drawn with the reader's fonts.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure.savefig(buffer, format="svg", metadata=metadata)
+        yield
+
+
+def to_svg(figure: Figure, title: str) -> str:
+    """Write the figure as SVG; the same figure gives the same text.
+
+    ``title`` says what the figure shows, to those who cannot see it.
+    """
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Title": title, "Date": None, "Creator": None})
     return buffer.getvalue()
