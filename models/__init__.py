@@ -11,16 +11,19 @@ Step 2, Eq. 1, U-Net [12]                     ``segmentation.py``, ``networks/un
 Step 3, Eq. 2 and Eq. 3                       ``pseudo_labels.py``
 All losses                                    ``losses.py``
 "At inference time", x* = style(x)            ``inference.py``
-"Implementation details"                      ``config.py``, ``lengths.py``, ``training.py``,
-                                              ``data/sampling.py``, ``data/samples.py``,
-                                              ``data/augmentation.py``
+"Implementation details"                      ``config.py``, ``training/lengths.py``,
+                                              ``training/loop.py``, ``data/sampling.py``,
+                                              ``data/samples.py``, ``data/augmentation.py``
 "Experimental setup", splits, DICE            ``data/splits.py``, ``evaluation.py``,
                                               ``scores.py``
-Table 1: its rows                             ``rows.py``, ``methods.py``, ``adaptation.py``
-Y-Net [3]                                     ``ynet.py``, ``networks/reconstruction.py``
-Paul et al. [5]                               ``weak_labels.py``, ``adversaries.py``,
-                                              ``pooling.py``, ``data/regions.py``,
-                                              ``networks/class_discriminators.py``
-Table 1: its numbers                          ``plan.py``, ``table.py``, ``table_statistics.py``
+Table 1: its rows and their methods           ``table1/methods.py``
+Table 1: training and numbers                 ``table1/training.py``,
+                                              ``table1/statistics.py``
+Y-Net [3]                                     ``baselines/ynet.py``,
+                                              ``baselines/reconstruction.py``
+Paul et al. [5]                               ``baselines/weak_labels.py``,
+                                              ``baselines/adversaries.py``,
+                                              ``baselines/class_discriminators.py``,
+                                              ``baselines/pooling.py``, ``baselines/regions.py``
 ============================================  =================================================
 """

@@ -22,10 +22,9 @@ from models.inference import Predictor, Rendering
 from models.metadata import DomainMeta, ModelMeta
 from models.networks.generator import Generator
 from models.networks.unet import UNet
-from models.table1 import methods
+from models.table1.methods import METHODS, ROWS, needs_style
 from models.table1.plan import BenchmarkPart
-from models.table1.results import TITLES
-from models.table1.rows import needs_style, uses_labels
+from models.table1.training import train_method
 from models.training.device import resolve
 from models.training.loop import Run
 from models.training.parallel import rank
@@ -143,11 +142,12 @@ class Stages:
         part, pair = self._in.part, self._pair()
         assert part is not None
         assert part.method is not None
-        config = methods.config_of(part.method, self._in.config)
+        method = METHODS[part.method]
+        config = method.changed(self._in.config)
         self._in = replace(self._in, config=config)
-        if uses_labels(part.method):
+        if method.uses_labels:
             self._count_labels()
-        made = methods.train_method(
+        made = train_method(
             part.method,
             pair,
             config,
@@ -168,7 +168,7 @@ class Stages:
         for index, row in enumerate(part.rows):
             report = _part(self._recorder, index, len(part.rows))
             evaluated = tester.evaluate(row, report)
-            self._note_scores(TITLES[row], evaluated)
+            self._note_scores(ROWS[row].title, evaluated)
             with_style = needs_style(part.method, [row])
             style = self._selected[ModelKind.STYLE] if with_style else None
             scores.append(tester.scores(row, evaluated, self._selected[chosen], style))
@@ -341,7 +341,11 @@ class Stages:
     def _on_target(self, kind: ModelKind) -> bool:
         """Whether a model of this kind is one of the target's own masks."""
         part = self._in.part
-        alone = part is not None and part.method == "target-only"
+        alone = (
+            part is not None
+            and part.method is not None
+            and METHODS[part.method].masks_of == "target"
+        )
         return alone and kind == ModelKind.SEGMENTER
 
     def _meta(self, kind: Any, *, adapted: bool = True) -> ModelMeta:

@@ -13,11 +13,10 @@ from models.data.domain import Domain
 from models.data.sections import Section, Split
 from models.evaluation import Evaluated, evaluate
 from models.inference import Predictor
-from models.table1 import methods
-from models.table1.methods import Trained
+from models.table1.methods import METHODS, ROWS, RowName
 from models.table1.plan import BenchmarkPart
-from models.table1.results import RowName, RowScores
-from models.table1.rows import ROWS, uses_labels
+from models.table1.results import RowScores
+from models.table1.training import Trained, rendering
 from models.training.progress import Report
 
 SCORES = "scores.json"
@@ -68,10 +67,10 @@ class Tester:
         self, row: RowName, evaluated: Evaluated, chosen: Selection, style: Selection | None
     ) -> RowScores:
         """What the table needs of a row that was scored, and what chose its networks."""
-        method = self._part.method
-        assert method is not None
+        assert self._part.method is not None
+        method = METHODS[self._part.method]
         training = self._target.split("train")
-        by_labels = uses_labels(method) or (style is not None and style.by == "labels")
+        by_labels = method.uses_labels or (style is not None and style.by == "labels")
         labelled: list[Split] = ["train"] if by_labels else []
         labelled += ["test"] if ROWS[row].filtered else []
         return RowScores(
@@ -85,7 +84,7 @@ class Tester:
             selected_step=chosen.step,
             style_selected_by=None if style is None else style.by,
             num_labels=len(self._target.labelled_tiles(labelled)),
-            num_masks=sum(s.has_mask for s in training) if method == "target-only" else 0,
+            num_masks=sum(s.has_mask for s in training) if method.masks_of == "target" else 0,
             peak_memory_bytes=peak_memory_bytes(),
         )
 
@@ -96,17 +95,17 @@ class Tester:
             self._target.native_image(section),
             self._target.info.pixel_size_nm,
             intensity_window=self._target.info.intensity_window,
-            stylise=ROWS[row].styler != "none",
+            stylise=ROWS[row].tested_on != "none",
         )
         if ROWS[row].filtered:
             return prediction.within(self._target.allowed(section))
         return prediction.mask
 
     def _predictor(self, row: RowName) -> Predictor:
-        styler, config = ROWS[row].styler, self._config
+        styler, config = ROWS[row].tested_on, self._config
         style = None
         if styler != "none":
-            style = methods.rendering(styler, self._source, config, self._trained.style).style
+            style = rendering(styler, self._source, config, self._trained.style).style
         adapted = self._trained.segmenter is not self._trained.source_only
         crop_px = (config.adaptation if adapted else config.pretrain).crop_px
         return Predictor(self._trained.segmenter, self._source.working_nm, crop_px, style)

@@ -12,8 +12,8 @@ from app.tables import Dataset, Image
 from models.config import StyleFilterConfig
 from models.data.labels import known_labels, present_classes
 from models.data.splits import DatasetFolds, Role, SectionLists, cross_validation
+from models.table1.methods import ROWS
 from models.table1.plan import BenchmarkPlan, FoldSections
-from models.table1.rows import CLASSIFY_TILES, ESTIMATES_STATISTICS, ROWS, uses_labels
 
 
 def plan(
@@ -37,11 +37,13 @@ def plan(
         of_source = _divided(session, source, request.num_folds, "source")
         of_target = _divided(session, target, request.num_folds, "target")
     needs: dict[str, tuple[Role, ...]] = {"source": ("train",), "target": ("test",)}
-    labelled = any(uses_labels(ROWS[row].method) for row in request.rows)
-    if "target-only" in request.rows or request.label_tiles_px or (labelled and request.tile_px):
+    rows = [ROWS[row] for row in request.rows]
+    labelled = any(row.method.uses_labels for row in rows)
+    own_masks = any(row.method.masks_of == "target" for row in rows)
+    if own_masks or request.label_tiles_px or (labelled and request.tile_px):
         needs["target"] = ("train", "test")  # labels of tiles are read off these masks
     if labelled and request.tile_px is None:
-        tested = "filter-at-test" in request.rows
+        tested = any(row.filtered for row in rows)
         _check_labels(session, target, of_target, ("train", "test") if tested else ("train",))
     working_nm = config.working_nm(source.pixel_size_nm)
     _check_tiles(session, request, target, config.adaptation.crop_px * working_nm)
@@ -69,7 +71,7 @@ def _check_rows(request: BenchmarkRequest, config: StyleFilterConfig) -> None:
             f"needs a generator that labels do not choose: those of {others[0]} px would choose "
             "another one; set config.style.select_on to target_val or last, or leave this out",
         )
-    estimating = [row for row in request.rows if ROWS[row].method in ESTIMATES_STATISTICS]
+    estimating = [row for row in request.rows if ROWS[row].method.estimates_statistics]
     if estimating and config.segmenter.norm != "batch":
         raise refusal(
             "config.segmenter.norm",
@@ -134,7 +136,7 @@ def _check_tiles(
     session: Session, request: BenchmarkRequest, target: Dataset, crop_nm: float
 ) -> None:
     """Rows that classify whole tiles need crops that can hold one."""
-    rows = [row for row in request.rows if ROWS[row].method in CLASSIFY_TILES]
+    rows = [row for row in request.rows if ROWS[row].method.classifies_tiles]
     if not rows:
         return
     sides = [max(section.height, section.width) for section in target.sections]

@@ -6,9 +6,8 @@ from uuid import UUID, uuid4
 
 from app.tables import Job, JobKind
 from models.config import StyleFilterConfig
+from models.table1.methods import METHODS, MethodName, RowName, needs_style, rows_by_method
 from models.table1.plan import BenchmarkPart, BenchmarkPlan
-from models.table1.results import RowName
-from models.table1.rows import MethodName, needs_style, rows_by_method
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class _Fold:
     def parts(self) -> Iterator[Part]:
         methods = list(self._methods())
         pretrain = style = None
-        if any(method != "target-only" for method, _, _ in methods):
+        if any(METHODS[method].masks_of == "source" for method, _, _ in methods):
             pretrain = self._part(JobKind.PRETRAIN, BenchmarkPart(**self._place()))
             yield pretrain
         if any(needs_style(method, rows) for method, rows, _ in methods):
@@ -48,7 +47,7 @@ class _Fold:
             yield style
         for method, rows, tile_px in methods:
             needs = []
-            if pretrain is not None and method != "target-only":
+            if pretrain is not None and METHODS[method].masks_of == "source":
                 needs.append(pretrain.job.id)
             if style is not None and needs_style(method, rows):
                 needs.append(style.job.id)

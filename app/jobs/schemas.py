@@ -10,7 +10,7 @@ from app.jobs.config_changes import ConfigChanges
 from app.tables import JobKind, JobState, Lane, ModelKind
 from models.config import PresetName, StyleFilterConfig
 from models.data.splits import Folds
-from models.table1.results import TITLES, RowName
+from models.table1.methods import ROWS, RowName
 
 _SOURCE = "0b0f4a0e-4f5c-4a57-8c6e-6a8f2a1f0c01"
 _TARGET = "0b0f4a0e-4f5c-4a57-8c6e-6a8f2a1f0c02"
@@ -138,7 +138,7 @@ class BenchmarkRequest(_JobRequest):
     source: UUID = Field(description="Dataset with masks.")
     target: UUID = Field(description="Dataset to adapt to, with masks to score by.")
     rows: list[RowName] = Field(
-        list(TITLES), min_length=1, description="Rows of the table; default: all of them."
+        list(ROWS), min_length=1, description="Rows of the table; default: all of them."
     )
     num_folds: int = Field(
         3,

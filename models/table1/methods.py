@@ -1,126 +1,166 @@
-"""Every row of Table 1, trained: compositions of the stages, each of which is written once.
+"""Table 1's rows, and the methods that they test: the one place that knows them; free of torch.
 
-``rows.py`` says which row tests which method, and how; what rows share is trained once, for
-``Run.finished`` knows a stage by what decides its result.
+A new row is one entry in ``ROWS``, with its method; the API, the benchmark's jobs and its report
+follow. ``training.py`` trains what is named here.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
-from models.adaptation import adapt_statistics
-from models.baselines.fourier import FourierMatch
-from models.baselines.histogram import HistogramMatch
-from models.baselines.weak_labels import adapt_weak_labels
-from models.baselines.ynet import adapt_ynet
+from pydantic import GetPydanticSchema
+from pydantic_core import core_schema
+
 from models.config import StyleFilterConfig
-from models.data.domain import Domain
-from models.data.stylised import StylisedDomain
-from models.inference import Rendering, stylise_domain
-from models.networks.generator import Generator
-from models.networks.unet import UNet
-from models.segmentation import pretrain
-from models.style_transfer import train_style
-from models.stylefilter import adapt_segmenter, check_pair
-from models.table1.rows import ESTIMATES_STATISTICS, TRAINED_ON, MethodName, Styler
-from models.training.loop import Run
 
-_Adapt = Callable[[UNet, Domain, StylisedDomain, StyleFilterConfig, Run], UNet]
-
-_ADAPT: dict[MethodName, _Adapt] = {
-    "y-net": adapt_ynet,
-    "paul": adapt_weak_labels,
-    "paul-no-advl": adapt_weak_labels,
-    "paul-no-advl-cut": adapt_weak_labels,
-    "stylefilter": adapt_segmenter,
-    "filter-without-style": adapt_segmenter,
-    "unfiltered": adapt_segmenter,
-    "stylefilter-histogram": adapt_segmenter,
-    "stylefilter-fourier": adapt_segmenter,
-    "adabn": adapt_statistics,
-    "adabn-cut": adapt_statistics,
-}
-
-
-_FILTERED: tuple[MethodName, ...] = (
-    "stylefilter",
-    "filter-without-style",
-    "stylefilter-histogram",
-    "stylefilter-fourier",
-)
+Styler = Literal["none", "cut", "histogram", "fourier"]
+"""The way in which target images are stylised: not at all, or by one of these."""
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A method's segmenter, and the style model, where there is one.
+class Method:
+    """A way to train a segmenter; several rows may test one training."""
 
-    ``source_only`` is what it started from; the segmenter itself where nothing was adapted.
-    """
+    name: str
+    adapt: str | None = None
+    """Names the function that adapts the source-only segmenter, as ``pkgutil.resolve_name`` reads
+    it: a name and no function, for those import torch. None: the method adapts nothing."""
+    trained_on: Styler = "none"
+    """How the target images that the method adapts with are stylised."""
+    masks_of: Literal["source", "target"] = "source"
+    """The domain whose masks train the segmenter first."""
+    uses_labels: bool = False
+    """Image-level labels of the target take part in the training."""
+    classifies_tiles: bool = False
+    """The method predicts the classes of a labelled tile, so a crop must hold a whole tile."""
+    estimates_statistics: bool = False
+    """The method trains nothing and estimates batch norm's statistics, so it needs batch norm."""
+    changes: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    """The fields of the config, by section, that make the method what it is."""
 
-    segmenter: UNet
-    source_only: UNet
-    style: Generator | None
-
-
-def train_method(  # noqa: PLR0913 - a run's four and what is asked for
-    method: MethodName,
-    pair: tuple[Domain, Domain],
-    config: StyleFilterConfig,
-    run: Run,
-    work: Path,
-    *,
-    with_style: bool = True,
-) -> Trained:
-    """Train a method on ``pair`` (source, target); ``work`` takes the rendered target images.
-
-    A style model is trained for those methods that render target images by it, and ``with_style``
-    for source-only too, whose segmenter the row CUT tests.
-    """
-    source, target = pair
-    check_pair(source, target)
-    if method == "target-only":
-        segmenter = pretrain(target, config, run)
-        return Trained(segmenter, segmenter, None)
-    source_only = pretrain(source, config, run)
-    styler = TRAINED_ON.get(method, "cut" if with_style else "none")
-    style = train_style(source, target, config, run, source_only) if styler == "cut" else None
-    if method == "source-only":
-        return Trained(source_only, source_only, style)
-    render = rendering(styler, source, config, style)
-    rendered = stylise_domain(render, target, work / "stylised.zarr", run.report)
-    changed = config_of(method, config)
-    segmenter = _ADAPT[method](source_only, source, rendered, changed, run)
-    return Trained(segmenter, source_only, style)
+    def changed(self, config: StyleFilterConfig) -> StyleFilterConfig:
+        """Return ``config`` with the method's own values, whatever it said before."""
+        return config.changed(self.changes)
 
 
-def config_of(method: MethodName, config: StyleFilterConfig) -> StyleFilterConfig:
-    """The config with what makes the method the row it is."""
-    adaptation, weak_labels = config.adaptation, config.weak_labels
-    if method == "unfiltered":
-        adaptation = adaptation.model_copy(update={"label_filter": False})
-    elif method in _FILTERED:
-        adaptation = adaptation.model_copy(update={"label_filter": True})
-    elif method in ("paul-no-advl", "paul-no-advl-cut"):
-        without = {"weight_class_alignment": 0.0, "weight_output_alignment": 0.0}
-        weak_labels = weak_labels.model_copy(update=without)
-    elif method in ESTIMATES_STATISTICS:
-        update = {"norm_statistics": "target", "select_on": "last"}  # there is nothing to choose
-        adaptation = adaptation.model_copy(update=update)
-    return config.model_copy(update={"adaptation": adaptation, "weak_labels": weak_labels})
+@dataclass(frozen=True)
+class Row:
+    """A row of the table: a method, and how its segmenter is tested."""
+
+    title: str
+    method: Method
+    tested_on: Styler = "none"
+    """How the test images are stylised."""
+    filtered: bool = False
+    """The test images' own labels filter the prediction."""
+    paper: bool = False
+    """The paper has the row; it never ran the others."""
 
 
-def rendering(
-    styler: Styler, source: Domain, config: StyleFilterConfig, style: Generator | None
-) -> Rendering:
-    """What a styler makes of target images; ``cut`` is the generator ``style``."""
-    match styler:
-        case "cut":
-            assert style is not None
-            return Rendering.by(style)
-        case "histogram":
-            return Rendering(HistogramMatch.to(source), "histogram")
-        case "fourier":
-            beta = config.fourier_beta
-            return Rendering(FourierMatch.of(source, beta), f"fourier {beta}")
-        case "none":
-            return Rendering(lambda image: image, "nothing")
+_ADABN = "models.adaptation:adapt_statistics"
+_PAUL = "models.baselines.weak_labels:adapt_weak_labels"
+_SELF_TRAINING = "models.stylefilter:adapt_segmenter"
+_YNET = "models.baselines.ynet:adapt_ynet"
+
+_FILTER = {"adaptation": {"label_filter": True}}
+_NO_FILTER = {"adaptation": {"label_filter": False}}
+_NO_ADVERSARY = {"weak_labels": {"weight_class_alignment": 0.0, "weight_output_alignment": 0.0}}
+_ESTIMATE = {
+    "adaptation": {"norm_statistics": "target", "select_on": "last"}
+}  # one result, no choice
+
+SOURCE_ONLY = Method("source-only")
+STYLEFILTER = Method("stylefilter", _SELF_TRAINING, "cut", uses_labels=True, changes=_FILTER)
+
+ROWS: dict[str, Row] = {
+    "source-only": Row("Source-only", SOURCE_ONLY, paper=True),
+    "cut": Row("CUT", SOURCE_ONLY, "cut", paper=True),
+    "y-net": Row("Y-Net", Method("y-net", _YNET), paper=True),
+    "paul": Row(
+        "Paul et al.", Method("paul", _PAUL, uses_labels=True, classifies_tiles=True), paper=True
+    ),
+    "paul-no-advl": Row(
+        "Paul et al. \\ AdvL",
+        Method(
+            "paul-no-advl",
+            _PAUL,
+            uses_labels=True,
+            classifies_tiles=True,
+            changes=_NO_ADVERSARY,
+        ),
+        paper=True,
+    ),
+    "paul-no-advl-cut": Row(
+        "Paul et al. \\ AdvL + CUT",
+        Method(
+            "paul-no-advl-cut",
+            _PAUL,
+            "cut",
+            uses_labels=True,
+            classifies_tiles=True,
+            changes=_NO_ADVERSARY,
+        ),
+        "cut",
+        paper=True,
+    ),
+    "stylefilter-no-cut": Row("StyleFilter \\ CUT", STYLEFILTER, paper=True),
+    "stylefilter": Row("StyleFilter", STYLEFILTER, "cut", paper=True),
+    "target-only": Row("Target-only", Method("target-only", masks_of="target"), paper=True),
+    "filter-without-style": Row(
+        "Filter without style",
+        Method("filter-without-style", _SELF_TRAINING, uses_labels=True, changes=_FILTER),
+    ),
+    "unfiltered": Row(
+        "StyleFilter \\ filter (Eq. 2)",
+        Method("unfiltered", _SELF_TRAINING, "cut", changes=_NO_FILTER),
+        "cut",
+    ),
+    "filter-at-test": Row("StyleFilter + filter at test", STYLEFILTER, "cut", filtered=True),
+    "histogram": Row("Histogram matching", SOURCE_ONLY, "histogram"),
+    "fourier": Row("Fourier domain adaptation", SOURCE_ONLY, "fourier"),
+    "adabn": Row("AdaBN", Method("adabn", _ADABN, estimates_statistics=True, changes=_ESTIMATE)),
+    "adabn-cut": Row(
+        "AdaBN + CUT",
+        Method("adabn-cut", _ADABN, "cut", estimates_statistics=True, changes=_ESTIMATE),
+        "cut",
+    ),
+    "stylefilter-histogram": Row(
+        "StyleFilter, histogram for CUT",
+        Method(
+            "stylefilter-histogram", _SELF_TRAINING, "histogram", uses_labels=True, changes=_FILTER
+        ),
+        "histogram",
+    ),
+    "stylefilter-fourier": Row(
+        "StyleFilter, Fourier for CUT",
+        Method("stylefilter-fourier", _SELF_TRAINING, "fourier", uses_labels=True, changes=_FILTER),
+        "fourier",
+    ),
+}
+"""All rows in the table's order: the paper's nine, then those it never ran."""
+
+METHODS: dict[str, Method] = {row.method.name: row.method for row in ROWS.values()}
+
+RowName = Annotated[
+    str, GetPydanticSchema(lambda _type, _handler: core_schema.literal_schema(list(ROWS)))
+]
+"""A name in ``ROWS``; in a schema, an enumeration of them."""
+
+MethodName = Annotated[
+    str, GetPydanticSchema(lambda _type, _handler: core_schema.literal_schema(list(METHODS)))
+]
+"""A name in ``METHODS``."""
+
+
+def rows_by_method(rows: Iterable[RowName]) -> dict[MethodName, tuple[RowName, ...]]:
+    """Return what has to be trained for ``rows``, in the table's order, each with its rows."""
+    wanted, found = set(rows), dict[MethodName, tuple[RowName, ...]]()
+    for name, row in ROWS.items():
+        if name in wanted:
+            found[row.method.name] = (*found.get(row.method.name, ()), name)
+    return found
+
+
+def needs_style(method: MethodName, rows: Iterable[RowName]) -> bool:
+    """Tell whether training the method, or testing it as ``rows`` do, takes a style model."""
+    return "cut" in (METHODS[method].trained_on, *(ROWS[row].tested_on for row in rows))

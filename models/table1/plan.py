@@ -6,8 +6,7 @@ from models.config import PresetName
 from models.data.domain import DomainInfo
 from models.data.splits import DatasetFolds, Folds, SectionLists
 from models.frozen_config import FrozenConfig
-from models.table1.results import RowName
-from models.table1.rows import MethodName
+from models.table1.methods import MethodName, RowName
 
 
 class FoldSections(FrozenConfig):

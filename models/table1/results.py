@@ -1,56 +1,12 @@
 """Table 1 of the paper for any pair: rows x folds to means, spreads and differences; no torch."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 from pydantic import AliasChoices, Field
 
 from models.config import PresetName, StyleFilterConfig
 from models.frozen_config import FrozenConfig
-
-RowName = Literal[
-    "source-only",
-    "cut",
-    "y-net",
-    "paul",
-    "paul-no-advl",
-    "paul-no-advl-cut",
-    "stylefilter-no-cut",
-    "stylefilter",
-    "target-only",
-    "filter-without-style",
-    "unfiltered",
-    "filter-at-test",
-    "histogram",
-    "fourier",
-    "adabn",
-    "adabn-cut",
-    "stylefilter-histogram",
-    "stylefilter-fourier",
-]
-"""Rows in the table's order: the paper's nine, then those it never ran."""
-
-PAPER_ROWS: tuple[RowName, ...] = get_args(RowName)[:9]
-
-TITLES: dict[RowName, str] = {
-    "source-only": "Source-only",
-    "cut": "CUT",
-    "y-net": "Y-Net",
-    "paul": "Paul et al.",
-    "paul-no-advl": "Paul et al. \\ AdvL",
-    "paul-no-advl-cut": "Paul et al. \\ AdvL + CUT",
-    "stylefilter-no-cut": "StyleFilter \\ CUT",
-    "stylefilter": "StyleFilter",
-    "target-only": "Target-only",
-    "filter-without-style": "Filter without style",
-    "unfiltered": "StyleFilter \\ filter (Eq. 2)",
-    "filter-at-test": "StyleFilter + filter at test",
-    "histogram": "Histogram matching",
-    "fourier": "Fourier domain adaptation",
-    "adabn": "AdaBN",
-    "adabn-cut": "AdaBN + CUT",
-    "stylefilter-histogram": "StyleFilter, histogram for CUT",
-    "stylefilter-fourier": "StyleFilter, Fourier for CUT",
-}
+from models.table1.methods import RowName
 
 
 class RowScores(FrozenConfig):

@@ -11,11 +11,10 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from models.table1.methods import ROWS, RowName
 from models.table1.results import (
-    TITLES,
     Difference,
     LabelValue,
-    RowName,
     RowResult,
     RowSummary,
     Spread,
@@ -138,7 +137,7 @@ class _Row:
         scores = {name: _spread(self.dice[:, n]) for n, name in enumerate(self.kept)}
         return RowSummary(
             row=self.name,
-            title=TITLES[self.name],
+            title=ROWS[self.name].title,
             tile_px=self.tile_px,
             folds=tuple(result.fold for result in self.results),
             dice={**scores, "mean": _spread(self.means)},
@@ -185,7 +184,7 @@ def _rows(
         if result.fold in of_row:
             raise ValueError(f"fold {result.fold} of {result.row!r} is there twice")
         of_row[result.fold] = result
-    order = list(TITLES)
+    order = list(ROWS)
     keys = sorted(found, key=lambda key: (order.index(key[0]), key[1] or 0))
     kept = _kept(class_names, excluded)
     return [_row(found[key], found[key], kept, seed) for key in keys]

@@ -11,7 +11,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from models.table1.results import TITLES, BenchmarkReport, Curve, RowSummary
+from models.table1.methods import ROWS
+from models.table1.results import BenchmarkReport, Curve, RowSummary
 from worker.report.content import ChartName, absent, columns, mean_of, title_of
 from worker.report.cost_sections import CURVE
 from worker.report.drawing import PALETTE, drawing, to_svg
@@ -78,7 +79,7 @@ def _classes(report: BenchmarkReport) -> Figure:
 
 def _curves(report: BenchmarkReport) -> Figure:
     drawn = [curve for curve in report.curves if curve.name == CURVE and curve.steps]
-    order = list(TITLES)
+    order = list(ROWS)
     of: dict[tuple[int, str], list[Curve]] = {}
     for curve in sorted(drawn, key=lambda curve: (order.index(curve.row), curve.stage)):
         of.setdefault((order.index(curve.row), curve.stage), []).append(curve)
@@ -95,7 +96,7 @@ def _curves(report: BenchmarkReport) -> Figure:
             values = [100 * value for value in curve.values]
             axes.plot(curve.steps, values, color=colour, linewidth=1, alpha=0.45)
         axes.plot(*means[key], color=colour, linewidth=2.4)
-        axes.set_title(short(TITLES[order[row]], 28))
+        axes.set_title(short(ROWS[order[row]].title, 28))
         _steps(axes, f"step of {stage}")
     for axes in panels[::_PANELS]:
         axes.set_ylabel("DICE, %")

@@ -22,19 +22,17 @@ from app.tables import Job, JobKind, JobStage, JobState
 from models.config import StyleFilterConfig
 from models.data.domain import Domain, normalise
 from models.metadata import METHOD_VERSION
+from models.table1.methods import METHODS, ROWS, MethodName, RowName, needs_style
 from models.table1.plan import BenchmarkPart, BenchmarkPlan
 from models.table1.results import (
-    TITLES,
     BenchmarkReport,
     Curve,
     FailedRow,
-    RowName,
     RowResult,
     SharedStage,
     StyleChoice,
     StyleScore,
 )
-from models.table1.rows import ROWS, TRAINED_ON, MethodName, needs_style
 from models.table1.statistics import differences, label_values, tabulate
 from worker import report
 from worker.report.figure import Panel, qualitative
@@ -128,15 +126,15 @@ class Collection:
                 continue
             for path in sorted(folder.glob("*.png")):
                 if part.plan.tile_px == self._plan.tile_px:
-                    found[path.stem] = path  # type: ignore[index]  # named by their rows
+                    found[path.stem] = path  # named by their rows
         if not found:
             return None
         section = pictured(target)
         image = target.native_image(section)
         panels = [Panel("Image", image=_grey(image, target.info.intensity_window))]
         panels += [
-            Panel(TITLES[row], classes=np.asarray(Image.open(found[row])))
-            for row in TITLES
+            Panel(ROWS[row].title, classes=np.asarray(Image.open(found[row])))
+            for row in ROWS
             if row in found
         ]
         panels.append(Panel("Truth", classes=target.native_mask(section)))
@@ -146,11 +144,11 @@ class Collection:
         for part in self._parts:
             if part.job.state != JobState.SUCCEEDED or part.plan.method is None:
                 continue
-            own_stage = "pretrain" if part.plan.method == "target-only" else "adapt"
+            own_stage = "pretrain" if METHODS[part.plan.method].masks_of == "target" else "adapt"
             own = part.seconds.get("stylise", 0.0) + self._trained(part, own_stage)
             for scores in SCORES_TYPE.validate_json((self._folder(part) / SCORES).read_bytes()):
                 trained = [(part, own_stage)]
-                if part.plan.method != "target-only":
+                if METHODS[part.plan.method].masks_of == "source":
                     trained += self._stage_of(part.plan.fold, "pretrain")
                 if needs_style(part.plan.method, [scores.row]):
                     trained += self._stage_of(part.plan.fold, "style")
@@ -204,7 +202,8 @@ class Collection:
                 row
                 for other in self._parts
                 if other.plan.fold == part.plan.fold
-                and other.plan.method not in (None, "target-only")
+                and other.plan.method is not None
+                and METHODS[other.plan.method].masks_of == "source"
                 for row in other.plan.rows
                 if stage == "pretrain" or needs_style(other.plan.method, [row])
             )
@@ -220,7 +219,7 @@ class Collection:
         for part in self._parts:
             if part.plan.method is None or part.plan.tile_px != self._plan.tile_px:
                 continue
-            stage = "pretrain" if part.plan.method == "target-only" else "adapt"
+            stage = "pretrain" if METHODS[part.plan.method].masks_of == "target" else "adapt"
             scores = self._by_step(self._origin(part, stage), stage, "dice/mean")
             if scores:
                 yield Curve(
@@ -295,8 +294,8 @@ class Collection:
 
 def _as_trained(method: MethodName, rows: Sequence[RowName]) -> RowName:
     """The row that is tested as training validates: on images rendered alike."""
-    styler = TRAINED_ON.get(method, "none")
-    return next((row for row in rows if ROWS[row].styler == styler), rows[0])
+    styler = METHODS[method].trained_on
+    return next((row for row in rows if ROWS[row].tested_on == styler), rows[0])
 
 
 def _grey(image: NDArray[np.generic], window: tuple[float, float]) -> NDArray[np.uint8]:

@@ -4,17 +4,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from models.capacity.limits import in_words
+from models.table1.methods import ROWS, RowName
 from models.table1.results import (
-    PAPER_ROWS,
-    TITLES,
     BenchmarkReport,
     LabelValue,
-    RowName,
     RowSummary,
     SharedStage,
     StyleScore,
 )
-from models.table1.rows import ROWS
 from worker.report.content import Grid, Section, TableCell, folds_in_words, mean_of, title_of
 from worker.report.groups import group_of
 from worker.report.numbers import MISSING, count, duration, listed, percent, points, spread
@@ -171,8 +168,9 @@ def _in_runs(report: BenchmarkReport) -> Iterator[str]:
     one = next((row.seconds for row in report.rows if row.row == "stylefilter"), 0.0)
     shared = sum(stage.seconds for stage in report.shared) / report.folds
     # Rows that test one training share its time.
-    own = {ROWS[row.row].method: row.own_seconds for row in report.rows if row.row in PAPER_ROWS}
-    if one and all(any(row.row == name for row in report.rows) for name in PAPER_ROWS):
+    paper = [name for name, row in ROWS.items() if row.paper]
+    own = {ROWS[r.row].method.name: r.own_seconds for r in report.rows if r.row in paper}
+    if one and all(any(row.row == name for row in report.rows) for name in paper):
         yield (
             f"The paper's nine rows of a fold take {duration(shared + sum(own.values()))}, "
             f"{(shared + sum(own.values())) / one:.1f} times the {duration(one)} of StyleFilter "
@@ -191,7 +189,7 @@ def _shared(report: BenchmarkReport) -> tuple[Grid, ...]:
             TableCell(name),
             TableCell(listed(tuple(str(stage.fold + 1) for stage in stages))),
             TableCell(duration(sum(stage.seconds for stage in stages) / len(stages))),
-            TableCell(listed(tuple(TITLES[row] for row in used_by))),
+            TableCell(listed(tuple(ROWS[row].title for row in used_by))),
         )
         for (name, used_by), stages in alike.items()
     )

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Literal
 
+from models.table1.methods import ROWS
 from models.table1.results import RowSummary
 
 Group = Literal["nothing", "images", "labels", "masks"]
@@ -16,11 +17,12 @@ WORDS: dict[Group, str] = {
 
 
 def group_of(row: RowSummary) -> Group:
-    if row.row == "target-only":
+    its = ROWS[row.row]
+    if its.method.masks_of == "target":
         return "masks"
     if row.num_labels > 0:
         return "labels"
-    return "nothing" if row.row == "source-only" else "images"
+    return "images" if its.method.adapt or its.tested_on != "none" else "nothing"
 
 
 def groups_of(rows: Iterable[RowSummary]) -> list[Group]:

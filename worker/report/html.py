@@ -5,7 +5,8 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from models.table1.results import BenchmarkReport, RowName
+from models.table1.methods import RowName
+from models.table1.results import BenchmarkReport
 from worker.report.charts import draw
 from worker.report.content import TableCell, mean_of, title_of
 from worker.report.drawing import PALETTE

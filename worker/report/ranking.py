@@ -3,15 +3,21 @@
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from models.table1.results import RowName, RowSummary
+from models.table1.methods import ROWS, Row, RowName
+from models.table1.results import RowSummary
 from worker.report.numbers import percent
 
 Mark = Literal["best", "runner-up"]
 
 
+def _apart(row: Row) -> str | None:
+    if row.method.masks_of == "target":
+        return "the upper bound"
+    return "which knows the test images' own labels" if row.filtered else None
+
+
 UNRANKED: Mapping[RowName, str] = {
-    "target-only": "the upper bound",
-    "filter-at-test": "which knows the test images' own labels",
+    name: why for name, row in ROWS.items() if (why := _apart(row)) is not None
 }
 """Rows that know of the target what none of the others may."""
 

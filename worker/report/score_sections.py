@@ -1,6 +1,7 @@
 """How well each row segments: Table 1, each fold, differences, classes."""
 
-from models.table1.results import TITLES, BenchmarkReport, Difference, RowName, RowSummary
+from models.table1.methods import ROWS, RowName
+from models.table1.results import BenchmarkReport, Difference, RowSummary
 from worker.report.content import (
     ChartName,
     Grid,
@@ -44,7 +45,7 @@ def failed(report: BenchmarkReport) -> Section | None:
         return None
     rows = tuple(
         (
-            TableCell(TITLES[cell.row]),
+            TableCell(ROWS[cell.row].title),
             TableCell(str(cell.fold + 1)),
             TableCell(MISSING if cell.tile_px is None else f"{cell.tile_px} px"),
             TableCell(cell.reason),
@@ -66,16 +67,16 @@ def differences(report: BenchmarkReport) -> Section | None:
         (one.row, one.than): one for one in report.differences
     }
     present = {one.row for one in report.differences}, {one.than for one in report.differences}
-    rows, than = ([name for name in TITLES if name in names] for names in present)
+    rows, than = ([name for name in ROWS if name in names] for names in present)
     than = [name for name in than if name in _COMPARED_WITH]
     titles = {row.row: row.title for row in reversed(report.rows)}
     grid = Grid(
         "Difference of mean DICE in points, with its 95% interval; in bold where the interval "
         "excludes zero",
-        ("Row", *(f"against {titles.get(name, TITLES[name])}" for name in than)),
+        ("Row", *(f"against {titles.get(name, ROWS[name].title)}" for name in than)),
         tuple(
             (
-                TableCell(titles.get(name, TITLES[name])),
+                TableCell(titles.get(name, ROWS[name].title)),
                 *(_difference(found.get((name, other))) for other in than),
             )
             for name in rows

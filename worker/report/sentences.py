@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from models.table1.results import BenchmarkReport, Difference, RowName, RowSummary
+from models.table1.methods import RowName
+from models.table1.results import BenchmarkReport, Difference, RowSummary
 from worker.report.content import folds_in_words, mean_of
 from worker.report.numbers import count, duration, listed, percent, points
 from worker.report.ranking import UNRANKED

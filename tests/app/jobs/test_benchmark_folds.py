@@ -10,8 +10,8 @@ from sqlalchemy import select
 from app.database import Database
 from app.jobs.transitions import Failure, claim, fail, give_up_dependents, succeed
 from app.tables import Job, JobDependency
+from models.table1.methods import ROWS
 from models.table1.plan import BenchmarkPart, BenchmarkPlan
-from models.table1.rows import ROWS
 from tests.app.files import grey, mask, png, problem, registered, upload
 
 NAMES = [f"s{n:02}" for n in range(12)]

@@ -1,210 +1,103 @@
-"""The rows of Table 1 as compositions: what each trains, on what, and what they share."""
+"""The table of methods: what follows from its entries, and that each can be trained."""
 
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pkgutil import resolve_name
+from typing import get_args
 
-import numpy as np
 import pytest
-import torch
+from pydantic import TypeAdapter, ValidationError
 
-from models.baselines.fourier import FourierMatch
-from models.baselines.histogram import HistogramMatch
 from models.config import preset
-from models.data.domain import Domain, Tile
-from models.data.sections import Split
-from models.inference import stylise
-from models.networks.generator import Generator
-from models.segmentation import pretrain
-from models.stylefilter import adapt
-from models.table1.methods import Trained, config_of, rendering, train_method
-from models.table1.results import TITLES
-from models.table1.rows import (
+from models.table1.methods import (
+    METHODS,
     ROWS,
-    TRAINED_ON,
     MethodName,
+    RowName,
+    Styler,
     needs_style,
     rows_by_method,
-    uses_labels,
 )
-from models.training.loop import Run, seeded_weights
-from models.training.progress import Progress
-from tests.models.domains import QUIET, equal_weights, square_domain
 
 SMOKE = preset("smoke")
-METHODS = tuple(rows_by_method(ROWS))
 
 
-@pytest.fixture
-def pair(tmp_path: Path) -> tuple[Domain, Domain]:
-    tiles = [Tile(index, 0, 0, 48, 48, (1, index % 2)) for index in range(3)]
-    source = square_domain(tmp_path / "source.zarr")
-    return source, square_domain(tmp_path / "target.zarr", bright=False, tiles=tiles)
-
-
-@dataclass
-class Watched:
-    """A run that notes which stages trained, and which were asked for by what identity."""
-
-    steps: list[tuple[str, int]] = field(default_factory=list)
-    asked: list[tuple[str, str]] = field(default_factory=list)
-
-    def run(self) -> Run:
-        return Run(self._report, None, self._finished)
-
-    def _report(self, progress: Progress) -> None:
-        self.steps.append((progress.stage, progress.step))
-
-    def _finished(self, stage: str, identity: str) -> None:
-        self.asked.append((stage, identity))
-
-
-def trained(
-    method: MethodName, pair: tuple[Domain, Domain], folder: Path
-) -> tuple[Trained, Watched]:
-    watched = Watched()
-    made = train_method(method, pair, SMOKE, watched.run(), folder / method)
-    return made, watched
-
-
-def test_every_row_of_the_table_is_a_composition() -> None:
-    assert list(ROWS) == list(TITLES)
-    assert METHODS == (
+def test_methods_follow_from_the_rows_in_their_order() -> None:
+    assert list(METHODS) == [
         "source-only", "y-net", "paul", "paul-no-advl", "paul-no-advl-cut", "stylefilter",
         "target-only", "filter-without-style", "unfiltered", "adabn", "adabn-cut",
         "stylefilter-histogram",
         "stylefilter-fourier",
-    )  # fmt: skip
+    ]  # fmt: skip
+    assert all(METHODS[row.method.name] is row.method for row in ROWS.values())
     assert rows_by_method(["filter-at-test", "cut", "stylefilter-no-cut"]) == {
         "source-only": ("cut",),
         "stylefilter": ("stylefilter-no-cut", "filter-at-test"),
     }
-    assert [row for row in ROWS if uses_labels(ROWS[row].method)] == [
+
+
+def test_the_papers_rows_come_first_and_titles_are_distinct() -> None:
+    assert [row.paper for row in ROWS.values()] == [True] * 9 + [False] * (len(ROWS) - 9)
+    assert len({row.title for row in ROWS.values()}) == len(ROWS)
+
+
+def test_rows_that_use_labels_are_those_that_learn_from_them() -> None:
+    assert [name for name, row in ROWS.items() if row.method.uses_labels] == [
         "paul", "paul-no-advl", "paul-no-advl-cut", "stylefilter-no-cut", "stylefilter",
         "filter-without-style", "filter-at-test", "stylefilter-histogram", "stylefilter-fourier",
     ]  # fmt: skip
+    filters = {
+        name
+        for name, method in METHODS.items()
+        if method.changes.get("adaptation", {}).get("label_filter")
+    }
+    classify = {name for name, method in METHODS.items() if method.classifies_tiles}
+    assert filters | classify == {name for name, method in METHODS.items() if method.uses_labels}
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_a_method_trains_what_it_needs_and_nothing_else(
-    pair: tuple[Domain, Domain], tmp_path: Path, method: MethodName
-) -> None:
-    made, watched = trained(method, pair, tmp_path)
-    stages = list(dict.fromkeys(stage for stage, _ in watched.steps))
-    adapts = method in TRAINED_ON
-    style = ["style"] if needs_style(method, []) or method == "source-only" else []
-    assert stages == ["pretrain", *style, *(["stylise", "adapt"] if adapts else [])]
-    assert (made.style is not None) == bool(style)
-    assert equal_weights(made.segmenter, made.source_only) != adapts
-    # What all share is what the stages alone would train.
-    domain = pair[1] if method == "target-only" else pair[0]
-    assert equal_weights(made.source_only, pretrain(domain, SMOKE, QUIET))
+@pytest.mark.parametrize("name", METHODS)
+def test_each_method_names_a_function_and_fields_that_exist(name: MethodName) -> None:
+    method = METHODS[name]
+    if method.adapt is not None:
+        assert callable(resolve_name(method.adapt))
+    changed, whole = method.changed(SMOKE).model_dump(), SMOKE.model_dump()
+    for section, fields in method.changes.items():
+        assert whole[section].keys() >= fields.keys()
+        whole[section] |= fields
+    assert changed == whole
 
 
-def test_rows_that_differ_in_what_they_learn_differ(
-    pair: tuple[Domain, Domain], tmp_path: Path
-) -> None:
-    made = {method: trained(method, pair, tmp_path) for method in METHODS if method in TRAINED_ON}
-    names = list(made)
-    for number, one in enumerate(names):
-        for other in names[:number]:
-            assert not equal_weights(made[one][0].segmenter, made[other][0].segmenter), (one, other)
-    identities = {watched.asked[-1] for _, watched in made.values()}
-    assert len(identities) == len(names)
-    shared = {watched.asked[0] for _, watched in made.values()}
-    assert len(shared) == 1  # one source-only segmenter for all
-
-
-def test_the_row_stylefilter_is_stylefilter(pair: tuple[Domain, Domain], tmp_path: Path) -> None:
-    row = trained("stylefilter", pair, tmp_path)[0]
-    paper = adapt(*pair, SMOKE, QUIET, tmp_path / "work")
-    assert equal_weights(row.segmenter, paper.adapted)
-    assert row.style is not None
-    assert equal_weights(row.style, paper.style)
-
-
-def test_a_row_is_what_it_is_whatever_the_config_says() -> None:
+def test_a_method_is_what_it_is_whatever_the_config_says() -> None:
     off = SMOKE.model_copy(
         update={"adaptation": SMOKE.adaptation.model_copy(update={"label_filter": False})}
     )
-    assert config_of("stylefilter", off).adaptation.label_filter
-    assert config_of("filter-without-style", off).adaptation.label_filter
-    assert not config_of("unfiltered", SMOKE).adaptation.label_filter
-    without = config_of("paul-no-advl", SMOKE).weak_labels
+    assert METHODS["stylefilter"].changed(off).adaptation.label_filter
+    assert METHODS["filter-without-style"].changed(off).adaptation.label_filter
+    assert not METHODS["unfiltered"].changed(SMOKE).adaptation.label_filter
+    without = METHODS["paul-no-advl"].changed(SMOKE).weak_labels
     assert (without.weight_class_alignment, without.weight_output_alignment) == (0, 0)
     assert without.weight_labels == SMOKE.weak_labels.weight_labels
-    assert config_of("paul", SMOKE) == SMOKE
+    assert METHODS["paul"].changed(SMOKE) == SMOKE
 
 
-def test_adabn_learns_nothing_and_has_the_targets_statistics(
-    pair: tuple[Domain, Domain], tmp_path: Path
+def test_a_style_model_is_needed_for_training_or_for_testing() -> None:
+    assert needs_style("source-only", ["source-only", "cut"])
+    assert not needs_style("source-only", ["source-only", "histogram"])
+    assert needs_style("stylefilter", ["stylefilter-no-cut"])
+    assert not needs_style("y-net", ["y-net"])
+
+
+@pytest.mark.parametrize(("kind", "names"), [(RowName, ROWS), (MethodName, METHODS)])
+def test_a_schema_lists_the_names_and_refuses_others(
+    kind: object, names: dict[str, object]
 ) -> None:
-    made, watched = trained("adabn", pair, tmp_path)
-    before, after = made.source_only.state_dict(), made.segmenter.state_dict()
-    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
-    assert changed == {name for name in after if "running_" in name or "num_batches" in name}
-    # The first convolution is linear: its mean output is that of the mean image, here of crops.
-    config = config_of("adabn", SMOKE).adaptation
-    rng = np.random.default_rng(0)
-    outputs = []
-    for section in pair[1].training_sections() * 20:
-        image = pair[1].image(section)
-        top, left = (int(rng.integers(0, size - config.crop_px + 1)) for size in image.shape)
-        crop = image[top : top + config.crop_px, left : left + config.crop_px]
-        with torch.no_grad():
-            outputs.append(made.segmenter.stem[0](torch.tensor(crop)[None, None] * 2 - 1))
-    mean, deviation = torch.cat(outputs).mean((0, 2, 3)), torch.cat(outputs).std((0, 2, 3))
-    stored = after["stem.1.running_mean"]
-    assert ((stored - mean).abs() < 0.25 * deviation).all()
-    assert ((before["stem.1.running_mean"] - mean).abs() > 0.5 * deviation).any()
-    # Once more nothing is estimated, for nothing that decides it has changed.
-    other = SMOKE.model_copy(
-        update={"adaptation": SMOKE.adaptation.model_copy(update={"learning_rate": 0.5})}
-    )
-    again = Watched()
-    train_method("adabn", pair, other, again.run(), tmp_path / "again")
-    assert again.asked == watched.asked
+    adapter = TypeAdapter[str](kind)
+    assert adapter.json_schema() == {"type": "string", "enum": list(names)}
+    assert [adapter.validate_python(name) for name in names] == list(names)
+    with pytest.raises(ValidationError, match="source-only"):
+        adapter.validate_python("stylefilter-plus")
 
 
-def test_adabn_without_batch_norm_is_refused(pair: tuple[Domain, Domain], tmp_path: Path) -> None:
-    segmenter = SMOKE.segmenter.model_copy(update={"norm": "group"})
-    config = SMOKE.model_copy(update={"segmenter": segmenter})
-    with pytest.raises(ValueError, match="AdaBN needs a segmenter with batch norm"):
-        train_method("adabn", pair, config, QUIET, tmp_path)
-
-
-def test_images_are_rendered_as_the_row_says(pair: tuple[Domain, Domain]) -> None:
-    source, target = pair
-    image = target.image(target.sections[0])
-    with seeded_weights(0):
-        generator = Generator(4, 5).eval()
-    expected = {
-        "none": image,
-        "cut": stylise(generator, image),
-        "histogram": HistogramMatch.to(source)(image),
-        "fourier": FourierMatch.of(source, SMOKE.fourier_beta)(image),
-    }
-    for styler, rendered in expected.items():
-        by = rendering(styler, source, SMOKE, generator)  # type: ignore[arg-type]
-        assert torch.equal(torch.from_numpy(by.style(image).copy()), torch.tensor(rendered))
-
-
-def test_another_fold_is_another_training(pair: tuple[Domain, Domain], tmp_path: Path) -> None:
-    """Also where it has as many sections of each role, and labels take no part."""
-    source, target = pair
-
-    def identity(folds: str) -> tuple[str, str]:
-        roles: dict[str, Split] = {"a": "train", "v": "val", "t": "test"}
-        sections = [
-            replace(section, split=roles[role])
-            for section, role in zip(target.sections, folds, strict=True)
-        ]
-        fold = Domain(
-            target.store, target.info, sections, target.tiles, working_nm=target.working_nm
-        )
-        watched = Watched()
-        work = tmp_path / folds
-        train_method("y-net", (source, fold), SMOKE, watched.run(), work)
-        return watched.asked[-1]
-
-    assert identity("aavtt") == identity("aavtt")
-    assert len({identity("aavtt"), identity("taavt"), identity("ttaav")}) == 3
+def test_rows_are_tested_in_a_way_that_exists() -> None:
+    ways = get_args(Styler)
+    assert {row.tested_on for row in ROWS.values()} | {
+        method.trained_on for method in METHODS.values()
+    } == set(ways)

@@ -6,14 +6,13 @@ from html.parser import HTMLParser
 import numpy as np
 
 from models.config import preset
+from models.table1.methods import ROWS, RowName
 from models.table1.results import (
-    TITLES,
     BenchmarkReport,
     Curve,
     Difference,
     FailedRow,
     LabelValue,
-    RowName,
     RowSummary,
     SharedStage,
     Spread,
@@ -41,7 +40,7 @@ def row(name: RowName, tile_px: int | None = None, **dice: Scores) -> RowSummary
     labels = 0.0 if name in ("source-only", "cut", "target-only") else 40.0
     return RowSummary(
         row=name,
-        title=TITLES[name],
+        title=ROWS[name].title,
         tile_px=tile_px,
         folds=folds,
         dice={"mean": spread(next(iter(dice.values())))} | {n: spread(v) for n, v in dice.items()},

@@ -20,8 +20,8 @@ from app.jobs.schemas import BenchmarkRequest
 from app.jobs.transitions import give_up_dependents
 from app.tables import Job, JobKind, JobState, TrainedModel
 from models.data.splits import Folds
+from models.table1.methods import ROWS
 from models.table1.results import BenchmarkReport
-from models.table1.rows import ROWS
 from tests.worker.conftest import Service
 from worker.tasks import JobRunner
 

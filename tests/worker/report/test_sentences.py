@@ -2,7 +2,8 @@
 
 import pytest
 
-from models.table1.results import BenchmarkReport, Difference, RowName
+from models.table1.methods import RowName
+from models.table1.results import BenchmarkReport, Difference
 from tests.worker.report.reports import full, made, row
 from worker.report.sentences import headline, of_row
 

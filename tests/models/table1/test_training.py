@@ -1,0 +1,171 @@
+"""Each method trains what it needs and nothing else, and shares what others train alike."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.baselines.fourier import FourierMatch
+from models.baselines.histogram import HistogramMatch
+from models.config import preset
+from models.data.domain import Domain, Tile
+from models.data.sections import Split
+from models.inference import stylise
+from models.networks.generator import Generator
+from models.segmentation import pretrain
+from models.stylefilter import adapt
+from models.table1.methods import METHODS, MethodName, needs_style
+from models.table1.training import Trained, rendering, train_method
+from models.training.loop import Run, seeded_weights
+from models.training.progress import Progress
+from tests.models.domains import QUIET, equal_weights, square_domain
+
+SMOKE = preset("smoke")
+ADAPTING = [name for name, method in METHODS.items() if method.adapt is not None]
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Domain, Domain]:
+    tiles = [Tile(index, 0, 0, 48, 48, (1, index % 2)) for index in range(3)]
+    source = square_domain(tmp_path / "source.zarr")
+    return source, square_domain(tmp_path / "target.zarr", bright=False, tiles=tiles)
+
+
+@dataclass
+class Watched:
+    """A run that notes which stages trained, and which were asked for by what identity."""
+
+    steps: list[tuple[str, int]] = field(default_factory=list)
+    asked: list[tuple[str, str]] = field(default_factory=list)
+
+    def run(self) -> Run:
+        return Run(self._report, None, self._finished)
+
+    def _report(self, progress: Progress) -> None:
+        self.steps.append((progress.stage, progress.step))
+
+    def _finished(self, stage: str, identity: str) -> None:
+        self.asked.append((stage, identity))
+
+
+def trained(
+    method: MethodName, pair: tuple[Domain, Domain], folder: Path
+) -> tuple[Trained, Watched]:
+    watched = Watched()
+    made = train_method(method, pair, SMOKE, watched.run(), folder / method)
+    return made, watched
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_trains_what_it_needs_and_nothing_else(
+    pair: tuple[Domain, Domain], tmp_path: Path, method: MethodName
+) -> None:
+    made, watched = trained(method, pair, tmp_path)
+    stages = list(dict.fromkeys(stage for stage, _ in watched.steps))
+    adapts = method in ADAPTING
+    style = ["style"] if needs_style(method, []) or method == "source-only" else []
+    assert stages == ["pretrain", *style, *(["stylise", "adapt"] if adapts else [])]
+    assert (made.style is not None) == bool(style)
+    assert equal_weights(made.segmenter, made.source_only) != adapts
+    # What all share is what the stages alone would train.
+    domain = pair[1] if method == "target-only" else pair[0]
+    assert equal_weights(made.source_only, pretrain(domain, SMOKE, QUIET))
+
+
+def test_rows_that_differ_in_what_they_learn_differ(
+    pair: tuple[Domain, Domain], tmp_path: Path
+) -> None:
+    made = {method: trained(method, pair, tmp_path) for method in ADAPTING}
+    names = list(made)
+    for number, one in enumerate(names):
+        for other in names[:number]:
+            assert not equal_weights(made[one][0].segmenter, made[other][0].segmenter), (one, other)
+    identities = {watched.asked[-1] for _, watched in made.values()}
+    assert len(identities) == len(names)
+    shared = {watched.asked[0] for _, watched in made.values()}
+    assert len(shared) == 1  # one source-only segmenter for all
+
+
+def test_the_row_stylefilter_is_stylefilter(pair: tuple[Domain, Domain], tmp_path: Path) -> None:
+    row = trained("stylefilter", pair, tmp_path)[0]
+    paper = adapt(*pair, SMOKE, QUIET, tmp_path / "work")
+    assert equal_weights(row.segmenter, paper.adapted)
+    assert row.style is not None
+    assert equal_weights(row.style, paper.style)
+
+
+def test_adabn_learns_nothing_and_has_the_targets_statistics(
+    pair: tuple[Domain, Domain], tmp_path: Path
+) -> None:
+    made, watched = trained("adabn", pair, tmp_path)
+    before, after = made.source_only.state_dict(), made.segmenter.state_dict()
+    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert changed == {name for name in after if "running_" in name or "num_batches" in name}
+    # The first convolution is linear: its mean output is that of the mean image, here of crops.
+    config = METHODS["adabn"].changed(SMOKE).adaptation
+    rng = np.random.default_rng(0)
+    outputs = []
+    for section in pair[1].training_sections() * 20:
+        image = pair[1].image(section)
+        top, left = (int(rng.integers(0, size - config.crop_px + 1)) for size in image.shape)
+        crop = image[top : top + config.crop_px, left : left + config.crop_px]
+        with torch.no_grad():
+            outputs.append(made.segmenter.stem[0](torch.tensor(crop)[None, None] * 2 - 1))
+    mean, deviation = torch.cat(outputs).mean((0, 2, 3)), torch.cat(outputs).std((0, 2, 3))
+    stored = after["stem.1.running_mean"]
+    assert ((stored - mean).abs() < 0.25 * deviation).all()
+    assert ((before["stem.1.running_mean"] - mean).abs() > 0.5 * deviation).any()
+    # Once more nothing is estimated, for nothing that decides it has changed.
+    other = SMOKE.model_copy(
+        update={"adaptation": SMOKE.adaptation.model_copy(update={"learning_rate": 0.05})}
+    )
+    again = Watched()
+    train_method("adabn", pair, other, again.run(), tmp_path / "again")
+    assert again.asked == watched.asked
+
+
+def test_adabn_without_batch_norm_is_refused(pair: tuple[Domain, Domain], tmp_path: Path) -> None:
+    segmenter = SMOKE.segmenter.model_copy(update={"norm": "group"})
+    config = SMOKE.model_copy(update={"segmenter": segmenter})
+    with pytest.raises(ValueError, match="AdaBN needs a segmenter with batch norm"):
+        train_method("adabn", pair, config, QUIET, tmp_path)
+
+
+def test_images_are_rendered_as_the_row_says(pair: tuple[Domain, Domain]) -> None:
+    source, target = pair
+    image = target.image(target.sections[0])
+    with seeded_weights(0):
+        generator = Generator(4, 5).eval()
+    expected = {
+        "none": image,
+        "cut": stylise(generator, image),
+        "histogram": HistogramMatch.to(source)(image),
+        "fourier": FourierMatch.of(source, SMOKE.fourier_beta)(image),
+    }
+    for styler, rendered in expected.items():
+        by = rendering(styler, source, SMOKE, generator)  # type: ignore[arg-type]
+        assert torch.equal(torch.from_numpy(by.style(image).copy()), torch.tensor(rendered))
+
+
+def test_another_fold_is_another_training(pair: tuple[Domain, Domain], tmp_path: Path) -> None:
+    """Also where it has as many sections of each role, and labels take no part."""
+    source, target = pair
+
+    def identity(folds: str) -> tuple[str, str]:
+        roles: dict[str, Split] = {"a": "train", "v": "val", "t": "test"}
+        sections = [
+            replace(section, split=roles[role])
+            for section, role in zip(target.sections, folds, strict=True)
+        ]
+        fold = Domain(
+            target.store, target.info, sections, target.tiles, working_nm=target.working_nm
+        )
+        watched = Watched()
+        work = tmp_path / folds
+        train_method("y-net", (source, fold), SMOKE, watched.run(), work)
+        return watched.asked[-1]
+
+    assert identity("aavtt") == identity("aavtt")
+    assert len({identity("aavtt"), identity("taavt"), identity("ttaav")}) == 3
