@@ -62,7 +62,16 @@ class DomainInfo:
 
 
 class Domain:
-    """Read-only view of a dataset's store at ``working_nm`` nanometres per pixel."""
+    """A read-only view of a dataset's store at ``working_nm`` nanometres per pixel.
+
+    ``store`` is a Zarr group with an array ``images/<index>`` (H, W) uint8 or uint16 per section,
+    and ``masks/<index>`` (H, W) uint8 where it has a mask: class ids, 255 without a class.
+    ``sections`` and ``tiles`` count in native pixels, as stored; ``image``, ``mask``, ``allowed``
+    and ``tile_windows`` in pixels of the working size, which networks see. Without ``working_nm``
+    both are the same.
+
+    What was read last is kept in memory, 512 MiB of it; a section is read when it is asked for.
+    """
 
     def __init__(
         self,

@@ -30,6 +30,9 @@ def known_labels(labels: Mapping[str, str]) -> dict[str, LabelState]:
     Raises:
         ValueError: a word is none of ``LabelState``.
     """
+    for name, word in labels.items():
+        if word not in set(LabelState):
+            raise ValueError(f"{name!r} is labelled {word!r}, not present, absent or unknown")
     states = {name: LabelState(word) for name, word in labels.items()}
     return {name: state for name, state in states.items() if state != LabelState.UNKNOWN}
 

@@ -49,6 +49,10 @@ class Progress:
     best: Mapping[str, float] | None = None
     picture: Picture | None = None
 
+    def __str__(self) -> str:
+        values = ", ".join(f"{name} {value:.4g}" for name, value in self.values.items())
+        return f"{self.stage} {self.step}/{self.total} {values}".rstrip()
+
 
 Report = Callable[[Progress], None]
 """Called after each step. To stop the run it raises; nothing in ``models`` catches that."""

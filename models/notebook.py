@@ -1,0 +1,299 @@
+"""The paper's method without the service: open images, adapt, predict, save, load.
+
+docs/python.md shows the whole way in 15 lines. What is refused is a ValueError in words.
+
+Legend: N images or sections, C classes, H height, W width.
+"""
+
+import atexit
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property, partial
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Literal
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models import stylefilter
+from models.checkpoint import load_generator, load_segmenter, save_generator, save_segmenter
+from models.config import Device, StyleFilterConfig
+from models.data.description import Description
+from models.data.domain import Domain, DomainInfo, Tile
+from models.data.inputs import Input, InputArray, folder_inputs
+from models.data.labels import UNKNOWN, label_codes, labels_of_mask
+from models.data.sections import Split
+from models.data.store import DomainRefused, StoredDomain, StoredTile, store_domain
+from models.evaluation import evaluate
+from models.files import written_aside
+from models.inference import Prediction, Predictor, stylise
+from models.metadata import DomainMeta, ModelMeta
+from models.networks.generator import Generator
+from models.networks.unet import UNet
+from models.scores import Evaluation
+from models.training.device import resolve
+from models.training.loop import Run
+from models.training.progress import Progress, Report
+from models.training.resume import Checkpoints
+
+__all__ = [
+    "Adapted",
+    "Description",
+    "DomainRefused",
+    "adapt",
+    "load",
+    "open_arrays",
+    "open_folder",
+]
+
+Labels = Mapping[int | str, Mapping[str, str]]
+"""Number of an image, or name of a section that is one image -> class -> present, absent, unknown.
+
+Images count from 0 over all sections, the tiles of a section row by row.
+"""
+
+_STYLE, _SEGMENTER = "style", "stylefilter"  # as the service names what an attempt leaves
+
+
+def open_folder(
+    folder: Path | str,
+    description: Description,
+    *,
+    labels: Labels | Literal["from_masks"] | None = None,
+) -> Domain:
+    """Open a folder of images, and of masks where there are any, as a domain.
+
+    Args:
+        folder: holds ``images/`` and perhaps ``masks/`` of PNG or TIFF files, a mask named as its
+            image; or ``images.zarr`` and ``masks.zarr`` of shape (N, H, W). Images are grey, uint8
+            or uint16; masks hold the class id of each pixel.
+        description: classes, pixel size in nanometres, tiles, splits.
+        labels: image-level labels. ``from_masks`` reads them off the masks. Adaptation uses those
+            of the target's training images; a class that is not named is unknown.
+
+    Pixels are copied to a temporary folder that goes with this process.
+
+    Raises:
+        DomainRefused: names every file that is wrong.
+        ValueError: there is no such folder, or a label is of no image or of no class.
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        raise ValueError(f"{path} is no folder")
+    images, masks = folder_inputs(path, "images"), folder_inputs(path, "masks")
+    return _open(images, masks, description, labels, path.resolve().name)
+
+
+def open_arrays(
+    images: Sequence[NDArray[np.generic]],
+    description: Description,
+    *,
+    masks: Sequence[NDArray[np.generic] | None] | None = None,
+    labels: Labels | Literal["from_masks"] | None = None,
+    name: str = "arrays",
+) -> Domain:
+    """Open images (H, W) uint8 or uint16 as a domain; sections are named 0000, 0001, ...
+
+    ``masks`` has one (H, W) of class ids per image, or None where an image has no mask. ``labels``
+    and errors are those of ``open_folder``; ``name`` is what messages call the domain.
+    """
+    if masks is not None and len(masks) != len(images):
+        raise ValueError(f"{len(masks)} masks were given for {len(images)} images")
+    return _open(
+        [InputArray(f"{number:04d}", image) for number, image in enumerate(images)],
+        [
+            InputArray(f"{number:04d}", mask)
+            for number, mask in enumerate(masks or ())
+            if mask is not None
+        ],
+        description,
+        labels,
+        name,
+    )
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """What an adaptation leaves: the networks that segment the target's images.
+
+    ``style`` shows a target image as the source's microscope would, ``segmenter`` segments it.
+    ``meta`` says with which config and for which classes, pixel sizes and grey values.
+    """
+
+    style: Generator
+    segmenter: UNet
+    meta: ModelMeta
+
+    def predict(
+        self, image: NDArray[np.generic], *, pixel_size_nm: float | None = None
+    ) -> Prediction:
+        """Segment an image (H, W) of the target's microscope, in the dtype of the target's images.
+
+        ``pixel_size_nm`` is the target's unless another is given. The result has ``mask`` (H, W)
+        uint8, the class id of each pixel, and ``probabilities`` (C, H, W) float32 in [0, 1].
+        """
+        target = self._target
+        return self._predictor.predict(
+            image,
+            pixel_size_nm or target.pixel_size_nm,
+            intensity_window=target.intensity_window,
+            stylise=True,
+        )
+
+    def evaluate(self, domain: Domain, split: Split = "test") -> Evaluation:
+        """Return the DICE of each class, in [0, 1], over all masks of a split."""
+        return evaluate(self._predictor, domain, split, report=_ignore).pooled
+
+    def save(self, folder: Path | str) -> None:
+        """Write both networks to a folder that must not exist yet."""
+        with written_aside(Path(folder)) as draft:
+            draft.mkdir()
+            style_meta = self.meta.model_copy(update={"kind": "generator"})
+            save_generator(draft / _STYLE, self.style, style_meta, {})
+            save_segmenter(draft / _SEGMENTER, self.segmenter, self.meta, {})
+
+    @property
+    def _target(self) -> DomainMeta:
+        assert self.meta.target is not None
+        return self.meta.target
+
+    @cached_property
+    def _predictor(self) -> Predictor:
+        style = partial(stylise, self.style)
+        return Predictor(self.segmenter, self.meta.working_nm, self.meta.crop_px, style)
+
+
+def _ignore(progress: Progress) -> None:
+    """Report nothing."""
+
+
+def adapt(
+    source: Domain,
+    target: Domain,
+    config: StyleFilterConfig,
+    *,
+    on_progress: Report = _ignore,
+    folder: Path | str | None = None,
+) -> Adapted:
+    """Adapt a segmentation from a source with masks to a target with image-level labels.
+
+    The paper's three steps: learn the source's style, learn to segment the source, adapt to the
+    target with filtered pseudo-labels.
+
+    Args:
+        source: needs masks in its training sections.
+        target: has the same classes.
+        config: ``preset("quick")`` or another of ``models.config``; both domains are resampled to
+            the source's pixel size times ``pixel_size_factor``.
+        on_progress: is called with a ``Progress`` after each step; what it raises ends the run.
+        folder: takes the state of the training every minute: the same call, given the same folder,
+            goes on from there.
+
+    Raises:
+        ValueError: the domains do not fit each other or the config, or a loss is not finite.
+    """
+    working_nm = config.working_nm(source.info.pixel_size_nm)
+    source, target = _at(source, working_nm), _at(target, working_nm)
+    run = Run(on_progress, None if folder is None else Checkpoints(Path(folder)))
+    made = stylefilter.adapt(source, target, config, run, _new_folder())
+    meta = ModelMeta(
+        kind="segmenter",
+        config=config,
+        class_names=source.info.class_names,
+        working_nm=working_nm,
+        source=DomainMeta.of(source),
+        target=DomainMeta.of(target),
+    )
+    return Adapted(made.style, made.adapted, meta)
+
+
+def load(folder: Path | str, device: Device = "cpu") -> Adapted:
+    """Load what ``Adapted.save`` wrote, or what an adapt job of the service left in its folder.
+
+    Raises:
+        CheckpointError: a ValueError that says which file is missing or damaged.
+    """
+    style, _ = load_generator(Path(folder) / _STYLE, resolve(device))
+    segmenter, meta = load_segmenter(Path(folder) / _SEGMENTER, resolve(device))
+    return Adapted(style, segmenter, meta)
+
+
+def _at(domain: Domain, working_nm: float) -> Domain:
+    """Return the domain at another working pixel size."""
+    return Domain(domain.store, domain.info, domain.sections, domain.tiles, working_nm=working_nm)
+
+
+def _open(
+    images: Sequence[Input],
+    masks: Sequence[Input],
+    description: Description,
+    labels: Labels | Literal["from_masks"] | None,
+    name: str,
+) -> Domain:
+    folder = _new_folder()
+    stored = store_domain(description, images, masks, folder)
+    info = DomainInfo(
+        name=name,
+        class_names=tuple(description.class_names),
+        pixel_size_nm=description.pixel_size_nm,
+        intensity_window=stored.window,
+        digest=stored.digest,
+    )
+    codes = _codes(stored, info.class_names, labels)
+    tiles = [_tile(tile, of_tile) for tile, of_tile in zip(stored.tiles, codes, strict=True)]
+    return Domain(folder, info, stored.sections, tiles)
+
+
+def _tile(tile: StoredTile, labels: tuple[int, ...]) -> Tile:
+    return Tile(tile.section, tile.y0, tile.x0, tile.height, tile.width, labels)
+
+
+def _codes(
+    stored: StoredDomain,
+    class_names: Sequence[str],
+    labels: Labels | Literal["from_masks"] | None,
+) -> list[tuple[int, ...]]:
+    """Return the labels of each image, -1, 0 or 1 per class."""
+    unknown = (UNKNOWN,) * len(class_names)
+    if labels == "from_masks":
+        counts = [tile.class_pixels for tile in stored.tiles]
+        return [unknown if of_tile is None else labels_of_mask(of_tile) for of_tile in counts]
+    codes = [unknown] * len(stored.tiles)
+    for key, words in (labels or {}).items():
+        if other := words.keys() - set(class_names):
+            raise ValueError(f"labels of image {key!r}: {min(other)!r} is no class")
+        codes[_number(stored, key)] = label_codes(words, class_names)
+    return codes
+
+
+def _number(stored: StoredDomain, key: int | str) -> int:
+    """Return the number of the image that a key of the labels means."""
+    if isinstance(key, int):
+        last = len(stored.tiles) - 1
+        if not 0 <= key <= last:
+            raise ValueError(f"labels: there is no image {key}; the last is {last}")
+        return key
+    names = [stored.sections[tile.section].name for tile in stored.tiles]
+    if names.count(key) > 1:
+        raise ValueError(
+            f"labels: section {key!r} is cut into {names.count(key)} images; label each by its "
+            f"number, from {names.index(key)} on"
+        )
+    if key not in names:
+        raise ValueError(f"labels: there is no section {key!r}")
+    return names.index(key)
+
+
+def _new_folder() -> Path:
+    """Return the path of a folder that does not exist yet, where all goes with this process."""
+    return _temporary() / uuid4().hex
+
+
+@cache
+def _temporary() -> Path:
+    folder = Path(mkdtemp(prefix="stylefilter-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
