@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -116,3 +117,11 @@ def problem(response: httpx.Response, status: int) -> dict[str, Any]:
 def wrong(response: httpx.Response, status: int = 422) -> dict[str, str]:
     """What a refusal says is wrong, by where."""
     return {item["where"]: item["message"] for item in problem(response, status)["errors"]}
+
+
+def tells(messages: Mapping[str, str], expected: Mapping[str, Iterable[object]]) -> None:
+    """Check that these places have a message each, and that it names what matters there."""
+    assert messages.keys() == expected.keys()
+    for where, words in expected.items():
+        for word in words:
+            assert str(word) in messages[where]

@@ -174,7 +174,7 @@ def test_predict_refuses_what_it_cannot_do() -> None:
     predictor = Predictor(Threshold(), 4.0, CROP_PX)
     with pytest.raises(ValueError, match="no style model"):
         predictor.predict(np.zeros((8, 8)), 4.0, intensity_window=(0, 1), stylise=True)
-    with pytest.raises(ValueError, match=r"not one of shape \(8, 8, 3\)"):
+    with pytest.raises(ValueError, match=r"\(8, 8, 3\)"):
         predictor.predict(np.zeros((8, 8, 3)), 4.0, intensity_window=(0, 1), stylise=False)
 
 
@@ -217,7 +217,7 @@ def test_dice(prediction: NDArray[np.uint8], dice: tuple[float | None, ...]) -> 
 def test_confusion_ignores_255_and_refuses_unknown_classes() -> None:
     mask = np.array([[0, 1, IGNORE]], np.uint8)
     assert confusion_matrix(mask, np.array([[1, 1, 1]], np.uint8), 2).tolist() == [[0, 1], [0, 1]]
-    with pytest.raises(ValueError, match="class 2 found, but there are only 2 classes"):
+    with pytest.raises(ValueError, match="class 2 "):
         confusion_matrix(mask, np.array([[2, 1, 1]], np.uint8), 2)
     nothing = confusion_matrix(np.full((2, 2), IGNORE, np.uint8), np.zeros((2, 2), np.uint8), 2)
     assert Evaluation.of(("a", "b"), nothing).mean_dice is None
@@ -239,7 +239,7 @@ def test_evaluate_pools_sections_at_native_size(tmp_path: Path) -> None:
     assert [e.confusion for e in evaluated.each] == [((0, 0), (0, 140)), ((0, 0), (140, 0))]
     assert [e.mean_dice for e in evaluated.each] == [1, 0]
     assert [(p.step, p.total) for p in reports] == [(1, 2), (2, 2)]
-    with pytest.raises(ValueError, match="no val sections with masks"):
+    with pytest.raises(ValueError, match="val .*masks"):
         evaluate(predictor, domain, "val", report=reports.append)
 
 
@@ -336,18 +336,18 @@ def test_a_failed_save_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_loading_says_what_is_wrong(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="no trained model in"):
+    with pytest.raises(CheckpointError, match="nothing"):
         load_segmenter(tmp_path / "nothing", CPU)
     folder = tmp_path / "seg"
     save_segmenter(folder, unet(), meta(tmp_path, "segmenter"), {})
-    with pytest.raises(CheckpointError, match="holds a segmenter, not a generator"):
+    with pytest.raises(CheckpointError, match="segmenter.*generator"):
         load_generator(folder, CPU)
     weights = (folder / "weights.safetensors").read_bytes()
     (folder / "weights.safetensors").write_bytes(weights[: len(weights) // 2])
-    with pytest.raises(CheckpointError, match="weights.safetensors is missing or damaged"):
+    with pytest.raises(CheckpointError, match="weights.safetensors"):
         load_segmenter(folder, CPU)
     (folder / "weights.safetensors").unlink()
-    with pytest.raises(CheckpointError, match="weights.safetensors is missing or damaged"):
+    with pytest.raises(CheckpointError, match="weights.safetensors"):
         load_segmenter(folder, CPU)
     (folder / "config.json").write_text("{")
     with pytest.raises(CheckpointError, match="config.json is damaged"):

@@ -121,5 +121,5 @@ def test_to_choose_changes_no_step(pair: tuple[Domain, Domain], segmenter: UNet)
 
 
 def test_a_choice_needs_the_segmenter(pair: tuple[Domain, Domain]) -> None:
-    with pytest.raises(ValueError, match="target_val needs the source-only segmenter"):
+    with pytest.raises(ValueError, match="target_val .*segmenter"):
         train_style(*pair, config(select_on="target_val"), QUIET)

@@ -69,10 +69,10 @@ def test_pretraining_learns_and_keeps_the_best(tmp_path: Path) -> None:
 def test_pretraining_needs_masks(tmp_path: Path) -> None:
     image = np.zeros((40, 40), np.uint8)
     bare = write_domain(tmp_path / "bare.zarr", [image], [None], ["train"])
-    with pytest.raises(ValueError, match="dataset 'bare' has no training sections with masks"):
+    with pytest.raises(ValueError, match="'bare' .*training sections with masks"):
         pretrain(bare, SMOKE, QUIET)
     empty = write_domain(tmp_path / "empty.zarr", [image], [None], ["test"])
-    with pytest.raises(ValueError, match="dataset 'empty' has no training sections"):
+    with pytest.raises(ValueError, match="'empty' .*training sections"):
         train_style(bare, empty, SMOKE, QUIET)
 
 
@@ -177,7 +177,7 @@ def test_a_pair_must_share_classes_and_pixel_size(tmp_path: Path) -> None:
         }.items()
     )
     check_pair(one, one)
-    with pytest.raises(ValueError, match="'square'.* and target classes .*'circle'.* differ"):
+    with pytest.raises(ValueError, match="'square'.*'circle'"):
         check_pair(one, renamed)
-    with pytest.raises(ValueError, match="4.0 nm and 2.0 nm"):
+    with pytest.raises(ValueError, match="4.0 nm.*2.0 nm"):
         check_pair(one, finer)

@@ -33,13 +33,11 @@ def test_each_kind_of_job_succeeds_and_builds_on_the_others(service: Service) ->
         1, "style", "segmenter", "stylefilter"
     )
     assert adapted.result is not None
-    assert adapted.result.notes[0] == "Labels: 8 of 8 training tiles labelled."
+    assert "8 of 8" in adapted.result.notes[0]
     for note, weights, domain in zip(
         adapted.result.notes[1:], ("Source-only", "Adapted"), ("source", "target"), strict=True
     ):
-        words = f"{weights} weights: best DICE on the {domain}'s validation masks"
-        kind = "source_val" if domain == "source" else "target_val"
-        assert re.fullmatch(rf"{words}, step [36] \({kind}\)\.", note)
+        assert re.match(rf"{weights} weights: .*step [36] \({domain}_val\)", note)
     assert {name.split("-")[0] for name in pictures(service)} == {"style", "pretrain", "adapt"}
     names = ["Source-only", "Histogram matching", "CUT", "StyleFilter"]
     assert [row.method for row in adapted.result.evaluations] == names

@@ -139,11 +139,9 @@ def test_a_stage_that_does_not_fit_is_tried_once_in_smaller_parts(
     job = service.job(job_id)
     assert job.state == JobState.SUCCEEDED
     assert job.result is not None
-    assert job.result.notes[-1] == (
-        "The GPU's memory was too small; changed pretrain.accumulate 1 -> 2: the same batch in "
-        "smaller parts."
-    )
-    assert job.result.changed == ["pretrain.accumulate 1 -> 2: the same batch in smaller parts"]
+    (changed,) = job.result.changed
+    assert changed.startswith("pretrain.accumulate 1 -> 2: ")
+    assert changed in job.result.notes[-1]
     assert job.config.pretrain.accumulate == 1  # what was asked for
     (segmenter,) = [row for row in service.models() if row.kind == "segmenter"]
     assert segmenter.config["pretrain"]["accumulate"] == 2  # what was done
@@ -161,5 +159,5 @@ def test_a_stage_that_does_not_fit_twice_fails_the_job(
     job = service.job(job_id)
     assert job.error is not None
     assert (job.state, job.error.code) == (JobState.FAILED, "gpu_oom")
-    assert "stage pretrain: CUDA out of memory" in job.error.message
+    assert "stage pretrain" in job.error.message
     assert service.models() == []

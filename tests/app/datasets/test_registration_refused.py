@@ -31,6 +31,7 @@ from tests.app.files import (
     png,
     problem,
     registered,
+    tells,
     tiff,
     upload,
     write_zarr,
@@ -139,7 +140,7 @@ def test_tiff_of_several_channels_or_dimensions_is_named(api: httpx.Client) -> N
     tifffile.imwrite(volume, np.zeros((32, 16, 16), np.uint8), volumetric=True, tile=(16, 16, 16))
     errors = wrong(upload(api, {"rgb.tif": rgb.getvalue(), "volume.tif": volume.getvalue()}))
     assert "has 3 channels" in errors["images/rgb.tif"]
-    assert "sections are (H, W)" in errors["images/volume.tif"]
+    assert "(H, W)" in errors["images/volume.tif"]
 
 
 def test_damaged_chunks_of_a_zarr_are_named(api: httpx.Client, tmp_path: Path) -> None:
@@ -191,32 +192,31 @@ def test_every_offending_file_is_named_at_once(api: httpx.Client) -> None:
         ),
         422,
     )
-    assert [(item["where"], item["message"]) for item in body["errors"]] == [
-        ("images/f.tif", "another image has the same name"),
-        ("masks/nobody.png", "no image has this name: masks are paired by name"),
-        ("masks/b.png", "has class id 9; the classes are 0 to 1, ignored 255"),
-        ("images/b.png", "has the same pixels as a"),
-        ("images/c.tif", "has dtype uint16, others uint8"),
-        ("images/d.png", "is not a PNG, a TIFF or a zipped Zarr array"),
-        ("images/e.tif", "has dtype float64; images are uint8 or uint16"),
-        ("masks/g.png", "is 8 x 8 px, its image is 40 x 56 px"),
+    reasons = [
+        ("images/f.tif", "same name"),
+        ("masks/nobody.png", "no image"),
+        ("masks/b.png", "class id 9"),
+        ("images/b.png", "same pixels as a"),
+        ("images/c.tif", "uint16"),
+        ("images/d.png", "PNG"),
+        ("images/e.tif", "float64"),
+        ("masks/g.png", "8 x 8 px"),
     ]
+    for error, (where, reason) in zip(body["errors"], reasons, strict=True):
+        assert error["where"] == where
+        assert reason in error["message"]
     assert body["code"] == "invalid_request"
-    assert body["detail"] == (
-        "8 problem(s) with the files; first: images/f.tif another image has the same name"
-    )
+    assert body["detail"].startswith("8 ")
+    assert "images/f.tif" in body["detail"]
 
 
 def test_the_section_of_a_stack_is_named(api: httpx.Client) -> None:
     stack = np.stack([grey(1), grey(2), grey(1)])
     masks = np.stack([mask(), mask() * 7, mask() * 8])
     errors = wrong(upload(api, {"a.tif": tiff(stack)}, {"a.tif": tiff(masks)}))
-    assert errors == {
-        "masks/a.tif": "section a/0001: has class id 7; the classes are 0 to 1, ignored 255",
-        "images/a.tif": "section a/0002: has the same pixels as a/0000",
-    }
+    tells(errors, {"masks/a.tif": ("a/0001", "id 7"), "images/a.tif": ("a/0002", "a/0000")})
     few = wrong(upload(api, {"a.tif": tiff(stack[:2])}, {"a.tif": tiff(masks[:1])}))
-    assert few == {"masks/a.tif": "section a/0001: holds fewer masks than its image has sections"}
+    tells(few, {"masks/a.tif": ("a/0001", "fewer")})
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_wrong_metadata_names_the_field(
 
 def test_a_16_bit_dataset_of_one_grey_value_needs_a_window(api: httpx.Client) -> None:
     flat = tiff(np.full((16, 16), 700, np.uint16))
-    assert "nearly all pixels are 700" in wrong(upload(api, {"a.tif": flat}))["intensity_window"]
+    assert "700" in wrong(upload(api, {"a.tif": flat}))["intensity_window"]
     registered(upload(api, {"a.tif": flat}, intensity_window=[0, 1000]))
 
 
@@ -269,9 +269,9 @@ def test_forms_that_lack_or_misuse_a_part(api: httpx.Client) -> None:
     text = api.post(
         "/datasets", data={"metadata": json.dumps(METADATA), "images": "x"}, files=[("x", b"")]
     )
-    assert wrong(text)["body.images"] == "images must be files"
+    tells(wrong(text), {"body.images": ("files",)})
     none = api.post("/datasets", data={"metadata": json.dumps(METADATA)}, files=[("x", b"")])
-    assert "there is no image" in wrong(none)["images"]
+    tells(wrong(none), {"images": ("no image",)})
 
 
 def test_names_that_cannot_be_stored_are_refused(api: httpx.Client, folder: Folder) -> None:
@@ -280,7 +280,7 @@ def test_names_that_cannot_be_stored_are_refused(api: httpx.Client, folder: Fold
     body = f"{head}{json.dumps(METADATA)}\r\n{part}".encode() + png(grey(1)) + b"\r\n--x--\r\n"
     headers = {"content-type": "multipart/form-data; boundary=x"}
     uploaded = wrong(api.post("/datasets", content=body, headers=headers))
-    assert uploaded == {r"'images/a\x00b.png'": "has a name with characters that cannot be stored"}
+    tells(uploaded, {r"'images/a\x00b.png'": ("name",)})
     (Path(os.fsdecode(os.fsencode(folder.path) + b"/images/\xff.png"))).write_bytes(png(grey(1)))
     assert list(wrong(folder.register(api))) == [r"'images/\udcff.png'"]
 
@@ -309,7 +309,7 @@ def test_an_upload_past_the_limit_is_refused_before_and_while_it_is_read(
 ) -> None:
     api = serve(settings.model_copy(update={"max_upload_bytes": 2000}))
     declared = problem(upload(api, {"a.png": png(grey(1))}), 413)
-    assert declared["detail"] == "the request has more than 2000 bytes"
+    assert "2000 bytes" in declared["detail"]
     assert declared["code"] == "too_large"
     headers = {"content-type": "multipart/form-data; boundary=x"}
     part = b'--x\r\nContent-Disposition: form-data; name="images"; filename="a.png"\r\n\r\n'
@@ -321,7 +321,7 @@ def test_an_upload_past_the_limit_is_refused_before_and_while_it_is_read(
 def test_too_many_tiles(api: httpx.Client) -> None:
     wide = zarr_metadata([16, 16_000_016], [16, 1_000_000])
     errors = wrong(upload(api, {"a.zip": wide}, tile_px=16))
-    assert errors == {"tile_px": "makes more than 1000000 images: take larger tiles"}
+    tells(errors, {"tile_px": ("1000000", "larger")})
 
 
 # Folders
@@ -359,9 +359,7 @@ def test_links_out_of_the_folder(api: httpx.Client, folder: Folder, tmp_path: Pa
     image = folder.path / "images" / "a.png"
     for target in (secret, Path("/nowhere.png"), image):
         image.symlink_to(target)
-        assert wrong(folder.register(api)) == {
-            "body.folder": "images/a.png is a link that leads out of the folder, or nowhere"
-        }
+        tells(wrong(folder.register(api)), {"body.folder": ("images/a.png", "link")})
         image.unlink()
 
 
@@ -378,12 +376,12 @@ def test_links_out_of_a_zarr_folder(api: httpx.Client, folder: Folder, tmp_path:
     secret = tmp_path / "secret"
     chunk.rename(secret)
     chunk.symlink_to(secret)
-    assert "images/a.zarr/c/0/0 is a link" in wrong(folder.register(api))["body.folder"]
+    assert "images/a.zarr/c/0/0" in wrong(folder.register(api))["body.folder"]
 
 
 def test_a_pipe_is_no_image(api: httpx.Client, folder: Folder) -> None:
     os.mkfifo(folder.path / "images" / "a.png")
-    assert wrong(folder.register(api)) == {"body.folder": "images/a.png is no file"}
+    tells(wrong(folder.register(api)), {"body.folder": ("images/a.png", "file")})
 
 
 def test_folder_without_images_and_folder_that_is_not_named(
@@ -453,14 +451,12 @@ def test_more_files_than_can_be_held_open(api: httpx.Client) -> None:
     images = {f"{n}.png": bytes((1 << 20) + 1) for n in range(40)}
     with _descriptors(free=20):
         refused = problem(upload(api, images), 413)
-    assert refused["detail"].startswith("more files than the service can hold open now: send stack")
+    assert refused["code"] == "too_large"
+    assert "open" in refused["detail"]
 
 
 def test_more_files_than_one_upload_may_have(api: httpx.Client) -> None:
     refused = problem(upload(api, {f"{n}.png": b"x" for n in range(1001)}), 413)
     assert refused["code"] == "too_large"
     limit = min(1000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
-    assert refused["detail"] == (
-        f"more than {limit} files in one upload: send stacks (TIFF, zipped Zarr) instead of single "
-        "sections, or register a folder"
-    )
+    assert f"{limit} files" in refused["detail"]

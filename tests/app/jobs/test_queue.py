@@ -111,7 +111,7 @@ def test_the_broker_says_what_is_wrong(tmp_path: Path) -> None:
     asked = monotonic()
     problem = queue.problem()
     assert problem is not None
-    assert "broker is not reachable" in problem
+    assert "broker" in problem
     queue.announce(uuid4(), Lane.CPU)  # neither raises nor waits: the request has stored its job
     assert monotonic() - asked < 2
     assert JobQueue(Settings(data_folder=tmp_path)).problem() is None

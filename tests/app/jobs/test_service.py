@@ -74,7 +74,8 @@ def test_a_waiting_job_is_paused_and_resumed(
     assert messages(settings) == before + 1  # the doorbell rang
     assert claim(database, "here", 60) == Lease(UUID(job_id), 1)
     again = problem(api.post(f"/jobs/{job_id}/resume"), 409)
-    assert again["detail"] == f"job {job_id} is running: it cannot be resumed"
+    assert again["code"] == "conflict"
+    assert "running" in again["detail"]
 
 
 def test_a_running_job_is_pausing_until_its_worker_lets_go(
@@ -253,7 +254,7 @@ def test_cancel_of_a_queued_job(api: httpx.Client, source: str) -> None:
     assert cancelled.json()["finished_at"] is not None
     again = problem(api.post(f"/jobs/{job['id']}/cancel"), 409)
     assert again["code"] == "conflict"
-    assert again["detail"] == f"job {job['id']} is cancelled: it cannot be cancelled"
+    assert job["id"] in again["detail"]
     problem(api.post(f"/jobs/{uuid4()}/cancel"), 404)
 
 
@@ -267,9 +268,7 @@ def test_cancel_of_a_running_and_of_ended_jobs(
         assert response.json()["finished_at"] is None
     for state in (JobState.SUCCEEDED, JobState.FAILED):
         ended = add_job(database, source, state=state)
-        assert problem(api.post(f"/jobs/{ended}/cancel"), 409)["detail"].endswith(
-            f"is {state}: it cannot be cancelled"
-        )
+        assert state in problem(api.post(f"/jobs/{ended}/cancel"), 409)["detail"]
 
 
 def test_cancel_while_the_job_is_given_back(

@@ -14,7 +14,7 @@ from app.settings import Settings
 from app.tables import Dataset, Job, ModelKind
 from models.config import preset
 from tests.app.conftest import Serve
-from tests.app.files import grey, mask, png, problem, registered, upload, wrong
+from tests.app.files import grey, mask, png, problem, registered, tells, upload, wrong
 from tests.app.jobs.requests import accepted, submit
 from tests.app.records import add_job, add_model, config_with
 
@@ -235,17 +235,12 @@ def test_datasets_that_do_not_suit(api: httpx.Client, source: str, target: str) 
     assert wrong(submit(api, "adapt", source=target, target=source)) == unmasked
     assert wrong(submit(api, "pretrain", source=target)) == unmasked
     for kind in ("adapt", "train-style"):
-        assert wrong(submit(api, kind, source=source, target=other)) == {
-            "body.target": "has the classes organelle, background; needed, in this order: "
-            "background, organelle"
-        }
-        assert wrong(submit(api, kind, source=source, target=held_out)) == {
-            "body.target": "has no section in the train split"
-        }
-        assert wrong(submit(api, kind, source=source, target=coarse)) == {
-            "body.target": "has pixels of 1000000.0 nm, the job works at 8: section 'o' would be "
-            "resampled to 5000000 x 7000000 px"
-        }
+        order = wrong(submit(api, kind, source=source, target=other))
+        tells(order, {"body.target": ("organelle, background", "background, organelle")})
+        untrained = wrong(submit(api, kind, source=source, target=held_out))
+        tells(untrained, {"body.target": ("train",)})
+        huge = wrong(submit(api, kind, source=source, target=coarse))
+        tells(huge, {"body.target": ("1000000.0 nm", "'o'", "5000000 x 7000000 px")})
     assert accepted(submit(api, "train-style", source=target, target=target))
 
 
@@ -266,18 +261,10 @@ def test_models_that_do_not_suit(
         body = {"style_model": style_model, "segmenter_model": segmenter_model}
         return wrong(submit(api, "stylefilter", **body))
 
-    assert refusal(segmenter, segmenter) == {
-        "body.style_model": "is a model of kind segmenter, not style"
-    }
-    assert refusal(style, style) == {
-        "body.segmenter_model": "is a model of kind style, not segmenter"
-    }
-    assert refusal(style, elsewhere) == {
-        "body.segmenter_model": "was trained on another source than the style model"
-    }
-    assert refusal(style, finer) == {
-        "body.segmenter_model": "works at another pixel size than the style model"
-    }
+    tells(refusal(segmenter, segmenter), {"body.style_model": ("kind segmenter",)})
+    tells(refusal(style, style), {"body.segmenter_model": ("kind style",)})
+    tells(refusal(style, elsewhere), {"body.segmenter_model": ("source",)})
+    tells(refusal(style, finer), {"body.segmenter_model": ("pixel size",)})
     api.delete(f"/datasets/{target}")
     gone = {"style_model": style, "segmenter_model": segmenter}
     assert list(wrong(submit(api, "stylefilter", **gone), 404)) == ["body.target"]
@@ -287,17 +274,12 @@ def test_evaluations_that_cannot_be(
     api: httpx.Client, database: Database, source: str, style: str, segmenter: str
 ) -> None:
     body = {"model": segmenter, "dataset": source, "split": "train", "stylise": False}
-    assert wrong(submit(api, "evaluate", **body | {"split": "test"})) == {
-        "body.dataset": "has no section with a mask in the test split"
-    }
-    assert wrong(submit(api, "evaluate", **body | {"model": style})) == {
-        "body.model": "is a style model: it segments nothing"
-    }
+    no_masks = wrong(submit(api, "evaluate", **body | {"split": "test"}))
+    tells(no_masks, {"body.dataset": ("mask", "test")})
+    tells(wrong(submit(api, "evaluate", **body | {"model": style})), {"body.model": ("style",)})
     assert list(wrong(submit(api, "evaluate", **body | {"stylise": True}))) == ["body.style_model"]
     not_style = body | {"stylise": True, "style_model": segmenter}
-    assert wrong(submit(api, "evaluate", **not_style)) == {
-        "body.style_model": "is a model of kind segmenter, not style"
-    }
+    tells(wrong(submit(api, "evaluate", **not_style)), {"body.style_model": ("kind segmenter",)})
     coarse = add_model(
         database,
         add_job(database, source),
@@ -306,9 +288,7 @@ def test_evaluations_that_cannot_be(
         config=config_with(pixel_size_factor=4.0),
     )
     other_scale = body | {"stylise": True, "style_model": str(coarse)}
-    assert wrong(submit(api, "evaluate", **other_scale)) == {
-        "body.style_model": "works at 16 nm per pixel, the model at 4"
-    }
+    tells(wrong(submit(api, "evaluate", **other_scale)), {"body.style_model": ("16 nm", 4)})
     accepted(submit(api, "evaluate", **body | {"stylise": True, "style_model": style}))
 
 
@@ -331,9 +311,8 @@ def test_an_evaluation_compares_pixel_sizes_not_factors(
         for factor in (1.0, 2.0)
     )
     body = {"model": segmenter, "dataset": source, "split": "train"}
-    assert wrong(submit(api, "evaluate", **body, style_model=same_factor)) == {
-        "body.style_model": "works at 2 nm per pixel, the model at 4"
-    }
+    refused = wrong(submit(api, "evaluate", **body, style_model=same_factor))
+    tells(refused, {"body.style_model": ("2 nm", 4)})
     accepted(submit(api, "evaluate", **body, style_model=same_nm))
 
 
@@ -397,7 +376,8 @@ def test_a_config_out_of_range_names_the_field(api: httpx.Client, source: str, t
         assert list(wrong(refused)) == [where]
     several = {"style": {"crop_px": 1, "base_filters": 1}}
     refused = submit(api, "adapt", source=source, target=target, config=several)
-    assert problem(refused, 422)["detail"].startswith("2 fields are not valid: body.config.style.")
+    assert "body.config.style." in problem(refused, 422)["detail"]
+    assert len(wrong(refused)) == 2
     assert list(wrong(submit(api, "pretrain", source=source, presets="smoke"))) == ["body.presets"]
     assert list(wrong(submit(api, "pretrain", source=source, preset="fast"))) == ["body.preset"]
     assert list(wrong(submit(api, "pretrain", source="1"))) == ["body.source"]
@@ -407,11 +387,10 @@ def test_a_config_out_of_range_names_the_field(api: httpx.Client, source: str, t
 def test_a_config_that_only_the_preset_makes_impossible(api: httpx.Client, source: str) -> None:
     none = {"style": {"steps": None, "epochs_constant": 0, "epochs_decay": 0}}
     refused = submit(api, "train-style", source=source, target=source, config=none)
-    assert "style training has no length" in problem(refused, 422)["detail"]
+    assert "length" in problem(refused, 422)["detail"]
     deep = {"segmenter": {"depth": 5}}
-    assert wrong(submit(api, "pretrain", source=source, preset="smoke", config=deep)) == {
-        "body.config": "segmenter.depth 5 needs crops of at least 64 px, pretrain.crop_px is 32"
-    }
+    refused = submit(api, "pretrain", source=source, preset="smoke", config=deep)
+    tells(wrong(refused), {"body.config": ("segmenter.depth", "64 px", "pretrain.crop_px", 32)})
     given = deep | {"pretrain": {"crop_px": 64}, "adaptation": {"crop_px": 64}}
     accepted(submit(api, "pretrain", source=source, preset="smoke", config=given))
 

@@ -33,6 +33,7 @@ from tests.app.files import (
     png,
     problem,
     registered,
+    tells,
     tiff,
     upload,
     wrong,
@@ -215,21 +216,18 @@ def test_a_model_outlives_its_datasets(api: httpx.Client, world: World) -> None:
         assert api.delete(f"/datasets/{dataset}").status_code == 204
     assert predict(api, model=world.adapted).content == before
     gone = predict(api, model=world.adapted, dataset=world.target)
-    assert problem(gone, 404)["detail"] == f"there is no dataset {world.target}"
+    assert f"dataset {world.target}" in problem(gone, 404)["detail"]
 
 
 def test_models_that_cannot_do_it(api: httpx.Client, world: World) -> None:
     unknown = uuid4()
-    assert problem(predict(api, model=unknown), 404)["detail"] == f"there is no model {unknown}"
+    assert f"model {unknown}" in problem(predict(api, model=unknown), 404)["detail"]
     problem(predict(api, model=world.adapted, style_model=unknown), 404)
     problem(predict(api, model=world.adapted, dataset=unknown), 404)
-    assert wrong(predict(api, model=world.style)) == {
-        "body.model": "is a style model: it segments nothing"
-    }
+    tells(wrong(predict(api, model=world.style)), {"body.model": ("style",)})
     assert list(wrong(predict(api, model=world.segmenter))) == ["body.style_model"]
-    assert wrong(predict(api, model=world.adapted, style_model=world.segmenter)) == {
-        "body.style_model": "is a model of kind segmenter, not style"
-    }
+    no_style = wrong(predict(api, model=world.adapted, style_model=world.segmenter))
+    tells(no_style, {"body.style_model": ("kind segmenter",)})
 
 
 def test_fields_that_are_missing_wrong_or_unknown(api: httpx.Client, world: World) -> None:
@@ -265,9 +263,7 @@ def test_files_that_are_no_grey_image(api: httpx.Client, world: World) -> None:
 
 def test_an_image_of_another_dtype_than_the_dataset(api: httpx.Client, world: World) -> None:
     errors = wrong(predict(api, png(grey(1, dtype="uint16")), model=world.adapted))
-    assert errors == {
-        "body.image": "has dtype uint16; dataset 'cells', which says how to normalise it, has uint8"
-    }
+    tells(errors, {"body.image": ("uint16", "'cells'", "uint8")})
 
 
 def test_images_that_are_too_large(settings: Settings, serve: Serve, world: World) -> None:
@@ -276,12 +272,12 @@ def test_images_that_are_too_large(settings: Settings, serve: Serve, world: Worl
     fits = {"model": world.adapted, "dataset": world.source}
     assert predict(small, **fits).status_code == 200
     wide = problem(predict(small, png(grey(1, 41, 58)), **fits), 415)
-    assert "is 41 x 58 px, more than 2337 pixels" in wide["detail"]
+    assert "41 x 58 px" in wide["detail"]
     assert list(wrong(predict(small, **fits, pixel_size_nm=4.1))) == ["body.pixel_size_nm"]
     long = problem(predict(small, png(IMAGE) + bytes(4000), **fits), 413)
-    assert long["detail"] == "the image has more than 4000 bytes"
+    assert "4000 bytes" in long["detail"]
     longer = problem(predict(small, bytes(2 << 20), **fits), 413)
-    assert longer["detail"] == f"the request has more than {4000 + (1 << 20)} bytes"
+    assert f"{4000 + (1 << 20)} bytes" in longer["detail"]
 
 
 def test_a_pixel_size_that_would_fill_the_memory(api: httpx.Client, world: World) -> None:
@@ -301,9 +297,8 @@ def test_the_answer_is_negotiated(api: httpx.Client, world: World) -> None:
         assert answer.headers["content-type"] == kind
     for accept in ("application/json", "image/jpeg", "text/html"):
         refused = problem(predict(api, accept=accept, model=world.adapted), 406)
-        assert refused["detail"] == (
-            f"cannot answer with {accept}; ask for image/png, image/tiff, application/x-npz"
-        )
+        for kind in (accept, "image/png", "image/tiff", "application/x-npz"):
+            assert kind in refused["detail"]
 
 
 def test_models_of_different_pixel_sizes_do_not_mix(
@@ -329,7 +324,7 @@ def test_models_of_different_pixel_sizes_do_not_mix(
         path="jobs/coarse",
     )
     refused = problem(predict(api, model=world.adapted, style_model=coarse), 422)
-    assert refused["detail"] == ("the style model works at 8.0 nm per pixel, the model at 4.0")
+    assert "8.0 nm" in refused["detail"]
 
 
 def test_a_full_queue_is_busy_and_gets_free_again(
@@ -346,7 +341,6 @@ def test_a_full_queue_is_busy_and_gets_free_again(
     for answer in refused:
         body = problem(answer, 503)
         assert body["code"] == "busy"
-        assert body["detail"] == "1 predictions are waiting already; try again soon"
         assert answer.headers["retry-after"] == "5"
     assert predict(narrow, model=world.adapted).status_code == 200
 
@@ -357,7 +351,6 @@ def test_weights_that_are_gone_fail_in_words(
     shutil.rmtree(settings.data_folder / "jobs")
     failed = problem(predict(api, model=world.adapted), 503)
     assert failed["code"] == "model_unreadable"
-    assert failed["detail"].startswith("the model's weights cannot be read: ")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the machine has the device")
@@ -367,7 +360,6 @@ def test_a_device_that_is_not_there_fails_in_words(
     on_gpu = serve(settings.model_copy(update={"predict_device": "cuda"}))
     failed = problem(predict(on_gpu, model=world.adapted), 503)
     assert failed["code"] == "device_unavailable"
-    assert "this machine offers no CUDA GPU" in failed["detail"]
 
 
 def test_a_model_is_dropped_before_the_next_is_loaded(
@@ -385,4 +377,4 @@ def test_a_model_is_dropped_before_the_next_is_loaded(
 
 def test_a_zip_is_no_image(api: httpx.Client, world: World) -> None:
     refused = problem(predict(api, b"PK\x03\x04" + bytes(100), model=world.adapted), 415)
-    assert refused["detail"] == "the image is a zip file; send one PNG or TIFF"
+    assert "zip" in refused["detail"]

