@@ -91,7 +91,7 @@ def test_an_excluded_class_is_no_column_but_predicting_it_is_a_mistake() -> None
     row = tabulate([result(confusions=[true_excluded])], NAMES, ["c"])[0]
     assert row.dice["a"].mean == pytest.approx(2 / 3)
     assert row.dice["mean"].mean == pytest.approx(5 / 6)
-    with pytest.raises(ValueError, match="'z' is to be left out, but is no class"):
+    with pytest.raises(ValueError, match="'z' .*no class"):
         tabulate([result()], NAMES, ["z"])
 
 
@@ -117,7 +117,7 @@ def test_rows_are_in_the_tables_order_and_by_tile_size() -> None:
         ("stylefilter", 64),
         ("target-only", None),
     ]
-    with pytest.raises(ValueError, match="fold 0 of 'cut' is there twice"):
+    with pytest.raises(ValueError, match=" 0 of 'cut' .*twice"):
         tabulate([result("cut"), result("cut")], NAMES, ())
 
 

@@ -61,5 +61,5 @@ def test_panels_wrap_and_need_one_picture_each() -> None:
         for number in (1, 7)
     )
     assert seven[:2] == (2 * one[0], 4 * one[1])
-    with pytest.raises(ValueError, match="either an image or classes"):
+    with pytest.raises(ValueError, match="image or classes"):
         Panel("nothing")

@@ -1,5 +1,7 @@
 """The table, its folds, differences and failures."""
 
+import re
+
 from models.table1.results import FailedRow
 from tests.worker.report.reports import Page, cells, full, made, row
 from worker.report import html, markdown
@@ -14,7 +16,7 @@ def test_table_ranks_all_but_the_upper_bound_and_shows_its_numbers() -> None:
         "StyleFilter": ["**60.0 ± 10.0**", "**50.0 ± 0.0**", "**60.0 ± 10.0**"],
     }
     assert cells(text, "Target-only") == ["90.0 ± 0.0", "80.0 ± 10.0", "90.0 ± 0.0"]
-    assert "Not ranked: Target-only, the upper bound; missing values." in text
+    assert "Not ranked: Target-only" in text
 
 
 def test_a_class_without_masks_is_missing_and_one_left_out_has_no_column() -> None:
@@ -29,9 +31,8 @@ def test_a_class_without_masks_is_missing_and_one_left_out_has_no_column() -> No
     # Both have 50.0 for mito: nothing to rank.
     assert cells(text, "Source-only")[:3] == ["50.0 ± 10.0", "–", "**20.0 ± 0.0**"]
     assert cells(text, "CUT")[:3] == ["50.0 ± 0.0", "–", "<u>10.0 ± 0.0</u>"]
-    assert "Left out of the table and its means: lyso." in text
-    assert "In no test mask, so without a score: nucleus." in text
-    assert "vesicle: in the test masks of 1 of 2 folds." in text
+    for part in (": lyso.", ": nucleus.", r"vesicle: .* 1 of 2 folds"):
+        assert re.search(part, text)
     assert "Target-only" not in text
 
 
@@ -46,7 +47,6 @@ def test_one_fold_and_one_row() -> None:
     text = markdown.render(report)
     assert cells(text, "StyleFilter")[:1] == ["25.0 ± 0.0"]
     assert "over one fold" in text
-    assert "One fold: the standard deviations are 0.0 by definition" in text
     assert "of each fold" not in text
     assert "the best is bold" not in text
     Page(html.render(report))
@@ -62,14 +62,14 @@ def test_a_row_that_lacks_a_fold_is_not_ranked() -> None:
     )
     assert "| StyleFilter (1 of 2 folds) | 90.0 ± 0.0 |" in text
     assert cells(text, "CUT")[0] == "**20.0 ± 0.0**"
-    assert "lack folds that other rows have: StyleFilter." in text
+    assert re.search(r"lack .*: StyleFilter\.", text)
 
 
 def test_a_report_without_rows_says_what_failed() -> None:
     report = made(failed=(FailedRow(row="cut", fold=0, reason="a | b\nno room"),))
     text = markdown.render(report)
     assert r"| CUT | 1 | – | a \| b no room |" in text
-    assert "1 missing result, and why" in text
+    assert "1 missing result" in text
     page = Page(html.render(report))
     assert not any("image/svg" in address for address in page.addresses)
     assert "1 missing result." in " ".join(page.texts)
