@@ -10,13 +10,15 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from models.networks.sizes import TILE_PX, WHOLE_PX
+
 
 @dataclass(frozen=True)
 class Tiling:
     """Images up to ``whole_px`` on both sides are taken whole, larger ones in tiles."""
 
-    whole_px: int = 2048
-    tile_px: int = 1024
+    whole_px: int = WHOLE_PX
+    tile_px: int = TILE_PX
     overlap_px: int = 128
 
 

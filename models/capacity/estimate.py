@@ -13,8 +13,9 @@ from typing import Literal, Self
 
 from models.capacity import footprint
 from models.config import AdaptationConfig, PretrainConfig, StyleFilterConfig
-from models.data.domain import Domain, working_shape
+from models.data.domain import CACHE_BYTES, Domain, working_shape
 from models.data.sections import Section
+from models.networks.sizes import TILE_PX, WHOLE_PX
 from models.training.lengths import Lengths, Schedule, sections_per_epoch
 from models.training.progress import Stage
 
@@ -33,9 +34,6 @@ what training left there is still there when images are segmented."""
 
 BF16_SHARES = {"cpu": {"style": 1.1, "segmenter": 0.6}, "cuda": {"style": 0.8, "segmenter": 0.6}}
 """Of what float32 keeps. CUT's own convolutions on a CPU compute in float32 all the same."""
-
-CACHE_BYTES, WHOLE_PX, TILE_PX = 512 << 20, 2048, 1024
-"""Of a domain's cache, and of the tiling of large images: as in data/domain.py and tiling.py."""
 
 _FLOAT = 4
 _LOG_BYTES = 1 << 20

@@ -7,9 +7,7 @@ Legend: c, d, f filters, px side of a square image.
 """
 
 from models.config import Device, SegmenterConfig, StyleConfig
-
-WIDE = 64
-"""Channels from which a convolution on a CPU pads inside itself (networks/convolution.py)."""
+from models.networks.sizes import WINOGRAD_FROM
 
 TAPPED_BLOCKS = 5
 """Residual blocks that PatchNCE's encoder runs through."""
@@ -61,7 +59,8 @@ def encoder_values(style: StyleConfig, num_blocks: int, device: Device) -> int:
     # Behind a convolution norm and ReLU keep a map each, the blur nothing.
     full_size = 2 * c * px**2 + 2 * 2 * c * px**2
     half_size = 2 * c * half**2 + 2 * 4 * c * half**2
-    padded = 0 if device == "cpu" and 4 * c >= WIDE else 2 * 4 * c * (quarter + 2) ** 2
+    # Winograd's algorithm pads inside itself.
+    padded = 0 if device == "cpu" and 4 * c >= WINOGRAD_FROM else 2 * 4 * c * (quarter + 2) ** 2
     return first + full_size + half_size + num_blocks * (4 * 4 * c * quarter**2 + padded)
 
 

@@ -25,7 +25,8 @@ IGNORE = 255
 
 A = TypeVar("A", bound=NDArray[np.generic])
 
-_CACHE_BYTES = 512 << 20  # of a domain: 100 sections of 1024 px with their masks
+CACHE_BYTES = 512 << 20
+"""What a domain keeps in memory: 100 sections of 1024 px with their masks."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class Domain:
         self.tiles = tuple(tiles)
         self.working_nm = working_nm or info.pixel_size_nm
         self._group = zarr.open_group(str(store), mode="r")
-        self._cache = _Cache(_CACHE_BYTES)
+        self._cache = _Cache(CACHE_BYTES)
         self._labels: dict[int, list[Tile]] = {}
         for tile in self.tiles:
             self._labels.setdefault(tile.section, []).append(tile)

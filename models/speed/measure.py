@@ -15,7 +15,6 @@ import tempfile
 import time
 from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
@@ -31,8 +30,9 @@ from models.config import Precision, StyleConfig, StyleFilterConfig, preset
 from models.data.domain import Domain, DomainInfo
 from models.data.sections import Section
 from models.data.stylised import StylisedDomain
-from models.networks.cpu.convolution import cpu_has_bf16, winograd_from
+from models.networks.cpu.convolution import Convolution, cpu_has_bf16
 from models.networks.generator import Generator
+from models.networks.sizes import WINOGRAD_FROM
 from models.networks.unet import UNet
 from models.segmentation import pretrain
 from models.speed.reference import peak_bytes, say
@@ -244,8 +244,12 @@ def _flops_process(side: int, filters: int) -> None:
         cut.draw((side, side), np.random.default_rng(0)),
     )
     counts = []
-    for way in (winograd_from(sys.maxsize), nullcontext()):
-        with FlopCounterMode(display=False) as counter, way:
+    layers = [m for network in cut.modules.values() for m in network.modules()]
+    for channels in (sys.maxsize, WINOGRAD_FROM):  # as defined, and as done
+        for layer in layers:
+            if isinstance(layer, Convolution):
+                layer.winograd_from = channels
+        with FlopCounterMode(display=False) as counter:
             cut.step(images[0], images[1], draws)
         counts.append(counter.get_total_flops() / 1e9)
     say(counts)

@@ -4,8 +4,7 @@ In channels-last layout throughout. One channel in or out, where torch's convolu
 of the speed, is one matrix product beside im2col; wide layers go by Winograd's algorithm.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -15,24 +14,12 @@ from torch.overrides import TorchFunctionMode
 
 from models.losses import full_precision
 from models.networks.cpu.winograd import winograd_conv2d
-
-_wide_from = 64
+from models.networks.sizes import WINOGRAD_FROM
 
 
 def cpu_has_bf16() -> bool:
     """Whether this processor multiplies bfloat16 itself."""
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
-@contextmanager
-def winograd_from(channels: int) -> Iterator[None]:
-    """Inside, layers with at least so many channels in and out go by Winograd's algorithm."""
-    global _wide_from
-    before, _wide_from = _wide_from, channels
-    try:
-        yield
-    finally:
-        _wide_from = before
 
 
 class RoundedProducts(TorchFunctionMode):
@@ -60,6 +47,8 @@ class RoundedProducts(TorchFunctionMode):
 
 class Convolution(nn.Conv2d):
     """Square kernel, stride 1; ``padding`` pixels of zeros, or reflected ones, on every side."""
+
+    winograd_from = WINOGRAD_FROM
 
     def __init__(
         self,
@@ -97,7 +86,7 @@ class Convolution(nn.Conv2d):
         assert self.bias is not None
         padding = int(self.padding[0])
         least = min(self.in_channels, self.out_channels)
-        if least >= _wide_from and padding == 1 and self.kernel_size[0] in (3, 4):
+        if least >= self.winograd_from and padding == 1 and self.kernel_size[0] in (3, 4):
             return winograd_conv2d(x, weight, self.bias, reflect=self._reflect)
         wide = full_precision(x)
         if self._reflect:

@@ -23,7 +23,6 @@ from models.config import (
     StyleFilterConfig,
     preset,
 )
-from models.data import domain
 from models.data.sections import Section
 from models.losses import cross_entropy
 from models.networks.discriminator import Discriminator
@@ -31,7 +30,6 @@ from models.networks.generator import Generator, tap_sizes
 from models.networks.unet import UNet
 from models.segmentation import pretrain
 from models.style_transfer import Cut
-from models.tiling import Tiling
 from models.training.loop import Run
 from models.training.progress import Stage
 from models.training.resume import Checkpoints
@@ -122,12 +120,6 @@ def test_what_patch_nce_keeps_is_counted(style: StyleConfig) -> None:
     at = [torch.randperm(size)[: style.num_patches] for size in sizes]
     kept = kept_values(lambda: cut._nce(features, features, at), cut.projector)
     assert footprint.projection_values(style) == pytest.approx(kept, rel=0.1)
-
-
-def test_numbers_of_modules_that_need_torch_are_repeated_right() -> None:
-    tiling = Tiling()
-    assert (tiling.whole_px, tiling.tile_px) == (capacity.WHOLE_PX, capacity.TILE_PX)
-    assert domain._CACHE_BYTES == capacity.CACHE_BYTES
 
 
 def extent(side: int, *, working_nm: float = 4.0) -> Extent:

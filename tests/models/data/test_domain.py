@@ -158,7 +158,7 @@ def test_allowed_of_a_window_is_the_window_of_allowed(tmp_path: Path) -> None:
 def test_sections_in_memory_are_bounded_in_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("models.data.domain._CACHE_BYTES", 2 * 64 * 64 * 4 + 1)
+    monkeypatch.setattr("models.data.domain.CACHE_BYTES", 2 * 64 * 64 * 4 + 1)
     domain = square_domain(tmp_path / "d.zarr", side=64)
     first, second, third = domain.split("train")
     kept = domain.image(first)
@@ -177,7 +177,7 @@ def test_sections_in_memory_are_bounded_in_bytes(
 def test_a_section_larger_than_the_cache_is_still_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("models.data.domain._CACHE_BYTES", 1)
+    monkeypatch.setattr("models.data.domain.CACHE_BYTES", 1)
     domain = square_domain(tmp_path / "d.zarr", side=64)
     section = domain.sections[0]
     assert domain.image(section) is domain.image(section)

@@ -1,6 +1,5 @@
 """CUT against vectors that the public reference computed in float64: tests/goldens/README.md."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 
 from models.config import StyleConfig
 from models.losses import lsgan, patch_nce
-from models.networks.cpu.convolution import winograd_from
+from models.networks.cpu.convolution import Convolution
 from models.networks.cpu.resampling import BlurDown, BlurUp
 from models.networks.discriminator import Discriminator
 from models.networks.generator import Generator
@@ -25,10 +24,9 @@ Arrays = dict[str, NDArray[np.generic]]
 
 
 @pytest.fixture(params=[1, 64], ids=["winograd", "direct"])
-def convolutions(request: pytest.FixtureRequest) -> Iterator[None]:
+def convolutions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The goldens' networks are too small to go by Winograd's algorithm unless told to."""
-    with winograd_from(request.param):
-        yield
+    monkeypatch.setattr(Convolution, "winograd_from", request.param)
 
 
 def golden(name: str) -> Arrays:

@@ -8,7 +8,6 @@ from models.networks.cpu.convolution import (
     Convolution,
     RoundedProducts,
     cpu_has_bf16,
-    winograd_from,
 )
 from tests.models.networks.layers import with_gradients
 
@@ -39,8 +38,8 @@ def test_a_quick_convolution_is_torchs(
     plain = nn.Conv2d(channels_in, channels_out, kernel, padding=padding, padding_mode=mode)
     plain.load_state_dict(quick.state_dict())
     x = torch.randn(2, channels_in, *size, generator=torch.manual_seed(0), dtype=torch.float64)
-    with winograd_from(1):
-        y, gradients = with_gradients(quick.double(), x)
+    quick.winograd_from = 1
+    y, gradients = with_gradients(quick.double(), x)
     expected, expected_gradients = with_gradients(plain.double(), x)
     for ours, theirs in zip((y, *gradients), (expected, *expected_gradients), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
