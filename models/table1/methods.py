@@ -48,6 +48,8 @@ class Row:
     """A row of the table: a method, and how its segmenter is tested."""
 
     title: str
+    about: str
+    """A sentence on what the row does, for someone who has not read its paper."""
     method: Method
     tested_on: Styler = "none"
     """How the test images are stylised."""
@@ -73,14 +75,35 @@ SOURCE_ONLY = Method("source-only")
 STYLEFILTER = Method("stylefilter", _SELF_TRAINING, "cut", uses_labels=True, changes=_FILTER)
 
 ROWS: dict[str, Row] = {
-    "source-only": Row("Source-only", SOURCE_ONLY, paper=True),
-    "cut": Row("CUT", SOURCE_ONLY, "cut", paper=True),
-    "y-net": Row("Y-Net", Method("y-net", _YNET), paper=True),
+    "source-only": Row(
+        "Source-only",
+        "The segmenter learns from the source alone and segments target images as they are.",
+        SOURCE_ONLY,
+        paper=True,
+    ),
+    "cut": Row(
+        "CUT",
+        "The source-only segmenter, on test images that CUT redrew in the style of the source.",
+        SOURCE_ONLY,
+        "cut",
+        paper=True,
+    ),
+    "y-net": Row(
+        "Y-Net",
+        "The source-only segmenter trains on and at the same time learns to redraw target images.",
+        Method("y-net", _YNET),
+        paper=True,
+    ),
     "paul": Row(
-        "Paul et al.", Method("paul", _PAUL, uses_labels=True, classifies_tiles=True), paper=True
+        "Paul et al.",
+        "The source-only segmenter learns to tell which classes are in a labelled tile; "
+        "adversaries, networks that tell source from target, make it treat both alike.",
+        Method("paul", _PAUL, uses_labels=True, classifies_tiles=True),
+        paper=True,
     ),
     "paul-no-advl": Row(
         "Paul et al. \\ AdvL",
+        "Paul et al. without the adversaries.",
         Method(
             "paul-no-advl",
             _PAUL,
@@ -92,6 +115,7 @@ ROWS: dict[str, Row] = {
     ),
     "paul-no-advl-cut": Row(
         "Paul et al. \\ AdvL + CUT",
+        "Paul et al. without the adversaries, with target images that CUT redrew.",
         Method(
             "paul-no-advl-cut",
             _PAUL,
@@ -103,29 +127,70 @@ ROWS: dict[str, Row] = {
         "cut",
         paper=True,
     ),
-    "stylefilter-no-cut": Row("StyleFilter \\ CUT", STYLEFILTER, paper=True),
-    "stylefilter": Row("StyleFilter", STYLEFILTER, "cut", paper=True),
-    "target-only": Row("Target-only", Method("target-only", masks_of="target"), paper=True),
+    "stylefilter-no-cut": Row(
+        "StyleFilter \\ CUT",
+        "StyleFilter's segmenter, tested on target images as they are.",
+        STYLEFILTER,
+        paper=True,
+    ),
+    "stylefilter": Row(
+        "StyleFilter",
+        "The segmenter learns from predictions for target images that CUT redrew; classes that the "
+        "labels call absent are filtered out of these predictions.",
+        STYLEFILTER,
+        "cut",
+        paper=True,
+    ),
+    "target-only": Row(
+        "Target-only",
+        "The segmenter learns from masks of the target.",
+        Method("target-only", masks_of="target"),
+        paper=True,
+    ),
     "filter-without-style": Row(
         "Filter without style",
+        "StyleFilter with target images as they are, in training and in test.",
         Method("filter-without-style", _SELF_TRAINING, uses_labels=True, changes=_FILTER),
     ),
     "unfiltered": Row(
         "StyleFilter \\ filter (Eq. 2)",
+        "StyleFilter without the filter, so without any label: Equation 2 of the paper.",
         Method("unfiltered", _SELF_TRAINING, "cut", changes=_NO_FILTER),
         "cut",
     ),
-    "filter-at-test": Row("StyleFilter + filter at test", STYLEFILTER, "cut", filtered=True),
-    "histogram": Row("Histogram matching", SOURCE_ONLY, "histogram"),
-    "fourier": Row("Fourier domain adaptation", SOURCE_ONLY, "fourier"),
-    "adabn": Row("AdaBN", Method("adabn", _ADABN, estimates_statistics=True, changes=_ESTIMATE)),
+    "filter-at-test": Row(
+        "StyleFilter + filter at test",
+        "StyleFilter, and the labels of the test images filter its predictions for them, too.",
+        STYLEFILTER,
+        "cut",
+        filtered=True,
+    ),
+    "histogram": Row(
+        "Histogram matching",
+        "The source-only segmenter, on test images with the source's distribution of grey values.",
+        SOURCE_ONLY,
+        "histogram",
+    ),
+    "fourier": Row(
+        "Fourier domain adaptation",
+        "The source-only segmenter, on test images with the source's coarse brightness pattern.",
+        SOURCE_ONLY,
+        "fourier",
+    ),
+    "adabn": Row(
+        "AdaBN",
+        "The source-only segmenter, with the target's batch-norm statistics: nothing is trained.",
+        Method("adabn", _ADABN, estimates_statistics=True, changes=_ESTIMATE),
+    ),
     "adabn-cut": Row(
         "AdaBN + CUT",
+        "AdaBN with target images that CUT redrew.",
         Method("adabn-cut", _ADABN, "cut", estimates_statistics=True, changes=_ESTIMATE),
         "cut",
     ),
     "stylefilter-histogram": Row(
         "StyleFilter, histogram for CUT",
+        "StyleFilter with histogram matching in the place of CUT.",
         Method(
             "stylefilter-histogram", _SELF_TRAINING, "histogram", uses_labels=True, changes=_FILTER
         ),
@@ -133,6 +198,7 @@ ROWS: dict[str, Row] = {
     ),
     "stylefilter-fourier": Row(
         "StyleFilter, Fourier for CUT",
+        "StyleFilter with Fourier domain adaptation in the place of CUT.",
         Method("stylefilter-fourier", _SELF_TRAINING, "fourier", uses_labels=True, changes=_FILTER),
         "fourier",
     ),

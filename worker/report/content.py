@@ -14,8 +14,6 @@ ChartName = Literal["mean", "classes", "curves", "styles", "time"]
 class TableCell:
     text: str
     mark: Mark | None = None
-    share: float | None = None
-    """Of a score: where it lies in [0, 1]."""
     group: Group | None = None
     """Of a row's title: what the row knew of the target."""
     note: str = ""
@@ -38,6 +36,8 @@ class Section:
     title: str
     notes: tuple[str, ...] = ()
     chart: ChartName | None = None
+    figure: bool = False
+    """The section shows the picture of segmentations."""
     grids: tuple[Grid, ...] = ()
     items: tuple[tuple[str, str], ...] = ()
     """Each a term and what is said of it."""

@@ -42,20 +42,20 @@ def label_values(report: BenchmarkReport) -> Section | None:
         for one in report.label_values
     )
     head = (
-        "Tile",
+        "Side of a tile",
         "Labels",
-        "Filter on",
-        "Filter off",
-        "Gain in points",
-        "Labels for a point",
+        "With the filter",
+        "Without",
+        "Gain in points (95% interval)",
+        "Labels per point",
     )
     note = (
-        "A label says which classes are in a tile. The filter off is the same training without "
-        f"them. In brackets the gain's 95% interval; {MISSING} as labels for a point: it is not "
-        "above zero, or there is none."
+        "An image-level label says whether a class is present in a tile. StyleFilter's filter "
+        "takes classes that are absent out of the pseudo-labels; without the filter the same "
+        f"training uses no label. The last column is {MISSING} where the gain may be chance."
     )
-    grid = Grid("What labels bring, by the size of the labelled tiles: mean DICE in %", head, rows)
-    return Section("The value of labels", notes=(note,), grids=(grid,))
+    grid = Grid("Mean DICE in %, by the size of the labelled tiles", head, rows)
+    return Section("What labels bring", notes=(note,), grids=(grid,))
 
 
 def annotation(report: BenchmarkReport) -> Section | None:
@@ -72,9 +72,12 @@ def annotation(report: BenchmarkReport) -> Section | None:
         )
         for row in report.rows
     )
-    head = ("Method", "Image-level labels", "Masks", "Mean DICE, %", "Points over Source-only")
-    grid = Grid("Annotation of the target that was used, mean over the folds", head, rows)
-    note = "A label takes seconds and a mask hours: a row is worth what it gains for that."
+    head = ("Row", "Image-level labels", "Masks", "Mean DICE, %", "Points over Source-only")
+    grid = Grid("Annotation of the target that each row used, mean over the folds", head, rows)
+    note = (
+        "A person gives a label in seconds and draws a mask in hours. Compare the points that a "
+        "row gains with the annotation that it needs."
+    )
     return Section("Annotation cost", notes=(note,), grids=(grid,))
 
 
@@ -82,8 +85,8 @@ def curves(report: BenchmarkReport) -> Section | None:
     if not any(curve.name == CURVE for curve in report.curves):
         return None
     note = (
-        "Mean DICE on the validation sections by step of a stage: thin lines are folds, the "
-        "thick line their mean, grey lines the means of the other rows."
+        "Mean DICE on the validation sections while a stage of training runs. A thin line is a "
+        "fold, the thick line is the mean of the folds, and grey lines are the means of other rows."
     )
     return Section("Learning curves", notes=(note,), chart="curves")
 
@@ -100,14 +103,16 @@ def styles(report: BenchmarkReport) -> Section | None:
         for choice in report.styles
     )
     rules = "By DICE", "By labels and confidence", "The last"
-    caption = "The generator that each rule would keep, and mean DICE on the validation masks in %"
-    grid = Grid(caption, ("Split", *rules), rows)
+    caption = "Generator that each rule would choose; mean DICE on the validation masks in %"
+    grid = Grid(caption, ("Fold", *rules), rows)
     kept = {_CHOSEN_BY.get(choice.selected_by, choice.selected_by) for choice in report.styles}
     note = (
-        "Generators are kept on the way and scored by what the source-only segmenter makes of the "
-        "images they render: by DICE on the target's validation masks; and without any mask, by "
-        "how well the prediction agrees with the image-level labels, the mean confidence added. "
-        f"The rows were tested with the one chosen by {listed(tuple(sorted(kept)))}."
+        "A generator is the network that CUT trains to redraw target images in the style of the "
+        "source. Several are kept during training. Each is scored by how well the source-only "
+        "network segments the images that it redraws: by DICE on the target's validation masks; "
+        "or, without any mask, by how often the result agrees with the image-level labels, plus "
+        "the network's mean confidence. The rows were tested with the generator that was chosen "
+        f"by {listed(tuple(sorted(kept)))}."
     )
     return Section("Chosen generators", notes=(note,), chart="styles", grids=(grid,))
 
@@ -131,18 +136,22 @@ def chosen(report: BenchmarkReport) -> Section | None:
         for row in report.rows
     )
     grid = Grid(
-        "What chose the weights that were tested, their step in each fold, and what chose the "
-        "generator",
-        ("Method", "Weights by", "Step", "Generator by"),
+        "What chose the weights that were tested, their training step in each fold, and what "
+        "chose the generator",
+        ("Row", "Weights by", "Step", "Generator by"),
         rows,
         numbers=False,
     )
-    oracle = any("target_val" in (*row.selected, *row.styles_selected) for row in report.rows)
-    notes = (
-        "Choosing by the target's validation masks is the paper's protocol; it takes masks that "
-        "one with image-level labels alone would not have.",
-    )
-    return Section("Chosen weights", notes=notes if oracle else (), grids=(grid,))
+    notes = [
+        "Weights are the numbers of a network that training adjusts. They are kept at several "
+        "steps, and those that score best by the rule in the table are tested."
+    ]
+    if any("target_val" in (*row.selected, *row.styles_selected) for row in report.rows):
+        notes.append(
+            "The paper, too, chooses weights by the target's validation masks. Whoever has nothing "
+            "but image-level labels does not have such masks."
+        )
+    return Section("Chosen weights", notes=tuple(notes), grids=(grid,))
 
 
 def cost(report: BenchmarkReport) -> Section | None:
@@ -157,9 +166,10 @@ def cost(report: BenchmarkReport) -> Section | None:
         )
         for row in report.rows
     )
-    head = ("Method", "Training, all stages", "Its own stages", "Peak memory")
-    grid = Grid("Time for a fold, mean over the folds, and the most memory of any", head, rows)
-    notes = (f"All jobs together, each stage once: {duration(report.seconds)}.", *_in_runs(report))
+    head = ("Row", "Training, all stages", "Its own stages", "Peak memory")
+    grid = Grid("Training time per fold, mean over the folds, and peak memory of any", head, rows)
+    together = f"All jobs together took {duration(report.seconds)}; a shared stage counts once."
+    notes = (together, *_in_runs(report))
     return Section("Time and memory", notes=notes, chart="time", grids=(grid, *_shared(report)))
 
 
@@ -172,9 +182,9 @@ def _in_runs(report: BenchmarkReport) -> Iterator[str]:
     own = {ROWS[r.row].method.name: r.own_seconds for r in report.rows if r.row in paper}
     if one and all(any(row.row == name for row in report.rows) for name in paper):
         yield (
-            f"The paper's nine rows of a fold take {duration(shared + sum(own.values()))}, "
-            f"{(shared + sum(own.values())) / one:.1f} times the {duration(one)} of StyleFilter "
-            "alone: what they share is trained once."
+            f"In a fold, the paper's nine rows take {duration(shared + sum(own.values()))}. That "
+            f"is {(shared + sum(own.values())) / one:.1f} times the {duration(one)} of StyleFilter "
+            "alone, because what rows share is trained once."
         )
 
 
@@ -193,7 +203,7 @@ def _shared(report: BenchmarkReport) -> tuple[Grid, ...]:
         )
         for (name, used_by), stages in alike.items()
     )
-    head = ("Stage", "Folds", "Time for a fold", "Rows that use it")
+    head = ("Stage", "Folds", "Time per fold", "Rows that use it")
     caption = "Stages that were trained once for several rows"
     return (Grid(caption, head, rows, numbers=False),)
 

@@ -10,10 +10,11 @@ from models.table1.results import BenchmarkReport
 from worker.report.charts import draw
 from worker.report.content import TableCell, mean_of, title_of
 from worker.report.drawing import PALETTE
-from worker.report.groups import group_of
+from worker.report.groups import WORDS, group_of
 from worker.report.numbers import percent
 from worker.report.sections import sections
 from worker.report.sentences import headline
+from worker.report.terms import warning
 
 _PAGES = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -26,8 +27,8 @@ _LANDMARKS: tuple[RowName, ...] = ("source-only", "cut", "stylefilter", "target-
 
 
 def render(report: BenchmarkReport, figure: bytes | None = None) -> str:
-    """``figure``: a PNG of segmentations."""
-    said = sections(report)
+    """Write the page; ``figure`` is a PNG of segmentations."""
+    said = sections(report, figure=figure is not None)
     charts = {
         section.chart: _base64(draw(section.chart, report).encode())
         for section in said
@@ -35,18 +36,20 @@ def render(report: BenchmarkReport, figure: bytes | None = None) -> str:
     }
     return _PAGES.get_template("report.html").render(
         report=report,
+        warning=warning(report),
         headline=headline(report),
         landmarks=_landmarks(report),
         sections=said,
         charts=charts,
         figure=None if figure is None else _base64(figure),
         palette=PALETTE,
+        groups=WORDS,
         config=report.config.model_dump_json(indent=2),
     )
 
 
 def _landmarks(report: BenchmarkReport) -> list[TableCell]:
-    """The four rows that tell the story, large; those there are."""
+    """Pick the four rows that tell the story, of those there are."""
     return [
         TableCell(percent(mean_of(row)), note=title_of(row), group=group_of(row))
         for name in _LANDMARKS

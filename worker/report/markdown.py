@@ -9,25 +9,22 @@ from worker.report.content import Grid, Section, TableCell
 from worker.report.numbers import plain
 from worker.report.sections import sections
 from worker.report.sentences import headline
+from worker.report.terms import warning
 
 _SPECIAL = re.compile(r"[\\`*\[\]|~$]|(?<!\w)_|_(?!\w)")
 
 
 def render(report: BenchmarkReport, *, figure: bool = False) -> str:
-    """Refers to the charts in ``charts/`` and, if there is one, to ``figure.png`` beside it."""
+    """Write the report; it refers to ``charts/`` and, if there is one, to ``figure.png``."""
     blocks = [f"# {escape(report.source)} → {escape(report.target)}"]
-    said = headline(report)
-    if said is not None:
-        blocks.append(f"**{escape(said)}**")
-    for index, section in enumerate(sections(report)):
+    blocks += [f"**{escape(said)}**" for said in (warning(report), headline(report)) if said]
+    for section in sections(report, figure=figure):
         blocks += _section(section)
-        if figure and index == 0:
-            blocks.append("![Image, the methods' segmentations, truth](figure.png)")
     return "\n\n".join(blocks) + "\n"
 
 
 def escape(text: str) -> str:
-    """On one line, and shown as it is."""
+    """Put a text on one line, so that it is shown as it is."""
     return _SPECIAL.sub(r"\\\g<0>", html.escape(plain(text), quote=False))
 
 
@@ -37,6 +34,8 @@ def _section(section: Section) -> Iterator[str]:
         yield _grid(grid)
     for note in section.notes:
         yield escape(note)
+    if section.figure:
+        yield f"![{section.title}](figure.png)"
     if section.chart is not None:
         yield f"![{section.title}](charts/{section.chart}.svg)"
     for grid in section.grids[1:]:

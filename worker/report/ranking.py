@@ -13,7 +13,7 @@ Mark = Literal["best", "runner-up"]
 def _apart(row: Row) -> str | None:
     if row.method.masks_of == "target":
         return "the upper bound"
-    return "which knows the test images' own labels" if row.filtered else None
+    return "it knows the labels of the test images" if row.filtered else None
 
 
 UNRANKED: Mapping[RowName, str] = {
@@ -23,13 +23,16 @@ UNRANKED: Mapping[RowName, str] = {
 
 
 def ranked(rows: Sequence[RowSummary]) -> list[bool]:
-    """Whether each row takes part: an equal among equals, on as many folds as any other row."""
+    """Tell for each row whether it takes part: it knows no more than others, and has all folds."""
     most = max((len(row.folds) for row in rows), default=0)
     return [row.row not in UNRANKED and len(row.folds) == most for row in rows]
 
 
 def marks(rows: Sequence[RowSummary], column: str) -> list[Mark | None]:
-    """Of each row in a column; equal as shown means equal, and all equal means no mark."""
+    """Mark the best and second best of a column, as shown; equal numbers share their mark.
+
+    A column of equal numbers has no mark, and no 0.0 is a second best.
+    """
     shown: list[float | None] = []
     for row, takes_part in zip(rows, ranked(rows), strict=True):
         score = row.dice.get(column)
@@ -38,5 +41,7 @@ def marks(rows: Sequence[RowSummary], column: str) -> list[Mark | None]:
     values = sorted({value for value in shown if value is not None}, reverse=True)
     if len(values) < 2:
         return [None] * len(rows)
-    names: dict[float | None, Mark] = {values[0]: "best", values[1]: "runner-up"}
+    names: dict[float | None, Mark] = {values[0]: "best"}
+    if values[1] > 0:
+        names[values[1]] = "runner-up"
     return [names.get(value) for value in shown]

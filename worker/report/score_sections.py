@@ -10,7 +10,6 @@ from worker.report.content import (
     absent,
     columns,
     folds_in_words,
-    mean_of,
     title_of,
 )
 from worker.report.groups import group_of
@@ -25,19 +24,18 @@ def table(report: BenchmarkReport) -> Section | None:
     if not report.rows:
         return None
     return Section(
-        "Segmentation",
+        "Scores",
         notes=tuple(_notes(report)),
         chart="mean",
-        grids=(_table_one(report), *_each_split(report)),
+        grids=(_table_one(report), *_each_fold(report)),
     )
 
 
 def words(report: BenchmarkReport) -> Section | None:
     if not report.rows:
         return None
-    return Section(
-        "Row by row", items=tuple((title_of(row), of_row(report, row)) for row in report.rows)
-    )
+    items = ((title_of(row), f"{ROWS[row.row].about} {of_row(report, row)}") for row in report.rows)
+    return Section("Row by row", items=tuple(items))
 
 
 def failed(report: BenchmarkReport) -> Section | None:
@@ -45,18 +43,18 @@ def failed(report: BenchmarkReport) -> Section | None:
         return None
     rows = tuple(
         (
-            TableCell(ROWS[cell.row].title),
-            TableCell(str(cell.fold + 1)),
-            TableCell(MISSING if cell.tile_px is None else f"{cell.tile_px} px"),
-            TableCell(cell.reason),
+            TableCell(ROWS[one.row].title),
+            TableCell(str(one.fold + 1)),
+            TableCell(MISSING if one.tile_px is None else f"{one.tile_px} px"),
+            TableCell(one.reason),
         )
-        for cell in report.failed
+        for one in report.failed
     )
     number = len(rows)
     caption = f"{number} missing result{'s' if number > 1 else ''}, and why"
     return Section(
         "What failed",
-        grids=(Grid(caption, ("Row", "Split", "Tiles", "Reason"), rows, numbers=False),),
+        grids=(Grid(caption, ("Row", "Fold", "Tiles", "Reason"), rows, numbers=False),),
     )
 
 
@@ -71,8 +69,8 @@ def differences(report: BenchmarkReport) -> Section | None:
     than = [name for name in than if name in _COMPARED_WITH]
     titles = {row.row: row.title for row in reversed(report.rows)}
     grid = Grid(
-        "Difference of mean DICE in points, with its 95% interval; in bold where the interval "
-        "excludes zero",
+        "Difference of mean DICE in points, with its 95% interval; bold: the interval does not "
+        "contain 0",
         ("Row", *(f"against {titles.get(name, ROWS[name].title)}" for name in than)),
         tuple(
             (
@@ -82,13 +80,15 @@ def differences(report: BenchmarkReport) -> Section | None:
             for name in rows
         ),
     )
-    note = (
-        "Any two rows: in report.json. Paired bootstrap over the test sections of "
-        "each fold, or their groups where there are two or more. The interval "
-        "tells how far other sections of the same kind could move the difference; it does not "
-        "hold what another seed would."
+    notes = (
+        "An interval shows how far the difference could move with other test sections of the same "
+        "kind. It does not show how far the difference could move if all networks were trained "
+        "again from another random seed.",
+        "The intervals come from a paired bootstrap: the test sections of each fold, or their "
+        "groups where there are two or more, are drawn again 2,000 times, the same ones for both "
+        "rows. The differences between any two rows are in report.json.",
     )
-    return Section("Differences", notes=(note,), grids=(grid,))
+    return Section("Differences between rows", notes=notes, grids=(grid,))
 
 
 def classes(report: BenchmarkReport) -> Section | None:
@@ -107,31 +107,29 @@ def _table_one(report: BenchmarkReport) -> Grid:
     for index, row in enumerate(report.rows):
         lacking = "" if len(row.folds) == most else f"{len(row.folds)} of {most} folds"
         title = TableCell(title_of(row), group=group_of(row), note=lacking)
-        cells = (
-            TableCell(spread(row.dice.get(name)), by_column[name][index], mean_of(row, name))
-            for name in names
-        )
+        cells = (TableCell(spread(row.dice.get(name)), by_column[name][index]) for name in names)
         rows.append((title, *cells))
     caption = (
         f"DICE in %, mean ± standard deviation over {folds_in_words(most)}: "
         f"{report.source} → {report.target}"
     )
-    return Grid(caption, ("Method", *names), tuple(rows))
+    return Grid(caption, ("Row", *names), tuple(rows))
 
 
 def _notes(report: BenchmarkReport) -> list[str]:
     notes = []
     if any(any(marks(report.rows, name)) for name in (*columns(report), "mean")):
-        apart = [f"{row.title}, {UNRANKED[row.row]}" for row in report.rows if row.row in UNRANKED]
+        apart = [f"{row.title} ({UNRANKED[row.row]})" for row in report.rows if row.row in UNRANKED]
         notes.append(
-            "In each column the best is bold and the runner-up underlined; equal numbers share "
-            f"their mark. Not ranked: {'; '.join((*apart, 'missing values'))}."
+            "In each column the best score is bold and the second best is underlined; equal "
+            f"numbers share their mark. Not ranked: {'; '.join((*apart, 'missing values'))}."
         )
     if max(len(row.folds) for row in report.rows) == 1:
-        notes.append("One fold: the standard deviations are 0.0 by definition and say nothing.")
+        notes.append("There is one fold only, so each standard deviation is 0.0 and says nothing.")
     if report.tile_px is not None:
         notes.append(
-            f"Image-level labels are of tiles of {report.tile_px} px, read off the target's masks."
+            f"Each image-level label is for a tile of {report.tile_px} x {report.tile_px} pixels. "
+            "The labels were read from the target's masks, as a person would have given them."
         )
     lacking = tuple(
         title_of(row)
@@ -140,13 +138,13 @@ def _notes(report: BenchmarkReport) -> list[str]:
     )
     if lacking:
         notes.append(
-            f"Not ranked, for they lack folds that other rows have: {listed(lacking)}. Their "
-            "means are over other sections."
+            f"Not ranked, because folds are missing: {listed(lacking)}. Means over different folds "
+            "cannot be compared."
         )
     return notes
 
 
-def _each_split(report: BenchmarkReport) -> tuple[Grid, ...]:
+def _each_fold(report: BenchmarkReport) -> tuple[Grid, ...]:
     folds = sorted({fold for row in report.rows for fold in row.folds})
     if len(folds) < 2:
         return ()
@@ -154,14 +152,14 @@ def _each_split(report: BenchmarkReport) -> tuple[Grid, ...]:
         (TableCell(title_of(row), group=group_of(row)), *_per_fold(row, folds))
         for row in report.rows
     )
-    head = ("Method", *(f"fold {fold + 1}" for fold in folds))
-    return (Grid("Mean DICE in % of each fold", head, rows),)
+    head = ("Row", *(f"fold {fold + 1}" for fold in folds))
+    return (Grid("Mean DICE in %, fold by fold", head, rows),)
 
 
 def _per_fold(row: RowSummary, folds: list[int]) -> list[TableCell]:
     score = row.dice.get("mean")
     values = dict(zip(row.folds, score.per_fold, strict=True)) if score else {}
-    return [TableCell(percent(values.get(fold)), share=values.get(fold)) for fold in folds]
+    return [TableCell(percent(values.get(fold))) for fold in folds]
 
 
 def _difference(one: Difference | None) -> TableCell:
@@ -172,17 +170,17 @@ def _difference(one: Difference | None) -> TableCell:
 
 
 def _class_notes(report: BenchmarkReport) -> list[str]:
-    notes = []
+    notes = ["Each class has a scale of its own."]
     if report.excluded:
-        notes.append(f"Left out of the table and its means: {listed(report.excluded)}.")
+        notes.append(f"Left out of the table and of its means: {listed(report.excluded)}.")
     if absent(report):
-        notes.append(f"In no test mask, so without a score: {listed(absent(report))}.")
+        notes.append(f"No test mask contains {listed(absent(report))}, so there is no score.")
     for name in columns(report):
         scores = [score for row in report.rows if (score := row.dice.get(name)) is not None]
         number = max((len(score.per_fold) for score in scores), default=0)
         having = max((_num_scores(score.per_fold) for score in scores), default=0)
         if 0 < having < number:
-            notes.append(f"{name}: in the test masks of {having} of {number} folds.")
+            notes.append(f"{name} is in the test masks of {having} of {number} folds only.")
     return notes
 
 

@@ -1,11 +1,16 @@
 """What a benchmark's report says, in order; ``markdown.py`` and ``html.py`` only render it."""
 
 from models.table1.results import BenchmarkReport
-from worker.report import cost_sections, score_sections
+from worker.report import cost_sections, score_sections, terms
 from worker.report.content import Section, folds_in_words
 
-_PARTS = (
-    score_sections.table,
+_FIGURE = Section(
+    "In pictures",
+    notes=("A test image of the target, its segmentation by each row, and its mask as the truth.",),
+    figure=True,
+)
+_FIRST = (terms.how_to_read, score_sections.table)
+_THEN = (
     score_sections.failed,
     score_sections.words,
     score_sections.differences,
@@ -19,10 +24,11 @@ _PARTS = (
 )
 
 
-def sections(report: BenchmarkReport) -> list[Section]:
-    """Those that have something to say."""
-    said = [part(report) for part in _PARTS]
-    return [section for section in said if section is not None] + [_made(report)]
+def sections(report: BenchmarkReport, *, figure: bool = False) -> list[Section]:
+    """Return those that have something to say; ``figure``: there is a picture of segmentations."""
+    first, then = ([part(report) for part in parts] for parts in (_FIRST, _THEN))
+    said = [*first, _FIGURE if figure else None, *then, _made(report)]
+    return [section for section in said if section is not None]
 
 
 def _made(report: BenchmarkReport) -> Section:

@@ -46,42 +46,41 @@ def _score(report: BenchmarkReport, row: RowSummary) -> Iterator[str]:
     if mean is None:
         yield "No class of the table is in the test masks, so there is no score."
         return
-    yield f"Mean DICE is {percent(mean)}%."
-    if row.row == "source-only" or all(other.row != "source-only" for other in report.rows):
-        return
+    said = f"Mean DICE is {percent(mean)}%"
     gain = _difference(report, row.row, "source-only")
+    if gain is None or gain.low <= 0 <= gain.high:
+        yield f"{said}."
+    else:
+        side = "above" if gain.mean > 0 else "below"
+        yield f"{said}, {100 * abs(gain.mean):.1f} points {side} Source-only{_interval(gain)}."
     if gain is None:
-        yield (
-            "There is no interval for the difference from Source-only: that takes the same test "
-            "sections for both rows, and at least two of them."
-        )
-        return
-    if gain.low <= 0 <= gain.high:
-        yield f"Its difference from Source-only, {_told(gain)}, may be chance."
-        return
-    side = "above" if gain.mean > 0 else "below"
-    yield f"That is {side} Source-only: {_told(gain)}."
-    gap = _difference(report, "target-only", "source-only")
-    if gap is not None and gap.low > 0 and gain.mean > 0 and row.row != "target-only":
-        yield f"It is {gain.mean / gap.mean:.0%} of the way from Source-only to Target-only."
+        if row.row != "source-only" and any(one.row == "source-only" for one in report.rows):
+            yield (
+                "There is no interval for the difference from Source-only: that takes the same "
+                "test sections for both rows, and at least two of them."
+            )
+    elif gain.low <= 0 <= gain.high:
+        told = f"{points(gain.mean)} points{_interval(gain)}"
+        yield f"The difference from Source-only, {told}, may be chance."
+    elif row.row != "target-only":
+        gap = _difference(report, "target-only", "source-only")
+        if gap is not None and gap.low > 0 and gain.mean > 0:
+            yield f"This closes {gain.mean / gap.mean:.0%} of the gap to Target-only."
 
 
 def _cost(row: RowSummary) -> Iterator[str]:
     amounts = ((row.num_labels, "labelled tile"), (row.num_masks, "mask"))
     used = tuple(f"{count(n)} {name}{'' if n == 1 else 's'}" for n, name in amounts if n)
     annotation = listed(used) if used else "no annotation"
-    yield f"It used {annotation} of the target and {duration(row.seconds)} of training per fold."
+    took = duration(row.seconds)
+    yield f"The row used {annotation} of the target, and its training took {took} per fold."
     if "target_val" in (*row.selected, *row.styles_selected):
-        yield "The target's validation masks, too, were used: they chose the weights."
+        yield "The target's validation masks chose the weights."
 
 
 def _difference(report: BenchmarkReport, row: RowName, than: RowName) -> Difference | None:
     """Find how a row differs from an earlier one; None where that has no interval."""
     return next((one for one in report.differences if (one.row, one.than) == (row, than)), None)
-
-
-def _told(one: Difference) -> str:
-    return f"{points(one.mean)} points{_interval(one)}"
 
 
 def _interval(one: Difference | None) -> str:

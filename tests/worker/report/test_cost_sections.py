@@ -14,7 +14,7 @@ def test_every_part_is_told() -> None:
     assert "| StyleFilter | 40 | 0 | 60.0 | +30.0 |" in text
     assert "| Target-only | 0 | 12.5 | 90.0 | +60.0 |" in text
     assert "| StyleFilter | 1 h 6 min | 6 min 40 s | 1.50 GB |" in text
-    assert ": 2 h 1 min." in text
+    assert " 2 h 1 min;" in text
     assert "| pretrain | 1 and 2 | 2 min | CUT and Paul et al. |" in text
     assert re.search(r"\| StyleFilter \| .*validation masks \| 100 and 200 \| .*labels", text)
     assert re.search(r"\| Target-only \| .*validation masks \| 100 and 200 \| – \|", text)

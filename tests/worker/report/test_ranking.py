@@ -2,6 +2,7 @@
 
 from tests.worker.report.reports import cells, made, row
 from worker.report import markdown
+from worker.report.ranking import marks
 
 
 def test_who_knows_the_test_images_labels_is_not_ranked() -> None:
@@ -31,3 +32,13 @@ def test_scores_that_look_equal_share_their_mark() -> None:
     assert cells(text, "StyleFilter")[0] == "<u>20.0 ± 0.0</u>"
     assert cells(text, r"StyleFilter \\ filter (Eq. 2)")[0] == "<u>20.0 ± 0.0</u>"
     assert cells(text, "Y-Net")[0] == "10.0 ± 0.0"
+
+
+def test_zero_is_no_second_best() -> None:
+    rows = (
+        row("source-only", mito=(0.0, 0.0), nucleus=(0.0, 0.0)),
+        row("cut", mito=(0.1, 0.1), nucleus=(0.0, 0.0)),
+        row("stylefilter", mito=(0.0004, 0.0), nucleus=(0.0, 0.0)),
+    )
+    assert marks(rows, "mito") == [None, "best", None]
+    assert marks(rows, "nucleus") == [None, None, None]

@@ -65,10 +65,10 @@ def test_who_knows_the_test_images_labels_does_not_win() -> None:
 def test_a_row_says_gain_and_share_of_the_gap() -> None:
     said = told(compared())
     assert "70.0%" in said["stylefilter"]
-    assert "above Source-only: +20.0 points (95% interval +15.0 to +25.0)" in said["stylefilter"]
-    assert "50% of the way" in said["stylefilter"]
-    assert "below Source-only: −10.0 points" in said["y-net"]
-    assert not any("of the way" in said[name] for name in ("source-only", "cut", "target-only"))
+    assert "20.0 points above Source-only (95% interval +15.0 to +25.0)" in said["stylefilter"]
+    assert "closes 50% of the gap" in said["stylefilter"]
+    assert "10.0 points below Source-only" in said["y-net"]
+    assert not any("gap" in said[name] for name in ("source-only", "cut", "target-only"))
     assert "+1.0 points (95% interval −2.0 to +4.0), may be chance" in said["cut"]
     assert "points" not in said["source-only"]
 
@@ -92,5 +92,6 @@ def test_a_row_without_what_to_compare_with() -> None:
 )
 def test_a_row_says_what_it_used(name: RowName, annotation: str) -> None:
     said = told(compared())[name]
-    assert f"{annotation} of the target and 1 h 6 min" in said
+    assert f"{annotation} of the target" in said
+    assert "1 h 6 min" in said
     assert ("validation masks" in said) == (name != "source-only")
