@@ -180,5 +180,5 @@ def _render(
 
 
 def refusal(field: str, message: str) -> Invalid:
-    """Of a field of the request's body; the message goes on after its name."""
-    return Invalid(f"{field} {message}", [ProblemItem(where=f"body.{field}", message=message)])
+    """Return the refusal of a field of the request's body; ``message`` is a whole sentence."""
+    return Invalid(message, [ProblemItem(where=f"body.{field}", message=message)])

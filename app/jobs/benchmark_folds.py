@@ -26,9 +26,9 @@ def plan(
     source, target = pair
     for name in request.excluded:
         if name not in target.class_names:
-            raise refusal("excluded", f"{name!r} is no class of the target")
+            raise refusal("excluded", f"the target has no class {name!r}: leave it out")
     if len(set(request.excluded)) == len(target.class_names):
-        raise refusal("excluded", "leaves no class to score")
+        raise refusal("excluded", "all classes are excluded: leave at least one to score")
     _check_rows(request, config)
     if request.folds is not None:
         of_source = _published(request.folds.source, source, "source")
@@ -68,15 +68,16 @@ def _check_rows(request: BenchmarkRequest, config: StyleFilterConfig) -> None:
     if others and config.style.select_on == "labels":
         raise refusal(
             "label_tiles_px",
-            f"needs a generator that labels do not choose: those of {others[0]} px would choose "
-            "another one; set config.style.select_on to target_val or last, or leave this out",
+            f"labels choose the generator here, and labels of {others[0]} px tiles would choose "
+            "another one than the other rows use: set config.style.select_on to target_val or "
+            "last, or leave label_tiles_px out",
         )
     estimating = [row for row in request.rows if ROWS[row].method.estimates_statistics]
     if estimating and config.segmenter.norm != "batch":
         raise refusal(
             "config.segmenter.norm",
-            f"is {config.segmenter.norm}, and {', '.join(estimating)} estimate(s) batch norm's "
-            "statistics: set it to batch, or leave these rows out",
+            f"the rows {', '.join(estimating)} estimate the statistics of batch norm, and the "
+            f"segmenter's norm is {config.segmenter.norm}: set it to batch, or leave the rows out",
         )
 
 
@@ -94,14 +95,16 @@ def _divided(
         classes = _classes(session, dataset, own)
         return cross_validation(names, own, num_folds=num_folds, classes=classes)
     except ValueError as error:
-        raise refusal("num_folds", f"cannot divide the {where}: {error}") from error
+        message = f"the {where} cannot be divided into {num_folds} folds: {error}"
+        raise refusal("num_folds", message) from error
 
 
 def _published(folds: DatasetFolds, dataset: Dataset, where: str) -> Sequence[SectionLists]:
     try:
         return folds.matching([s.name for s in dataset.sections], dataset.digest)
     except ValueError as error:
-        raise refusal(f"folds.{where}", str(error)) from error
+        message = f"the given folds do not suit the {where}: {error}"
+        raise refusal(f"folds.{where}", message) from error
 
 
 def _classes(session: Session, dataset: Dataset, groups: Sequence[str]) -> dict[str, set[str]]:
@@ -127,8 +130,9 @@ def _check_labels(
             if labelled.isdisjoint(index_of[name] for name in getattr(fold, role)):
                 raise refusal(
                     "tile_px",
-                    f"is needed, or labels: fold {number} has no labelled image in the target's "
-                    f"{role} sections, and some of the rows need them",
+                    f"some of the rows need labels, and no image is labelled in the {role} "
+                    f"sections of the target in fold {number}: label images there, or set tile_px "
+                    "to read labels off the target's masks",
                 )
 
 
@@ -150,9 +154,9 @@ def _check_tiles(
     if smallest_nm > crop_nm:
         raise refusal(
             "config.adaptation.crop_px",
-            f"is too small for {', '.join(rows)}: a crop is {crop_nm:g} nm wide and the smallest "
-            f"labelled image {smallest_nm:g} nm, of which these rows have to see one whole; "
-            "enlarge it, choose a smaller tile_px, or leave these rows out",
+            f"the rows {', '.join(rows)} need crops that hold a whole labelled image: a crop is "
+            f"{crop_nm:g} nm wide and the smallest labelled image {smallest_nm:g} nm; enlarge the "
+            "crop, choose a smaller tile_px, or leave these rows out",
         )
 
 
@@ -160,4 +164,8 @@ def _check_masks(dataset: Dataset, fold: SectionLists, roles: Sequence[Role], wh
     masked = {section.name for section in dataset.sections if section.has_mask}
     for role in roles:
         if masked.isdisjoint(getattr(fold, role)):
-            raise refusal("folds", f"{where} has no section with a mask in {role}")
+            raise refusal(
+                "folds",
+                f"{where} has no section with a mask in its {role} sections: use other folds, or "
+                "register the dataset with more masks",
+            )

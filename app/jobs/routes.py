@@ -10,7 +10,9 @@ from fastapi.sse import EventSourceResponse
 
 from app.dependencies import ReadingDep, ServicesDep, SessionDep
 from app.jobs import service
+from app.jobs.checks import Context
 from app.jobs.curves import NO_NUL, MetricsQuery
+from app.jobs.drafts import JobRequest, TrainingRequest
 from app.jobs.events import Listener
 from app.jobs.schemas import (
     AdaptRequest,
@@ -24,26 +26,23 @@ from app.jobs.schemas import (
     StyleFilterRequest,
     TrainStyleRequest,
 )
-from app.jobs.submission import JobRequest, Jobs, TrainingRequest
+from app.jobs.submission import estimate, submit
 from app.pagination import CursorQuery, LimitQuery, Page
 from app.tables import JobState
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 
-def get_jobs(session: SessionDep, services: ServicesDep) -> Jobs:
-    return Jobs(session, services.queue, services.settings)
-
-
-JobsDep = Annotated[Jobs, Depends(get_jobs)]
-
 DryRun = Annotated[
     bool,
-    Query(description="Check the request and answer 200 with what the job would take; store none."),
+    Query(
+        description="`true` checks the request and answers 200 with what the job would take; it "
+        "stores no job."
+    ),
 ]
 
 _DRY: dict[int | str, dict[str, Any]] = {
-    200: {"model": JobEstimate, "description": "A dry run: the job would be taken."}
+    200: {"model": JobEstimate, "description": "The answer to a dry run: the job can be taken."}
 }
 
 
@@ -54,28 +53,31 @@ Key = Annotated[
         min_length=1,
         max_length=255,
         pattern=NO_NUL,
-        description="A name of your own for this submission. Sent again within a day, it answers "
-        "with the job that was made then.",
+        description="A name that you choose for this request. If the same request comes again with "
+        "the same key within a day, the answer is the job that the first one made.",
     ),
 ]
 
 
 class Submission:
-    """What a submitting route does with its request."""
+    """Takes the requests of all submitting routes."""
 
     def __init__(
-        self, response: Response, jobs: JobsDep, dry_run: DryRun = False, key: Key = None
+        self, response: Response, session: SessionDep, services: ServicesDep, key: Key = None
     ) -> None:
-        self._response, self._jobs, self._dry_run, self._key = response, jobs, dry_run, key
+        self._response, self._queue, self._key = response, services.queue, key
+        self._context = Context(session, services.settings)
 
-    def take(self, request: TrainingRequest) -> JobRead | Response:
-        if self._dry_run:
-            estimate = self._jobs.estimate(request)
-            return Response(estimate.model_dump_json(), media_type="application/json")
+    def take(self, request: TrainingRequest, dry_run: bool) -> JobRead | Response:
+        """Answer 202 with the job, or 200 with what it would take."""
+        if dry_run:
+            found = estimate(self._context, request)
+            return Response(found.model_dump_json(), media_type="application/json")
         return self.store(request)
 
     def store(self, request: JobRequest) -> JobRead:
-        job = self._jobs.submit(request, self._key)
+        """Answer 202 with the job, and tell where it is."""
+        job = submit(self._context, self._queue, request, self._key)
         self._response.headers["Location"] = f"/jobs/{job.id}"
         return job
 
@@ -84,41 +86,49 @@ SubmissionDep = Annotated[Submission, Depends()]
 
 
 @router.post("/adapt", status_code=202, response_model=JobRead, responses=_DRY)
-def adapt(request: AdaptRequest, submission: SubmissionDep) -> JobRead | Response:
+def adapt(
+    request: AdaptRequest, submission: SubmissionDep, dry_run: DryRun = False
+) -> JobRead | Response:
     """Adapt a source to a target: train CUT, pre-train the U-Net, run StyleFilter, evaluate."""
-    return submission.take(request)
+    return submission.take(request, dry_run)
 
 
 @router.post("/train-style", status_code=202, response_model=JobRead, responses=_DRY)
-def train_style(request: TrainStyleRequest, submission: SubmissionDep) -> JobRead | Response:
-    """Train CUT alone (target -> source)."""
-    return submission.take(request)
+def train_style(
+    request: TrainStyleRequest, submission: SubmissionDep, dry_run: DryRun = False
+) -> JobRead | Response:
+    """Train CUT alone, the network that renders images of the target in the source's style."""
+    return submission.take(request, dry_run)
 
 
 @router.post("/pretrain", status_code=202, response_model=JobRead, responses=_DRY)
-def pretrain(request: PretrainRequest, submission: SubmissionDep) -> JobRead | Response:
-    """Train the U-Net on the source alone."""
-    return submission.take(request)
+def pretrain(
+    request: PretrainRequest, submission: SubmissionDep, dry_run: DryRun = False
+) -> JobRead | Response:
+    """Train the U-Net, the network that segments, on the source alone."""
+    return submission.take(request, dry_run)
 
 
 @router.post("/stylefilter", status_code=202, response_model=JobRead, responses=_DRY)
-def stylefilter(request: StyleFilterRequest, submission: SubmissionDep) -> JobRead | Response:
+def stylefilter(
+    request: StyleFilterRequest, submission: SubmissionDep, dry_run: DryRun = False
+) -> JobRead | Response:
     """Adapt a pre-trained segmenter with a trained style model and image-level labels."""
-    return submission.take(request)
+    return submission.take(request, dry_run)
 
 
 @router.post("/benchmark", status_code=202, response_model=JobRead, responses=_DRY)
-def benchmark(request: BenchmarkRequest, submission: SubmissionDep) -> JobRead | Response:
+def benchmark(
+    request: BenchmarkRequest, submission: SubmissionDep, dry_run: DryRun = False
+) -> JobRead | Response:
     """Measure the rows of Table 1 over folds; `GET /jobs/{id}/report` shows the table."""
-    return submission.take(request)
+    return submission.take(request, dry_run)
 
 
 @router.post("/evaluate", status_code=202)
-def evaluate(
-    request: EvaluateRequest, response: Response, jobs: JobsDep, key: Key = None
-) -> JobRead:
-    """Score a model on the masked sections of a dataset."""
-    return Submission(response, jobs, key=key).store(request)
+def evaluate(request: EvaluateRequest, submission: SubmissionDep) -> JobRead:
+    """Score a model on the sections of a dataset that have masks."""
+    return submission.store(request)
 
 
 @router.get("")

@@ -107,15 +107,16 @@ def _request(services: Services, form: PredictForm, data: bytes) -> tuple[Reques
     with services.database.reading() as session:
         model = registry.get(session, form.model)
         if model.kind == ModelKind.STYLE:
-            raise refusal("model", "is a style model: it segments nothing")
+            message = f"model {model.id} is a style model, which segments nothing: name another one"
+            raise refusal("model", message)
         style = _style(session, model, form.style_model) if form.stylise else None
         imaged_like = _imaged_like(session, form.dataset, style or model)
     pixels = _decoded(data, services.settings.max_predict_pixels)
     if pixels.dtype.name != imaged_like.dtype:
         raise refusal(
             "image",
-            f"has dtype {pixels.dtype.name}; dataset {imaged_like.name!r}, which says how to "
-            f"normalise it, has {imaged_like.dtype}",
+            f"the image has the dtype {pixels.dtype.name}, and dataset {imaged_like.name!r}, which "
+            f"gives its grey window, has {imaged_like.dtype}: send an image of that dtype",
         )
     pixel_size_nm = form.pixel_size_nm or imaged_like.pixel_size_nm
     shape, working_nm = (pixels.shape[0], pixels.shape[1]), model.working_nm
@@ -123,8 +124,10 @@ def _request(services: Services, form: PredictForm, data: bytes) -> tuple[Reques
     if height * width > services.settings.max_predict_pixels:
         raise refusal(
             "pixel_size_nm",
-            f"is {pixel_size_nm}; at the model's {working_nm} nm per pixel the image would have "
-            f"{height} x {width} px, more than {services.settings.max_predict_pixels} in all",
+            f"the image has pixels of {pixel_size_nm:.9g} nm and the model works at "
+            f"{working_nm:.9g} nm per pixel, so it would be resampled to {height} x {width} "
+            f"pixels, more than the {services.settings.max_predict_pixels} that are allowed: send "
+            "a smaller piece",
         )
     request = Request(
         segmenter=services.storage.model(model.path),
@@ -148,11 +151,14 @@ def _style(session: Session, model: TrainedModel, style_id: UUID | None) -> Trai
     if chosen is None:
         raise refusal(
             "style_model",
-            "is needed: the model was not adapted with one. Name it, or set stylise to false",
+            "the model was not adapted with a style model: name one, or set stylise to false",
         )
     style = registry.get(session, chosen)
     if style.kind != ModelKind.STYLE:
-        raise refusal("style_model", f"is a model of kind {style.kind}, not style")
+        raise refusal(
+            "style_model",
+            f"model {style.id} is of kind {style.kind}, and this field needs one of kind style",
+        )
     return style
 
 

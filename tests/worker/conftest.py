@@ -17,9 +17,11 @@ from app.datasets import service as datasets
 from app.datasets.registration import folder_files
 from app.datasets.schemas import DatasetCreate
 from app.jobs import service as jobs
+from app.jobs.checks import Context
+from app.jobs.drafts import JobRequest
 from app.jobs.queue import JobQueue
 from app.jobs.schemas import AdaptRequest, JobRead
-from app.jobs.submission import JobRequest, Jobs
+from app.jobs.submission import submit
 from app.labels import service as labels
 from app.labels.schemas import DeriveRequest
 from app.settings import Settings
@@ -51,7 +53,7 @@ class Service:
 
     def submit(self, request: JobRequest) -> UUID:
         with self.database.session() as session:
-            return Jobs(session, self.queue, self.settings).submit(request).id
+            return submit(Context(session, self.settings), self.queue, request).id
 
     def adapt(self, *, reuse: bool = True, **config: Any) -> UUID:
         """Submit preset smoke with these fields of the config."""

@@ -12,11 +12,11 @@ import pytest
 from sqlalchemy import func, select, update
 
 from app.database import Database, now_plus
-from app.jobs import service
+from app.jobs import service, submission
+from app.jobs.checks import Context
 from app.jobs.queue import JobQueue
 from app.jobs.reconciler import Reconciler
 from app.jobs.schemas import PretrainRequest
-from app.jobs.submission import Jobs
 from app.jobs.transitions import Lease, claim, hand_back
 from app.settings import Settings
 from app.storage import Storage
@@ -292,7 +292,7 @@ def test_what_is_read_after_a_commit_keeps_no_writer_waiting(
     queue = JobQueue(settings)
     with database.session() as first, database.session() as second:
         request = PretrainRequest(source=UUID(source))
-        job = Jobs(first, queue, settings).submit(request)
+        job = submission.submit(Context(first, settings), queue, request)
         # Would wait, and fail after 30 s, for the other session.
         assert service.cancel(second, job.id).state == "cancelled"
         with database.session() as third:

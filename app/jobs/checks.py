@@ -1,0 +1,161 @@
+"""Checks of datasets and models that a job needs; a refusal names the field of the request."""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from app.datasets import service as datasets
+from app.errors import Invalid, NotFound, ProblemItem, refusal
+from app.jobs import preflight
+from app.registry import service as registry
+from app.settings import Settings
+from app.tables import Dataset, ModelKind, TrainedModel
+from models.capacity.estimate import Estimate
+from models.capacity.limits import Room, shortages
+from models.config import StyleFilterConfig
+from models.data.domain import working_shape
+from models.data.sections import Split
+from models.table1.plan import FoldSections
+
+
+@dataclass(frozen=True)
+class Context:
+    """The database session and the settings that a request for a job is checked with."""
+
+    session: Session
+    settings: Settings
+
+
+def held_dataset(context: Context, dataset_id: UUID, where: str) -> Dataset:
+    """Return a dataset, safe from deletion until the transaction ends."""
+    with _naming(where):
+        return datasets.hold(context.session, dataset_id)
+
+
+def trained_model(context: Context, model_id: UUID, where: str, *kinds: ModelKind) -> TrainedModel:
+    """Return a trained model of one of these kinds."""
+    with _naming(where):
+        model = registry.get(context.session, model_id)
+    if model.kind not in kinds:
+        raise refusal(
+            where,
+            f"model {model_id} is of kind {model.kind}, and this field needs one of kind "
+            f"{' or '.join(kinds)}",
+        )
+    return model
+
+
+def training_pair(
+    context: Context, source_id: UUID, target_id: UUID, config: StyleFilterConfig
+) -> tuple[Dataset, Dataset]:
+    """Return a pair of datasets that both have sections to train on."""
+    pair = matching_pair(context, source_id, target_id, config)
+    for where, dataset in zip(("source", "target"), pair, strict=True):
+        if not any(section.split == "train" for section in dataset.sections):
+            raise refusal(
+                where,
+                f"the {where} has no section in its train split: register it with other splits",
+            )
+    return pair
+
+
+def matching_pair(
+    context: Context, source_id: UUID, target_id: UUID, config: StyleFilterConfig
+) -> tuple[Dataset, Dataset]:
+    """Return source and target, which share their classes and fit at one pixel size."""
+    source = held_dataset(context, source_id, "source")
+    target = held_dataset(context, target_id, "target")
+    check_classes(target, source.class_names, "target")
+    nm = config.working_nm(source.pixel_size_nm)
+    for where, dataset in (("source", source), ("target", target)):
+        check_scale(context, dataset, nm, where)
+    return source, target
+
+
+def check_scale(context: Context, dataset: Dataset, nm: float, where: str) -> None:
+    """Refuse a dataset with a section that is too large at ``nm`` nanometres per pixel."""
+    limit = context.settings.max_section_pixels
+    for section in dataset.sections:
+        native = section.height, section.width
+        height, width = working_shape(native, dataset.pixel_size_nm, nm)
+        if height * width > limit:
+            raise refusal(
+                where,
+                f"the {where} has pixels of {dataset.pixel_size_nm:.9g} nm and the job works at "
+                f"{nm:.9g} nm per pixel, so section {section.name!r} would be resampled to "
+                f"{height} x {width} pixels, more than the {limit} that are allowed: let the job "
+                "work at larger pixels, or register the section in smaller pieces",
+            )
+
+
+def check_classes(dataset: Dataset, class_names: Sequence[str], where: str) -> None:
+    """Refuse a dataset with other classes, or with the same ones in another order."""
+    if list(dataset.class_names) != list(class_names):
+        raise refusal(
+            where,
+            f"the {where} has the classes {', '.join(dataset.class_names)}, and this job needs "
+            f"{', '.join(class_names)} in this order: register the {where} with these classes",
+        )
+
+
+def check_masks(dataset: Dataset, split: Split, where: str) -> None:
+    """Refuse a dataset without a mask in a split."""
+    if not any(section.split == split and section.has_mask for section in dataset.sections):
+        raise refusal(
+            where,
+            f"the {where} has no section with a mask in its {split} split: register it with masks "
+            "there, or choose another dataset",
+        )
+
+
+def notes_on_classes(
+    context: Context, source: Dataset, fold: FoldSections | None = None
+) -> tuple[str, ...]:
+    """Refuse a source whose training masks hold no class, and return what to say of a single one.
+
+    ``fold`` names the training sections; None stands for the source's own train split.
+    """
+    classes = preflight.classes_to_learn(context.session, source, fold)
+    if not classes:
+        raise refusal(
+            "source",
+            "every pixel of the source's training masks is ignored, so there is nothing to learn: "
+            "register the source with masks that hold classes",
+        )
+    if len(classes) > 1:
+        return ()
+    return (
+        f"The source's training masks hold one class only, {classes[0]}: a network that is trained "
+        "on them predicts this class everywhere.",
+    )
+
+
+def check_room(context: Context, estimate: Estimate, config: StyleFilterConfig) -> None:
+    """Refuse a job that needs more memory or disk than there is, with the numbers."""
+    settings = context.settings
+    room = Room(
+        # What a trainer takes of main memory beside a GPU was never measured.
+        memory_bytes=settings.job_memory_bytes if config.device == "cpu" else None,
+        gpu_memory_bytes=settings.gpu_memory_bytes,
+        disk_bytes=shutil.disk_usage(settings.data_folder).free,
+    )
+    if short := shortages(estimate, room):
+        items = [
+            ProblemItem(where=f"body.config.{lack.field}".rstrip("."), message=lack.message)
+            for lack in short
+        ]
+        raise Invalid(f"the job cannot fit: {'; '.join(lack.message for lack in short)}", items)
+
+
+@contextmanager
+def _naming(where: str) -> Iterator[None]:
+    """Add the field of the request to the refusal of an id that is not known."""
+    try:
+        yield
+    except NotFound as error:
+        error.errors = [ProblemItem(where=f"body.{where}", message=error.detail)]
+        raise

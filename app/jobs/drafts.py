@@ -1,0 +1,224 @@
+"""From a request to a job that may be stored: a function for each kind of job."""
+
+import math
+from dataclasses import dataclass
+from uuid import UUID
+
+from pydantic import ValidationError
+
+from app.errors import invalid_fields, refusal
+from app.jobs import benchmark_folds, checks, preflight
+from app.jobs.checks import Context
+from app.jobs.schemas import (
+    AdaptRequest,
+    BenchmarkRequest,
+    EvaluateRequest,
+    PretrainRequest,
+    StyleFilterRequest,
+    TrainStyleRequest,
+)
+from app.tables import Dataset, Job, JobKind, ModelKind, TrainedModel
+from models.capacity.estimate import Estimate
+from models.config import StyleFilterConfig, preset
+
+TrainingRequest = (
+    AdaptRequest | TrainStyleRequest | PretrainRequest | StyleFilterRequest | BenchmarkRequest
+)
+JobRequest = TrainingRequest | EvaluateRequest
+
+_SEGMENTERS = (ModelKind.SEGMENTER, ModelKind.STYLEFILTER, ModelKind.BASELINE)
+_INHERITED = ("style", "segmenter", "pretrain", "pixel_size_factor")
+"""Parts of the config that an adaptation of trained models takes from them."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A job that suits its datasets and models; it is not stored yet."""
+
+    job: Job
+    config: StyleFilterConfig
+
+
+@dataclass(frozen=True)
+class TrainingDraft(Draft):
+    """A job that trains, which also fits into memory and disk."""
+
+    estimate: Estimate
+    notes: tuple[str, ...]
+
+
+def draft(context: Context, request: JobRequest) -> Draft:
+    """Check a request and make its job; Invalid or NotFound name the field that is wrong."""
+    if isinstance(request, EvaluateRequest):
+        return draft_evaluation(context, request)
+    return draft_training(context, request)
+
+
+def draft_training(context: Context, request: TrainingRequest) -> TrainingDraft:
+    """Check a request for a job that trains, and make the job."""
+    match request:
+        case AdaptRequest():
+            return draft_adaptation(context, request)
+        case TrainStyleRequest():
+            return draft_style(context, request)
+        case PretrainRequest():
+            return draft_pretraining(context, request)
+        case StyleFilterRequest():
+            return draft_stylefilter(context, request)
+        case BenchmarkRequest():
+            return draft_benchmark(context, request)
+
+
+def draft_adaptation(context: Context, request: AdaptRequest) -> TrainingDraft:
+    """Check that source and target suit each other, and that the source has masks."""
+    config = _config(context, request)
+    source, target = checks.training_pair(context, request.source, request.target, config)
+    checks.check_masks(source, "train", "source")
+    notes = checks.notes_on_classes(context, source)
+    job = _job(JobKind.ADAPT, request, source, target)
+    return _fitting(context, job, config, notes)
+
+
+def draft_style(context: Context, request: TrainStyleRequest) -> TrainingDraft:
+    """Check that source and target suit each other; images are enough."""
+    config = _config(context, request)
+    source, target = checks.training_pair(context, request.source, request.target, config)
+    return _fitting(context, _job(JobKind.TRAIN_STYLE, request, source, target), config)
+
+
+def draft_pretraining(context: Context, request: PretrainRequest) -> TrainingDraft:
+    """Check that the source has masks and fits at its working pixel size."""
+    config = _config(context, request)
+    source = checks.held_dataset(context, request.source, "source")
+    checks.check_masks(source, "train", "source")
+    checks.check_scale(context, source, config.working_nm(source.pixel_size_nm), "source")
+    notes = checks.notes_on_classes(context, source)
+    return _fitting(context, _job(JobKind.PRETRAIN, request, source), config, notes)
+
+
+def draft_stylefilter(context: Context, request: StyleFilterRequest) -> TrainingDraft:
+    """Check that both models belong to one source and pixel size, and take their config."""
+    style = checks.trained_model(context, request.style_model, "style_model", ModelKind.STYLE)
+    segmenter = checks.trained_model(
+        context, request.segmenter_model, "segmenter_model", ModelKind.SEGMENTER
+    )
+    config = _config(context, request, _inherited(request, style, segmenter))
+    assert style.target_id is not None
+    source, target = checks.training_pair(context, style.source_id, style.target_id, config)
+    checks.check_masks(source, "train", "source")
+    notes = checks.notes_on_classes(context, source)
+    job = _job(JobKind.STYLEFILTER, request, source, target)
+    job.style_model_id, job.segmenter_model_id = style.id, segmenter.id
+    return _fitting(context, job, config, notes)
+
+
+def draft_benchmark(context: Context, request: BenchmarkRequest) -> TrainingDraft:
+    """Check that each fold has the masks and labels that the rows need, and plan the parts."""
+    config = _config(context, request)
+    pair = checks.matching_pair(context, request.source, request.target, config)
+    plan = benchmark_folds.plan(context.session, request, pair, config)
+    notes = checks.notes_on_classes(context, pair[0], plan.folds[0])
+    job = _job(JobKind.BENCHMARK, request, *pair)
+    job.plan = plan.model_dump(mode="json")
+    return _fitting(context, job, config, notes)
+
+
+def draft_evaluation(context: Context, request: EvaluateRequest) -> Draft:
+    """Check that the dataset has masks of the model's classes, and find the style model."""
+    model = checks.trained_model(context, request.model, "model", *_SEGMENTERS)
+    dataset = checks.held_dataset(context, request.dataset, "dataset")
+    checks.check_classes(dataset, model.class_names, "dataset")
+    checks.check_masks(dataset, request.split, "dataset")
+    checks.check_scale(context, dataset, model.working_nm, "dataset")
+    job = Job(
+        kind=JobKind.EVALUATE,
+        source_id=model.source_id,
+        target_id=dataset.id,
+        style_model_id=_style_for(context, request, model),
+        segmenter_model_id=model.id,
+        stylise=request.stylise,
+        split=request.split,
+    )
+    config = model.config | {"device": context.settings.device}
+    return Draft(job, StyleFilterConfig.model_validate(config))
+
+
+def _config(
+    context: Context, request: TrainingRequest, inherited: dict[str, object] | None = None
+) -> StyleFilterConfig:
+    """Return the preset with what the models and then the request put in its place."""
+    fields = {} if request.config is None else request.config.root
+    device = {"device": context.settings.device}
+    try:
+        return preset(request.preset).changed({**device, **(inherited or {}), **fields})
+    except ValidationError as error:
+        raise invalid_fields(error.errors(), "body.config") from error
+
+
+def _job(
+    kind: JobKind, request: TrainingRequest, source: Dataset, target: Dataset | None = None
+) -> Job:
+    target_id = None if target is None else target.id
+    return Job(kind=kind, reuse=request.reuse, source_id=source.id, target_id=target_id)
+
+
+def _fitting(
+    context: Context, job: Job, config: StyleFilterConfig, notes: tuple[str, ...] = ()
+) -> TrainingDraft:
+    """Estimate what a job takes, and refuse one that cannot fit."""
+    num_processes = context.settings.processes
+    estimate = preflight.estimate(context.session, job, config, num_processes=num_processes)
+    checks.check_room(context, estimate, config)
+    return TrainingDraft(job, config, estimate, notes)
+
+
+def _inherited(
+    request: StyleFilterRequest, style: TrainedModel, segmenter: TrainedModel
+) -> dict[str, object]:
+    """Return the parts of the config that both models settle."""
+    if style.source_id != segmenter.source_id:
+        raise refusal(
+            "segmenter_model",
+            "the segmenter model was trained on another source than the style model: name two "
+            "models of one source",
+        )
+    _check_same_scale(style, segmenter, "segmenter_model")
+    given = set() if request.config is None else request.config.root.keys()
+    for name in _INHERITED:
+        if name in given:
+            raise refusal(
+                f"config.{name}",
+                f"config.{name} comes from the trained models in this job: leave it out",
+            )
+    return {
+        "style": style.config["style"],
+        "segmenter": segmenter.config["segmenter"],
+        "pretrain": segmenter.config["pretrain"],
+        "pixel_size_factor": style.config["pixel_size_factor"],
+    }
+
+
+def _style_for(context: Context, request: EvaluateRequest, model: TrainedModel) -> UUID | None:
+    """Return the style model that renders images before ``model`` segments them."""
+    if not request.stylise:
+        return None
+    if request.style_model is not None:
+        where = "style_model"
+        style = checks.trained_model(context, request.style_model, where, ModelKind.STYLE)
+        _check_same_scale(style, model, where)
+        return style.id
+    if model.style_model_id is None:
+        raise refusal(
+            "style_model",
+            "the model was not adapted with a style model: name one, or set stylise to false",
+        )
+    return model.style_model_id
+
+
+def _check_same_scale(style: TrainedModel, segmenter: TrainedModel, where: str) -> None:
+    if not math.isclose(style.working_nm, segmenter.working_nm):
+        raise refusal(
+            where,
+            f"the style model works at {style.working_nm:.9g} nm per pixel and the segmenter at "
+            f"{segmenter.working_nm:.9g}: name two models of one pixel size",
+        )
