@@ -281,5 +281,7 @@ def _detail(response: httpx.Response) -> str:
         problem = Problem.model_validate_json(response.content)
     except ValidationError:
         return f"status {response.status_code}"
-    listed = "".join(f"\n  {item.where}: {item.message}" for item in problem.errors)
-    return f"{problem.detail}{listed}"
+    listed = [f"{item.where}: {item.message}" for item in problem.errors]
+    if [item.message for item in problem.errors] == [problem.detail]:
+        return listed[0]
+    return "\n  ".join([problem.detail, *listed])

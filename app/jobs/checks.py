@@ -87,7 +87,7 @@ def check_scale(context: Context, dataset: Dataset, nm: float, where: str) -> No
                 where,
                 f"the {where} has pixels of {dataset.pixel_size_nm:.9g} nm and the job works at "
                 f"{nm:.9g} nm per pixel, so section {section.name!r} would be resampled to "
-                f"{height} x {width} pixels, more than the {limit} that are allowed: let the job "
+                f"{height} x {width} px, more than the {limit} pixels allowed: let the job "
                 "work at larger pixels, or register the section in smaller pieces",
             )
 

@@ -126,7 +126,7 @@ def _request(services: Services, form: PredictForm, data: bytes) -> tuple[Reques
             "pixel_size_nm",
             f"the image has pixels of {pixel_size_nm:.9g} nm and the model works at "
             f"{working_nm:.9g} nm per pixel, so it would be resampled to {height} x {width} "
-            f"pixels, more than the {services.settings.max_predict_pixels} that are allowed: send "
+            f"px, more than the {services.settings.max_predict_pixels} pixels allowed: send "
             "a smaller piece",
         )
     request = Request(

@@ -118,8 +118,8 @@ class DatasetFolds(FrozenConfig):
         """
         if digest != self.digest:
             raise ValueError(
-                f"the splits are of {self.dataset!r} with digest {self.digest}, "
-                f"not of the dataset with digest {digest}"
+                f"the folds divide {self.dataset!r} with digest {self.digest}, "
+                f"not the dataset with digest {digest}"
             )
         known = set(names)
         for number, fold in enumerate(self.folds, start=1):
@@ -128,16 +128,16 @@ class DatasetFolds(FrozenConfig):
                 for name in listed:
                     if name not in known:
                         raise ValueError(
-                            f"split {number}: {role} lists {name!r}, "
+                            f"fold {number}: {role} lists {name!r}, "
                             f"which is no section of {self.dataset!r}"
                         )
                 if not listed and role != "val":
-                    raise ValueError(f"split {number} of {self.dataset!r}: {role} lists no section")
+                    raise ValueError(f"fold {number} of {self.dataset!r}: {role} lists no section")
         return self.folds
 
 
 class Folds(FrozenConfig):
-    """The splits of a benchmark, to publish and to repeat it with; as JSON."""
+    """The folds of a benchmark, to publish and to repeat it with; as JSON."""
 
     source: DatasetFolds
     target: DatasetFolds
@@ -146,7 +146,7 @@ class Folds(FrozenConfig):
     def _equally_many(self) -> Self:
         source, target = len(self.source.folds), len(self.target.folds)
         if source != target:
-            raise ValueError(f"the source has {source} split(s), the target {target}")
+            raise ValueError(f"the source has {source} fold(s), the target {target}")
         return self
 
 
@@ -160,8 +160,8 @@ def cross_validation(
     """Divide sections into train, val and test, about 60 / 20 / 20 %, in several ways.
 
     Without ``groups``, by contiguous blocks, of which each is tested on in turn. With the group of
-    each section (the volume it was cut from), no group spans two roles, test sets differ from split
-    to split, and every class that at least three groups have, by ``classes`` of each group, is in
+    each section (the volume it was cut from), no group spans two roles, test sets differ from fold
+    to fold, and every class that at least three groups have, by ``classes`` of each group, is in
     all three roles.
 
     Raises:
@@ -171,8 +171,8 @@ def cross_validation(
         return _rotated_blocks(names, num_folds)
     sizes = Counter(groups)
     divisions: list[dict[str, Role]] = []
-    for split in range(num_folds):
-        divisions.append(_divided(sizes, classes or {}, split, [_tested(d) for d in divisions]))
+    for fold in range(num_folds):
+        divisions.append(_divided(sizes, classes or {}, fold, [_tested(d) for d in divisions]))
     return [_lists(names, [division[group] for group in groups]) for division in divisions]
 
 
@@ -186,25 +186,25 @@ def _lists(names: Sequence[str], roles: Sequence[Split]) -> SectionLists:
 
 
 def _rotated_blocks(names: Sequence[str], num_folds: int) -> list[SectionLists]:
-    """Split i tests on block i, validates on the next, the first after the last, trains on others.
+    """Fold i tests on block i, validates on the next, the first after the last, trains on others.
 
     Neighbouring sections are nearly the same picture, so one is unused at every border of two
-    roles: never one of the test, so with as many splits as blocks each section is tested once.
+    roles: never one of the test, so with as many folds as blocks each section is tested once.
     """
     num_blocks = max(_MIN_BLOCKS, num_folds)
     if len(names) < 2 * num_blocks:
         raise ValueError(
-            f"{len(names)} section(s) are too few for {num_folds} split(s): {num_blocks} blocks "
-            f"of sections take at least {2 * num_blocks}, for borders between them stay unused"
+            f"{len(names)} section(s) are too few for {num_folds} fold(s), which take at least "
+            f"{2 * num_blocks}: {num_blocks} blocks of sections with a section between them unused"
         )
     blocks = np.arange(len(names)) * num_blocks // len(names)
     folds = []
-    for split in range(num_folds):
+    for fold in range(num_folds):
         roles: list[Split] = ["train"] * len(names)
         for index, block in enumerate(blocks):
-            if block == split:
+            if block == fold:
                 roles[index] = "test"
-            elif block == (split + 1) % num_blocks:
+            elif block == (fold + 1) % num_blocks:
                 roles[index] = "val"
         borders = [(i - 1, i) for i in range(1, len(names)) if roles[i - 1] != roles[i]]
         for left, right in borders:
@@ -217,21 +217,21 @@ def _rotated_blocks(names: Sequence[str], num_folds: int) -> list[SectionLists]:
 def _divided(
     sizes: Mapping[str, int],
     classes: Mapping[str, Collection[str]],
-    split: int,
+    fold: int,
     tested: Collection[frozenset[str]],
 ) -> dict[str, Role]:
-    """The role of each group in a split: the first shuffle that meets all conditions."""
+    """The role of each group in a fold: the first shuffle that meets all conditions."""
     occurrences = Counter(name for group in sizes for name in set(classes.get(group, ())))
     wanted = {name for name, count in occurrences.items() if count >= len(_SHARES)}
     for attempt in range(_TRIES):
-        order = np.random.default_rng([split, attempt]).permutation(sorted(sizes)).tolist()
+        order = np.random.default_rng([fold, attempt]).permutation(sorted(sizes)).tolist()
         division = _greedy(order, sizes)
         if _tested(division) not in tested and _all_have(division, classes, wanted):
             return division
     condition = f", each with {', '.join(sorted(wanted))}" if wanted else ""
     raise ValueError(
-        f"split {split + 1}: none of {_TRIES} ways to divide {len(sizes)} group(s) has train, val "
-        f"and test groups{condition}, and test groups that no split before has"
+        f"fold {fold + 1}: none of {_TRIES} ways to divide {len(sizes)} group(s) has train, val "
+        f"and test groups{condition}, and test groups that no fold before has"
     )
 
 

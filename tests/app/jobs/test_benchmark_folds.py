@@ -224,12 +224,12 @@ def test_a_benchmark_is_stopped_and_goes_on_with_all_its_parts(
 @pytest.mark.parametrize(
     ("body", "where", "words"),
     [
-        ({"num_folds": 7}, "num_folds", "cannot divide the source: 12 section(s) are too few"),
-        ({}, "tile_px", "is needed, or labels: fold 1 has no labelled image"),
+        ({"num_folds": 7}, "num_folds", ["source", "7 folds", "12 section"]),
+        ({}, "tile_px", ["label", "train", "fold 1"]),
         (
             {"tile_px": 4000, "rows": ["paul"], "config": {"pixel_size_factor": 0.25}},
             "config.adaptation.crop_px",
-            "is too small for paul: a crop is",
+            ["paul", "crop", "32 nm", "224 nm"],
         ),
         (
             {
@@ -238,15 +238,15 @@ def test_a_benchmark_is_stopped_and_goes_on_with_all_its_parts(
                 "config": {"style": {"select_on": "labels"}},
             },
             "label_tiles_px",
-            "those of 24 px would choose another one",
+            ["24 px", "select_on"],
         ),
         (
             {"tile_px": 16, "config": {"segmenter": {"norm": "group"}}},
             "config.segmenter.norm",
-            "is group, and adabn, adabn-cut estimate(s) batch norm's statistics",
+            ["adabn, adabn-cut", "group", "batch"],
         ),
-        ({"excluded": ["nucleus"]}, "excluded", "'nucleus' is no class of the target"),
-        ({"excluded": ["background", "organelle"]}, "excluded", "leaves no class to score"),
+        ({"excluded": ["nucleus"]}, "excluded", ["'nucleus'"]),
+        ({"excluded": ["background", "organelle"]}, "excluded", ["excluded"]),
     ],
 )
 def test_what_cannot_be_measured_is_refused(
@@ -255,12 +255,12 @@ def test_what_cannot_be_measured_is_refused(
     pair: dict[str, str],
     body: dict[str, Any],
     where: str,
-    words: str,
+    words: list[str],
 ) -> None:
     answer = api.post("/jobs/benchmark", json=pair | {"preset": "smoke"} | body)
     (error,) = problem(answer, 422)["errors"]
     assert error["where"] == f"body.{where}"
-    assert words in error["message"]
+    assert [word for word in words if word not in error["message"]] == []
     with database.reading() as session:
         assert session.scalars(select(Job)).all() == []
 
