@@ -44,7 +44,8 @@ def pretrain(
 
     Without such masks the last weights are kept, and the log says so.
     """
-    stage, device = config.pretrain, resolve(config.device)
+    stage = config.pretrain
+    device = resolve(config.device, stage.precision)
     this = identity.of_pretraining(source, config)
     if finished := run.finished("pretrain", this):
         return load_segmenter(finished, device)[0]

@@ -196,7 +196,8 @@ def train_style(
     ``style.select_on`` says which generator is kept; all but ``last`` judge it by what
     ``source_only`` makes of its images.
     """
-    style, device = config.style, resolve(config.device)
+    style = config.style
+    device = resolve(config.device, style.precision)
     this = identity.of_style(source, target, config, source_only)
     if finished := run.finished("style", this):
         return load_generator(finished, device)[0]

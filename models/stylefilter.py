@@ -23,6 +23,7 @@ from models.networks.unet import UNet
 from models.pseudo_labels import pseudo_labels
 from models.segmentation import adamw, as_input, pixels_of_all, pretrain
 from models.style_transfer import train_style
+from models.training.device import check_stages
 from models.training.identity import MethodFacts
 from models.training.loop import Run, autocast, to_device, update
 from models.training.parallel import mean_count
@@ -49,6 +50,7 @@ def adapt(
     ``workspace`` takes the stylised target images.
     """
     check_pair(source, target)
+    check_stages(config, ("pretrain", "style", "adapt"))
     # The paper trains the style first. Neither needs the other, unless the style is chosen by it.
     source_only = pretrain(source, config, run)
     style = train_style(source, target, config, run, source_only)

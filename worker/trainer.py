@@ -34,7 +34,7 @@ from models.checkpoint import CheckpointError
 from models.config import Device, StyleFilterConfig
 from models.data.tiles import relabelled
 from models.table1.plan import BenchmarkPart
-from models.training.device import DeviceUnavailable, resolve
+from models.training.device import DeviceUnavailable, check_stages
 from models.training.loop import NonFiniteLoss, OutOfGpuMemory
 from models.training.parallel import from_first, process_group, rank
 from models.training.progress import Stop
@@ -217,21 +217,18 @@ class Trainer:
             )
 
     def _check_room(self, inputs: Inputs) -> None:
-        """DoesNotFit where this machine is too small; the API may not have known it."""
+        """Refuse what this machine cannot run, or is too small for; the API may not know it."""
         if inputs.job.kind == JobKind.BENCHMARK:
             return
-        resolve(inputs.config.device)
         if inputs.source is None:
+            check_stages(inputs.config, ())
             return
         source = Extent.of(inputs.source)
         target = None if inputs.target is None else Extent.of(inputs.target)
-        needed = capacity.estimate(
-            inputs.config,
-            stages_of(JobKind(inputs.job.kind), target),
-            source,
-            target,
-            num_processes=self._settings.processes,
-        )
+        stages = stages_of(JobKind(inputs.job.kind), target)
+        check_stages(inputs.config, stages)
+        processes = self._settings.processes
+        needed = capacity.estimate(inputs.config, stages, source, target, num_processes=processes)
         if inputs.config.device == "cuda":
             # Only told: the figures for a GPU were never measured, and a stage is tried in parts.
             there = torch.cuda.get_device_properties(0).total_memory

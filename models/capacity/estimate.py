@@ -32,8 +32,8 @@ HEAP_BYTES = 200 * 10**6
 """Tensors of a few megabytes stay on the heap when they are freed: as much again, up to this; and
 what training left there is still there when images are segmented."""
 
-BF16_SHARES = {"cpu": {"style": 1.1, "segmenter": 0.6}, "cuda": {"style": 0.8, "segmenter": 0.6}}
-"""Of what float32 keeps. CUT's own convolutions on a CPU compute in float32 all the same."""
+BF16_SHARES = {"style": 0.8, "segmenter": 0.6}
+"""Of what float32 keeps."""
 
 _FLOAT = 4
 _LOG_BYTES = 1 << 20
@@ -217,7 +217,7 @@ class _Job:
         else:
             return 0
         if precision == "bf16":  # the weights are copied in it
-            kept = round(kept * BF16_SHARES[self.config.device][network]) + weights // 2
+            kept = round(kept * BF16_SHARES[network]) + weights // 2
         num_bytes = _FLOAT * kept
         # Gradients on their way back are two or three of the 20 or so largest tensors.
         return num_bytes + num_bytes // 8 + min(num_bytes, HEAP_BYTES)

@@ -30,7 +30,7 @@ from models.config import Precision, StyleConfig, StyleFilterConfig, preset
 from models.data.domain import Domain, DomainInfo
 from models.data.sections import Section
 from models.data.stylised import StylisedDomain
-from models.networks.cpu.convolution import Convolution, cpu_has_bf16
+from models.networks.cpu.convolution import Convolution
 from models.networks.generator import Generator
 from models.networks.sizes import WINOGRAD_FROM
 from models.networks.unet import UNet
@@ -38,13 +38,13 @@ from models.segmentation import pretrain
 from models.speed.reference import peak_bytes, say
 from models.style_transfer import Cut
 from models.stylefilter import adapt_segmenter
+from models.training.device import cpu_has_bf16
 from models.training.loop import Run
 from models.training.progress import Progress
 
 CASES = ("128x32", "128x64", "256x64", "pretrain-8", "pretrain-400", "adapt-8", "adapt-400")
 """CUT: side of the images and filters; the segmenter's stages: sections of each dataset."""
 
-_PRECISIONS: tuple[Precision, ...] = ("float32", "bf16")
 _SECTION_PX, _STAGE_STEPS = 256, 125  # of four sections: all 400 are read once, and some again
 
 
@@ -130,8 +130,9 @@ def measure_style(
     """A CUT step in both precisions, and the reference's, taking turns."""
     size = case.split("x")
     script = Path(__file__).with_name("reference.py")
+    precisions: list[Precision] = ["float32", "bf16"] if cpu_has_bf16() else ["float32"]
     processes = {
-        p: _Process("-m", "models.speed.measure", "--as", "style", *size, p) for p in _PRECISIONS
+        p: _Process("-m", "models.speed.measure", "--as", "style", *size, p) for p in precisions
     }
     theirs = None if reference is None else _Process(script, reference, *size)
     for _ in range(steps):

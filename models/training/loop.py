@@ -5,7 +5,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from models.config import Precision
-from models.networks.cpu.convolution import RoundedProducts, cpu_has_bf16
 from models.training.parallel import (
     average_buffers,
     average_gradients,
@@ -34,7 +33,6 @@ log = logging.getLogger(__name__)
 
 Batch = TypeVar("Batch")
 
-_DTYPES = {"bf16": torch.bfloat16}
 _PICTURES = 8  # of a stage, and one after its first step
 
 
@@ -271,15 +269,11 @@ def update(
     return values
 
 
-@contextmanager
-def autocast(device: torch.device, precision: Precision) -> Iterator[None]:
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[None]:
     """Convolutions and matrix products inside run in ``precision``; norms and losses do not."""
-    with ExitStack() as stack:
-        if precision != "float32":
-            stack.enter_context(torch.autocast(device.type, _DTYPES[precision]))
-            if device.type == "cpu" and not cpu_has_bf16():
-                stack.enter_context(RoundedProducts())
-        yield
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
 
 
 def to_device(array: NDArray[np.generic], device: torch.device) -> Tensor:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 import zarr
 from numpy.typing import NDArray
@@ -12,10 +13,13 @@ from torch import Tensor, nn
 from models.data.domain import Domain, DomainInfo, Tile
 from models.data.labels import ABSENT, PRESENT, UNKNOWN
 from models.data.sections import Section, Split
+from models.training.device import cpu_has_bf16
 from models.training.loop import Run
 from models.training.progress import Progress
 
 WINDOW = (0.0, 255.0)
+
+NEEDS_BF16 = pytest.mark.skipif(not cpu_has_bf16(), reason="no bfloat16 on this processor")
 
 
 def write_domain(

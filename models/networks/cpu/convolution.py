@@ -4,45 +4,12 @@ In channels-last layout throughout. One channel in or out, where torch's convolu
 of the speed, is one matrix product beside im2col; wide layers go by Winograd's algorithm.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
-from models.losses import full_precision
 from models.networks.cpu.winograd import winograd_conv2d
 from models.networks.sizes import WINOGRAD_FROM
-
-
-def cpu_has_bf16() -> bool:
-    """Whether this processor multiplies bfloat16 itself."""
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
-class RoundedProducts(TorchFunctionMode):
-    """For autocast on a CPU without bfloat16, where torch's own convolutions take 100 times longer.
-
-    Convolutions inside compute the same products in float32: of operands rounded to bfloat16, with
-    a result, and gradients, that are stored as bfloat16.
-    """
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func not in (F.conv2d, F.conv_transpose2d) or not torch.is_autocast_enabled("cpu"):
-            return func(*args, **kwargs)
-        x, weight, *rest = args
-        half = torch.get_autocast_dtype("cpu")
-        with torch.autocast("cpu", enabled=False):
-            return func(x.to(half).float(), weight.to(half).float(), *rest, **kwargs).to(half)
 
 
 class Convolution(nn.Conv2d):
@@ -72,32 +39,20 @@ class Convolution(nn.Conv2d):
         if x.device.type != "cpu":
             return super().forward(x)
         x = x.contiguous(memory_format=torch.channels_last)
-        if not torch.is_autocast_enabled("cpu"):
-            return self._on_cpu(x, self.weight)
-        if cpu_has_bf16():
-            return super().forward(x)
-        # torch's bfloat16 is a hundred times slower here: the same products in float32.
-        half = torch.get_autocast_dtype("cpu")
-        with torch.autocast("cpu", enabled=False):
-            return self._on_cpu(x.to(half), self.weight.to(half).to(self.weight.dtype))
-
-    def _on_cpu(self, x: Tensor, weight: Tensor) -> Tensor:
-        """Computed in the weight's type; ``x`` and the result may be stored as bfloat16."""
+        if torch.is_autocast_enabled("cpu"):
+            return super().forward(x)  # torch's own is the quickest in bfloat16
         assert self.bias is not None
         padding = int(self.padding[0])
         least = min(self.in_channels, self.out_channels)
         if least >= self.winograd_from and padding == 1 and self.kernel_size[0] in (3, 4):
-            return winograd_conv2d(x, weight, self.bias, reflect=self._reflect)
-        wide = full_precision(x)
+            return winograd_conv2d(x, self.weight, self.bias, reflect=self._reflect)
         if self._reflect:
-            wide, padding = F.pad(wide, (padding,) * 4, mode="reflect"), 0
+            x, padding = F.pad(x, (padding,) * 4, mode="reflect"), 0
         if self.in_channels == 1:
-            y = _from_one_channel(wide, weight, self.bias, padding)
-        elif self.out_channels == 1:
-            y = _to_one_channel(wide, weight, self.bias, padding)
-        else:
-            y = F.conv2d(wide, weight, self.bias, padding=padding)
-        return y.to(x.dtype)
+            return _from_one_channel(x, self.weight, self.bias, padding)
+        if self.out_channels == 1:
+            return _to_one_channel(x, self.weight, self.bias, padding)
+        return F.conv2d(x, self.weight, self.bias, padding=padding)
 
 
 def _from_one_channel(x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:

@@ -31,8 +31,7 @@ _TILES = 128
 def winograd_conv2d(x: Tensor, weight: Tensor, bias: Tensor, *, reflect: bool) -> Tensor:
     """Stride 1, kernels of 3 or 4, one pixel of padding: (B, C, H, W) -> (B, D, h, w).
 
-    The result is in channels-last layout. It is computed in the weight's type; bfloat16 is only
-    how ``x`` and the result are stored.
+    The result is in channels-last layout. ``x`` and ``weight`` are of one type.
     """
     y: Tensor = _Winograd.apply(x, weight, bias, reflect)  # type: ignore[no-untyped-call]
     return y
@@ -185,7 +184,7 @@ class _Winograd(torch.autograd.Function):
         tiling = _Tiling(x.shape, weight.shape[-1], reflect=reflect)
         transforms = _transforms(weight.shape[-1], weight.dtype)
         kernels = _kernel_spectrum(weight)
-        padded = tiling.padded(x.to(weight.dtype))
+        padded = tiling.padded(x)
         y = tiling.whole_tiles(len(weight), weight.dtype)
         into = tiling.as_tiles(y)
         for rows in tiling.chunks():
@@ -195,19 +194,18 @@ class _Winograd(torch.autograd.Function):
                 tiling.side, tiling.side, tiling.images, -1, tiling.cols, len(weight)
             )
             torch.add(tiles.permute(2, 3, 0, 4, 1, 5), bias, out=into[:, rows])
-        return tiling.cropped(y).to(x.dtype)
+        return tiling.cropped(y)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        gradient = gradient.to(weight.dtype)
         tiling = _Tiling(x.shape, weight.shape[-1], reflect=ctx.reflect)
         transforms = _transforms(weight.shape[-1], weight.dtype)
         adjoint = transforms.product.T.contiguous()
         to_input = _InputGradient(tiling, weight) if ctx.needs_input_grad[0] else None
         to_kernels: Tensor | None = None
-        padded, tiles = tiling.padded(x.to(weight.dtype)), tiling.as_tiles(tiling.filled(gradient))
+        padded, tiles = tiling.padded(x), tiling.as_tiles(tiling.filled(gradient))
         for rows in tiling.chunks():
             flat = _gathered(tiles[:, rows].permute(2, 4, 0, 1, 3, 5))
             product = _on_both_axes(adjoint, flat, "product")
@@ -221,7 +219,7 @@ class _Winograd(torch.autograd.Function):
                 else:
                     to_kernels.baddbmm_(product.mT, spectrum)
         return (
-            None if to_input is None else to_input.total().to(x.dtype),
+            None if to_input is None else to_input.total(),
             None if to_kernels is None else _kernel_gradient(to_kernels, weight.shape),
             gradient.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None,
             None,

@@ -42,7 +42,7 @@ from tests.models.baselines.weak_label_steps import (
     spying,
     whole_sections,
 )
-from tests.models.domains import QUIET, A, P, U, equal_weights
+from tests.models.domains import NEEDS_BF16, QUIET, A, P, U, equal_weights
 from tests.models.training_steps import BATCH, GROUP, images, masks, tensors, timeless, untrained
 
 
@@ -370,6 +370,7 @@ def test_statistics_of_the_source_move_only_where_both_are_asked_for(
     assert moved == [whose == "both", True]
 
 
+@NEEDS_BF16
 def test_precision_changes_losses_by_little(domains: Domains) -> None:
     exact, rounded = (
         losses_of(adapted(whole_sections(precision=precision), domains)[1][0])

@@ -33,7 +33,7 @@ from models.training.identity import MethodFacts
 from models.training.loop import Run, seeded_weights, update
 from models.training.progress import Progress, Stop
 from models.training.resume import Checkpoints
-from tests.models.domains import QUIET, equal_weights, squares, write_domain
+from tests.models.domains import NEEDS_BF16, QUIET, equal_weights, squares, write_domain
 from tests.models.stage_process import inverted, pair, tiny
 from tests.models.training_steps import (
     BATCH,
@@ -237,6 +237,7 @@ def test_without_weight_it_is_more_training_on_the_source_bit_for_bit(
     assert not equal_weights(start, plain)
 
 
+@NEEDS_BF16
 def test_precision_is_that_of_both_decoders(domains: Domains) -> None:
     reports = {}
     for precision, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):

@@ -33,7 +33,7 @@ from models.style_transfer import Cut
 from models.training.loop import Run
 from models.training.progress import Stage
 from models.training.resume import Checkpoints
-from tests.models.domains import ignore, square_domain
+from tests.models.domains import NEEDS_BF16, ignore, square_domain
 
 STYLES = [
     StyleConfig(base_filters=4, num_blocks=5, crop_px=32, projector_width=16),
@@ -279,6 +279,7 @@ def test_what_does_not_fit_is_told_in_words() -> None:
         assert (large.field, large.message[:7]) == ("pixel_size_factor", f"stage {stage[0]}")
 
 
+@NEEDS_BF16
 def test_bf16_takes_no_more_than_its_share() -> None:
     style, (segmenter, num_classes, px) = STYLES[1], SEGMENTERS[1]
     generator = Generator(style.base_filters, style.num_blocks)
@@ -288,7 +289,7 @@ def test_bf16_takes_no_more_than_its_share() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         of_style = kept_values(lambda: generator(x), generator)
         of_segmenter = kept_values(lambda: network(images), network)
-    shares = capacity.BF16_SHARES["cpu"]
+    shares = capacity.BF16_SHARES
     assert of_style < shares["style"] * footprint.generator_values(style, "cpu")
     of_activations = of_segmenter - num_parameters(network) / 2
     assert of_activations < shares["segmenter"] * footprint.segmenter_values(

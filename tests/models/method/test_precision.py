@@ -12,6 +12,7 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from models.training.progress import Progress
 from models.training.resume import Checkpoints
+from tests.models.domains import NEEDS_BF16
 from tests.models.stage_process import STAGES, Case, TrainedStage, train_case
 
 Run = tuple[list[Progress], dict[str, Tensor], set[torch.dtype]]
@@ -41,6 +42,7 @@ def trained(stage: TrainedStage, precision: str, folder: Path) -> Run:
     return reports, network.state_dict(), seen
 
 
+@NEEDS_BF16
 @pytest.mark.parametrize("stage", STAGES)
 def test_bfloat16_trains_like_float32(stage: TrainedStage, tmp_path: Path) -> None:
     exact, _, exact_in = trained(stage, "float32", tmp_path)
@@ -55,6 +57,7 @@ def test_bfloat16_trains_like_float32(stage: TrainedStage, tmp_path: Path) -> No
         assert rounded[0].values[name] != value
 
 
+@NEEDS_BF16
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_state_of_a_bfloat16_run_is_float32(stage: TrainedStage, tmp_path: Path) -> None:
     case = Case("bf16", stage, {"precision": "bf16", "steps": 2, "validate_every_steps": 1}, {})
