@@ -7,11 +7,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import TypeVar
 
 import pytest
 
 Found = TypeVar("Found")
+
+DEADLINE_SECONDS = 300
+"""The only bound of time in tests: it turns a hang into a failure on the slowest machine."""
 
 PACE = {
     "STYLEFILTER_THREADS": "1",
@@ -54,15 +58,26 @@ def running(
             process.wait()
 
 
-def wait_for(condition: Callable[[], Found | None], what: str, seconds: float = 60) -> Found:
+def wait_for(condition: Callable[[], Found | None], what: str) -> Found:
     """Poll until the condition gives something true."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + DEADLINE_SECONDS
     while True:
         found = condition()
         if found:
             return found
-        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
-        time.sleep(0.05)
+        assert time.monotonic() < deadline, f"{what}: not within {DEADLINE_SECONDS} s"
+        time.sleep(0.02)
+
+
+def join(thread: Thread) -> None:
+    """Wait until the thread has ended."""
+    thread.join(DEADLINE_SECONDS)
+    assert not thread.is_alive(), f"{thread.name} has not ended within {DEADLINE_SECONDS} s"
+
+
+def exit_code(process: "subprocess.Popen[bytes]") -> int:
+    """Wait until the process has ended; return its exit code."""
+    return process.wait(DEADLINE_SECONDS)
 
 
 @contextmanager

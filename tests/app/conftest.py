@@ -17,6 +17,7 @@ from app.settings import Settings
 from app.storage import Storage
 from tests.app.files import Folder
 from tests.app.records import add_waiting
+from tests.processes import DEADLINE_SECONDS
 from tests.services import free_port
 
 Serve = Callable[[Settings], httpx.Client]
@@ -78,7 +79,7 @@ def _served(settings: Settings) -> Iterator[httpx.Client]:
             thread.join(0.005)
         # Without TLS there is nothing to verify, and no certificates need to be read.
         url = f"http://127.0.0.1:{port}"
-        with httpx.Client(base_url=url, timeout=30, verify=False) as client:
+        with httpx.Client(base_url=url, timeout=DEADLINE_SECONDS, verify=False) as client:
             yield client
     finally:
         server.should_exit = True

@@ -19,7 +19,7 @@ from app.jobs.transitions import Lease, claim, record, write
 from app.settings import Settings
 from app.storage import Storage
 from app.tables import JobEvent, JobStage, MetricPoint
-from tests.processes import running, wait_for
+from tests.processes import DEADLINE_SECONDS, join, running, wait_for
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,11 @@ class Stream:
         self.headers = httpx.Headers()
         headers = {} if after is None else {"Last-Event-ID": str(after)}
         url = f"{api.base_url}/jobs/{job_id}/events"
-        self._client = httpx.Client(timeout=30, verify=False)
+        self._client = httpx.Client(timeout=DEADLINE_SECONDS, verify=False)
         self._open = threading.Event()
         self._thread = threading.Thread(target=self._read, args=(url, headers))
         self._thread.start()
-        assert self._open.wait(20)
+        assert self._open.wait(DEADLINE_SECONDS)
 
     def _read(self, url: str, headers: dict[str, str]) -> None:
         with self._client, self._client.stream("GET", url, headers=headers) as response:
@@ -66,13 +66,12 @@ class Stream:
             for told in parsed(response.iter_lines()):
                 self.told.append(told)
 
-    def until(self, condition: Callable[[Told], bool], seconds: float = 20) -> Told:
-        return wait_for(lambda: next(filter(condition, self.told), None), "an event", seconds)
+    def until(self, condition: Callable[[Told], bool]) -> Told:
+        return wait_for(lambda: next(filter(condition, self.told), None), "an event")
 
     def end(self) -> list[Told]:
         """All that was told, after the service has closed the stream."""
-        self._thread.join(20)
-        assert not self._thread.is_alive(), "the stream is still open"
+        join(self._thread)
         return self.told
 
 

@@ -59,7 +59,7 @@ def survives(world: World, fault: Fault, name: str, number: int) -> None:
     row = row_of(name)
     row.injected += 1
     job_id = world.submit()
-    wait_for(lambda: world.row(job_id).step, "the first step", 120)
+    wait_for(lambda: world.row(job_id).step, "the first step")
     time.sleep(rng.uniform(0, 0.8 * world.seconds))  # at its end there is nothing left to hurt
     began = time.time()
     fault(world, rng, job_id)
@@ -72,7 +72,7 @@ def survives(world: World, fault: Fault, name: str, number: int) -> None:
     row.wrong += dict(world.weights(job_id)) != world.expected
     assert dict(world.weights(job_id)) == world.expected
     try:
-        wait_for(lambda: not world.left_behind(job_id), "a tidy store", 20)
+        wait_for(lambda: not world.left_behind(job_id), "a tidy store")
     except AssertionError:
         row.left_behind += 1
         raise AssertionError(f"left behind: {world.left_behind(job_id)}") from None
@@ -132,7 +132,7 @@ def test_a_job_on_a_full_disk_fails_in_words_and_can_be_retried(
     row = row_of(name)
     row.injected += 1
     job_id = world.submit()
-    wait_for(lambda: world.row(job_id).step, "the first step", 120)
+    wait_for(lambda: world.row(job_id).step, "the first step")
     time.sleep(rng.uniform(0, world.seconds / 2))
     began = time.time()
     with (world.folder / "filler").open("wb", buffering=0) as filler:
@@ -160,4 +160,4 @@ def test_a_job_on_a_full_disk_fails_in_words_and_can_be_retried(
     assert state == "succeeded", world.read(job_id).error
     row.wrong += dict(world.weights(job_id)) != world.expected
     assert dict(world.weights(job_id)) == world.expected
-    wait_for(lambda: not world.left_behind(job_id), "a tidy store", 20)
+    wait_for(lambda: not world.left_behind(job_id), "a tidy store")

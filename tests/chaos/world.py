@@ -105,7 +105,7 @@ class World:
         body = {"source": self.source, "target": self.target, "preset": "smoke", "reuse": False}
         request = AdaptRequest.model_validate(body | {"config": CONFIG} | more)
         with Client(self.url) as client:
-            wait_for(client.ready, "/readyz", 60)  # it may have been started a moment ago
+            wait_for(client.ready, "/readyz")  # it may have been started a moment ago
             return client.adapt(request).id
 
     def retry(self, job_id: UUID) -> None:
@@ -234,7 +234,7 @@ def _world(
         for process in processes.values():
             process.start()
         with Client(url) as client:
-            wait_for(client.ready, "/readyz", 60)
+            wait_for(client.ready, "/readyz")
             source, target = (
                 client.register_folder(
                     DatasetCreate(
@@ -250,7 +250,7 @@ def _world(
             client.derive_labels(target, DeriveRequest(split="train"))
         world = World(folder, url, database, processes, source, target)
         undisturbed = world.submit()
-        wait_for(lambda: world.row(undisturbed).step, "the first step", 120)
+        wait_for(lambda: world.row(undisturbed).step, "the first step")
         began = time.monotonic()
         assert world.ended(undisturbed) == "succeeded", world.read(undisturbed).error
         world.seconds = time.monotonic() - began
@@ -262,7 +262,7 @@ def _world(
             if process.running is not None and process.running.poll() is None:
                 process.running.send_signal(signal.SIGCONT)
                 process.end(signal.SIGKILL)
-        wait_for(lambda: not processes_of(folder / "data"), "the end of all processes", 30)
+        wait_for(lambda: not processes_of(folder / "data"), "the end of all processes")
         database.close()
 
 
@@ -414,7 +414,7 @@ def service_shifted(world: World, rng: random.Random, job_id: UUID) -> None:
 def service_killed(world: World, rng: random.Random, job_id: UUID) -> None:
     """`stylefilter up`, and with it all: started again by its user."""
     world.processes["up"].end()
-    wait_for(lambda: not processes_of(world.data), "the end of all processes", 30)
+    wait_for(lambda: not processes_of(world.data), "the end of all processes")
     world.processes["up"].start()
 
 

@@ -31,7 +31,7 @@ from app.jobs.schemas import AdaptRequest
 from app.labels.schemas import DeriveRequest
 from app.settings import Settings
 from app.tables import JobState
-from tests.processes import PACE, environment, running, wait_for
+from tests.processes import DEADLINE_SECONDS, PACE, environment, exit_code, running, wait_for
 from tests.services import free_port, without
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -255,7 +255,7 @@ def server(empty_database: str, pair: Path, tmp_path: Path) -> Iterator[Server]:
         env=environment(variables["migrate"]),
         cwd=tmp_path,
         check=True,
-        timeout=60,
+        timeout=DEADLINE_SECONDS,
     )
     assert SERVICES["redis"]["command"] == ["sh", "/redis.sh", "/passwords/redis"]
     redis_command = ["sh", str(ROOT / "docker/redis.sh"), str(passwords / "redis")]
@@ -278,7 +278,7 @@ def server(empty_database: str, pair: Path, tmp_path: Path) -> Iterator[Server]:
 
 def metric_names(url: str) -> dict[str, float]:
     """Samples of /metrics by name and labels."""
-    text = urllib.request.urlopen(f"{url}/metrics", timeout=10).read().decode()
+    text = urllib.request.urlopen(f"{url}/metrics", timeout=DEADLINE_SECONDS).read().decode()
     return {
         sample.name + "".join(f" {k}={v}" for k, v in sorted(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(text)
@@ -293,7 +293,9 @@ def healthy(name: str, server: Server) -> int:
         for word in SERVICES[name]["healthcheck"]["test"][1:]
     ]
     env = environment(server.variables[name])
-    return subprocess.run(command, env=env, timeout=60, check=False, capture_output=True).returncode
+    return subprocess.run(
+        command, env=env, timeout=DEADLINE_SECONDS, check=False, capture_output=True
+    ).returncode
 
 
 @pytest.mark.services
@@ -339,8 +341,8 @@ def test_the_commands_of_the_file_adapt_and_predict(server: Server, pair: Path) 
     for process in (server.worker, server.api):
         process.send_signal(signal.SIGTERM)
     # uvicorn shuts down, then dies of the signal it was sent.
-    assert server.worker.wait(20) == 0
-    assert server.api.wait(20) in (0, -signal.SIGTERM)
+    assert exit_code(server.worker) == 0
+    assert exit_code(server.api) in (0, -signal.SIGTERM)
     assert healthy("api", server) != 0
     assert healthy("worker", server) != 0
 
@@ -370,7 +372,10 @@ def check_prometheus(url: str, samples: dict[str, float]) -> None:
     """What Prometheus scrapes and asks for is what the service gives."""
     (scraped,) = PROMETHEUS["scrape_configs"]
     assert scraped["static_configs"] == [{"targets": ["api:8000"]}]
-    assert urllib.request.urlopen(url + scraped["metrics_path"], timeout=10).status == 200
+    assert (
+        urllib.request.urlopen(url + scraped["metrics_path"], timeout=DEADLINE_SECONDS).status
+        == 200
+    )
     assert [(ROOT / "docker/prometheus" / name).exists() for name in PROMETHEUS["rule_files"]] == [
         True
     ]

@@ -20,7 +20,7 @@ from app.client import Client
 from app.datasets.schemas import DatasetCreate, DatasetReport
 from app.jobs.schemas import AdaptRequest, JobRead
 from app.labels.schemas import DeriveRequest
-from tests.processes import PACE, processes_of, running, wait_for
+from tests.processes import PACE, exit_code, processes_of, running, wait_for
 
 pytestmark = [
     pytest.mark.slow,
@@ -54,7 +54,7 @@ class Running:
         return processes_of(self.folder)
 
     def ended(self) -> None:
-        wait_for(lambda: not self.processes(), f"the end of {self.processes()}", 15)
+        wait_for(lambda: not self.processes(), f"the end of {self.processes()}")
 
 
 @contextmanager
@@ -111,7 +111,7 @@ def test_stopping_ends_every_process_and_keeps_the_job(tmp_path: Path, pair: Pat
         assert len(service.processes()) == 3, "service, worker and trainer"
         # As a terminal does it on Ctrl-C: to every process of the foreground group.
         os.killpg(service.process.pid, signal.SIGINT)
-        assert service.process.wait(15) == 0
+        assert exit_code(service.process) == 0
         service.ended()
     with up(tmp_path, pair) as service:
         with Client(service.url) as client:
@@ -121,7 +121,7 @@ def test_stopping_ends_every_process_and_keeps_the_job(tmp_path: Path, pair: Pat
             wait_for(lambda: client.job(job.id).step > stopped, "a step of the second attempt")
         assert len(service.processes()) == 3
         service.process.terminate()
-        assert service.process.wait(15) == 0
+        assert exit_code(service.process) == 0
         service.ended()
 
 
@@ -144,5 +144,5 @@ def test_a_worker_that_dies_is_started_again(tmp_path: Path, pair: Path) -> None
         wait_for(lambda: client.job(job.id).step, "the first step")
         client.cancel(job.id)
         service.process.terminate()
-        assert service.process.wait(15) == 0
+        assert exit_code(service.process) == 0
         service.ended()

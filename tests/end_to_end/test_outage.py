@@ -3,7 +3,6 @@
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from app.settings import Settings
 from tests.app.files import problem
 from tests.app.records import add_waiting
 from tests.app.streams import Stream, claimed, do, ids, service, stored, tell
-from tests.processes import running, wait_for
+from tests.processes import exit_code, join, running, wait_for
 from tests.services import NoService, OwnPostgres, free_port, own_postgres, without
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
@@ -90,17 +89,20 @@ def test_streams_tell_each_event_once(world: World, how: signal.Signals, tmp_pat
             stream.until(lambda told, last=heard[-1]: told.id == last)
             tell(world.database, job_id, 3)  # most likely nobody has read them
             world.server.stop(how)
-            time.sleep(3)
+            wait_for(
+                lambda outage=outage: world.log.read_text().count("events_not_read") > outage,
+                "the service to notice",
+            )
             problem(api.get(f"/jobs/{job_id}/events"), 503)
             world.server.start()
             tell(world.database, job_id, 3)
             if outage:
                 do(world.database, succeed, lease, {})
         told = ids(stream.end())
-        follower.join(20)
+        join(follower)
         assert told == follower.ids == stored(world.database, job_id)
         assert len(told) == 3 + 2 * 9
-        assert watch.wait(20) == 0, drawn.read_text()
+        assert exit_code(watch) == 0, drawn.read_text()
     lines = [line.strip() for line in drawn.read_text().splitlines()]
     said = [line for line in lines if line in ("queued", "running, attempt 1")]
     assert said == ["queued", "running, attempt 1"]

@@ -124,6 +124,7 @@ def _detached(session: Session) -> list[Dataset | Image]:
 def fast(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, database_url: str) -> Settings:
     """Short intervals and the test's own folder, in the environment for the processes to come."""
     variables = PACE | {
+        "STYLEFILTER_LEASE_SECONDS": "60",  # a trainer of a busy machine may be silent for seconds
         "STYLEFILTER_DATA_FOLDER": str(tmp_path / "data"),
         "STYLEFILTER_DATABASE_URL": database_url,
     }

@@ -34,7 +34,7 @@ def test_a_gpu_has_one_holder_and_others_are_free(tmp_path: Path) -> None:
         with held(["1"], tmp_path) as again:
             assert again is not None  # what was locked before the refusal was let go
         other.kill()
-    wait_for(lambda: _free("0", tmp_path), "the lock of a killed process", 5)
+    wait_for(lambda: _free("0", tmp_path), "the lock of a killed process")
 
 
 def _free(gpu: str, folder: Path) -> bool:

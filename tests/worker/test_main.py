@@ -13,7 +13,7 @@ import pytest
 
 from app.jobs.reconciler import Reconciler
 from app.tables import UNFINISHED
-from tests.processes import PACE, processes_of, running, trainer_of, wait_for
+from tests.processes import PACE, exit_code, processes_of, running, trainer_of, wait_for
 from tests.worker.conftest import Service
 
 pytestmark = [
@@ -63,7 +63,6 @@ def tidy(service: Service, job_id: UUID) -> None:
     wait_for(
         lambda: {path.split("/")[0] for path in service.files(job_id)} == {"logs", "2"},
         "a tidy folder",
-        20,
     )
 
 
@@ -84,7 +83,7 @@ def test_torn_files_and_repeated_messages_do_not_stop_a_worker(
         assert len(service.models()) == 3
         assert worker.poll() is None
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(10) == 0
+        assert exit_code(worker) == 0
     log = (tmp_path / "worker.log").read_text()
     assert log.count("message_torn") == 2
     assert log.count("job_claimed") == 1
@@ -113,8 +112,8 @@ def test_a_killed_worker_takes_its_trainer_along_and_its_job_is_taken_up_again(
         trainer = trainer_of(folder)
         worker.kill()
         worker.wait()
-        wait_for(lambda: trainer not in processes_of(folder), "the trainer's end", 5)
-    wait_for(lambda: service.row(job_id).state == "interrupted", "the end of the lease", 15)
+        wait_for(lambda: trainer not in processes_of(folder), "the trainer's end")
+    wait_for(lambda: service.row(job_id).state == "interrupted", "the end of the lease")
     job = service.job(job_id)
     assert job.error is not None
     assert (job.error.code, job.lost_attempts) == ("worker_lost", 1)
@@ -144,13 +143,13 @@ def test_a_worker_that_is_stopped_hands_its_job_to_the_next(
         wait_for(lambda: service.row(job_id).step, "the first step")
         assert os.getpgid(trainer_of(folder)) != first.pid
         kill(first.pid, number)
-        assert first.wait(10) == 0
+        assert exit_code(first) == 0
     assert processes_of(folder) == {}
     assert service.row(job_id).state == "queued"
     with start("second") as second:
         succeeds(service, job_id)
         second.send_signal(signal.SIGTERM)
-        assert second.wait(10) == 0
+        assert exit_code(second) == 0
     assert service.row(job_id).attempt == 2
     tidy(service, job_id)
     assert {row.path.split("/")[2] for row in service.models()} == {"2"}

@@ -75,9 +75,11 @@ def points(session: Session, job_id: UUID, name: str) -> dict[int, float]:
 def test_rows_are_written_at_most_every_half_second(
     database: Database, lease: Lease, writes: list[str]
 ) -> None:
-    recorder = Recorder(database, lease, 60)
     started = monotonic()
+    recorder = Recorder(database, lease, 60)
+    made = monotonic()
     for step in range(1, 1001):
+        before_last = monotonic()
         report(recorder, step, 1000, {"nce": 1.0 / step})
         sleep(0.001)
     elapsed = monotonic() - started
@@ -87,7 +89,7 @@ def test_rows_are_written_at_most_every_half_second(
     with database.reading() as session:
         job = session.get_one(Job, lease.job_id)
         assert (job.stage, job.step, job.total) == ("style", 1000, 1000)
-        assert job.steps_per_second == pytest.approx(1000 / elapsed, rel=0.3)
+        assert 1000 / elapsed <= job.steps_per_second <= 1000 / (before_last - made)
         # Thinned to nothing less than all: none is lost between two writes.
         assert points(session, lease.job_id, "nce") == {
             step: pytest.approx(1.0 / step) for step in range(1, 1001)
@@ -319,11 +321,11 @@ def test_a_database_that_stays_away_ends_the_training(hurried: tuple[Database, P
     report(recorder, 1, 9)
     lock = sqlite3.connect(path, isolation_level=None)
     lock.execute("BEGIN IMMEDIATE")
-    sleep(0.6)
-    report(recorder, 2, 9)
-    sleep(0.6)
     with pytest.raises(OperationalError, match="locked"):
-        report(recorder, 3, 9)
+        for step in range(2, 9):
+            sleep(0.3)
+            report(recorder, step, 9)
+    assert step > 2
     lock.close()
 
 

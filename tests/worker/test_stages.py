@@ -17,7 +17,7 @@ from app.jobs.schemas import (
 from app.labels import service as labels
 from app.labels.schemas import LabelsUpdate
 from app.settings import Settings
-from tests.processes import processes_of, wait_for
+from tests.processes import join, processes_of, wait_for
 from tests.worker.conftest import Service
 from tests.worker.runs import SMOKE, STAGES, background, model_files, pictures, run, sqlite_only
 
@@ -154,7 +154,6 @@ def test_several_processes_train_one_job(service: Service, monkeypatch: pytest.M
     with background(service, stopped) as (runner, thread):
         wait_for(lambda: service.row(stopped).step, "the first step")
         runner.stop()
-        thread.join(20)
-        assert not thread.is_alive()
+        join(thread)
     assert service.job(stopped).state == "queued"
     wait_for(lambda: processes_of(service.settings.data_folder) == {}, "the end of all processes")

@@ -103,7 +103,7 @@ class Worker:
         before = len(self.benchmarks())
 
         def work() -> None:
-            wait_for(lambda: len(self.benchmarks()) > before, "the benchmark", 20)
+            wait_for(lambda: len(self.benchmarks()) > before, "the benchmark")
             self.end_all(*failing)
 
         thread = threading.Thread(target=work)
@@ -254,4 +254,4 @@ def wait_until_queued(database: Database) -> None:
         with database.reading() as session:
             return session.scalars(query).one() == JobState.QUEUED
 
-    wait_for(is_queued, "the benchmark to be queued", 60)
+    wait_for(is_queued, "the benchmark to be queued")

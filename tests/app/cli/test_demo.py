@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.database import Database
 from app.tables import Job
-from tests.processes import processes_of, running, wait_for
+from tests.processes import exit_code, processes_of, running, wait_for
 
 pytestmark = [
     pytest.mark.slow,
@@ -37,11 +37,11 @@ def test_ctrl_c_cancels_the_job_and_leaves_no_process(
 
     command = [sys.executable, "-m", "app.cli.main", "demo", "--out", str(out)]
     with running(command, {"STYLEFILTER_THREADS": "1"}, log) as demo:
-        wait_for(lambda: (row := job()) is not None and row.step, "the first step", 90)
+        wait_for(lambda: (row := job()) is not None and row.step, "the first step")
         # Of another group: the signal reaches the demo alone, which then asks the service.
         assert demo.pid not in map(os.getpgid, processes_of(out / "service"))
         os.killpg(demo.pid, stopped_by)  # as a terminal does, or a cluster's scheduler
-        assert demo.wait(60) == 130, log.read_text()
+        assert exit_code(demo) == 130, log.read_text()
     row = job()
     database.close()
     assert row is not None

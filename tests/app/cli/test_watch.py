@@ -20,7 +20,7 @@ from app.settings import Settings
 from app.storage import Storage
 from app.tables import Job, JobStage
 from tests.app.records import add_waiting
-from tests.processes import running, wait_for
+from tests.processes import exit_code, running, wait_for
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_ctrl_c_leaves_the_job_alone(
     with running([*command, "--url", str(api.base_url)], {}, log) as watch:
         wait_for(lambda: "queued" in log.read_text(), "the first event")
         os.killpg(watch.pid, signal.SIGINT)
-        assert watch.wait(20) == 130
+        assert exit_code(watch) == 130
     assert "goes on" in log.read_text()
     assert "Traceback" not in log.read_text()
     with database.reading() as session:

@@ -6,7 +6,6 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from shutil import rmtree
-from time import monotonic
 from uuid import UUID, uuid4
 
 import pytest
@@ -15,7 +14,7 @@ from celery import Celery
 from app.jobs.queue import RUN_JOB, JobQueue, make_celery, queue_of
 from app.settings import Settings
 from app.tables import Lane
-from tests.processes import environment
+from tests.processes import DEADLINE_SECONDS, environment
 
 QUEUE = queue_of(Lane.CPU)
 
@@ -90,7 +89,7 @@ def test_a_torn_exchange_is_mended(settings: Settings) -> None:
     job_id = uuid4()
     command = [sys.executable, "-c", ANNOUNCE, str(job_id)]
     variables = environment({"STYLEFILTER_DATA_FOLDER": str(settings.data_folder)})
-    subprocess.run(command, env=variables, check=True, timeout=60)
+    subprocess.run(command, env=variables, check=True, timeout=DEADLINE_SECONDS)
     assert "jobs" in exchange.read_text()
     assert received(celery) == [job_id]
 
@@ -108,12 +107,10 @@ def test_a_broker_that_is_gone_is_logged_not_raised(
 def test_the_broker_says_what_is_wrong(tmp_path: Path) -> None:
     nobody = Settings(data_folder=tmp_path, broker_url="redis://127.0.0.1:1/0")
     queue = JobQueue(nobody)
-    asked = monotonic()
     problem = queue.problem()
     assert problem is not None
     assert "broker" in problem
-    queue.announce(uuid4(), Lane.CPU)  # neither raises nor waits: the request has stored its job
-    assert monotonic() - asked < 2
+    queue.announce(uuid4(), Lane.CPU)  # does not raise: the request has stored its job
     assert JobQueue(Settings(data_folder=tmp_path)).problem() is None
 
 

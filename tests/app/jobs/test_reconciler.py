@@ -1,6 +1,6 @@
 """The reconciler against real rows, folders and broker messages."""
 
-import time
+import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -179,7 +179,7 @@ def test_many_reconcilers_announce_and_reap_once(
 
 
 def test_the_thread_outlasts_a_database_that_is_away(
-    settings: Settings, database: Database
+    settings: Settings, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Without its table a round fails; with the table back, the next one does its work."""
     hasty = settings.model_copy(update={"reconcile_seconds": 0.05})
@@ -187,11 +187,12 @@ def test_the_thread_outlasts_a_database_that_is_away(
     reconciler = Reconciler(database, Storage(hasty.data_folder), queue, hasty)
     with database.engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE jobs RENAME TO jobs_away")
-    reconciler.start()
-    time.sleep(0.3)
+    with caplog.at_level(logging.WARNING):
+        reconciler.start()
+        wait_for(lambda: "reconcile_failed" in caplog.text, "a round that fails")
     with database.engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE jobs_away RENAME TO jobs")
     job_id = add_waiting(database, announce_at=now_plus())
-    wait_for(lambda: read(database, job_id).announcements == 1, "the announcement", 10)
+    wait_for(lambda: read(database, job_id).announcements == 1, "the announcement")
     reconciler.close()
     queue.close()

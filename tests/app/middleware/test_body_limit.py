@@ -5,13 +5,15 @@ from uuid import uuid4
 
 import httpx
 
+from tests.processes import DEADLINE_SECONDS
+
 
 def raw(api: httpx.Client, length: str, request: str = "POST /jobs/adapt") -> bytes:
     """The answer to a request that declares a length and sends nothing."""
     address = (api.base_url.host, api.base_url.port)
     head = f"{request} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
     head += f"content-length: {length}\r\n\r\n"
-    with socket.create_connection(address, timeout=10) as connection:
+    with socket.create_connection(address, timeout=DEADLINE_SECONDS) as connection:
         connection.sendall(head.encode())
         return b"".join(iter(lambda: connection.recv(1000), b""))
 

@@ -25,7 +25,7 @@ from tests.app.files import grey, mask, png, registered, upload, wrong
 from tests.app.records import add_waiting
 from tests.app.scrape import samples
 from tests.app.webhooks.receivers import SECRET, Message, Receiver, add, make_due, waiting
-from tests.processes import wait_for
+from tests.processes import DEADLINE_SECONDS, wait_for
 from tests.services import free_port
 
 AGE = "stylefilter_webhook_age_seconds"
@@ -49,7 +49,7 @@ def test_a_job_tells_its_url_of_each_state_signed(
     assert answer.status_code == 202, answer.text
     job = answer.json()["id"]
     assert api.post(f"/jobs/{job}/cancel").status_code == 202
-    wait_for(lambda: len(receiver.got) == 2, 20)
+    wait_for(lambda: len(receiver.got) == 2, "both messages")
 
     queued, cancelled = receiver.got
     assert queued.path == "/hook?a=b"
@@ -262,7 +262,7 @@ def test_a_change_that_is_under_way_when_a_receiver_is_gone_is_not_told(
 
     with ThreadPoolExecutor(1) as thread:
         receiver.statuses = [410]
-        receiver.before_answer = lambda _: (thread.submit(cancel), changed.wait(20))
+        receiver.before_answer = lambda _: (thread.submit(cancel), changed.wait(DEADLINE_SECONDS))
         assert webhooks.deliver()
     assert len(made) == 2
     assert waiting(database) == []

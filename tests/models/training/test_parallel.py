@@ -27,6 +27,7 @@ from torch import Tensor
 
 from models.training.progress import Progress
 from tests.models.stage_process import Case, as_json, train_case
+from tests.processes import DEADLINE_SECONDS
 
 GROUP, INSTANCE, BATCH = ({"norm": norm} for norm in ("group", "instance", "batch"))
 CASES = [
@@ -52,7 +53,9 @@ def torchrun(folder: Path, cases: Sequence[Case], *arguments: str) -> tuple[int,
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command += ["-m", "tests.models.stage_process", str(folder), as_json(list(cases)), *arguments]
     variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
-    ended = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=300)
+    ended = subprocess.run(
+        command, env=variables, capture_output=True, text=True, timeout=DEADLINE_SECONDS
+    )
     return ended.returncode, ended.stderr
 
 
