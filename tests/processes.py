@@ -110,7 +110,10 @@ def processes_of(data_folder: Path) -> dict[int, str]:
 
 
 def trainer_of(data_folder: Path) -> int:
-    """Process id of the trainer that runs on this data folder."""
-    pids = [pid for pid, line in processes_of(data_folder).items() if "worker.trainer" in line]
-    assert len(pids) == 1, f"expected one trainer, found {pids}"
-    return pids[0]
+    """Process id of the trainer that runs on this data folder, once there is one."""
+
+    def trainers() -> list[int]:
+        return [pid for pid, line in processes_of(data_folder).items() if "worker.trainer" in line]
+
+    (pid,) = wait_for(trainers, "the trainer")
+    return pid
