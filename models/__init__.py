@@ -8,7 +8,7 @@ Step 1, style transfer with CUT [7]           ``style_transfer.py``, ``networks/
                                               ``networks/discriminator.py``,
                                               ``networks/patch_projector.py``
 Step 2, Eq. 1, U-Net [12]                     ``segmentation.py``, ``networks/unet.py``
-Step 3, Eq. 2 and Eq. 3                       ``pseudo_labels.py``
+Step 3, Eq. 2 and Eq. 3                       ``pseudo_labels.py``, ``adaptation.py``
 All losses                                    ``losses.py``
 "At inference time", x* = style(x)            ``inference.py``
 "Implementation details"                      ``config.py``, ``training/lengths.py``,

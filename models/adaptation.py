@@ -1,10 +1,9 @@
-"""What every adaptation of a segmenter shares: samples of both domains, the loop, the choice.
+"""The loop that every adaptation of a segmenter shares: samples of both domains, and the choice.
 
-A method (``stylefilter.py``, ``ynet.py``, ``weak_labels.py``) adds what it learns from the target:
-a ``Learner``. AdaBN, which learns nothing, is here.
+A method (``pseudo_labels.py``, and those in ``baselines/``) adds what it learns from the target: a
+``Learner``.
 """
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -18,14 +17,13 @@ from models.data.domain import Domain
 from models.data.samples import SourceBatch, target_batch
 from models.data.sampling import Sample, Sampler
 from models.data.stylised import StylisedDomain
-from models.networks.statistics import estimate_statistics, norms, statistics_kept
+from models.networks.statistics import estimate_statistics, statistics_kept
 from models.networks.unet import UNet
 from models.segmentation import as_input, own_samples, supervised_loss, validate
 from models.training import identity, preview
 from models.training.lengths import Lengths, sections_per_epoch
 from models.training.loop import KeepBest, NonFiniteLoss, Run, Task, train
-from models.training.parallel import num_processes, rank
-from models.training.progress import Progress
+from models.training.parallel import num_processes
 
 Batch = TypeVar("Batch")
 
@@ -44,74 +42,48 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Method(Generic[Batch]):
-    """How a copy of a segmenter learns from the target.
-
-    ``learner`` builds what trains the segmenter it is given; ``facts`` decide the result beside the
-    data, the starting weights and ``config.adaptation``.
-    """
-
-    learner: "Callable[[UNet], Learner[Batch]]"
-    facts: identity.MethodFacts
-
-
-@dataclass(frozen=True)
 class Learner(Generic[Batch]):
     """What a method adds to the common loop.
 
-    ``batch`` makes a step's arrays of its samples of the source and of the target; it runs ahead in
-    a thread. ``step`` updates all weights once and returns the losses by name. ``modules`` and
-    ``optimisers`` are everything that a step changes, the segmenter among them.
+    ``segmenter`` has the weights that training starts from, and is trained in place. ``facts``
+    decide the result beside these weights, the data and ``config.adaptation``. ``batch`` makes a
+    step's arrays of its samples of the source and of the target; it runs ahead in a thread.
+    ``step`` updates all weights once and returns the losses by name. ``optimisers`` and
+    ``modules``, with the segmenter, are everything that a step changes.
     """
 
+    segmenter: UNet
+    facts: identity.MethodFacts
     batch: Callable[[Sequence[Sample], Sequence[Sample]], Batch]
     step: Callable[[Batch], Mapping[str, float]]
     optimisers: Mapping[str, optim.Optimizer]
     modules: Mapping[str, nn.Module] = field(default_factory=dict)
 
 
-def adapt_by(
-    method: Method[Batch], source_only: UNet, pair: Pair, config: StyleFilterConfig, run: Run
-) -> UNet:
-    """Train a copy of ``source_only``; ``adaptation.select_on`` says which weights are kept."""
-    this = identity.of_adaptation(source_only, pair.source, pair.target, config, method.facts)
+def adapt_by(learner: Learner[Batch], pair: Pair, config: StyleFilterConfig, run: Run) -> UNet:
+    """Train ``learner.segmenter``; ``adaptation.select_on`` says which weights are kept."""
+    segmenter = learner.segmenter
+    this = identity.of_adaptation(segmenter, pair.source, pair.target, config, learner.facts)
     if finished := run.finished("adapt", this):
-        return load_segmenter(finished, next(source_only.parameters()).device)[0]
-    segmenter = copy.deepcopy(source_only)
-    train(_Adaptation(segmenter, pair, config).task(method.learner(segmenter), this), run)
+        return load_segmenter(finished, next(segmenter.parameters()).device)[0]
+    train(_task(learner, pair, config, this), run)
     return segmenter.eval()
 
 
-def adapt_statistics(
-    source_only: UNet,
-    source: Domain,
-    target: StylisedDomain,
-    config: StyleFilterConfig,
-    run: Run,
-) -> UNet:
-    """A copy of ``source_only`` with batch norm's statistics of the target; nothing is trained.
+def estimate_on_target(segmenter: UNet, target: StylisedDomain, config: StyleFilterConfig) -> None:
+    """Estimate batch norm's statistics from what the network will segment.
 
-    AdaBN (Li et al. 2016), from the crops that every method here estimates them from before a
-    validation: what of a method's gain is due to its statistics alone. ValueError without batch
-    norm.
+    These are 64 stylised target crops, with the noise that the network was trained on. Raises
+    NonFiniteLoss where a statistic is not finite.
     """
-    if not norms(source_only):
-        raise ValueError("AdaBN needs a segmenter with batch norm: set segmenter.norm to batch")
-    pair = Pair(source, target)
-    read = {"crop_px", "batch_size", "augmentation", "norm_statistics"}
-    facts = identity.MethodFacts(
-        labels=False,
-        settings={"method": "adabn"},
-        unused=AdaptationConfig.model_fields.keys() - read,
-    )
-    this = identity.of_adaptation(source_only, source, target, config, facts)
-    if finished := run.finished("adapt", this):
-        return load_segmenter(finished, next(source_only.parameters()).device)[0]
-    segmenter = copy.deepcopy(source_only)
-    _Adaptation(segmenter, pair, config).estimate_statistics()
-    if rank() == 0:
-        run.report(Progress("adapt", 1, 1, {}))
-    return segmenter.eval()
+    stage = config.adaptation.model_copy(update={"student_view": "stylised"})
+    sampler = Sampler(target.training_sections(), config.seed, "adapt", "statistics")
+    device, size = next(segmenter.parameters()).device, stage.batch_size
+    samples = (sampler.batch(n + 1, size) for n in range(-(-_CROPS // size)))
+    crops = (target_batch(target, batch, stage).students[:, 0] for batch in samples)
+    estimate_statistics(segmenter, (as_input(crop, device) for crop in crops))
+    if not all(bool(buffer.isfinite().all()) for buffer in segmenter.buffers()):
+        raise NonFiniteLoss("stage adapt: the target's statistics are not finite")
 
 
 def source_loss(
@@ -123,61 +95,50 @@ def source_loss(
         return supervised_loss(segmenter, batch, config, num_known)
 
 
-class _Adaptation:
-    """Samples, lengths, validation and the choice of weights."""
+def _task(learner: Learner[Batch], pair: Pair, config: StyleFilterConfig, this: str) -> Task[Batch]:
+    """Draw samples of both domains for each step, validate, and keep the weights asked for."""
+    stage, segmenter = config.adaptation, learner.segmenter
+    sections = pair.source.training_sections(masked=True), pair.target.training_sections()
+    samplers = (
+        Sampler(sections[0], config.seed, "adapt", "source"),
+        Sampler(sections[1], config.seed, "adapt", "target"),
+    )
+    per_epoch = sections_per_epoch(stage, *map(len, sections))
+    length = Lengths.of(stage, per_epoch, num_processes=num_processes())
+    by = {"target_val": "dice/mean", "source_val": "source_dice/mean", "last": None}
 
-    def __init__(self, segmenter: UNet, pair: Pair, config: StyleFilterConfig) -> None:
-        self._config, self._segmenter = config.adaptation, segmenter
-        self._source, self._target = pair.source, pair.target
-        self._device = next(segmenter.parameters()).device
-        self._sections = pair.source.training_sections(masked=True), pair.target.training_sections()
-        self._samplers = (
-            Sampler(self._sections[0], config.seed, "adapt", "source"),
-            Sampler(self._sections[1], config.seed, "adapt", "target"),
-        )
-        self._statistics = Sampler(self._sections[1], config.seed, "adapt", "statistics")
+    def batch(step: int) -> Batch:
+        return learner.batch(*(own_samples(s, step, stage.batch_size) for s in samplers))
 
-    def task(self, learner: Learner[Batch], this: str) -> Task[Batch]:
-        config, size = self._config, self._config.batch_size
-        per_epoch = sections_per_epoch(config, *map(len, self._sections))
-        length = Lengths.of(config, per_epoch, num_processes=num_processes())
-        by = {"target_val": "dice/mean", "source_val": "source_dice/mean", "last": None}
-        return Task(
-            stage="adapt",
-            identity=this,
-            steps=length.steps,
-            modules={"segmenter": self._segmenter, **learner.modules},
-            optimisers=learner.optimisers,
-            batch=lambda step: learner.batch(*(own_samples(s, step, size) for s in self._samplers)),
-            step=lambda _, batch: learner.step(batch),
-            keep=KeepBest(
-                self._segmenter,
-                self._validate,
-                length.interval,
-                by[config.select_on],
-                self._scores if config.start_eligible else dict,
-            ),
-            picture=lambda: preview.segmentation(self._segmenter, self._target, config.crop_px),
-        )
+    def scores() -> Mapping[str, float]:
+        return _scores(segmenter, pair, stage)
 
-    def estimate_statistics(self) -> None:
-        """Of what the network will segment, target crops, with the noise it was trained on."""
-        if self._config.norm_statistics != "target":
-            return
-        config = self._config.model_copy(update={"student_view": "stylised"})
-        size = config.batch_size
-        samples = (self._statistics.batch(n + 1, size) for n in range(-(-_CROPS // size)))
-        crops = (target_batch(self._target, batch, config).students[:, 0] for batch in samples)
-        estimate_statistics(self._segmenter, (as_input(crop, self._device) for crop in crops))
-        if not all(bool(buffer.isfinite().all()) for buffer in self._segmenter.buffers()):
-            raise NonFiniteLoss("stage adapt: the target's statistics are not finite")
+    def estimated_scores() -> Mapping[str, float]:
+        if stage.norm_statistics == "target":
+            estimate_on_target(segmenter, pair.target, config)
+        return scores()
 
-    def _validate(self) -> Mapping[str, float]:
-        self.estimate_statistics()
-        return self._scores()
+    return Task(
+        stage="adapt",
+        identity=this,
+        steps=length.steps,
+        modules={"segmenter": segmenter, **learner.modules},
+        optimisers=learner.optimisers,
+        batch=batch,
+        step=lambda _, batch: learner.step(batch),
+        keep=KeepBest(
+            segmenter,
+            estimated_scores,
+            length.interval,
+            by[stage.select_on],
+            scores if stage.start_eligible else dict,
+        ),
+        picture=lambda: preview.segmentation(segmenter, pair.target, stage.crop_px),
+    )
 
-    def _scores(self) -> Mapping[str, float]:
-        """DICE on both domains' validation masks: the target's under plain names."""
-        scores = validate(self._segmenter, self._source, self._config)
-        on_source = {f"source_{name}": score for name, score in scores.items()}
-        return {**validate(self._segmenter, self._target, self._config), **on_source}
+
+def _scores(segmenter: UNet, pair: Pair, config: AdaptationConfig) -> Mapping[str, float]:
+    """Return DICE on both domains' validation masks: the target's under plain names."""
+    scores = validate(segmenter, pair.source, config)
+    on_source = {f"source_{name}": score for name, score in scores.items()}
+    return {**validate(segmenter, pair.target, config), **on_source}

@@ -58,28 +58,30 @@ def segment(segmenter: UNet, image: NDArray[np.float32], crop_px: int) -> NDArra
 
 
 @dataclass(frozen=True)
-class Rendering:
-    """What shows target images as the source's microscope would, and what stands for it."""
+class Styliser:
+    """Shows target images as the source's microscope would; ``identity`` stands for it."""
 
     style: Style
     identity: str
 
     @classmethod
     def by(cls, generator: Generator) -> Self:
-        """theta_style."""
+        """Return the styliser that applies theta_style."""
         return cls(partial(stylise, generator), identity.of_weights(generator))
 
 
-def stylise_domain(
-    rendering: Rendering, target: Domain, out: Path, report: Report
-) -> StylisedDomain:
-    """Stylise what adaptation reads, once: training sections, and validation ones with a mask."""
+def stylise_domain(styliser: Styliser, target: Domain, out: Path, report: Report) -> StylisedDomain:
+    """Stylise what adaptation reads, once: training sections, and validation ones with a mask.
+
+    ``out`` takes the images, float32 in [0, 1] at the working pixel size, in place of what
+    was there.
+    """
     sections = target.split("train") + target.split("val", masked=True)
     group = zarr.open_group(str(out), mode="w")
     for step, section in enumerate(sections, start=1):
-        group.create_array(array_name(section), data=rendering.style(target.image(section)))
+        group.create_array(array_name(section), data=styliser.style(target.image(section)))
         report(Progress("stylise", step, len(sections), {}))
-    return StylisedDomain(target, out, rendering.identity)
+    return StylisedDomain(target, out, styliser.identity)
 
 
 @dataclass(frozen=True)

@@ -1,41 +1,23 @@
 """StyleFilter: section 2 of the paper, in its order."""
 
-import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from models.adaptation import Learner, Method, Pair, adapt_by, source_loss
 from models.config import StyleFilterConfig
-from models.data.domain import IGNORE, Domain
-from models.data.samples import SourceBatch, TargetBatch, parts, source_batch, target_batch
-from models.data.sampling import Sample
+from models.data.domain import Domain
 from models.data.stylised import StylisedDomain
-from models.inference import Rendering, stylise_domain
-from models.losses import cross_entropy
+from models.inference import Styliser, stylise_domain
 from models.networks.generator import Generator
-from models.networks.statistics import statistics_kept
 from models.networks.unet import UNet
-from models.pseudo_labels import pseudo_labels
-from models.segmentation import adamw, as_input, pixels_of_all, pretrain
+from models.pseudo_labels import adapt_segmenter
+from models.segmentation import pretrain
 from models.style_transfer import train_style
 from models.training.device import check_stages
-from models.training.identity import MethodFacts
-from models.training.loop import Run, autocast, to_device, update
-from models.training.parallel import mean_count
+from models.training.loop import Run
 
-
-@dataclass(frozen=True)
-class AdaptedModels:
-    """What an adaptation leaves: theta_style, the source-only segmenter, and the adapted one."""
-
-    style: Generator
-    source_only: UNet
-    adapted: UNet
+Style = TypeVar("Style", bound=Generator | None)
 
 
 def adapt(
@@ -44,126 +26,81 @@ def adapt(
     config: StyleFilterConfig,
     run: Run,
     workspace: Path,
-) -> AdaptedModels:
-    """Adapt from ``source`` to ``target``.
+) -> "AdaptedModels[Generator]":
+    """Adapt a segmenter from ``source`` to ``target`` by the paper's three steps.
 
-    ``workspace`` takes the stylised target images.
+    Both domains have the same classes and one working pixel size (``Domain.working_nm``). The
+    source needs masks in its training sections, the target training sections; its image-level
+    labels filter the pseudo-labels. ``run`` is told of each step. ``workspace`` takes the stylised
+    target images, as much as the target's training sections in float32; they may be deleted
+    afterwards. ValueError where the domains do not fit each other, this machine cannot train as
+    ``config`` says, or a loss is not finite.
     """
-    check_pair(source, target)
+    steps = StyleFilter(source, target, config, run, workspace)
     check_stages(config, ("pretrain", "style", "adapt"))
-    # The paper trains the style first. Neither needs the other, unless the style is chosen by it.
-    source_only = pretrain(source, config, run)
-    style = train_style(source, target, config, run, source_only)
-    stylised = stylise_domain(Rendering.by(style), target, workspace / "stylised.zarr", run.report)
-    adapted = adapt_segmenter(source_only, source, stylised, config, run)
-    return AdaptedModels(style, source_only, adapted)
+    return steps.adapt(PAPER)
 
 
-def adapt_segmenter(
-    source_only: UNet,
-    source: Domain,
-    target: StylisedDomain,
-    config: StyleFilterConfig,
-    run: Run,
-) -> UNet:
-    """Train a copy of ``source_only`` with L_SF = CE(x_s, m_s) + CE(x_t, P_filter(x*_t, l_t)).
+@dataclass(frozen=True)
+class StyleFilter:
+    """The three steps for a pair of domains; ``adapt`` says what each field has to be."""
 
-    Source and target go through the network apart, so that neither changes the other's batch
-    statistics. ``select_on`` says which weights are kept.
+    source: Domain
+    target: Domain
+    config: StyleFilterConfig
+    run: Run
+    workspace: Path
+
+    def __post_init__(self) -> None:
+        check_pair(self.source, self.target)
+
+    def adapt(self, parts: "Parts[Style]") -> "AdaptedModels[Style]":
+        """Train all three steps."""
+        # The paper trains the style first. Neither needs the other, unless it chooses the style.
+        source_only = pretrain(self.source, self.config, self.run)  # Step 2, Eq. 1
+        style = parts.train_style(self.source, self.target, self.config, self.run, source_only)
+        return self.adapt_trained(source_only, style, parts)
+
+    def adapt_trained(
+        self, source_only: UNet, style: Style, parts: "Parts[Style]"
+    ) -> "AdaptedModels[Style]":
+        """Train the third step with the networks of the first two."""
+        if parts.adapt is None:
+            return AdaptedModels(style, source_only, source_only)
+        out, report = self.workspace / "stylised.zarr", self.run.report
+        stylised = stylise_domain(parts.styliser(style), self.target, out, report)
+        adapted = parts.adapt(source_only, self.source, stylised, self.config, self.run)
+        return AdaptedModels(style, source_only, adapted)
+
+
+@dataclass(frozen=True)
+class AdaptedModels(Generic[Style]):
+    """The networks that an adaptation leaves: theta_style, and theta_seg before and after it."""
+
+    style: Style
+    source_only: UNet
+    adapted: UNet
+
+
+Adapt = Callable[[UNet, Domain, StylisedDomain, StyleFilterConfig, Run], UNet]
+"""Trains a copy of a source-only segmenter on the source and the stylised target."""
+
+
+@dataclass(frozen=True)
+class Parts(Generic[Style]):
+    """The parts of the three steps that another method may replace.
+
+    ``train_style`` is given both domains and the source-only segmenter, which may choose the style.
+    ``adapt`` is None where the source-only segmenter stays as it is.
     """
-    pair, frozen = Pair(source, target), config.adaptation.pseudo_labeler == "frozen"
-    method = Method(
-        lambda segmenter: _StyleFilter(segmenter, pair, config).learner(),
-        MethodFacts(
-            labels=config.adaptation.label_filter,
-            settings={"labels_with": "stored statistics"} if frozen else {},
-        ),
-    )
-    return adapt_by(method, source_only, pair, config, run)
+
+    train_style: Callable[[Domain, Domain, StyleFilterConfig, Run, UNet], Style]
+    styliser: Callable[[Style], Styliser]
+    adapt: Adapt | None
 
 
-class _StyleFilter:
-    """The third step's networks and update."""
-
-    def __init__(self, segmenter: UNet, pair: Pair, config: StyleFilterConfig) -> None:
-        self._config, self._pair = config.adaptation, pair
-        self._segmenter = segmenter
-        self._device = next(segmenter.parameters()).device
-        self._optimiser = adamw(segmenter, self._config)
-        frozen = self._config.pseudo_labeler != "current"
-        self._labeler = copy.deepcopy(segmenter) if frozen else segmenter
-
-    def learner(self) -> Learner[tuple[SourceBatch, TargetBatch]]:
-        averaged = self._config.pseudo_labeler == "ema"
-        return Learner(
-            batch=self._batch,
-            step=self._step,
-            optimisers={"segmenter": self._optimiser},
-            modules={"labeler": self._labeler} if averaged else {},
-        )
-
-    def _batch(
-        self, x_s: Sequence[Sample], x_t: Sequence[Sample]
-    ) -> tuple[SourceBatch, TargetBatch]:
-        return (
-            source_batch(self._pair.source, x_s, self._config),
-            target_batch(self._pair.target, x_t, self._config),
-        )
-
-    def _step(self, batch: tuple[SourceBatch, TargetBatch]) -> Mapping[str, float]:
-        config = self._config
-        x_s, x_t = parts(batch[0], config.accumulate), parts(batch[1], config.accumulate)
-        labels = [self._labels(part) for part in x_t]
-        known_s = pixels_of_all(batch[0].masks != IGNORE, self._device)
-        known_t = mean_count(torch.stack([(part != IGNORE).sum() for part in labels]).sum())
-        self._segmenter.train()
-
-        def losses() -> Iterator[Tensor]:
-            for source, target, target_labels in zip(x_s, x_t, labels, strict=True):
-                yield source_loss(self._segmenter, source, config, known_s)
-                yield self._target_loss(target, target_labels, known_t)
-
-        values = update(losses(), self._optimiser)
-        if config.pseudo_labeler == "ema":
-            follow(self._labeler, self._segmenter, config.ema_decay)
-        return {"loss_source": sum(values[0::2]), "loss_target": sum(values[1::2])}
-
-    @torch.no_grad()
-    def _labels(self, batch: TargetBatch) -> Tensor:
-        """P_filter(x*_t, l_t), without gradient; 255 where padded.
-
-        Batch norm takes the batch's own statistics, as it does for the student: with stored ones
-        the labels of weights that change drift from what the student can learn, and training with
-        them diverges. The source-only weights, which do not change, label as they would segment.
-        """
-        changing = self._config.pseudo_labeler != "frozen"
-        self._labeler.train(changing and self._config.norm_statistics == "target")
-        with autocast(self._device, self._config.precision), statistics_kept(self._labeler):
-            logits = self._labeler(as_input(batch.stylised, self._device))
-        allowed = to_device(batch.allowed, self._device) if self._config.label_filter else None
-        labels = pseudo_labels(logits, allowed)
-        return labels.masked_fill(~to_device(batch.inside, self._device), IGNORE)
-
-    def _target_loss(self, batch: TargetBatch, labels: Tensor, num_known: Tensor) -> Tensor:
-        """CE(x_t, labels), the mean over the views the student sees."""
-        views = np.moveaxis(batch.students, 1, 0)  # (V, B, 1, S, S)
-        losses = []
-        for view in views:
-            with autocast(self._device, self._config.precision):
-                logits = self._segmenter(as_input(view, self._device))
-            losses.append(cross_entropy(logits, labels, num_known))
-        return torch.stack(losses).mean()
-
-
-@torch.no_grad()
-def follow(average: UNet, current: UNet, decay: float) -> None:
-    """Move an exponential moving average of weights and statistics towards the current ones."""
-    ours, theirs = average.state_dict(), current.state_dict()
-    for name, value in ours.items():
-        if value.is_floating_point():
-            value.lerp_(theirs[name], 1 - decay)
-        else:
-            value.copy_(theirs[name])
+PAPER = Parts(train_style, Styliser.by, adapt_segmenter)
+"""The paper's own: CUT, and pseudo-labels that image-level labels filter."""
 
 
 def check_pair(source: Domain, target: Domain) -> None:

@@ -18,7 +18,7 @@ from models.config import StyleFilterConfig
 from models.data.domain import Domain
 from models.data.sections import Split
 from models.evaluation import Evaluated, evaluate
-from models.inference import Predictor, Rendering
+from models.inference import Predictor
 from models.metadata import DomainMeta, ModelMeta
 from models.networks.generator import Generator
 from models.networks.unet import UNet
@@ -147,23 +147,17 @@ class Stages:
         self._in = replace(self._in, config=config)
         if method.uses_labels:
             self._count_labels()
-        made = train_method(
-            part.method,
-            pair,
-            config,
-            self._run,
-            self._folder / "work",
-            with_style=needs_style(part.method, part.rows),
-        )
+        steps = stylefilter.StyleFilter(*pair, config, self._run, self._folder / "work")
+        made = train_method(method, steps, with_style=needs_style(part.method, part.rows))
         if made.style is not None:
             self._keep_style(made.style)
         self._keep_segmenter(ModelKind.SEGMENTER, made.source_only)
-        if made.segmenter is not made.source_only:
-            self._keep_segmenter(self._adapted, made.segmenter)
+        if made.adapted is not made.source_only:
+            self._keep_segmenter(self._adapted, made.adapted)
         if rank() != 0:
             return
         tester = Tester(part, pair, made, config)
-        chosen = self._adapted if made.segmenter is not made.source_only else ModelKind.SEGMENTER
+        chosen = self._adapted if made.adapted is not made.source_only else ModelKind.SEGMENTER
         scores = []
         for index, row in enumerate(part.rows):
             report = _part(self._recorder, index, len(part.rows))
@@ -207,15 +201,12 @@ class Stages:
         source, target = self._pair()
         self._note_labels()
         style, source_only = self._load_style(), self._load_segmenter()
-        work = self._folder / "work"
-        stylised = inference.stylise_domain(
-            Rendering.by(style), target, work / "stylised.zarr", self._recorder
+        steps = stylefilter.StyleFilter(
+            source, target, self._in.config, self._run, self._folder / "work"
         )
-        adapted = stylefilter.adapt_segmenter(
-            source_only, source, stylised, self._in.config, self._run
-        )
-        self._keep_segmenter(ModelKind.STYLEFILTER, adapted)
-        self._score_rows(style, source_only, adapted)
+        made = steps.adapt_trained(source_only, style, stylefilter.PAPER)
+        self._keep_segmenter(ModelKind.STYLEFILTER, made.adapted)
+        self._score_rows(style, source_only, made.adapted)
 
     def _evaluate(self) -> None:
         job, target = self._in.job, self._in.target

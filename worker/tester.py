@@ -16,7 +16,7 @@ from models.inference import Predictor
 from models.table1.methods import METHODS, ROWS, RowName
 from models.table1.plan import BenchmarkPart
 from models.table1.results import RowScores
-from models.table1.training import Trained, rendering
+from models.table1.training import Trained, styliser
 from models.training.progress import Report
 
 SCORES = "scores.json"
@@ -102,13 +102,13 @@ class Tester:
         return prediction.mask
 
     def _predictor(self, row: RowName) -> Predictor:
-        styler, config = ROWS[row].tested_on, self._config
+        way, config = ROWS[row].tested_on, self._config
         style = None
-        if styler != "none":
-            style = rendering(styler, self._source, config, self._trained.style).style
-        adapted = self._trained.segmenter is not self._trained.source_only
+        if way != "none":
+            style = styliser(way, self._source, config, self._trained.style).style
+        adapted = self._trained.adapted is not self._trained.source_only
         crop_px = (config.adaptation if adapted else config.pretrain).crop_px
-        return Predictor(self._trained.segmenter, self._source.working_nm, crop_px, style)
+        return Predictor(self._trained.adapted, self._source.working_nm, crop_px, style)
 
 
 def pictured(target: Domain) -> Section:

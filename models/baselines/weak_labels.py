@@ -17,14 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.adaptation import SELF_TRAINING, Learner, Method, Pair, adapt_by
+from models.adaptation import SELF_TRAINING, Learner, Pair, adapt_by
 from models.baselines.adversaries import Crops, Outputs, View, adversaries
 from models.baselines.pooling import at_squares, pooled
 from models.baselines.regions import Regions, grid_side, labelled_crop, tiles_of
 from models.config import StyleFilterConfig
 from models.data.domain import IGNORE, Domain
 from models.data.labels import UNKNOWN
-from models.data.samples import Crop, segmentation_crop, source_batch, target_batch
+from models.data.samples import source_batch, target_batch
 from models.data.sampling import Sample
 from models.data.stylised import StylisedDomain
 from models.losses import cross_entropy, smooth_maximum, weak_label_loss
@@ -49,12 +49,8 @@ def adapt_weak_labels(
     and target go through the network apart.
     """
     pair = Pair(source, target)
-    settings = {"method": "weak-labels", **config.weak_labels.model_dump()}
-    method = Method(
-        lambda segmenter: _WeakLabels(segmenter, pair, config).learner(),
-        MethodFacts(labels=True, settings=settings, unused=SELF_TRAINING),
-    )
-    return adapt_by(method, source_only, pair, config, run)
+    learner = _WeakLabels(copy.deepcopy(source_only), pair, config).learner()
+    return adapt_by(learner, pair, config, run)
 
 
 Terms = Mapping[str, Tensor]
@@ -95,7 +91,10 @@ class _WeakLabels:
 
     def learner(self) -> Learner[Sequence[Part]]:
         by_name = self._adversaries.items()
+        settings = {"method": "weak-labels", **self._weak.model_dump()}
         return Learner(
+            segmenter=self._segmenter,
+            facts=MethodFacts(labels=True, settings=settings, unused=SELF_TRAINING),
             batch=self._batch,
             step=self._step,
             optimisers={"segmenter": self._optimiser, **{n: a.optimiser for n, a in by_name}},
@@ -108,9 +107,9 @@ class _WeakLabels:
 
     def _part(self, x_s: Sequence[Sample], x_t: Sequence[Sample]) -> Part:
         source, target, pool = self._pair.source, self._pair.target, self._weak.pool_px
-        tiles = [tiles_of(target, self._crop(sample)) for sample in x_t]
         batch_s = source_batch(source, x_s, self._config)
         batch_t = target_batch(target, x_t, self._config)
+        tiles = [tiles_of(target, crop) for crop in batch_t.crops]
         whole = [labelled_crop(mask, source.num_classes) for mask in batch_s.masks]
         side = grid_side(self._config.crop_px, pool)
         shape = (target.num_classes, side, side)
@@ -120,11 +119,6 @@ class _WeakLabels:
             target=Crops(batch_t.students[:, 0], batch_t.inside, Regions.of(tiles, pool)),
             kept=np.stack([s.rng.random(shape) >= self._weak.dropout for s in x_t]),
         )
-
-    def _crop(self, sample: Sample) -> Crop:
-        """The crop that ``target_batch`` will make of a sample."""
-        ahead = copy.deepcopy(sample.rng)
-        return segmentation_crop(self._pair.target, sample.section, self._config, ahead)
 
     def _step(self, batch: Sequence[Part]) -> Mapping[str, float]:
         known = pixels_of_all(np.stack([part.masks != IGNORE for part in batch]), self._device)

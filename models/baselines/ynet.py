@@ -4,6 +4,7 @@ Transplanted to the paper's U-Net and protocol: its authors' own network is narr
 scratch; their code (JorisRoels/domain-adaptive-segmentation) decides what the text leaves open.
 """
 
+import copy
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -13,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.adaptation import SELF_TRAINING, Learner, Method, Pair, adapt_by
+from models.adaptation import SELF_TRAINING, Learner, Pair, adapt_by
 from models.baselines.reconstruction import ReconstructionDecoder
 from models.config import StyleFilterConfig
 from models.data.domain import IGNORE, Domain
@@ -50,12 +51,8 @@ def adapt_ynet(
     through the network apart. The second decoder starts from scratch and is thrown away.
     """
     pair = Pair(source, target)
-    settings = {"method": "y-net", **config.ynet.model_dump()}
-    method = Method(
-        lambda segmenter: _YNet(segmenter, pair, config).learner(),
-        MethodFacts(labels=False, settings=settings, unused=SELF_TRAINING),
-    )
-    return adapt_by(method, source_only, pair, config, run)
+    learner = _YNet(copy.deepcopy(source_only), pair, config).learner()
+    return adapt_by(learner, pair, config, run)
 
 
 class _YNet:
@@ -72,7 +69,10 @@ class _YNet:
         self._optimiser.add_param_group({"params": list(self._decoder.parameters())})
 
     def learner(self) -> Learner[Batch]:
+        settings = {"method": "y-net", **self._ynet.model_dump()}
         return Learner(
+            segmenter=self._segmenter,
+            facts=MethodFacts(labels=False, settings=settings, unused=SELF_TRAINING),
             batch=self._batch,
             step=self._step,
             optimisers={"segmenter": self._optimiser},

@@ -81,13 +81,14 @@ class TargetBatch:
 
     ``stylised`` is (B, 1, S, S) float32 in [0, 1]. ``students`` is (B, V, 1, S, S) of the V views
     the student sees (stylised, raw, or both in this order), with photometric noise. ``allowed`` is
-    (B, C, S, S), ``inside`` (B, S, S) bool: not padding.
+    (B, C, S, S), ``inside`` (B, S, S) bool: not padding. ``crops`` are the B windows that were cut.
     """
 
     stylised: NDArray[np.float32]
     students: NDArray[np.float32]
     allowed: NDArray[np.bool_]
     inside: NDArray[np.bool_]
+    crops: tuple[Crop, ...]
 
 
 BatchT = TypeVar("BatchT", SourceBatch, TargetBatch)
@@ -156,15 +157,16 @@ def target_batch(
         students=np.stack([np.stack(images)[:, None] for images in students]),
         allowed=np.stack(allowed),
         inside=np.stack(insides),
+        crops=tuple(crops),
     )
 
 
 def parts(batch: BatchT, number: int) -> list[BatchT]:
     """A batch divided along its first axis into ``number`` equal parts."""
-    arrays = {field.name: getattr(batch, field.name) for field in fields(batch)}
-    size = len(next(iter(arrays.values()))) // number
+    of_batch = {field.name: getattr(batch, field.name) for field in fields(batch)}
+    size = len(batch.inside) // number
     return [
-        replace(batch, **{name: array[i * size : (i + 1) * size] for name, array in arrays.items()})
+        replace(batch, **{name: each[i * size : (i + 1) * size] for name, each in of_batch.items()})
         for i in range(number)
     ]
 

@@ -34,10 +34,10 @@ from models.networks.cpu.convolution import Convolution
 from models.networks.generator import Generator
 from models.networks.sizes import WINOGRAD_FROM
 from models.networks.unet import UNet
+from models.pseudo_labels import adapt_segmenter
 from models.segmentation import pretrain
 from models.speed.reference import peak_bytes, say
 from models.style_transfer import Cut
-from models.stylefilter import adapt_segmenter
 from models.training.device import cpu_has_bf16
 from models.training.loop import Run
 from models.training.progress import Progress

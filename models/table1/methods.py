@@ -13,7 +13,7 @@ from pydantic_core import core_schema
 
 from models.config import StyleFilterConfig
 
-Styler = Literal["none", "cut", "histogram", "fourier"]
+StyliserName = Literal["none", "cut", "histogram", "fourier"]
 """The way in which target images are stylised: not at all, or by one of these."""
 
 
@@ -25,7 +25,7 @@ class Method:
     adapt: str | None = None
     """Names the function that adapts the source-only segmenter, as ``pkgutil.resolve_name`` reads
     it: a name and no function, for those import torch. None: the method adapts nothing."""
-    trained_on: Styler = "none"
+    trained_on: StyliserName = "none"
     """How the target images that the method adapts with are stylised."""
     masks_of: Literal["source", "target"] = "source"
     """The domain whose masks train the segmenter first."""
@@ -51,7 +51,7 @@ class Row:
     about: str
     """A sentence on what the row does, for someone who has not read its paper."""
     method: Method
-    tested_on: Styler = "none"
+    tested_on: StyliserName = "none"
     """How the test images are stylised."""
     filtered: bool = False
     """The test images' own labels filter the prediction."""
@@ -59,9 +59,9 @@ class Row:
     """The paper has the row; it never ran the others."""
 
 
-_ADABN = "models.adaptation:adapt_statistics"
+_ADABN = "models.baselines.adabn:adapt_statistics"
 _PAUL = "models.baselines.weak_labels:adapt_weak_labels"
-_SELF_TRAINING = "models.stylefilter:adapt_segmenter"
+_SELF_TRAINING = "models.pseudo_labels:adapt_segmenter"
 _YNET = "models.baselines.ynet:adapt_ynet"
 
 _FILTER = {"adaptation": {"label_filter": True}}

@@ -17,6 +17,13 @@ from models.data.domain import Domain
 from models.metadata import METHOD_VERSION
 from models.training.parallel import num_processes
 
+FROZEN_LABELER: Mapping[str, object] = {"labels_with": "stored statistics"}
+"""A setting of StyleFilter whose pseudo-labels are made by the weights it starts from.
+
+They label with their stored statistics, and did not when version 5 began: the setting keeps apart
+what they trained before, without a new version for every other stage.
+"""
+
 
 def of_style(
     source: Domain, target: Domain, config: StyleFilterConfig, judge: nn.Module | None

@@ -38,8 +38,8 @@ from models.config import (
 from models.data.domain import Domain, Tile
 from models.data.stylised import StylisedDomain, array_name
 from models.networks.unet import UNet
+from models.pseudo_labels import adapt_segmenter
 from models.segmentation import pretrain
-from models.stylefilter import adapt_segmenter
 from models.training import loop
 from models.training.loop import NonFiniteLoss, Run, seeded_weights
 from models.training.parallel import process_group, rank

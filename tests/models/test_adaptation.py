@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models import stylefilter
+from models import pseudo_labels
 from models.config import AugmentationConfig, StyleFilterConfig
 from models.data.domain import IGNORE, Domain, Tile
 from models.data.labels import ABSENT, PRESENT, UNKNOWN
@@ -26,8 +26,8 @@ from models.data.sampling import Sampler
 from models.data.stylised import StylisedDomain
 from models.networks.statistics import norms
 from models.networks.unet import UNet
+from models.pseudo_labels import adapt_segmenter
 from models.segmentation import supervised_loss
-from models.stylefilter import adapt_segmenter
 from models.training.loop import Run, seeded_weights
 from models.training.progress import Progress
 from tests.models.domains import equal_weights, squares, write_domain
@@ -74,14 +74,14 @@ class Spy:
 
 @contextmanager
 def spying() -> Iterator[Spy]:
-    spy, original = Spy(), stylefilter.cross_entropy
+    spy, original = Spy(), pseudo_labels.cross_entropy
 
     def loss(logits: Tensor, labels: Tensor, num_known: Tensor) -> Tensor:
         spy.labels.append(labels)
         return original(logits, labels, num_known)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stylefilter, "cross_entropy", loss)
+        patch.setattr(pseudo_labels, "cross_entropy", loss)
         yield spy
 
 

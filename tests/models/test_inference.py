@@ -25,7 +25,7 @@ from models.evaluation import evaluate
 from models.inference import (
     Prediction,
     Predictor,
-    Rendering,
+    Styliser,
     segment,
     stylise,
     stylise_domain,
@@ -180,7 +180,7 @@ def test_predict_refuses_what_it_cannot_do() -> None:
 def test_stylise_domain_writes_what_adaptation_reads(tmp_path: Path) -> None:
     target, reports = square_domain(tmp_path / "t.zarr", side=30), []
     network = generator()
-    stylised = stylise_domain(Rendering.by(network), target, tmp_path / "out.zarr", reports.append)
+    stylised = stylise_domain(Styliser.by(network), target, tmp_path / "out.zarr", reports.append)
     assert [s.split for s in stylised.sections] == ["train"] * 3 + ["val"]
     for section in stylised.sections:
         expected = stylise(network, target.image(section))

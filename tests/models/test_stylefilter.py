@@ -17,18 +17,19 @@ from models.config import (
     preset,
 )
 from models.data.domain import IGNORE, Domain, Tile
-from models.inference import Rendering, segment, stylise_domain
+from models.inference import Styliser, segment, stylise_domain
 from models.losses import cross_entropy
 from models.networks.unet import UNet
+from models.pseudo_labels import adapt_segmenter
 from models.segmentation import pretrain, validate
 from models.style_transfer import train_style
-from models.stylefilter import adapt, adapt_segmenter, check_pair
+from models.stylefilter import adapt, check_pair
 from models.training.loop import Run, seeded_weights, update
 from models.training.progress import Progress
 from tests.models.domains import QUIET, equal_weights, ignore, square_domain, write_domain
 
 SMOKE = preset("smoke")
-UNCHANGED = Rendering(lambda image: image, "nothing")
+UNCHANGED = Styliser(lambda image: image, "nothing")
 STILL = AugmentationConfig(rotate=False, brightness=0, contrast=0, noise_sigma=0)
 
 
@@ -156,7 +157,7 @@ def test_padding_of_the_target_adds_no_loss(tmp_path: Path) -> None:
         return cross_entropy(logits, labels, num_known)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("models.stylefilter.cross_entropy", spy)
+        patch.setattr("models.pseudo_labels.cross_entropy", spy)
         for label_filter in (True, False):
             config = overfitting(label_filter=label_filter, steps=1)
             with seeded_weights(0):

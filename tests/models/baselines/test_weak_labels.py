@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.adaptation import Learner, Method, Pair, adapt_by, source_loss
+from models.adaptation import Learner, Pair, adapt_by, source_loss
 from models.baselines import adversaries, weak_labels
 from models.baselines.class_discriminators import ClassDiscriminators, OutputDiscriminator
 from models.baselines.pooling import at_squares, pooled
@@ -194,37 +194,36 @@ def learnt_by(config: StyleFilterConfig, domains: Domains, start: UNet, *, label
     stage, weak = config.adaptation, config.weak_labels
     Batch = tuple[SourceBatch, weak_labels.Part]
 
-    def learner(segmenter: UNet) -> Learner[Batch]:
-        ours = weak_labels._WeakLabels(segmenter, Pair(*domains), config)
-        optimiser = adamw(segmenter, stage)
+    segmenter = copy.deepcopy(start)
+    ours = weak_labels._WeakLabels(segmenter, Pair(*domains), config)
+    optimiser = adamw(segmenter, stage)
 
-        def batch(x_s: Sequence[Sample], x_t: Sequence[Sample]) -> Batch:
-            source = source_batch(domains[0], copy.deepcopy(x_s), stage)
-            return source, ours._batch(x_s, x_t)[0]
+    def batch(x_s: Sequence[Sample], x_t: Sequence[Sample]) -> Batch:
+        source = source_batch(domains[0], copy.deepcopy(x_s), stage)
+        return source, ours._batch(x_s, x_t)[0]
 
-        def step(batch: Batch) -> Mapping[str, float]:
-            segmenter.train()
-            source, part = batch
-            known = pixels_of_all(source.masks != IGNORE, torch.device("cpu"))
+    def step(batch: Batch) -> Mapping[str, float]:
+        segmenter.train()
+        source, part = batch
+        known = pixels_of_all(source.masks != IGNORE, torch.device("cpu"))
 
-            def losses() -> Iterator[Tensor]:
-                yield source_loss(segmenter, source, stage, known)
-                if not labels:
-                    return
-                logits = segmenter(torch.from_numpy(part.target.images) * 2 - 1)
-                regions = part.target.regions
-                kept = at_squares(torch.from_numpy(part.kept), regions, weak.pool_px)
-                dropped = pooled(logits, regions) * kept / (1 - weak.dropout)
-                p = smooth_maximum(dropped, torch.from_numpy(regions.sizes), weak.smoothness)
-                bce = weak_label_loss(p, torch.from_numpy(regions.labels))
-                yield weak.weight_labels * bce
+        def losses() -> Iterator[Tensor]:
+            yield source_loss(segmenter, source, stage, known)
+            if not labels:
+                return
+            logits = segmenter(torch.from_numpy(part.target.images) * 2 - 1)
+            regions = part.target.regions
+            kept = at_squares(torch.from_numpy(part.kept), regions, weak.pool_px)
+            dropped = pooled(logits, regions) * kept / (1 - weak.dropout)
+            p = smooth_maximum(dropped, torch.from_numpy(regions.sizes), weak.smoothness)
+            bce = weak_label_loss(p, torch.from_numpy(regions.labels))
+            yield weak.weight_labels * bce
 
-            return {"loss": sum(update(losses(), optimiser, clip_norm=weak.clip_norm))}
+        return {"loss": sum(update(losses(), optimiser, clip_norm=weak.clip_norm))}
 
-        return Learner(batch, step, {"segmenter": optimiser})
-
-    method = Method(learner, MethodFacts(labels=False, settings={"method": "by hand"}))
-    return adapt_by(method, start, Pair(*domains), config, QUIET)
+    facts = MethodFacts(labels=False, settings={"method": "by hand"})
+    learner = Learner(segmenter, facts, batch, step, {"segmenter": optimiser})
+    return adapt_by(learner, Pair(*domains), config, QUIET)
 
 
 @pytest.mark.parametrize("norm", ["batch", "group"])

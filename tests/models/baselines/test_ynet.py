@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.adaptation import Learner, Method, Pair, adapt_by, source_loss
+from models.adaptation import Learner, Pair, adapt_by, source_loss
 from models.baselines import ynet
 from models.baselines.reconstruction import ReconstructionDecoder
 from models.baselines.ynet import adapt_ynet
@@ -203,23 +203,21 @@ def continued(
     config: StyleFilterConfig, source: Domain, target: StylisedDomain, start: UNet
 ) -> UNet:
     """More of the supervised training on the source, in the common loop."""
+    stage, segmenter = config.adaptation, copy.deepcopy(start)
+    optimiser = adamw(segmenter, stage)
 
-    def learner(segmenter: UNet) -> Learner[SourceBatch]:
-        stage, optimiser = config.adaptation, adamw(segmenter, config.adaptation)
+    def batch(x_s: Sequence[Sample], _: object) -> SourceBatch:
+        return source_batch(source, x_s, stage)
 
-        def batch(x_s: Sequence[Sample], _: object) -> SourceBatch:
-            return source_batch(source, x_s, stage)
+    def step(batch: SourceBatch) -> Mapping[str, float]:
+        segmenter.train()
+        known = pixels_of_all(batch.masks != IGNORE, torch.device("cpu"))
+        loss = source_loss(segmenter, batch, stage, known)
+        return {"loss": sum(update([loss], optimiser))}
 
-        def step(batch: SourceBatch) -> Mapping[str, float]:
-            segmenter.train()
-            known = pixels_of_all(batch.masks != IGNORE, torch.device("cpu"))
-            loss = source_loss(segmenter, batch, stage, known)
-            return {"loss": sum(update([loss], optimiser))}
-
-        return Learner(batch, step, {"segmenter": optimiser})
-
-    method = Method(learner, MethodFacts(labels=False, settings={"method": "continued"}))
-    return adapt_by(method, start, Pair(source, target), config, QUIET)
+    facts = MethodFacts(labels=False, settings={"method": "continued"})
+    learner = Learner(segmenter, facts, batch, step, {"segmenter": optimiser})
+    return adapt_by(learner, Pair(source, target), config, QUIET)
 
 
 @pytest.mark.parametrize("norm", ["batch", "group"])

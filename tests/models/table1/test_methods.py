@@ -12,7 +12,7 @@ from models.table1.methods import (
     ROWS,
     MethodName,
     RowName,
-    Styler,
+    StyliserName,
     needs_style,
     rows_by_method,
 )
@@ -97,7 +97,7 @@ def test_a_schema_lists_the_names_and_refuses_others(
 
 
 def test_rows_are_tested_in_a_way_that_exists() -> None:
-    ways = get_args(Styler)
+    ways = get_args(StyliserName)
     assert {row.tested_on for row in ROWS.values()} | {
         method.trained_on for method in METHODS.values()
     } == set(ways)

@@ -9,15 +9,15 @@ import torch
 
 from models.baselines.fourier import FourierMatch
 from models.baselines.histogram import HistogramMatch
-from models.config import preset
+from models.config import StyleFilterConfig, preset
 from models.data.domain import Domain, Tile
 from models.data.sections import Split
 from models.inference import stylise
 from models.networks.generator import Generator
 from models.segmentation import pretrain
-from models.stylefilter import adapt
-from models.table1.methods import METHODS, MethodName, needs_style
-from models.table1.training import Trained, rendering, train_method
+from models.stylefilter import StyleFilter, adapt
+from models.table1.methods import METHODS, ROWS, MethodName, needs_style, rows_by_method
+from models.table1.training import Trained, styliser, train_method
 from models.training.loop import Run, seeded_weights
 from models.training.progress import Progress
 from tests.models.domains import QUIET, equal_weights, square_domain
@@ -51,11 +51,16 @@ class Watched:
 
 
 def trained(
-    method: MethodName, pair: tuple[Domain, Domain], folder: Path
+    method: MethodName,
+    pair: tuple[Domain, Domain],
+    folder: Path,
+    config: StyleFilterConfig = SMOKE,
 ) -> tuple[Trained, Watched]:
+    """Train a method for all of its rows."""
     watched = Watched()
-    made = train_method(method, pair, SMOKE, watched.run(), folder / method)
-    return made, watched
+    steps = StyleFilter(*pair, config, watched.run(), folder / method)
+    with_style = needs_style(method, rows_by_method(ROWS)[method])
+    return train_method(METHODS[method], steps, with_style=with_style), watched
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -68,7 +73,7 @@ def test_a_method_trains_what_it_needs_and_nothing_else(
     style = ["style"] if needs_style(method, []) or method == "source-only" else []
     assert stages == ["pretrain", *style, *(["stylise", "adapt"] if adapts else [])]
     assert (made.style is not None) == bool(style)
-    assert equal_weights(made.segmenter, made.source_only) != adapts
+    assert equal_weights(made.adapted, made.source_only) != adapts
     # What all share is what the stages alone would train.
     domain = pair[1] if method == "target-only" else pair[0]
     assert equal_weights(made.source_only, pretrain(domain, SMOKE, QUIET))
@@ -81,7 +86,7 @@ def test_rows_that_differ_in_what_they_learn_differ(
     names = list(made)
     for number, one in enumerate(names):
         for other in names[:number]:
-            assert not equal_weights(made[one][0].segmenter, made[other][0].segmenter), (one, other)
+            assert not equal_weights(made[one][0].adapted, made[other][0].adapted), (one, other)
     identities = {watched.asked[-1] for _, watched in made.values()}
     assert len(identities) == len(names)
     shared = {watched.asked[0] for _, watched in made.values()}
@@ -91,7 +96,7 @@ def test_rows_that_differ_in_what_they_learn_differ(
 def test_the_row_stylefilter_is_stylefilter(pair: tuple[Domain, Domain], tmp_path: Path) -> None:
     row = trained("stylefilter", pair, tmp_path)[0]
     paper = adapt(*pair, SMOKE, QUIET, tmp_path / "work")
-    assert equal_weights(row.segmenter, paper.adapted)
+    assert equal_weights(row.adapted, paper.adapted)
     assert row.style is not None
     assert equal_weights(row.style, paper.style)
 
@@ -100,7 +105,7 @@ def test_adabn_learns_nothing_and_has_the_targets_statistics(
     pair: tuple[Domain, Domain], tmp_path: Path
 ) -> None:
     made, watched = trained("adabn", pair, tmp_path)
-    before, after = made.source_only.state_dict(), made.segmenter.state_dict()
+    before, after = made.source_only.state_dict(), made.adapted.state_dict()
     changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
     assert changed == {name for name in after if "running_" in name or "num_batches" in name}
     # The first convolution is linear: its mean output is that of the mean image, here of crops.
@@ -112,7 +117,7 @@ def test_adabn_learns_nothing_and_has_the_targets_statistics(
         top, left = (int(rng.integers(0, size - config.crop_px + 1)) for size in image.shape)
         crop = image[top : top + config.crop_px, left : left + config.crop_px]
         with torch.no_grad():
-            outputs.append(made.segmenter.stem[0](torch.tensor(crop)[None, None] * 2 - 1))
+            outputs.append(made.adapted.stem[0](torch.tensor(crop)[None, None] * 2 - 1))
     mean, deviation = torch.cat(outputs).mean((0, 2, 3)), torch.cat(outputs).std((0, 2, 3))
     stored = after["stem.1.running_mean"]
     assert ((stored - mean).abs() < 0.25 * deviation).all()
@@ -121,8 +126,7 @@ def test_adabn_learns_nothing_and_has_the_targets_statistics(
     other = SMOKE.model_copy(
         update={"adaptation": SMOKE.adaptation.model_copy(update={"learning_rate": 0.05})}
     )
-    again = Watched()
-    train_method("adabn", pair, other, again.run(), tmp_path / "again")
+    again = trained("adabn", pair, tmp_path / "again", other)[1]
     assert again.asked == watched.asked
 
 
@@ -130,10 +134,10 @@ def test_adabn_without_batch_norm_is_refused(pair: tuple[Domain, Domain], tmp_pa
     segmenter = SMOKE.segmenter.model_copy(update={"norm": "group"})
     config = SMOKE.model_copy(update={"segmenter": segmenter})
     with pytest.raises(ValueError, match="AdaBN needs a segmenter with batch norm"):
-        train_method("adabn", pair, config, QUIET, tmp_path)
+        trained("adabn", pair, tmp_path, config)
 
 
-def test_images_are_rendered_as_the_row_says(pair: tuple[Domain, Domain]) -> None:
+def test_images_are_stylised_as_the_row_says(pair: tuple[Domain, Domain]) -> None:
     source, target = pair
     image = target.image(target.sections[0])
     with seeded_weights(0):
@@ -144,9 +148,9 @@ def test_images_are_rendered_as_the_row_says(pair: tuple[Domain, Domain]) -> Non
         "histogram": HistogramMatch.to(source)(image),
         "fourier": FourierMatch.of(source, SMOKE.fourier_beta)(image),
     }
-    for styler, rendered in expected.items():
-        by = rendering(styler, source, SMOKE, generator)  # type: ignore[arg-type]
-        assert torch.equal(torch.from_numpy(by.style(image).copy()), torch.tensor(rendered))
+    for name, stylised in expected.items():
+        by = styliser(name, source, SMOKE, generator)  # type: ignore[arg-type]
+        assert torch.equal(torch.from_numpy(by.style(image).copy()), torch.tensor(stylised))
 
 
 def test_another_fold_is_another_training(pair: tuple[Domain, Domain], tmp_path: Path) -> None:
@@ -162,10 +166,7 @@ def test_another_fold_is_another_training(pair: tuple[Domain, Domain], tmp_path:
         fold = Domain(
             target.store, target.info, sections, target.tiles, working_nm=target.working_nm
         )
-        watched = Watched()
-        work = tmp_path / folds
-        train_method("y-net", (source, fold), SMOKE, watched.run(), work)
-        return watched.asked[-1]
+        return trained("y-net", (source, fold), tmp_path / folds)[1].asked[-1]
 
     assert identity("aavtt") == identity("aavtt")
     assert len({identity("aavtt"), identity("taavt"), identity("ttaav")}) == 3
