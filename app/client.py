@@ -13,6 +13,7 @@ import httpx
 from pydantic import ValidationError
 
 from app.datasets.schemas import DatasetCreate, DatasetReport
+from app.errors import Problem
 from app.jobs.curves import MetricsQuery
 from app.jobs.event_schemas import EventRead, parse_event
 from app.jobs.schemas import AdaptRequest, BenchmarkRequest, JobRead, MetricsRead
@@ -275,8 +276,6 @@ class _FileOnDemand:
 
 
 def _detail(response: httpx.Response) -> str:
-    from app.errors import Problem
-
     try:
         problem = Problem.model_validate_json(response.content)
     except ValidationError:

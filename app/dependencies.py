@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, cast
 
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
 from sqlalchemy.orm import Session
 
 from app.database import Database
@@ -49,3 +49,13 @@ SessionDep = Annotated[Session, Depends(get_session)]
 
 ReadingDep = Annotated[Session, Depends(get_reading)]
 """Only reads."""
+
+LimitQuery = Annotated[int, Query(ge=1, le=1000, description="The most items of one answer.")]
+CursorQuery = Annotated[
+    str | None,
+    Query(
+        max_length=100,
+        description="`next` of the answer before, to go on where that one ended; without it the "
+        "list begins at its start.",
+    ),
+]

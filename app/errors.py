@@ -1,23 +1,9 @@
-"""One error tree, rendered as application/problem+json (RFC 9457)."""
+"""One tree of errors, and the schema of a refusal (RFC 9457); free of FastAPI."""
 
-import json
-import logging
 from collections.abc import Sequence
-from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import Response
 from pydantic import BaseModel, Field
-from sqlalchemy.exc import OperationalError
-from starlette.exceptions import HTTPException
-
-from app.storage import is_disk_full
-
-logger = logging.getLogger(__name__)
-
-PROBLEM_TYPE = "application/problem+json"
 
 
 class ProblemItem(BaseModel):
@@ -91,17 +77,6 @@ class OutOfStorage(ServiceError):
     status, code = 507, "disk_full"
 
 
-# Of errors that the framework raises itself; Python's own names for them change.
-_CODES = {kind.status: kind.code for kind in ServiceError.__subclasses__()}
-
-PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
-    "4XX": {
-        "description": "The request was refused.",
-        "content": {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-    }
-}
-
-
 def invalid_fields(errors: Sequence[Any], prefix: str = "") -> Invalid:
     """Turn pydantic's error list into one refusal that names each field."""
     items = [
@@ -115,68 +90,6 @@ def invalid_fields(errors: Sequence[Any], prefix: str = "") -> Invalid:
     noun = "field is" if count == 1 else "fields are"
     first = f"{items[0].where}: {items[0].message}" if items else ""
     return Invalid(f"{count} {noun} not valid: {first}", items)
-
-
-def install(app: FastAPI) -> None:
-    """Render every error of the application as a problem."""
-    app.add_exception_handler(ServiceError, _service_error)
-    app.add_exception_handler(RequestValidationError, _validation_error)
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(OSError, _system_error)
-    app.add_exception_handler(OperationalError, _database_error)
-    app.add_exception_handler(Exception, _server_error)
-
-
-def _service_error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, ServiceError)
-    return problem_response(error)
-
-
-def problem_response(error: ServiceError) -> Response:
-    """The refusal as an answer, for what stands outside of the application's own handlers."""
-    return _render(error.status, error.code, error.detail, error.errors, error.headers)
-
-
-def _validation_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    return _service_error(request, invalid_fields(error.errors()))
-
-
-def _http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    if is_disk_full(error):  # while the upload was received
-        return _system_error(request, error)
-    code = _CODES.get(error.status_code) or HTTPStatus(error.status_code).name.lower()
-    return _render(error.status_code, code, str(error.detail), [], dict(error.headers or {}))
-
-
-def _system_error(request: Request, error: Exception) -> Response:
-    if is_disk_full(error):
-        return _service_error(request, OutOfStorage("the disk is full; nothing was kept"))
-    return _server_error(request, error)
-
-
-def _database_error(request: Request, error: Exception) -> Response:
-    logger.error("database_failed path=%s error=%s", request.url.path, error)
-    detail = "the database cannot be used now; /readyz says why"
-    return _service_error(request, DatabaseDown(detail, retry_after_seconds=5))
-
-
-def _server_error(request: Request, error: Exception) -> Response:
-    logger.error("request_failed path=%s", request.url.path, exc_info=error)
-    detail = "The service failed; its log has the reason. The request can be sent again."
-    return _render(500, "internal_error", detail, [], {})
-
-
-def _render(
-    status: int, code: str, detail: str, errors: list[ProblemItem], headers: dict[str, str]
-) -> Response:
-    problem = Problem(
-        title=HTTPStatus(status).phrase, status=status, detail=detail, code=code, errors=errors
-    )
-    # A refused key or file name may hold half a character, which UTF-8 cannot write.
-    body = json.dumps(problem.model_dump(), ensure_ascii=False).encode(errors="backslashreplace")
-    return Response(body, status, headers, media_type=PROBLEM_TYPE)
 
 
 def refusal(field: str, message: str) -> Invalid:

@@ -7,6 +7,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
 
 from app.dependencies import Services, ServicesDep
+from app.error_handlers import NO_DATABASE
 
 router = APIRouter(tags=["health"])
 
@@ -24,7 +25,9 @@ def livez() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@router.get("/readyz", responses={503: {"model": Readiness}})
+@router.get(
+    "/readyz", responses={503: {"model": Readiness, "description": "The service is not ready."}}
+)
 def readyz(response: Response, services: ServicesDep) -> Readiness:
     """Database, schema, broker and data folder are usable; 503 with the reasons when not."""
     checks = {
@@ -38,7 +41,7 @@ def readyz(response: Response, services: ServicesDep) -> Readiness:
     return Readiness(ready=not problems, problems=problems)
 
 
-@router.get("/metrics", response_class=Response)
+@router.get("/metrics", response_class=Response, responses=NO_DATABASE)
 def metrics(request: Request) -> Response:
     """Prometheus metrics."""
     body = generate_latest(request.app.state.metrics)

@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from app import errors, health
+from app import error_handlers, health
 from app.database import Database
 from app.datasets import routes as datasets
 from app.dependencies import Services
@@ -42,7 +42,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description=DESCRIPTION,
         version=version("stylefilter-service"),
         lifespan=_lifespan,
-        responses=errors.PROBLEM_RESPONSES,
+        responses=error_handlers.ALWAYS,
     )
     app.state.settings = settings
     for module in (datasets, labels, jobs, registry, predictions, health):
@@ -50,7 +50,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit, settings=settings)
     app.add_middleware(HostCheck, settings=settings)
     app.add_middleware(RequestMetrics)
-    errors.install(app)
+    error_handlers.install(app)
     return app
 
 

@@ -3,10 +3,9 @@
 import base64
 import binascii
 import json
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from fastapi import Query
 from pydantic import BaseModel, Field
 from sqlalchemy import Select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session
@@ -15,12 +14,6 @@ from app.errors import Invalid, ProblemItem
 
 Item = TypeVar("Item")
 Row = TypeVar("Row")
-
-LimitQuery = Annotated[int, Query(ge=1, le=1000, description="Most items in one answer.")]
-CursorQuery = Annotated[
-    str | None, Query(max_length=100, description="`next` of the answer before.")
-]
-
 
 LARGEST_NUMBER = 2**31 - 1
 """What a column of numbers holds."""

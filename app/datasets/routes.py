@@ -24,14 +24,15 @@ from app.datasets.schemas import (
     DatasetReport,
     ImageRead,
 )
-from app.dependencies import ReadingDep, ServicesDep
+from app.dependencies import CursorQuery, LimitQuery, ReadingDep, ServicesDep
+from app.error_handlers import DISK_FULL, NO_DATABASE
 from app.errors import Invalid, ProblemItem, TooLarge, UnsupportedMedia, invalid_fields
-from app.pagination import LARGEST_NUMBER, CursorQuery, LimitQuery, Page
+from app.pagination import LARGEST_NUMBER, Page
 from models.data.inputs import InputFile
 
 _MAX_FILES = 1000  # of one upload: each takes up to 1 MiB of memory, or a file descriptor
 
-router = APIRouter(prefix="/datasets", tags=["datasets"])
+router = APIRouter(prefix="/datasets", tags=["datasets"], responses=NO_DATABASE)
 
 _UPLOAD_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -58,7 +59,11 @@ _BODY = {
 
 
 @router.post(
-    "", status_code=201, response_model=DatasetReport, openapi_extra={"requestBody": _BODY}
+    "",
+    status_code=201,
+    response_model=DatasetReport,
+    responses=DISK_FULL,
+    openapi_extra={"requestBody": _BODY},
 )
 async def register(request: Request, response: Response, services: ServicesDep) -> DatasetReport:
     """Register a dataset, from a folder (JSON) or from uploaded files (multipart).

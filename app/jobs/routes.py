@@ -8,7 +8,8 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Response
 from fastapi.responses import FileResponse, PlainTextResponse
 from fastapi.sse import EventSourceResponse
 
-from app.dependencies import ReadingDep, ServicesDep, SessionDep
+from app.dependencies import CursorQuery, LimitQuery, ReadingDep, ServicesDep, SessionDep
+from app.error_handlers import NO_DATABASE
 from app.jobs import service
 from app.jobs.checks import Context
 from app.jobs.curves import NO_NUL, MetricsQuery
@@ -27,10 +28,10 @@ from app.jobs.schemas import (
     TrainStyleRequest,
 )
 from app.jobs.submission import estimate, submit
-from app.pagination import CursorQuery, LimitQuery, Page
+from app.pagination import Page
 from app.tables import JobState
 
-router = APIRouter(prefix="/jobs", tags=["jobs"])
+router = APIRouter(prefix="/jobs", tags=["jobs"], responses=NO_DATABASE)
 
 
 DryRun = Annotated[

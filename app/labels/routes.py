@@ -4,12 +4,13 @@ from uuid import UUID
 
 from fastapi import APIRouter
 
-from app.dependencies import ReadingDep, SessionDep
+from app.dependencies import CursorQuery, LimitQuery, ReadingDep, SessionDep
+from app.error_handlers import NO_DATABASE
 from app.labels import service
 from app.labels.schemas import DeriveRequest, LabelsRead, LabelsSummary, LabelsUpdate
-from app.pagination import CursorQuery, LimitQuery, Page
+from app.pagination import Page
 
-router = APIRouter(prefix="/datasets/{dataset_id}/labels", tags=["labels"])
+router = APIRouter(prefix="/datasets/{dataset_id}/labels", tags=["labels"], responses=NO_DATABASE)
 
 
 @router.put("")

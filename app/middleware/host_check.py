@@ -5,7 +5,8 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.errors import ServiceError, problem_response
+from app.error_handlers import problem_response
+from app.errors import ServiceError
 from app.settings import Settings
 
 

@@ -15,13 +15,8 @@ from sqlalchemy.orm import Session
 
 from app.datasets import service as datasets
 from app.dependencies import Services, ServicesDep
-from app.errors import (
-    PROBLEM_RESPONSES,
-    NotAcceptable,
-    TooLarge,
-    UnsupportedMedia,
-    refusal,
-)
+from app.error_handlers import DISK_FULL, NO_DATABASE
+from app.errors import NotAcceptable, TooLarge, UnsupportedMedia, refusal
 from app.monitoring import PREDICT_SECONDS
 from app.predictions.predictor import Request
 from app.registry import service as registry
@@ -61,7 +56,8 @@ class PredictForm(BaseModel):
 @router.post(
     "/predict",
     response_class=Response,
-    responses=PROBLEM_RESPONSES
+    responses=NO_DATABASE
+    | DISK_FULL
     | {
         200: {
             "description": "Class ids (H, W) uint8 at the image's own size.",

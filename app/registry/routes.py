@@ -5,13 +5,14 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query
 
-from app.dependencies import ReadingDep
-from app.pagination import CursorQuery, LimitQuery, Page
+from app.dependencies import CursorQuery, LimitQuery, ReadingDep
+from app.error_handlers import NO_DATABASE
+from app.pagination import Page
 from app.registry import service
 from app.registry.schemas import ModelRead
 from app.tables import ModelKind
 
-router = APIRouter(prefix="/models", tags=["models"])
+router = APIRouter(prefix="/models", tags=["models"], responses=NO_DATABASE)
 
 
 @router.get("")

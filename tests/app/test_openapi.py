@@ -86,15 +86,25 @@ def test_every_operation_is_there_and_described(operations: dict[str, Any]) -> N
     assert [name for name, operation in operations.items() if not operation["description"]] == []
 
 
-def test_every_refusal_is_a_problem(operations: dict[str, Any]) -> None:
+def test_every_refusal_and_failure_is_a_problem(operations: dict[str, Any]) -> None:
+    problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    own = {("GET /readyz", "503")}  # it says what is not ready
     for name, operation in operations.items():
-        refusals = {
+        bad = {
             status: response["content"]
             for status, response in operation["responses"].items()
-            if status.startswith("4")
+            if status >= "4" and (name, status) not in own
         }
-        schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
-        assert refusals == {"4XX": {"application/problem+json": schema}}, name
+        assert {"4XX", "500"} <= bad.keys()
+        assert all(content == problem for content in bad.values()), name
+
+
+def test_failures_are_documented_where_they_can_come(operations: dict[str, Any]) -> None:
+    def giving(status: str) -> set[str]:
+        return {name for name, one in operations.items() if status in one["responses"]}
+
+    assert OPERATIONS - giving("503") == {"GET /livez"}
+    assert giving("507") == {"POST /datasets", "POST /predict"}
 
 
 def test_every_reference_leads_to_a_schema(page: dict[str, Any]) -> None:

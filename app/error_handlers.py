@@ -1,0 +1,115 @@
+"""Renders every error as application/problem+json (RFC 9457), and documents which can come."""
+
+import json
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from sqlalchemy.exc import OperationalError
+from starlette.exceptions import HTTPException
+
+from app.errors import (
+    DatabaseDown,
+    OutOfStorage,
+    Problem,
+    ProblemItem,
+    ServiceError,
+    invalid_fields,
+)
+from app.storage import is_disk_full
+
+logger = logging.getLogger(__name__)
+
+PROBLEM_TYPE = "application/problem+json"
+Responses = dict[int | str, dict[str, Any]]
+
+# Of errors that the framework raises itself; Python's own names for them change.
+_CODES = {kind.status: kind.code for kind in ServiceError.__subclasses__()}
+
+
+def _problem(description: str) -> dict[str, Any]:
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {"description": description, "content": {PROBLEM_TYPE: {"schema": schema}}}
+
+
+ALWAYS: Responses = {
+    "4XX": _problem("The request was refused; `errors` says what is wrong, and where."),
+    500: _problem("The service failed; its log has the reason."),
+}
+"""Answers that any route may give."""
+
+NO_DATABASE: Responses = {
+    503: _problem(
+        "The database cannot be used now, or the service is busy or stopping. The same request may "
+        "be sent again after the seconds in `Retry-After`."
+    )
+}
+"""An answer of routes that read or write the database."""
+
+DISK_FULL: Responses = {507: _problem("The service's disk is full; nothing was kept.")}
+"""An answer of routes that take files."""
+
+
+def install(app: FastAPI) -> None:
+    """Render every error of the application as a problem."""
+    app.add_exception_handler(ServiceError, _service_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(OSError, _system_error)
+    app.add_exception_handler(OperationalError, _database_error)
+    app.add_exception_handler(Exception, _server_error)
+
+
+def _service_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServiceError)
+    return problem_response(error)
+
+
+def problem_response(error: ServiceError) -> Response:
+    """Render a refusal, for what stands outside of the application's own handlers."""
+    return _render(error.status, error.code, error.detail, error.errors, error.headers)
+
+
+def _validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return _service_error(request, invalid_fields(error.errors()))
+
+
+def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if is_disk_full(error):  # while the upload was received
+        return _system_error(request, error)
+    code = _CODES.get(error.status_code) or HTTPStatus(error.status_code).name.lower()
+    return _render(error.status_code, code, str(error.detail), [], dict(error.headers or {}))
+
+
+def _system_error(request: Request, error: Exception) -> Response:
+    if is_disk_full(error):
+        return _service_error(request, OutOfStorage("the disk is full; nothing was kept"))
+    return _server_error(request, error)
+
+
+def _database_error(request: Request, error: Exception) -> Response:
+    logger.error("database_failed path=%s error=%s", request.url.path, error)
+    detail = "the database cannot be used now; /readyz says why"
+    return _service_error(request, DatabaseDown(detail, retry_after_seconds=5))
+
+
+def _server_error(request: Request, error: Exception) -> Response:
+    logger.error("request_failed path=%s", request.url.path, exc_info=error)
+    detail = "The service failed; its log has the reason. The request can be sent again."
+    return _render(500, "internal_error", detail, [], {})
+
+
+def _render(
+    status: int, code: str, detail: str, errors: list[ProblemItem], headers: dict[str, str]
+) -> Response:
+    problem = Problem(
+        title=HTTPStatus(status).phrase, status=status, detail=detail, code=code, errors=errors
+    )
+    # A refused key or file name may hold half a character, which UTF-8 cannot write.
+    body = json.dumps(problem.model_dump(), ensure_ascii=False).encode(errors="backslashreplace")
+    return Response(body, status, headers, media_type=PROBLEM_TYPE)
