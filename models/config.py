@@ -27,7 +27,7 @@ class StepConfig(FrozenConfig):
     precision: Precision = Field(
         "float32",
         description="Number format of convolutions and matrix products; norms and losses are "
-        "always float32.",
+        "always float32. bf16 needs a GPU, or a processor with bfloat16 instructions.",
     )
     accumulate: int = Field(
         1,

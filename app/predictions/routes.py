@@ -22,7 +22,8 @@ from app.predictions.predictor import Request
 from app.registry import service as registry
 from app.tables import Dataset, ModelKind, TrainedModel
 from models.data.domain import working_shape
-from models.data.images import ImageError, decode_image, png_bytes
+from models.data.images import decode_image, png_bytes
+from models.data.readers.limits import ImageError
 
 if TYPE_CHECKING:
     from models.inference import Prediction

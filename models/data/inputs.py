@@ -8,12 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from models.data.images import ImageError, check_size, native, read_sections, section_name
-
-Array = NDArray[np.generic]
+from models.data.images import read_sections, section_name
+from models.data.readers.limits import Array, ImageError, check_size, native
 
 
 class Input(Protocol):

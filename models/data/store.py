@@ -11,9 +11,10 @@ import zarr
 from numpy.typing import NDArray
 
 from models.data.description import CONTROL, Description
-from models.data.images import ImageError, check_image, check_mask
+from models.data.images import check_image, check_mask
 from models.data.inputs import Input
 from models.data.labels import class_pixels
+from models.data.readers.limits import Array, ImageError
 from models.data.sections import Section, Split
 from models.data.splits import block_splits, group_splits, named_groups, named_splits
 from models.data.tiles import tile_windows
@@ -24,8 +25,6 @@ MAX_SECTION_PIXELS = 1 << 28
 _CHUNK_PX = 512
 _PERMILLES = (5, 995)
 _MAX_IMAGES = 1_000_000
-
-Array = NDArray[np.generic]
 
 
 @dataclass(frozen=True)

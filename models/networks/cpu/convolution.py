@@ -1,7 +1,9 @@
-"""A 2D convolution that takes the quickest way on a CPU; on other devices torch's own.
+"""A 2D convolution that takes the quickest way on a CPU, and torch's own on other devices.
 
-In channels-last layout throughout. One channel in or out, where torch's convolution reaches a tenth
-of the speed, is one matrix product beside im2col; wide layers go by Winograd's algorithm.
+It works in channels-last layout. A layer with one channel in or out, where torch's convolution
+reaches a tenth of the speed, is one matrix product with im2col (Chellapilla, Puri and Simard 2006,
+"High Performance Convolutional Neural Networks for Document Processing") or its adjoint. Wide
+layers go by Winograd's algorithm (``winograd.py``).
 """
 
 import torch
@@ -13,7 +15,11 @@ from models.networks.sizes import WINOGRAD_FROM
 
 
 class Convolution(nn.Conv2d):
-    """Square kernel, stride 1; ``padding`` pixels of zeros, or reflected ones, on every side."""
+    """A convolution of stride 1 with a square kernel: (B, C, H, W) -> (B, D, h, w).
+
+    ``padding`` pixels, zeros or reflected ones, are added on every side. ``winograd_from`` is the
+    number of channels in and out from which a layer on a CPU goes by Winograd's algorithm.
+    """
 
     winograd_from = WINOGRAD_FROM
 

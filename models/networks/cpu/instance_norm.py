@@ -1,8 +1,9 @@
-"""Instance normalisation whose gradient is right in every memory layout.
+"""Instance normalisation (Ulyanov et al. 2016) whose gradient is right in every memory layout.
 
-torch 2.13 on a CPU answers a channels-last gradient into ``InstanceNorm2d`` at batch 1 with a wrong
-one, silently. Here the forward pass is group norm with one channel a group, and the gradient is
-written out: it needs no particular layout, and group norm's own is slow in channels-last.
+Delete this file when torch's ``InstanceNorm2d`` passes the tests of this one: torch 2.13 on a CPU
+silently answers a channels-last gradient at batch 1 with a wrong one. Here the forward pass is
+group norm with one channel a group, and the gradient is written out: it needs no particular layout,
+and group norm's own is slow in channels-last.
 """
 
 import torch
@@ -15,7 +16,7 @@ _EPSILON = 1e-5
 
 
 class InstanceNorm(nn.Module):
-    """(B, C, H, W) less its mean, over its deviation, per image and channel; no parameters.
+    """Divide (B, C, H, W) less its mean by its deviation, per image and channel; no parameters.
 
     Statistics and gradients are computed in float32 also where values come in bfloat16.
     """

@@ -1,4 +1,7 @@
-"""CUT's anti-aliased halving and doubling (reference b3ac297), and the gradient of reflection."""
+"""CUT's anti-aliased halving and doubling (Zhang 2019; CUT's code at b3ac297).
+
+``fold_reflection``, the gradient of reflected padding, stands here for all CPU kernels.
+"""
 
 import torch
 import torch.nn.functional as F

@@ -1,9 +1,14 @@
 """Convolution by Winograd's algorithm: the same sums with a quarter of the products.
 
-The products of a small convolution are those of two polynomials; evaluated at six points, they are
-taken point by point. So: transform windows of 6 x 6 pixels and kernels, multiply at each of the 36
-points (a matrix product over the channels), transform back. Lavin and Gray 2016, "Fast Algorithms
-for Convolutional Neural Networks", F(4, 3) and F(3, 4); the gradients take the same way backwards.
+Delete this file, and the line of ``convolution.py`` that calls it, when torch's own float32
+convolution of wide layers is as fast on a processor with AVX2. That of torch 2.13 takes 1.7 times
+as long for the generator's residual block, forward and backward (256 channels, 32 x 32 pixels).
+
+A small convolution multiplies two polynomials. Evaluated at six points, their product is taken
+point by point: transform windows of 6 x 6 pixels and kernels, multiply at each of the 36 points (a
+matrix product over the channels), transform back. The algorithm is that of Lavin and Gray 2016,
+"Fast Algorithms for Convolutional Neural Networks", F(4, 3) and F(3, 4); gradients take the same
+way backwards.
 
 Legend: B batch, H and W, C and D channels in and out, k side of the kernel, m = 7 - k side of a
 tile of the output, R and S rows and columns of tiles, P = 36 points, T tiles in work.

@@ -19,13 +19,13 @@ import zarr
 from PIL import Image
 
 from models.data.images import (
-    ImageError,
     check_mask,
     decode_image,
     png_bytes,
     read_sections,
     section_name,
 )
+from models.data.readers.limits import ImageError
 from tests.app.files import encoded, grey, png, tiff, write_zarr, zipped
 
 MANY = 1 << 20

@@ -1,6 +1,7 @@
 """A domain from files and from arrays: what is stored, what stands for it, what is refused."""
 
 import io
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,14 @@ def test_a_folder_is_read_as_its_files_are_named(tmp_path: Path) -> None:
     assert [given.name for given in folder_inputs(tmp_path, "masks")] == ["masks/b.png"]
     write_zarr(tmp_path / "masks.zarr", mask())
     assert folder_inputs(tmp_path, "masks") == [InputFile("stack.zarr", tmp_path / "masks.zarr")]
+
+
+def test_a_pipe_in_a_folder_is_no_image(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    os.mkfifo(tmp_path / "images" / "a.png")
+    with pytest.raises(DomainRefused) as refused:
+        store_domain(Description(**CELLS), folder_inputs(tmp_path, "images"), [], tmp_path / "d")
+    assert problems(refused.value) == {"images/a.png": "is no file"}
 
 
 def test_every_offending_input_is_named_at_once(tmp_path: Path) -> None:

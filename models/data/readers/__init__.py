@@ -1,0 +1,1 @@
+"""One module per file format: it yields sections (H, W), and never more pixels than allowed."""

@@ -1,0 +1,28 @@
+"""PNG, by Pillow."""
+
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from models.data.readers.limits import Array, ImageError, check_size
+
+_GREY_MODES = {"L": np.uint8, "I;16": np.uint16, "I;16B": np.uint16}
+
+Image.MAX_IMAGE_PIXELS = None  # our own limit is checked against the header instead
+
+
+def read_png(stream: BinaryIO, max_pixels: int, indexed: bool) -> Array:
+    """Return the one section of a PNG; palette indices where the palette is grey or ``indexed``."""
+    with Image.open(stream, formats=("PNG",)) as image:
+        check_size((image.height, image.width), max_pixels)
+        if image.mode in ("P", "1") and (indexed or _has_grey_palette(image)):
+            return np.asarray(image, dtype=np.uint8)
+        if image.mode not in _GREY_MODES:
+            raise ImageError(f"is a {image.mode} picture; convert it to one grey channel")
+        return np.asarray(image).astype(_GREY_MODES[image.mode])
+
+
+def _has_grey_palette(image: Image.Image) -> bool:
+    palette = image.getpalette() or []
+    return palette != [] and palette == [value // 3 for value in range(len(palette))]
