@@ -106,14 +106,16 @@ class Trainer:
 
     def _report(self, inputs: Inputs) -> Outcome:
         """Write what the jobs of a benchmark measured; its own work."""
-        from worker.report.collect import Collection  # draws charts, which no other job needs
+        # These draw charts, which no other job needs.
+        from worker.report.collect import write_report
+        from worker.report.parts import Parts
 
+        assert inputs.source is not None
+        assert inputs.target is not None
         with self._database.reading() as session:
-            collection = Collection(session, self._storage, inputs.job)
-            assert inputs.source is not None
-            assert inputs.target is not None
+            parts = Parts(session, self._storage, inputs.job)
             folder = self._folder / "report"
-            return Outcome(result=collection.write(folder, inputs.source, inputs.target))
+            return Outcome(result=write_report(parts, folder, inputs.source, inputs.target))
 
     def _train(self, inputs: Inputs) -> Outcome:
         """Run the stages; when one does not fit the GPU, again with it in less memory."""

@@ -1,9 +1,7 @@
-"""A benchmark's report. No FastAPI and no torch here: the worker writes reports too.
+"""Write a benchmark's report: from what its jobs left to a page, Markdown, JSON and pictures.
 
-``sections.py`` says what it holds, ``scores.py`` and ``effort.py`` its parts; ``markdown.py`` and
-``html.py`` render it, ``charts.py`` and ``figure.py`` draw, ``files.py`` writes the folder.
+``parts.py`` reads what the jobs left and ``collect.py`` makes the report of it. ``sections.py``
+says what the report shows, in the words of ``terms.py``, ``sentences.py``, ``score_sections.py``
+and ``cost_sections.py``; ``markdown.py`` and ``html.py`` render that, ``charts.py`` and
+``figure.py`` draw, and ``files.py`` writes the folder.
 """
-
-from worker.report.files import write
-
-__all__ = ["write"]

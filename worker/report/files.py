@@ -4,15 +4,23 @@ import shutil
 from pathlib import Path
 from uuid import uuid4
 
+from models.data.splits import Folds
 from models.files import written_aside
 from models.table1.results import BenchmarkReport
 from worker.report import html, markdown
 from worker.report.charts import write_charts
 
 
-def write(report: BenchmarkReport, folder: Path, figure: bytes | None = None) -> None:
-    """Write ``report.json``, ``.md``, ``.html``, ``charts/`` and, if given, ``figure.png``.
+def write(
+    report: BenchmarkReport,
+    folder: Path,
+    *,
+    figure: bytes | None = None,
+    folds: Folds | None = None,
+) -> None:
+    """Write ``report.json``, ``.md``, ``.html`` and ``charts/``.
 
+    If they are given, ``figure`` becomes ``figure.png`` and ``folds`` become ``folds.json``.
     The folder is written aside and takes its name last. A report that is there already is replaced;
     a folder that holds anything else is refused.
     """
@@ -22,6 +30,8 @@ def write(report: BenchmarkReport, folder: Path, figure: bytes | None = None) ->
     with written_aside(folder) as draft:
         draft.mkdir()
         _fill(draft, report, figure)
+        if folds is not None:
+            (draft / "folds.json").write_text(folds.model_dump_json(indent=1) + "\n")
         if folder.exists():
             folder.rename(old)
     shutil.rmtree(old, ignore_errors=True)

@@ -24,7 +24,7 @@ from models.table1.results import BenchmarkReport
 from tests.app.files import grey, mask, png
 from tests.processes import wait_for
 from tests.worker.report.reports import made, row
-from worker import report as reports
+from worker.report.files import write
 
 Run = Callable[..., Result]
 
@@ -94,7 +94,7 @@ class Worker:
     def _report(self, job: Job) -> None:
         folder = self._storage.attempt(job.id, job.attempt) / "report"
         folder.parent.mkdir(parents=True)
-        reports.write(SOME_REPORT, folder)
+        write(SOME_REPORT, folder)
         (folder / "folds.json").write_text("{}\n")
 
     @contextmanager

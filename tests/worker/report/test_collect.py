@@ -24,6 +24,7 @@ from models.data.splits import Folds
 from models.table1.methods import ROWS
 from models.table1.results import BenchmarkReport
 from tests.worker.conftest import Service
+from worker.report.numbers import percent
 from worker.tasks import JobRunner
 
 sqlite_only = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -57,7 +58,7 @@ def report_of(service: Service, job_id: UUID) -> BenchmarkReport:
 
 
 @sqlite_only
-def test_rows_of_a_split_become_a_report(service: Service, pair: dict[str, UUID]) -> None:
+def test_rows_of_a_fold_become_a_report(service: Service, pair: dict[str, UUID]) -> None:
     body = {"preset": "smoke", "num_folds": 1, "tile_px": 32, "label_tiles_px": [32]}
     rows = ["source-only", "cut", "stylefilter-no-cut", "stylefilter", "filter-at-test"]
     job_id = service.submit(BenchmarkRequest.model_validate(pair | body | {"rows": rows}))
@@ -66,6 +67,11 @@ def test_rows_of_a_split_become_a_report(service: Service, pair: dict[str, UUID]
     assert (job.state, job.error) == (JobState.SUCCEEDED, None)
     report = report_of(service, job_id)
     assert [row.row for row in report.rows] == [*rows[:2], *rows[2:4], "unfiltered", rows[4]]
+    assert job.result is not None
+    notes = job.result.notes
+    assert "smoke" in notes[0]
+    starts = [f"{row.title}: Mean DICE is {percent(row.dice['mean'].mean)}%" for row in report.rows]
+    assert all(note.startswith(start) for note, start in zip(notes[1:], starts, strict=True))
     assert report.failed == ()
     # The table is made of the confusion matrices that each job's own result pools.
     with service.database.reading() as session:
@@ -117,7 +123,7 @@ def test_rows_of_a_split_become_a_report(service: Service, pair: dict[str, UUID]
 
 
 @sqlite_only
-def test_a_failed_cell_is_told_of_and_the_others_stay(
+def test_a_failed_part_is_told_of_and_the_others_stay(
     service: Service, pair: dict[str, UUID]
 ) -> None:
     body = {"preset": "smoke", "num_folds": 1, "rows": ["source-only", "y-net", "target-only"]}
