@@ -132,12 +132,18 @@ def set_priority(session: Session, job_id: UUID, priority: int) -> JobRead:
     return _changed(session, job_id, changed, "given another priority")
 
 
+_EARLIER_NAMES = {"folds.json": "splits.json"}
+"""Names of files in reports that were written before version 0.2."""
+
+
 def report(session: Session, storage: Storage, job_id: UUID, name: str) -> Path:
-    """A file of a benchmark's report."""
+    """Find a file of a benchmark's report."""
     job = _row(session, job_id)
     if job.kind != JobKind.BENCHMARK:
         raise NotFound(f"job {job_id} is of kind {job.kind}: only a benchmark has a report")
     path = storage.attempt(job_id, job.attempt) / "report" / name
+    if name in _EARLIER_NAMES and not path.is_file():
+        path = path.with_name(_EARLIER_NAMES[name])
     if job.state != JobState.SUCCEEDED:
         raise Conflict(f"job {job_id} is {job.state}: its report is written at its end")
     if not path.is_file():

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Literal, Self, get_args
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import AliasChoices, Field, model_validator
 
 from models.data.sections import Section, Split
 from models.frozen_config import FrozenConfig
@@ -107,7 +107,10 @@ class DatasetFolds(FrozenConfig):
 
     dataset: str = Field(description="Its name.")
     digest: str = Field(description="Of its content: another dataset has another.")
-    folds: tuple[SectionLists, ...] = Field(min_length=1, max_length=20)
+    # A file that was published before version 0.2 calls them ``splits``.
+    folds: tuple[SectionLists, ...] = Field(
+        min_length=1, max_length=20, validation_alias=AliasChoices("folds", "splits")
+    )
 
     def matching(self, names: Collection[str], digest: str) -> tuple[SectionLists, ...]:
         """The folds, for the dataset with these sections.

@@ -216,6 +216,12 @@ def test_published_splits_come_back_equal() -> None:
     assert read.source.matching(numbered(10), "abc") == tuple(FOLDS)
 
 
+def test_folds_that_an_earlier_version_published_are_read() -> None:
+    folds = Folds(source=document(), target=document(digest="def"))
+    earlier = folds.model_dump_json().replace('"folds"', '"splits"')
+    assert Folds.model_validate_json(earlier) == folds
+
+
 def test_splits_of_another_dataset_are_refused() -> None:
     with pytest.raises(ValueError, match="abc.*xyz"):
         document().matching(numbered(10), "xyz")

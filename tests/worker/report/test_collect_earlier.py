@@ -1,0 +1,47 @@
+"""What jobs of commit 313dbdf left makes the report that the commit made."""
+
+import json
+from contextlib import closing
+
+import pytest
+
+from app.database import Database
+from app.settings import Settings
+from app.storage import Storage
+from app.tables import Job
+from models.table1.results import BenchmarkReport
+from tests.old_state import expected
+from worker.domains import load_domain
+from worker.report.collect import report_of
+from worker.report.parts import Parts
+
+
+@pytest.mark.parametrize("old_state", ["sqlite"], indirect=True)
+def test_numbers_of_a_benchmark_of_an_earlier_version(old_state: Settings) -> None:
+    benchmark_id = expected().jobs["benchmark"]
+    with closing(Database(old_state.database)) as database:
+        database.migrate()
+        storage = Storage(old_state.data_folder)
+        with database.reading() as session:
+            benchmark = session.get_one(Job, benchmark_id)
+            source, target = (
+                load_domain(session, storage, dataset_id)
+                for dataset_id in (benchmark.source_id, benchmark.target_id)
+                if dataset_id is not None
+            )
+            report = report_of(Parts(session, storage, benchmark), source, target)
+            path = storage.attempt(benchmark_id, benchmark.attempt) / "report" / "report.json"
+    assert _numbers(report) == json.loads(path.read_bytes(), object_pairs_hook=_as_now)
+
+
+def _numbers(report: BenchmarkReport) -> dict[str, object]:
+    """Return what does not depend on who made the report."""
+    told: dict[str, object] = json.loads(report.model_dump_json(exclude={"versions", "config"}))
+    return told
+
+
+def _as_now(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Name the fields of an earlier report as they are named now; its sentences are left out."""
+    names = {"split": "fold", "splits": "folds", "per_split": "per_fold", "cells": "results"}
+    left_out = {"words", "versions", "config"}
+    return {names.get(name, name): value for name, value in pairs if name not in left_out}
