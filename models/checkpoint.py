@@ -42,7 +42,7 @@ def save_segmenter(
 
 
 def load_metrics(folder: Path) -> Mapping[str, float | str]:
-    """What stands beside the weights about their training; CheckpointError says what is wrong."""
+    """Read what stands beside the weights about their training; CheckpointError if damaged."""
     try:
         metrics: Mapping[str, float | str] = json.loads((folder / METRICS).read_text())
     except (OSError, ValueError) as error:

@@ -92,7 +92,7 @@ class Prediction:
     probabilities: NDArray[np.float32]
 
     def within(self, allowed: NDArray[np.bool_]) -> NDArray[np.uint8]:
-        """The most likely class per pixel among the allowed ones: (H, W) uint8.
+        """Return the most likely class of each pixel among the allowed ones: (H, W) uint8.
 
         ``allowed`` is (C, h, w) at any pixel size, of which each pixel takes the nearest. Where
         nothing is allowed, the class stays that of ``mask``.

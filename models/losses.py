@@ -60,7 +60,7 @@ def reconstruction_error(
 
 
 def smooth_maximum(logits: Tensor, sizes: Tensor, smoothness: float) -> Tensor:
-    """Whether a class is anywhere in a region (Paul et al. 2020): probabilities (R, C).
+    """Return the probabilities (R, C) that a class is anywhere in a region (Paul et al. 2020).
 
     The sigmoid of (1/k) log mean exp(k logit), over pixels that share the logits (R, P, C) of their
     position; ``sizes`` (R, P) counts them. With k small that is the mean logit, with k large the
@@ -90,10 +90,11 @@ def weak_label_loss(
 
 
 def class_features(features: Tensor, logits: Tensor, sizes: Tensor) -> Tensor:
-    """A region's feature of each class (Paul et al. 2020): (R, C, D) of features (R, P, D).
+    """Return each region's feature of each class (Paul et al. 2020): (R, C, D).
 
-    The mean over the region's pixels, weighted by the softmax of the class's logits (R, P, C) over
-    them; ``sizes`` (R, P) counts the pixels of a position. No gradient reaches ``logits``.
+    It is the mean over the features (R, P, D) of the region's pixels, weighted by the softmax of
+    the class's logits (R, P, C) over them; ``sizes`` (R, P) counts the pixels of a position. No
+    gradient reaches ``logits``.
     """
     attention = (full_precision(logits).detach() + sizes.log()[..., None]).softmax(1)
     return attention.transpose(1, 2) @ full_precision(features)
@@ -111,7 +112,10 @@ def domain_loss(scores: Tensor, weights: Tensor, *, target: bool) -> Tensor:
 
 
 def some(count: Tensor) -> Tensor:
-    """A number to divide by: 1 in place of 0. A count may be a mean below 1 over processes."""
+    """Return a number to divide by: 1 in place of 0.
+
+    A count may be a mean below 1 over processes.
+    """
     return count + (count == 0)
 
 

@@ -36,7 +36,7 @@ class Evaluation(FrozenConfig):
         )
 
     def values(self) -> Mapping[str, float]:
-        """As progress values: ``dice/<class>`` of the occurring classes, and ``dice/mean``."""
+        """Return ``dice/<class>`` of the classes that occur and ``dice/mean``, for progress."""
         named = zip((*self.class_names, "mean"), (*self.dice, self.mean_dice), strict=True)
         return {f"dice/{name}": score for name, score in named if score is not None}
 

@@ -94,7 +94,7 @@ def supervised_loss(
 
 
 def pixels_of_all(known: NDArray[np.bool_], device: torch.device) -> Tensor:
-    """How many pixels of a batch are known, as (): their mean over the processes."""
+    """Count the known pixels of a batch, as (): their mean over the processes."""
     return mean_count(torch.as_tensor(np.count_nonzero(known), device=device))
 
 
@@ -106,7 +106,7 @@ def own_samples(sampler: Sampler, step: int, size: int) -> list[Sample]:
 def validate(
     segmenter: UNet, domain: Domain, config: PretrainConfig, style: Style = lambda image: image
 ) -> Mapping[str, float]:
-    """``dice/...`` on the validation masks at the working pixel size; empty without masks.
+    """Return ``dice/...`` on the validation masks at the working pixel size; empty without masks.
 
     ``style`` renders the images before they are segmented.
     """
@@ -122,7 +122,7 @@ def validate(
 
 
 def adamw(segmenter: UNet, config: PretrainConfig) -> torch.optim.Optimizer:
-    """The paper's optimiser, at a constant learning rate."""
+    """Return the paper's optimiser, at a constant learning rate."""
     return torch.optim.AdamW(
         segmenter.parameters(),
         lr=config.learning_rate,

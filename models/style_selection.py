@@ -31,12 +31,12 @@ class Judge:
         self._labelled = labelled[::every]
 
     def scores(self, generator: Generator) -> Mapping[str, float]:
-        """``dice/...`` on the target's validation masks, and what needs no masks.
+        """Return ``dice/...`` on the target's validation masks, and scores that need no masks.
 
-        That is ``label_agreement``, the share of the training tiles' known labels that the
+        Those are ``label_agreement``, the share of the training tiles' known labels that the
         prediction meets (a class is predicted where a pixel of the tile has it), ``confidence``,
         the mean probability of the class that is predicted, both in [0, 1], and their sum,
-        ``label_score``. What the target has no masks or no labels for is left out.
+        ``label_score``. Scores for which the target has no masks or no labels are left out.
         """
         generator.eval()
         dice = validate(self._segmenter, self._target, self._config, partial(stylise, generator))

@@ -141,7 +141,7 @@ class Cut:
     def _generator_losses(
         self, translation: "_Translation", draws: Draws
     ) -> tuple[Tensor, list[Tensor]]:
-        """The adversarial term, and PatchNCE of A and perhaps of B."""
+        """Return the adversarial term, and PatchNCE of A and perhaps of B."""
         with autocast(self.device, self.config.precision):
             scores = self.discriminator(translation.fake_b)
             queries = self.generator.encode(translation.images)
@@ -244,7 +244,7 @@ def train_style(
 def _choice(
     generator: Generator, source_only: UNet | None, target: Domain, config: StyleFilterConfig
 ) -> KeepBest | None:
-    """What chooses the generator that is kept; None where it is the last."""
+    """Return what chooses the generator that is kept; None where it is the last."""
     style = config.style
     if style.select_on == "last":
         return None

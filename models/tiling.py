@@ -25,7 +25,7 @@ class Tiling:
 def apply_tiled(
     network: Callable[[Tensor], Tensor], image: Tensor, tiling: Tiling = Tiling()
 ) -> Tensor:
-    """``network`` of (1, 1, H, W) as (1, C, H, W); the network keeps height and width."""
+    """Apply a network that keeps height and width to an image (1, 1, H, W): (1, C, H, W)."""
     height, width = image.shape[-2:]
     if max(height, width) <= tiling.whole_px:
         return network(image)

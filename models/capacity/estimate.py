@@ -59,7 +59,7 @@ class Extent:
         return len(self._of(splits, masked))
 
     def shapes(self, *splits: str, masked: bool = False) -> list[tuple[int, int]]:
-        """(H, W) of the sections of some splits at the working pixel size."""
+        """Return the shapes (H, W) of some splits' sections at the working pixel size."""
         return [
             working_shape((s.height, s.width), self.pixel_size_nm, self.working_nm)
             for s in self._of(splits, masked)
@@ -112,7 +112,7 @@ def estimate(
     *,
     num_processes: int = 1,
 ) -> Estimate:
-    """What these stages take, run one after the other; ``target`` may lack for pre-training."""
+    """Return what these stages take, run one after the other; pre-training needs no ``target``."""
     job = _Job(config, stages, source, target or replace(source, sections=()), num_processes)
     return Estimate(tuple(job.stage(stage) for stage in stages), job.disk_bytes())
 
@@ -196,7 +196,7 @@ class _Job:
         return _FLOAT * values
 
     def _state_bytes(self, stage: Stage) -> int:
-        """Of a checkpoint: weights, both moments, and the best weights."""
+        """Return the bytes of a checkpoint: weights, both moments, and the best weights."""
         averaged = self.config.adaptation.pseudo_labeler == "ema"
         values = {
             "style": 3 * self._cut,
@@ -206,7 +206,7 @@ class _Job:
         return _FLOAT * values.get(stage, 0)
 
     def _training_bytes(self, stage: Stage) -> int:
-        """The most a step takes beside the weights."""
+        """Return the most bytes that a step takes beside the weights."""
         if stage == "style":
             network, precision = "style", self.config.style.precision
             kept, weights = self._style_values(), self._cut
@@ -246,7 +246,7 @@ class _Job:
         return views * (config.batch_size // config.accumulate) * values
 
     def _images_bytes(self, stage: Stage) -> int:
-        """The most that applying the networks to whole images takes."""
+        """Return the most bytes that the networks take on whole images."""
         validated = self.source.shapes("val", masked=True)
         tested = self.target.shapes("test", masked=True)
         if stage == "pretrain":
@@ -275,7 +275,7 @@ class _Job:
         return _applied(shapes, windows + 4 * self.config.style.base_filters, 1)
 
     def _data_bytes(self, stage: Stage) -> int:
-        """The domains' caches, and one section while it is read and resampled."""
+        """Return the bytes of the domains' caches, and of one section while it is resampled."""
         source = _cached(self.source.shapes("train", "val"))
         target = _cached(self.target.shapes("train", "val"))
         stylised = _cached(self._stylised_shapes())
@@ -299,7 +299,7 @@ def _cached(shapes: Sequence[tuple[int, int]]) -> int:
 
 
 def _applied(shapes: Sequence[tuple[int, int]], per_pixel: int, channels: int) -> int:
-    """A network on the largest image, whole, or in tiles that are summed up."""
+    """Return the bytes that a network takes on the largest image, whole or in summed-up tiles."""
     most = 0
     for height, width in shapes:
         pixels = height * width

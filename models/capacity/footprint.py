@@ -45,13 +45,13 @@ def tap_channels(style: StyleConfig) -> tuple[int, ...]:
 
 
 def tap_values(style: StyleConfig) -> int:
-    """Of the five tapped features of an image."""
+    """Count the values of the five tapped features of an image."""
     c, px = style.base_filters, style.crop_px
     return (px + 6) ** 2 + 2 * c * px**2 + 4 * c * (px // 2) ** 2 + 2 * 4 * c * (px // 4) ** 2
 
 
 def encoder_values(style: StyleConfig, num_blocks: int, device: Device) -> int:
-    """What the generator keeps of a crop up to a residual block."""
+    """Count what the generator keeps of a crop up to a residual block."""
     c, px = style.base_filters, style.crop_px
     half, quarter = px // 2, px // 4
     # On a CPU a convolution of one channel keeps its windows.
@@ -65,7 +65,7 @@ def encoder_values(style: StyleConfig, num_blocks: int, device: Device) -> int:
 
 
 def generator_values(style: StyleConfig, device: Device) -> int:
-    """What the generator keeps of a crop that it translates."""
+    """Count what the generator keeps of a crop that it translates."""
     c, px = style.base_filters, style.crop_px
     half = px // 2
     up = 4 * c * half**2 + 2 * 2 * c * half**2 + 2 * c * px**2 + 2 * c * px**2
@@ -74,7 +74,7 @@ def generator_values(style: StyleConfig, device: Device) -> int:
 
 
 def discriminator_values(style: StyleConfig, device: Device) -> int:
-    """What the discriminator keeps of a crop."""
+    """Count what the discriminator keeps of a crop."""
     d, px = style.base_filters, style.crop_px
     side = px - 1
     values = (16 if device == "cpu" else 1) * side**2 - d * side**2  # no norm behind the first
@@ -86,7 +86,7 @@ def discriminator_values(style: StyleConfig, device: Device) -> int:
 
 
 def projection_values(style: StyleConfig) -> int:
-    """What the projector and PatchNCE keep of a crop."""
+    """Count what the projector and PatchNCE keep of a crop."""
     width, px = style.projector_width, style.crop_px
     taps = ((px + 6) ** 2, px**2, (px // 2) ** 2, (px // 4) ** 2, (px // 4) ** 2)
     values = 0
@@ -97,7 +97,7 @@ def projection_values(style: StyleConfig) -> int:
 
 
 def segmenter_values(segmenter: SegmenterConfig, num_classes: int, px: int) -> int:
-    """What the U-Net and its cross-entropy keep of a crop."""
+    """Count what the U-Net and its cross-entropy keep of a crop."""
     *finer, coarsest = _filters(segmenter)
     side, values = px, px**2
     for filters in finer:

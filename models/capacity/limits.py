@@ -30,7 +30,7 @@ class DoesNotFit(ValueError):
 
 
 def shortages(estimate: Estimate, room: Room) -> list[Shortage]:
-    """What does not fit: of each kind of memory the stage that needs most, and the disk."""
+    """Return what does not fit: of each kind of memory the stage that needs most, and the disk."""
     found = []
     main = max(estimate.stages, key=lambda stage: stage.memory_bytes)
     gpu = max(estimate.stages, key=lambda stage: stage.gpu_memory_bytes)
@@ -62,7 +62,7 @@ def check(estimate: Estimate, room: Room) -> None:
 
 
 def in_less_memory(config: StyleFilterConfig, stage: str) -> tuple[StyleFilterConfig, str] | None:
-    """The config with a training stage in about half the memory, and what changed, in words.
+    """Return the config with a training stage in about half the memory, and the change in words.
 
     A batch is computed in twice as many parts, which leaves its gradient (but for batch norm) as
     it is; a batch of one has a crop of half the side. None where neither is possible.

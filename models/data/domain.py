@@ -42,7 +42,7 @@ class Tile:
 
     @property
     def labelled(self) -> bool:
-        """Whether the label of at least one class is known."""
+        """Return whether the label of at least one class is known."""
         return any(label != UNKNOWN for label in self.labels)
 
 
@@ -104,7 +104,7 @@ class Domain:
         return tuple(s for s in self.sections if s.split == name and (s.has_mask or not masked))
 
     def training_sections(self, *, masked: bool = False) -> tuple[Section, ...]:
-        """``split("train")``, of which there must be at least one."""
+        """Return ``split("train")``; ValueError if it is empty."""
         sections = self.split("train", masked=masked)
         if not sections:
             what = "training sections with masks" if masked else "training sections"
@@ -117,25 +117,29 @@ class Domain:
         return [tile for tile in self.tiles if tile.section in sections and tile.labelled]
 
     def working_shape(self, section: Section) -> tuple[int, int]:
-        """(H, W) of a section at the working pixel size."""
+        """Return the shape (H, W) of a section at the working pixel size."""
         return working_shape(
             (section.height, section.width), self.info.pixel_size_nm, self.working_nm
         )
 
     def image(self, section: Section) -> NDArray[np.float32]:
-        """(H, W) float32 in [0, 1] at the working pixel size; read-only."""
+        """Return the section (H, W), float32 in [0, 1], at the working pixel size; read-only."""
         return self._cache.get(("image", section.index), lambda: self._read_image(section))
 
     def mask(self, section: Section) -> NDArray[np.uint8]:
-        """(H, W) uint8 class index or 255 at the working pixel size; read-only."""
+        """Return the class ids (H, W), uint8, 255 for none, at the working size; read-only."""
         return self._cache.get(("mask", section.index), lambda: self._read_mask(section))
 
     def native_image(self, section: Section) -> NDArray[np.generic]:
-        """(H, W) uint8 or uint16 as stored."""
+        """Return the section (H, W), uint8 or uint16, as stored."""
         return np.asarray(self._group[f"images/{section.index:06d}"])
 
     def native_mask(self, section: Section) -> NDArray[np.uint8]:
-        """(H, W) uint8 class index or 255 as stored; ValueError if the section has none."""
+        """Return the class ids (H, W), uint8, 255 for none, as stored.
+
+        Raises:
+            ValueError: the section has no mask.
+        """
         if not section.has_mask:
             raise ValueError(f"section {section.name!r} of {self.info.name!r} has no mask")
         return np.asarray(self._group[f"masks/{section.index:06d}"], dtype=np.uint8)
@@ -143,10 +147,10 @@ class Domain:
     def allowed(
         self, section: Section, rows: slice = slice(None), cols: slice = slice(None)
     ) -> NDArray[np.bool_]:
-        """(C, H, W) of a window: may a pseudo-label take this class? False where labelled absent.
+        """Return (C, H, W) of a window: False where a tile's label calls the class absent (Eq. 3).
 
-        Unknown allows. Where all classes are absent nothing is allowed, and the pixel takes no part
-        in the target loss.
+        A pseudo-label may take any other class: unknown allows. Where all classes are absent
+        nothing is allowed, and the pixel takes no part in the target loss.
         """
         height, width = self.working_shape(section)
         top, bottom, _ = rows.indices(height)
@@ -160,7 +164,7 @@ class Domain:
         return allowed
 
     def tile_windows(self, section: Section) -> "TileWindows":
-        """The tiles of a section at the working pixel size."""
+        """Return the tiles of a section at the working pixel size."""
         if section.index not in self._windows:
             self._windows[section.index] = self._tile_windows(section)
         return self._windows[section.index]
@@ -200,7 +204,7 @@ class TileWindows:
     labels: NDArray[np.int64]
 
     def touching(self, top: int, bottom: int, left: int, right: int) -> NDArray[np.intp]:
-        """Numbers of the tiles in a window, in order: the later of two that overlap prevails."""
+        """Return the numbers of a window's tiles in order: where two overlap the later prevails."""
         y0, y1, x0, x1 = self.edges.T
         return np.flatnonzero((y0 < bottom) & (y1 > top) & (x0 < right) & (x1 > left))
 

@@ -20,7 +20,7 @@ class Input(Protocol):
 
     @property
     def stem(self) -> str:
-        """The name that an image and its mask share."""
+        """Return the name that an image and its mask share."""
 
     def sections(self, max_pixels: int, *, indexed: bool = False) -> Iterator[Array]:
         """Yield the sections (H, W), one at a time; ImageError says what is wrong."""

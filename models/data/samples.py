@@ -47,7 +47,7 @@ class Crop:
         return self.completed(self._window(array), fill)
 
     def completed(self, window: NDArray[A], fill: float) -> NDArray[A]:
-        """What ``padded`` makes of the window ``rows``, ``cols`` that is cut already."""
+        """Pad and turn a window, ``rows`` and ``cols`` of an array, as ``padded`` does."""
         return self._turned(_padded(window, self.side, fill))
 
     def reflected(self, array: NDArray[A]) -> NDArray[A]:
@@ -95,7 +95,7 @@ BatchT = TypeVar("BatchT", SourceBatch, TargetBatch)
 
 
 def random_crop(domain: Domain, section: Section, side: int, rng: np.random.Generator) -> Crop:
-    """A uniformly placed window; a side the section lacks starts at 0 and is padded."""
+    """Return a uniformly placed window; a side the section lacks starts at 0 and is padded."""
     height, width = domain.working_shape(section)
     y0 = int(rng.integers(max(0, height - side) + 1))
     x0 = int(rng.integers(max(0, width - side) + 1))
@@ -105,7 +105,7 @@ def random_crop(domain: Domain, section: Section, side: int, rng: np.random.Gene
 def segmentation_crop(
     domain: Domain, section: Section, config: PretrainConfig, rng: np.random.Generator
 ) -> Crop:
-    """A random window with the paper's rotation."""
+    """Return a random window with the paper's rotation."""
     crop = random_crop(domain, section, config.crop_px, rng)
     turns = int(rng.integers(4)) if config.augmentation.rotate else 0
     return Crop(section, crop.y0, crop.x0, crop.side, turns)
@@ -114,7 +114,10 @@ def segmentation_crop(
 def style_image(
     domain: Domain, section: Section, side: int, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """A CUT crop (S, S) in [-1, 1]: random window, mirrored and rotated at random, no resizing."""
+    """Return a CUT crop (S, S), float32 in [-1, 1].
+
+    Its window is random, mirrored and rotated at random, and never resized.
+    """
     crop = random_crop(domain, section, side, rng)
     turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
     crop = Crop(section, crop.y0, crop.x0, side, turns, mirrored)
@@ -122,7 +125,7 @@ def style_image(
 
 
 def source_batch(domain: Domain, samples: Sequence[Sample], config: PretrainConfig) -> SourceBatch:
-    """One augmented labelled crop of each sample; padding is 0 with mask 255."""
+    """Return one augmented labelled crop of each sample; padding is 0 with mask 255."""
     images, masks, insides = [], [], []
     for sample in samples:
         crop = segmentation_crop(domain, sample.section, config, sample.rng)
@@ -136,7 +139,7 @@ def source_batch(domain: Domain, samples: Sequence[Sample], config: PretrainConf
 def target_batch(
     target: StylisedDomain, samples: Sequence[Sample], config: AdaptationConfig
 ) -> TargetBatch:
-    """One crop of each sample: the same geometry for all views and the labels' map."""
+    """Return one crop of each sample, of the same geometry in all views and in the labels' map."""
     crops = [segmentation_crop(target, s.section, config, s.rng) for s in samples]
     insides = [_inside(crop, target) for crop in crops]
     views = {
@@ -162,7 +165,7 @@ def target_batch(
 
 
 def parts(batch: BatchT, number: int) -> list[BatchT]:
-    """A batch divided along its first axis into ``number`` equal parts."""
+    """Divide a batch along its first axis into ``number`` equal parts."""
     of_batch = {field.name: getattr(batch, field.name) for field in fields(batch)}
     size = len(batch.inside) // number
     return [

@@ -20,7 +20,7 @@ _SAMPLE, _ORDER = range(2)
 
 
 def stream(seed: int, stage: Stage, purpose: Purpose, position: int) -> np.random.Generator:
-    """The random numbers of one position of a stage."""
+    """Return the random numbers of one position of a stage."""
     return np.random.default_rng([*_key(seed, stage, purpose), _SAMPLE, position])
 
 
@@ -48,7 +48,7 @@ class Sampler:
     def batch(
         self, step: int, size: int, *, part: int = 0, parts: int = 1, replacement: bool = False
     ) -> list[Sample]:
-        """``size`` samples of a step (from 1): the part of process ``part`` of ``parts``."""
+        """Return ``size`` samples of a step (from 1): the part of process ``part`` of ``parts``."""
         first = ((step - 1) * parts + part) * size
         return [self._sample(first + i, replacement) for i in range(size)]
 

@@ -113,7 +113,7 @@ class DatasetFolds(FrozenConfig):
     )
 
     def matching(self, names: Collection[str], digest: str) -> tuple[SectionLists, ...]:
-        """The folds, for the dataset with these sections.
+        """Return the folds if they are those of the dataset with these sections.
 
         Raises:
             ValueError: it is another dataset, a section is none of its own, or nothing is left to
@@ -223,7 +223,7 @@ def _divided(
     fold: int,
     tested: Collection[frozenset[str]],
 ) -> dict[str, Role]:
-    """The role of each group in a fold: the first shuffle that meets all conditions."""
+    """Return the role of each group in a fold: the first shuffle that meets all conditions."""
     occurrences = Counter(name for group in sizes for name in set(classes.get(group, ())))
     wanted = {name for name, count in occurrences.items() if count >= len(_SHARES)}
     for attempt in range(_TRIES):
@@ -239,7 +239,7 @@ def _divided(
 
 
 def _greedy(order: Sequence[str], sizes: Mapping[str, int]) -> dict[str, Role]:
-    """Each group to the role that then is least full, for its share, but to all roles one."""
+    """Give each group to the role that is least full for its share; no role stays empty."""
     filled = dict.fromkeys(_SHARES, 0)
     division: dict[str, Role] = {}
     for index, group in enumerate(order):
@@ -259,7 +259,7 @@ def _tested(division: Mapping[str, Role]) -> frozenset[str]:
 def _all_have(
     division: Mapping[str, Role], classes: Mapping[str, Collection[str]], wanted: set[str]
 ) -> bool:
-    """Whether every role has groups, and all ``wanted`` classes in them."""
+    """Return whether every role has groups, and all ``wanted`` classes in them."""
     for role in _SHARES:
         groups = [group for group, its in division.items() if its == role]
         if not groups or not wanted <= {n for group in groups for n in classes.get(group, ())}:

@@ -33,5 +33,5 @@ class StylisedDomain(Domain):
 
 
 def array_name(section: Section) -> str:
-    """Where the store keeps a section's image."""
+    """Return where the store keeps a section's image."""
     return f"images/{section.index:06d}"

@@ -22,7 +22,7 @@ def tile_windows(
 def relabelled(
     domain: Domain, tile_px: int, *, splits: Collection[Split] = ("train", "test")
 ) -> Domain:
-    """The same dataset with tiles of ``tile_px`` native pixels, labelled by its masks.
+    """Return the same dataset with tiles of ``tile_px`` native pixels, labelled by its masks.
 
     A class is present where the tile has a pixel of it, else absent. Unlabelled are the tiles of
     sections without a mask or of other ``splits``, and those whose mask ignores every pixel.

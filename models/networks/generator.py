@@ -84,13 +84,16 @@ class Generator(nn.Module):
 
 
 def tap_sizes(height: int, width: int) -> tuple[int, ...]:
-    """Number of positions of each tap's map for an input of height x width, multiples of 4."""
+    """Return the number of positions of each tap's map.
+
+    ``height`` and ``width`` of the input are multiples of 4.
+    """
     full, quarter = height * width, (height // 4) * (width // 4)
     return ((height + 6) * (width + 6), full, 4 * quarter, quarter, quarter)
 
 
 def xavier_init(module: nn.Module) -> None:
-    """The reference's default: Xavier normal with gain 0.02 for all weights, biases zero."""
+    """Initialise as the reference does: Xavier normal with gain 0.02 for weights, biases zero."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.xavier_normal_(layer.weight, gain=XAVIER_GAIN)

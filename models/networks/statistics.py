@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 def norms(network: nn.Module) -> list[nn.BatchNorm2d]:
-    """The batch norm layers of a network; none for other norms."""
+    """Return the batch norm layers of a network; none for other norms."""
     return [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
 
 

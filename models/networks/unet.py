@@ -77,7 +77,7 @@ class UNet(nn.Module):
         return features
 
     def decode(self, features: list[Tensor]) -> Tensor:
-        """What the head sees, (B, filters, H, W), of the encoder's features."""
+        """Return what the head sees, (B, filters, H, W), of the encoder's features."""
         *skips, x = features
         for up in self.ups:
             x = up(x, skips.pop())

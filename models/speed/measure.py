@@ -127,7 +127,7 @@ class _Process:
 def measure_style(
     case: str, steps: int, peak_gflops: float, reference: Path | None
 ) -> list[StyleResult]:
-    """A CUT step in both precisions, and the reference's, taking turns."""
+    """Time a CUT step in both precisions and the reference's, in turns."""
     size = case.split("x")
     script = Path(__file__).with_name("reference.py")
     precisions: list[Precision] = ["float32", "bf16"] if cpu_has_bf16() else ["float32"]
@@ -159,7 +159,7 @@ def measure_style(
 
 
 def measure_stage(case: str, steps: int = _STAGE_STEPS) -> StageResult:
-    """A step of pre-training or adaptation."""
+    """Time a step of pre-training or adaptation."""
     facts = json.loads(_output("stage", case, steps))
     return StageResult(**{**facts, "step": Timing(**facts["step"])})
 
@@ -204,7 +204,7 @@ def measure(cases: Sequence[str], steps: int, reference: Path | None) -> dict[st
 
 
 def _large_to_small(stages: Mapping[str, StageResult]) -> dict[str, dict[str, float]]:
-    """What a step on many sections takes, of what one on few does."""
+    """Return what a step on many sections takes, as a multiple of one on few."""
     ratios = {}
     for stage in ("pretrain", "adapt"):
         small, large = (stages.get(f"{stage}-{number}") for number in (8, 400))
@@ -286,7 +286,7 @@ def _stage_process(case: str, steps: int) -> None:
 
 
 def stage_config(steps: int) -> StyleFilterConfig:
-    """The ``quick`` preset's stages, for so many steps."""
+    """Return the ``quick`` preset's stages, for so many steps."""
     length = {"steps": steps, "validate_every_steps": steps}
     return preset("quick").changed(
         {"pretrain": length, "adaptation": length, "pixel_size_factor": 1.0}

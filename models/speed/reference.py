@@ -39,7 +39,7 @@ def main(checkout: str, side: int, filters: int) -> None:
 
 
 def _stand_in(package: str) -> list[str]:
-    """An empty module for a package that is not installed: imported there, used by no step."""
+    """Put an empty module in place of a package that is imported, but used by no step."""
     try:
         importlib.import_module(package)
     except ModuleNotFoundError:
@@ -62,13 +62,13 @@ def _options(filters: int) -> Namespace:
 
 
 def peak_bytes() -> int:
-    """The most memory this process has had, as Linux counts it."""
+    """Return the most memory that this process has had, as Linux counts it."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
 def say(value: object) -> None:
-    """A line of JSON to who measures."""
+    """Write a line of JSON to the process that measures."""
     sys.stdout.write(json.dumps(value) + "\n")
     sys.stdout.flush()
 

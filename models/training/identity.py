@@ -28,7 +28,7 @@ what they trained before, without a new version for every other stage.
 def of_style(
     source: Domain, target: Domain, config: StyleFilterConfig, judge: nn.Module | None
 ) -> str:
-    """Of theta_style: both domains' images and splits, how it is trained, and what chooses it."""
+    """Identify theta_style by both domains' images and splits, its training and its choice."""
     chosen = config.style.select_on != "last"
     return _digest(
         config,
@@ -42,7 +42,7 @@ def of_style(
 
 
 def of_pretraining(source: Domain, config: StyleFilterConfig) -> str:
-    """Of the source-only theta_seg."""
+    """Identify the source-only theta_seg by the source and its training."""
     return _digest(
         config,
         {
@@ -73,7 +73,7 @@ def of_adaptation(
     config: StyleFilterConfig,
     method: MethodFacts,
 ) -> str:
-    """Of the adapted theta_seg: the weights it starts from, and the image-level labels too.
+    """Identify the adapted theta_seg, by the weights it starts from and the image-level labels too.
 
     ``target`` is the stylised domain, whose digest stands for the generator as well.
     """
@@ -91,7 +91,7 @@ def of_adaptation(
 
 
 def of_weights(network: nn.Module) -> str:
-    """Of all weights and statistics of a network."""
+    """Identify a network by all its weights and statistics."""
     digest = hashlib.sha256()
     for name, value in sorted(network.state_dict().items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())

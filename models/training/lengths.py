@@ -19,7 +19,10 @@ class Schedule:
 
     @classmethod
     def of(cls, config: StyleConfig, num_sections: int, *, num_processes: int = 1) -> Self:
-        """An epoch is one pass over the larger domain; an incomplete last batch is dropped."""
+        """Return the schedule of a style training.
+
+        An epoch is one pass over the larger domain; an incomplete last batch is dropped.
+        """
         if config.steps is not None:
             return cls(config.steps - config.steps // 2, config.steps // 2, 1)
         per_epoch = max(1, num_sections // (config.batch_size * num_processes))
@@ -30,7 +33,10 @@ class Schedule:
         return (self.constant + self.decay) * self.period_steps
 
     def factor(self, step: int) -> float:
-        """Of the learning rate at ``step`` (from 1); the last period still has 1 / (decay + 1)."""
+        """Return the factor of the learning rate at ``step``, from 1.
+
+        The last period still has 1 / (decay + 1).
+        """
         period = (step - 1) // self.period_steps + 1
         return 1 - max(0, period - self.constant) / (self.decay + 1)
 
@@ -44,7 +50,10 @@ class Lengths:
 
     @classmethod
     def of(cls, config: PretrainConfig, num_sections: int, *, num_processes: int = 1) -> Self:
-        """An epoch is one pass over ``num_sections``; its last batch is filled from the next."""
+        """Return the lengths of a segmenter's training.
+
+        An epoch is one pass over ``num_sections``; its last batch is filled from the next.
+        """
         per_epoch = -(-num_sections // (config.batch_size * num_processes))
         return cls(
             config.steps or max(1, round(config.epochs * per_epoch)),

@@ -121,7 +121,7 @@ class Task(Generic[Batch]):
         return next(next(iter(self.modules.values())).parameters()).device
 
     def state(self, step: int, values: Mapping[str, float]) -> State:
-        """What a checkpoint of this step holds; shares memory with the weights."""
+        """Return what a checkpoint of this step holds; it shares memory with the weights."""
         return State(
             identity=self.identity,
             step=step,
@@ -142,7 +142,7 @@ class Task(Generic[Batch]):
         log.info("resumed stage=%s step=%d", self.stage, state.step)
 
     def progress(self, step: int, values: Mapping[str, float]) -> Progress:
-        """The report of a step; the last weights are the best where there is nothing to choose."""
+        """Return the report of a step; the last weights are the best where nothing chooses."""
         kept = self.keep.best if self.keep is not None else None
         best = None if kept is None else {**kept.scores, "selected_step": float(kept.step)}
         if best is None and step == self.steps:
@@ -225,7 +225,7 @@ def _after_step(task: Task[Batch], step: int, values: Mapping[str, float], run: 
 def _prefetched(
     draw: Callable[[int], Batch], first: int, last: int
 ) -> Iterator[tuple[int, Batch, float]]:
-    """Each step with its batch, prepared while the step before ran, and the seconds waited."""
+    """Yield each step, its batch, prepared while the step before ran, and the seconds waited."""
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
         upcoming = pool.submit(draw, first) if first <= last else None
         for step in range(first, last + 1):
@@ -240,7 +240,7 @@ def _prefetched(
 def update(
     losses: Iterable[Tensor], *optimisers: torch.optim.Optimizer, clip_norm: float = math.inf
 ) -> list[float]:
-    """One step of each optimiser along the summed gradient of ``losses``; the losses' values.
+    """Step each optimiser once along the summed gradient of ``losses``; return the losses' values.
 
     A gradient longer than ``clip_norm``, over all parameters, is shortened to it.
 
@@ -277,7 +277,7 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 
 
 def to_device(array: NDArray[np.generic], device: torch.device) -> Tensor:
-    """An array as a tensor on ``device``; to a GPU through pinned memory, without waiting."""
+    """Return an array as a tensor on ``device``; to a GPU by pinned memory, without waiting."""
     tensor = torch.from_numpy(array)
     if device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)

@@ -42,7 +42,7 @@ def rank() -> int:
 
 
 def from_first(value: Value) -> Value:
-    """The first process's ``value``, in all of them."""
+    """Return the first process's ``value``, in all of them."""
     if num_processes() == 1:
         return value
     values = [value]
@@ -51,7 +51,7 @@ def from_first(value: Value) -> Value:
 
 
 def gradients(optimisers: Iterable[torch.optim.Optimizer]) -> list[Tensor]:
-    """The gradients of all parameters that have one."""
+    """Return the gradients of all parameters that have one."""
     return [
         parameter.grad
         for optimiser in optimisers
@@ -85,7 +85,7 @@ def average_buffers(modules: Iterable[nn.Module]) -> None:
 
 
 def mean_count(count: Tensor) -> Tensor:
-    """The mean over the processes of a count, as float64 ().
+    """Return the mean over the processes of a count, as float64 ().
 
     A loss summed here and divided by it has, after ``average_gradients``, the gradient of the mean
     over the pixels of all processes.
@@ -98,7 +98,7 @@ def mean_count(count: Tensor) -> Tensor:
 
 
 def mean_values(values: Mapping[str, float], device: torch.device) -> dict[str, float]:
-    """Each value's mean over the processes, which all report the same names."""
+    """Return each value's mean over the processes, which all report the same names."""
     if num_processes() == 1:
         return dict(values)
     means = torch.tensor([values[name] for name in sorted(values)], device=device)

@@ -18,14 +18,14 @@ _SIDE_PX = 256
 
 
 def translation(generator: Generator, target: Domain) -> Picture:
-    """A piece of the target's first training section, and its rendering in the source's style."""
+    """Show a piece of the target's first training section, as it is and in the source's style."""
     image = _middle(target.image(target.training_sections()[0]))
     with _evaluating(generator):
         return Picture(image, stylised=stylise(generator, image))
 
 
 def segmentation(segmenter: UNet, domain: Domain, crop_px: int) -> Picture:
-    """A piece of the domain's first training section, and the classes found in it."""
+    """Show a piece of the domain's first training section, and the classes found in it."""
     section = domain.training_sections()[0]
     image = _middle(domain.image(section))
     with _evaluating(segmenter):

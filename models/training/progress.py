@@ -15,7 +15,7 @@ LABEL_SCORES = ("label_agreement", "confidence", "label_score")
 
 
 def is_score(name: str) -> bool:
-    """Whether a value is of a validation, not of a step."""
+    """Return whether a value is of a validation, not of a step."""
     return "dice/" in name or name in LABEL_SCORES
 
 

@@ -70,7 +70,7 @@ class Checkpoints:
         return monotonic() - self._saved >= self._every
 
     def load(self, stage: Stage, identity: str) -> State | None:
-        """The furthest state of a stage with this identity that an attempt left, or None.
+        """Return the furthest state of a stage with this identity that an attempt left, or None.
 
         A file that cannot be read is passed over only if another can be: a damaged one alone is an
         error, for a run that silently begins anew is not what its user asked for.
@@ -110,7 +110,7 @@ class Checkpoints:
 
 
 def _read(path: Path) -> Any:
-    """What was saved; an altered byte of a tensor, which torch would accept, is an error too."""
+    """Return what was saved; an altered byte of a tensor, which torch would take, is an error."""
     with zipfile.ZipFile(path) as archive:
         if altered := archive.testzip():
             raise ValueError(f"{altered} was altered")

@@ -69,7 +69,7 @@ class _Members(dict[str, Buffer]):
         self._chunk_bytes = 0
 
     def expect(self, codec: str, chunk_bytes: int) -> None:
-        """From now on chunks are read: of so many bytes, unpacked by ``codec`` if it is named."""
+        """Read chunks from now on: of so many bytes, unpacked by ``codec`` if it is named."""
         self._codec, self._chunk_bytes = codec, chunk_bytes
 
     def __getitem__(self, key: str) -> Buffer:
@@ -131,7 +131,7 @@ def _sections(members: _Members, max_pixels: int) -> Iterator[Array]:
 
 
 def _packed_by(array: zarr.Array[Any]) -> str:
-    """Name of the compressor, empty for none; ImageError if chunks could grow without bound."""
+    """Return the compressor's name, empty for none; ImageError for one that cannot be bounded."""
     if array.dtype.kind not in "buifc":
         raise ImageError(f"has dtype {array.dtype}; numbers are read")
     codecs = [c for c in array.filters if not isinstance(c, TransposeCodec)]

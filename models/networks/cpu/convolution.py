@@ -62,7 +62,7 @@ class Convolution(nn.Conv2d):
 
 
 def _from_one_channel(x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
-    """(B, 1, H, W) -> (B, C, h, w): every pixel's window times the kernels."""
+    """Convolve (B, 1, H, W) to (B, C, h, w): multiply every pixel's window with the kernels."""
     kernel = weight.shape[-1]
     height, width = _size(x, kernel, padding)
     windows = F.unfold(x, kernel, padding=padding).transpose(1, 2)  # (B, h * w, k * k)
@@ -71,7 +71,7 @@ def _from_one_channel(x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> 
 
 
 def _to_one_channel(x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
-    """(B, C, H, W) -> (B, 1, h, w): what every pixel adds to the outputs around it, summed."""
+    """Convolve (B, C, H, W) to (B, 1, h, w): sum what every pixel adds to the outputs around it."""
     kernel = weight.shape[-1]
     flipped = weight[0].flip(1, 2).flatten(1)  # (C, k * k)
     shares = x.permute(0, 2, 3, 1).flatten(1, 2) @ flipped  # (B, H * W, k * k)

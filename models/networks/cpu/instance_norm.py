@@ -60,7 +60,7 @@ class _Normalise(torch.autograd.Function):
 
 
 def _dense(x: Tensor) -> Tensor:
-    """In a layout that group norm takes."""
+    """Return ``x`` in a layout that group norm takes."""
     if x.device.type == "cpu" and x.is_contiguous(memory_format=torch.channels_last):
         return x
     return x.contiguous()

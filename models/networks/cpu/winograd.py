@@ -52,14 +52,14 @@ class _Transforms(NamedTuple):
 
 @lru_cache
 def _transforms(kernel: int, dtype: torch.dtype) -> _Transforms:
-    """Those of multiplying polynomials, transposed: a correlation is a product's adjoint."""
+    """Return the transposed transforms of a polynomial product: correlation is its adjoint."""
     window = torch.linalg.inv(_evaluation(_WINDOW)).T
     product = _evaluation(_WINDOW + 1 - kernel).T
     return _Transforms(*(t.to(dtype).contiguous() for t in (window, _evaluation(kernel), product)))
 
 
 def _evaluation(size: int) -> Tensor:
-    """Values at the points, (6, size), of polynomials with ``size`` coefficients."""
+    """Return the matrix (6, size) that evaluates polynomials of ``size`` coefficients."""
     finite = [[float(point) ** power for power in range(size)] for point in _POINTS]
     at_infinity = [0.0] * (size - 1) + [1.0]
     return torch.tensor([*finite, at_infinity], dtype=torch.float64)
@@ -121,7 +121,7 @@ class _Tiling:
         self.rows, self.cols = (-(-length // self.side) for length in self.out)
 
     def padded(self, x: Tensor) -> Tensor:
-        """With the padding, and filled up to whole tiles: (B, m R + k - 1, m S + k - 1, C)."""
+        """Pad images, and fill them up to whole tiles: (B, m R + k - 1, m S + k - 1, C)."""
         below, right = self._missing()
         border = 1
         if self.reflect:
@@ -130,7 +130,7 @@ class _Tiling:
         return x.permute(0, 2, 3, 1).contiguous()
 
     def unpadded(self, gradient: Tensor) -> Tensor:
-        """A gradient of the padded images, as one of (B, C, H, W)."""
+        """Return a gradient of the padded images as one of (B, C, H, W)."""
         gradient = gradient[:, : self.height + 2, : self.width + 2]
         if self.reflect:
             fold_reflection(gradient, (1, 2))
@@ -142,30 +142,30 @@ class _Tiling:
         return torch.empty(size, dtype=dtype, memory_format=torch.channels_last)
 
     def filled(self, gradient: Tensor) -> Tensor:
-        """A gradient of the output, with zeros to whole tiles."""
+        """Fill a gradient of the output with zeros to whole tiles."""
         below, right = self._missing()
         padded = F.pad(gradient, (0, right, 0, below))
         return padded.contiguous(memory_format=torch.channels_last)
 
     def as_tiles(self, y: Tensor) -> Tensor:
-        """A view of (B, D, m R, m S), channels last, as (B, R, m, S, m, D)."""
+        """View (B, D, m R, m S), channels last, as (B, R, m, S, m, D)."""
         shape = self.images, self.rows, self.side, self.cols, self.side, y.shape[1]
         return y.permute(0, 2, 3, 1).view(shape)
 
     def cropped(self, y: Tensor) -> Tensor:
-        """The output without what fills its last tiles; never a view, which no one could change."""
+        """Return the output without what fills its last tiles; no view, so layers may change it."""
         if self._missing() == (0, 0):
             return y
         height, width = self.out
         return y[:, :, :height, :width].contiguous(memory_format=torch.channels_last)
 
     def chunks(self) -> Iterator[slice]:
-        """The rows of tiles to be worked on at a time."""
+        """Yield the rows of tiles to be worked on at a time."""
         number = max(1, _TILES // (self.images * self.cols))
         return (slice(r, min(r + number, self.rows)) for r in range(0, self.rows, number))
 
     def spectrum(self, padded: Tensor, rows: slice, matrix: Tensor) -> Tensor:
-        """The windows of some rows, transformed: (P, T, C)."""
+        """Transform the windows of some rows: (P, T, C)."""
         part = padded[:, self.side * rows.start : self.side * (rows.stop - 1) + _WINDOW]
         windows = part.unfold(1, _WINDOW, self.side).unfold(2, _WINDOW, self.side)
         windows = windows.permute(4, 5, 0, 1, 2, 3)  # (6, 6, B, R, S, C)
@@ -245,7 +245,7 @@ class _InputGradient:
         )
 
     def add(self, rows: slice, product: Tensor) -> None:
-        """The windows of some rows, from the gradient of their products (P, T, D)."""
+        """Add up the windows of some rows, from the gradient of their products (P, T, D)."""
         tiling, side, over = self._tiling, self._tiling.side, _WINDOW - self._tiling.side
         spectrum = _products(product, self._kernels, "tiles")  # (P, T, C)
         windows = _on_both_axes(self._adjoint, spectrum).view(
@@ -259,7 +259,7 @@ class _InputGradient:
         self._sum[:, below, :over, 1:, :over] += windows[:, :, side:, :, side:]
 
     def total(self) -> Tensor:
-        """(B, C, H, W)."""
+        """Return the gradient (B, C, H, W) of all windows."""
         return self._tiling.unpadded(self._sum.flatten(3, 4).flatten(1, 2))
 
 
@@ -272,7 +272,7 @@ def _kernel_spectrum(weight: Tensor) -> Tensor:
 
 
 def _kernel_gradient(gradient: Tensor, shape: torch.Size) -> Tensor:
-    """The gradient of a spectrum (P, D, C), as one of kernels (D, C, k, k)."""
+    """Return the gradient of a spectrum (P, D, C) as one of kernels (D, C, k, k)."""
     matrix = _kernel_transform(shape[-1], gradient.dtype)
     pixels = (matrix.T @ gradient.flatten(1)).T
     return pixels.contiguous().view(shape)
