@@ -1,4 +1,4 @@
-"""What a benchmark job runs, and what each of its parts runs; free of torch."""
+"""Say what a benchmark runs, and what each of its parts runs; free of torch."""
 
 from pydantic import Field
 
@@ -10,7 +10,7 @@ from models.table1.methods import MethodName, RowName
 
 
 class FoldSections(FrozenConfig):
-    """Which sections of both datasets train, validate and test, in one fold."""
+    """The sections of both datasets that train, validate and test in one fold."""
 
     source: SectionLists
     target: SectionLists
@@ -25,7 +25,7 @@ class BenchmarkPart(FrozenConfig):
     fold: int = Field(description="From 0.")
     sections: FoldSections
     method: MethodName | None = None
-    rows: tuple[RowName, ...] = Field((), description="Tested with the method's segmenter.")
+    rows: tuple[RowName, ...] = Field((), description="The rows that test the method's segmenter.")
     tile_px: int | None = Field(
         None, description="Side of the labelled target tiles, native pixels; none: as registered."
     )
@@ -37,7 +37,7 @@ class BenchmarkPart(FrozenConfig):
 
 
 class BenchmarkPlan(FrozenConfig):
-    """What a benchmark was asked for."""
+    """The rows, folds and labels that a benchmark was asked for."""
 
     rows: tuple[RowName, ...]
     folds: tuple[FoldSections, ...]
@@ -47,7 +47,7 @@ class BenchmarkPlan(FrozenConfig):
     excluded: tuple[str, ...]
 
     def published(self, source: DomainInfo, target: DomainInfo) -> Folds:
-        """The folds, to publish and to use again."""
+        """Return the folds as a document, to publish and to use again."""
         return Folds(
             source=DatasetFolds(
                 dataset=source.name,

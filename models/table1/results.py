@@ -1,4 +1,4 @@
-"""Table 1 of the paper for any pair: rows x folds to means, spreads and differences; no torch."""
+"""Hold Table 1 for a pair: results of rows and folds, their means, spreads and differences."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ from models.table1.methods import RowName
 
 
 class RowScores(FrozenConfig):
-    """One row of the table on one fold: what its job measured."""
+    """What a job measured of one row on one fold."""
 
     row: RowName
     # Parts that ended before version 0.2 wrote it as ``split``.
@@ -21,30 +21,39 @@ class RowScores(FrozenConfig):
     sections: tuple[str, ...] = Field(description="Test sections with masks.")
     groups: tuple[str, ...] = Field(description="Volume or block of each test section.")
     confusions: tuple[tuple[tuple[int, ...], ...], ...] = Field(
-        description="Of each test section: pixels, rows truth, columns prediction."
+        description="A matrix of pixel counts per test section; its rows are the truth, its "
+        "columns the prediction."
     )
-    selected_by: str = Field(description="What chose the weights: target_val, source_val, last.")
-    selected_step: int = Field(description="Step of the stage that was trained last.")
+    selected_by: str = Field(
+        description="The rule that chose the weights: target_val, source_val or last."
+    )
+    selected_step: int = Field(
+        description="The step of the last stage at which these weights were kept."
+    )
     style_selected_by: str | None = Field(
-        None, description="What chose the generator; none for a row without one."
+        None, description="The rule that chose the generator; none for a row without one."
     )
     num_labels: int = Field(
-        description="Target images with image-level labels that were used, those of the test "
-        "among them where they filter the prediction."
+        description="Number of labelled target tiles that were used; tiles of test sections count "
+        "where their labels filter the prediction."
     )
-    num_masks: int = Field(description="Target masks that training used.")
-    peak_memory_bytes: int = Field(description="Of the job's process; GPU memory on a GPU.")
+    num_masks: int = Field(description="Number of target masks that training used.")
+    peak_memory_bytes: int = Field(
+        description="The most memory that the job's process held; on a GPU, the GPU's."
+    )
 
 
 class RowResult(RowScores):
-    """With what it took; the memory is the most of all jobs that trained for it or tested it."""
+    """A row on one fold with its cost; the memory is the most of all jobs that worked for it."""
 
-    seconds: float = Field(description="Of training that this row needs, shared stages included.")
-    own_seconds: float = Field(description="Of the job that made it, shared stages left out.")
+    seconds: float = Field(description="Training time that the row needs, shared stages included.")
+    own_seconds: float = Field(
+        description="Training time of the row's own job, without shared stages."
+    )
 
 
 class FailedRow(FrozenConfig):
-    """A row without a result on a fold, and why."""
+    """A row that has no result on a fold, and the reason."""
 
     row: RowName
     fold: int
@@ -53,11 +62,13 @@ class FailedRow(FrozenConfig):
 
 
 class Spread(FrozenConfig):
-    """Of a score in [0, 1] over the folds; ``None`` where a fold's test masks lack the class."""
+    """A score in [0, 1] over the folds; ``None`` where a fold's test masks lack the class."""
 
     per_fold: tuple[float | None, ...]
     mean: float | None
-    std: float | None = Field(description="Over the folds that have it, divided by their number.")
+    std: float | None = Field(
+        description="Standard deviation over the folds with a score, divided by their number."
+    )
 
 
 class RowSummary(FrozenConfig):
@@ -67,11 +78,13 @@ class RowSummary(FrozenConfig):
     title: str
     tile_px: int | None = None
     folds: tuple[int, ...]
-    dice: dict[str, Spread] = Field(description="Of each class, and of their mean as ``mean``.")
-    selected: tuple[str, ...] = Field(description="What chose the weights, of each fold.")
-    steps: tuple[int, ...] = Field(description="Of the weights that were chosen, of each fold.")
+    dice: dict[str, Spread] = Field(
+        description="DICE of each class, and the mean over the classes as ``mean``."
+    )
+    selected: tuple[str, ...] = Field(description="The rule that chose the weights, for each fold.")
+    steps: tuple[int, ...] = Field(description="The step of the chosen weights, for each fold.")
     styles_selected: tuple[str | None, ...] = Field(
-        description="What chose the generator, of each fold; none where there is none."
+        description="The rule that chose the generator, for each fold; none for a row without one."
     )
     num_labels: float = Field(description="Mean over the folds.")
     num_masks: float
@@ -81,7 +94,7 @@ class RowSummary(FrozenConfig):
 
 
 class Difference(FrozenConfig):
-    """Mean DICE of ``row`` less that of ``than``: paired bootstrap over test sections."""
+    """Mean DICE of ``row`` less that of ``than``, with a paired bootstrap over test sections."""
 
     row: RowName
     than: RowName
@@ -92,18 +105,18 @@ class Difference(FrozenConfig):
 
 
 class LabelValue(FrozenConfig):
-    """What labels of tiles of a size bring: the filter on against off."""
+    """The gain that labels of tiles of one size bring: with the filter against without it."""
 
     tile_px: int
     num_labels: float
     with_filter: Spread
     without_filter: Spread
     low: float | None = Field(
-        description="2.5th percentile of the gain, as of a ``Difference``; none without one."
+        description="2.5th percentile of the gain, as in ``Difference``; none without an interval."
     )
     high: float | None = Field(description="97.5th percentile.")
     labels_per_point: float | None = Field(
-        description="Labels for a point (0.01) of mean DICE; none where no gain can be told."
+        description="Labels per point (0.01) of mean DICE; none where the gain may be chance."
     )
 
 
@@ -119,25 +132,27 @@ class Curve(FrozenConfig):
 
 
 class StyleScore(FrozenConfig):
-    """What the source-only segmenter makes of target images that a kept generator renders."""
+    """How well the source-only segmenter segments target images that a generator stylised."""
 
     step: int
-    dice: float | None = Field(description="Mean, on the target's validation masks.")
+    dice: float | None = Field(description="Mean DICE on the target's validation masks.")
     label_agreement: float | None = Field(
-        description="Share of the training images' labels that the prediction meets."
+        description="Share of the training tiles' labels that the prediction agrees with."
     )
-    label_score: float | None = Field(description="That and the mean confidence; no mask needed.")
+    label_score: float | None = Field(
+        description="The agreement plus the mean confidence; it needs no mask."
+    )
 
 
 class StyleChoice(FrozenConfig):
-    """The generators of a fold that were scored, and which rule chose the one that was kept."""
+    """The generators of a fold that were scored, and the rule that chose one of them."""
 
     fold: int
     selected_by: str
     scores: tuple[StyleScore, ...] = Field(description="In the order of their steps.")
 
     def best(self, by: Literal["dice", "label_score"]) -> StyleScore | None:
-        """The generator of the highest score, the earliest of several; None without such scores."""
+        """Return the generator with the highest score, the earliest of several; None without one."""
         scored = [score for score in self.scores if getattr(score, by) is not None]
         return max(scored, key=lambda score: float(getattr(score, by)), default=None)
 
@@ -152,7 +167,7 @@ class SharedStage(FrozenConfig):
 
 
 class BenchmarkReport(FrozenConfig):
-    """Everything the report shows; the JSON form of it."""
+    """Everything that the report shows, as its JSON file holds it."""
 
     source: str
     target: str
@@ -165,17 +180,19 @@ class BenchmarkReport(FrozenConfig):
         None, description="Side of the labelled tiles, native pixels; none: as registered."
     )
     results: tuple[RowResult, ...] = Field(
-        description="What each row measured on each fold, with labels of every tile size."
+        description="The results of each row on each fold, with labels of every tile size."
     )
     rows: tuple[RowSummary, ...]
     differences: tuple[Difference, ...]
     label_values: tuple[LabelValue, ...]
     curves: tuple[Curve, ...]
-    styles: tuple[StyleChoice, ...] = Field(description="Of folds whose generator was chosen.")
+    styles: tuple[StyleChoice, ...] = Field(
+        description="The folds whose generator was chosen by a score."
+    )
     shared: tuple[SharedStage, ...]
     failed: tuple[FailedRow, ...]
     notes: tuple[str, ...] = Field(
-        (), description="What jobs said that the reader of the numbers must know."
+        (), description="Remarks of the jobs that a reader of the numbers must know."
     )
-    seconds: float = Field(description="Of all jobs together, each stage once.")
+    seconds: float = Field(description="Time of all jobs together; a shared stage counts once.")
     versions: dict[str, str]

@@ -32,7 +32,7 @@ def tabulate(
     class_names: Sequence[str],
     excluded: Collection[str],
 ) -> tuple[RowSummary, ...]:
-    """Each row over its folds, in the table's order; a row may have several tile sizes.
+    """Summarise each row over its folds, in the table's order; a row may have several tile sizes.
 
     DICE of a class is that of all pixels of a fold's test sections together. ``excluded`` classes
     are left out of the report and the means, but predicting one is a mistake of the class missed.
@@ -47,12 +47,13 @@ def differences(
     *,
     seed: int = 0,
 ) -> tuple[Difference, ...]:
-    """Each row less each that precedes it in the table, where both have the same test sections.
+    """Compare each row with each that precedes it in the table, on the same test sections.
 
-    Paired bootstrap: within each fold 2,000 resamples of the test groups, where there are two or
-    more, else of the sections, the same for both rows; with the mean of each as the table has it.
-    With few of them the percentiles lie somewhat too close. Left out are pairs of which no fold
-    has two of either, for they have no interval.
+    A difference is the later row's mean less the earlier one's. Its interval is a paired bootstrap:
+    within each fold the test groups, or the sections where there are no two groups, are drawn
+    again 2,000 times, the same ones for both rows. With few of them the percentiles lie somewhat
+    too close together. A pair without two groups or sections in any fold has no interval and is
+    left out.
     """
     rows = _rows(results, class_names, excluded, seed)
     pairs = [(row, than) for than, row in combinations(rows, 2) if row.tile_px == than.tile_px]
@@ -68,9 +69,10 @@ def label_values(
     *,
     seed: int = 0,
 ) -> tuple[LabelValue, ...]:
-    """StyleFilter with labels of tiles of each size against itself without, on their common folds.
+    """Compare StyleFilter with labels of tiles of each size with itself without labels.
 
-    The filter off knows no tiles: that of any tile size serves all of them.
+    Both are compared on the folds that both have. Without the filter there are no tiles, so one
+    training without serves every tile size.
     """
     values, kept = [], _kept(class_names, excluded)
     for tile_px in tiles_px:
@@ -100,7 +102,7 @@ def label_values(
 
 @dataclass(frozen=True)
 class _Row:
-    """The results of a row in the order of their folds, and the classes ``kept`` in the table."""
+    """The results of a row in the order of their folds, and the classes that the table keeps."""
 
     results: tuple[RowResult, ...]
     kept: dict[str, int]
@@ -120,17 +122,17 @@ class _Row:
 
     @cached_property
     def dice(self) -> Scores:
-        """(folds, C)."""
+        """Return DICE as (folds, C)."""
         return np.stack([_dice(self._counts(result).sum(axis=0)) for result in self.results])
 
     @property
     def means(self) -> Scores:
-        """(folds,) of the classes that occur."""
+        """Return the mean over the classes that occur as (folds,)."""
         return _mean(self.dice)
 
     @cached_property
     def resampled(self) -> Scores:
-        """(R,) means over classes and folds, of resampled test sections."""
+        """Return the mean over classes and folds of each resample, as (R,)."""
         return _mean(np.stack([self._resampled(result) for result in self.results], axis=1))
 
     def summary(self) -> RowSummary:
@@ -155,14 +157,14 @@ class _Row:
         return float(np.mean([getattr(result, name) for result in self.results]))
 
     def _counts(self, result: RowResult) -> NDArray[np.float64]:
-        """(S, 3, C) pixels: hits, true, predicted."""
+        """Count hits, true and predicted pixels, as (S, 3, C)."""
         confusions = np.array(result.confusions, dtype=np.float64)  # exact up to 2**53
         kept = list(self.kept.values())
         parts = (confusions.diagonal(axis1=1, axis2=2), confusions.sum(2), confusions.sum(1))
         return np.stack(parts, axis=1)[:, :, kept]
 
     def _resampled(self, result: RowResult) -> Scores:
-        """(R,) means over classes; of a fold, the same draws for every row."""
+        """Return the mean over classes of each resample, as (R,); all rows have the same draws."""
         unit_of = _units(result)
         num_units = int(unit_of.max()) + 1
         rng = np.random.default_rng([self.seed, result.fold])
@@ -177,7 +179,7 @@ def _rows(
     excluded: Collection[str],
     seed: int = 0,
 ) -> list[_Row]:
-    """In the table's order, then by tile size, those as registered first."""
+    """Group results by row and tile size, in the table's order, tiles as registered first."""
     found: dict[tuple[RowName, int | None], dict[int, RowResult]] = {}
     for result in results:
         of_row = found.setdefault((result.row, result.tile_px), {})
@@ -203,7 +205,7 @@ def _kept(class_names: Sequence[str], excluded: Collection[str]) -> dict[str, in
 
 
 def _units(result: RowResult) -> NDArray[np.intp]:
-    """(S,) number of what is resampled: the section's group, or the section."""
+    """Number what is resampled, the group or else the section of each section, as (S,)."""
     groups = list(dict.fromkeys(result.groups))
     if len(groups) < 2:
         return np.arange(len(result.sections))
@@ -211,7 +213,7 @@ def _units(result: RowResult) -> NDArray[np.intp]:
 
 
 def _dice(counts: NDArray[np.float64]) -> Scores:
-    """(..., 3, C) hits, true and predicted pixels to (..., C)."""
+    """Return DICE (..., C) of hits, true and predicted pixels (..., 3, C)."""
     hits, true, predicted = np.moveaxis(counts, -2, 0)
     scores: Scores = np.full(true.shape, np.nan)
     np.divide(2 * hits, true + predicted, out=scores, where=true > 0)
@@ -219,7 +221,7 @@ def _dice(counts: NDArray[np.float64]) -> Scores:
 
 
 def _mean(scores: Scores) -> Scores:
-    """Over the last axis, of those that are there; NaN where none is."""
+    """Average over the last axis the scores that are no NaN; NaN where all are."""
     known = ~np.isnan(scores)
     total = np.where(known, scores, 0).sum(axis=-1)
     means: Scores = np.full(total.shape, np.nan)
@@ -237,7 +239,7 @@ def _spread(per_fold: Scores) -> Spread:
 
 
 def _difference(row: _Row, than: _Row) -> Difference | None:
-    """None where the rows were not tested alike, or an interval or a score cannot be had."""
+    """Compare two rows; None without equal test sections, or without an interval or a score."""
     if row.tested_on != than.tested_on or all(_units(result).max() == 0 for result in row.results):
         return None
     mean = _mean(row.means) - _mean(than.means)

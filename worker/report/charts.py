@@ -1,4 +1,4 @@
-"""The report's charts as SVG: scores by row and by class, learning curves, time."""
+"""Draw the report's charts as SVG: scores by row and by class, learning curves, time."""
 
 from collections.abc import Callable, Iterable, Sequence
 from math import ceil

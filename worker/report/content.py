@@ -1,4 +1,4 @@
-"""What a report is made of: sections of notes, tables, charts and terms; plain text throughout."""
+"""Hold what a report shows: sections of notes, tables, charts and terms, all in plain text."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -15,7 +15,7 @@ class TableCell:
     text: str
     mark: Mark | None = None
     group: Group | None = None
-    """Of a row's title: what the row knew of the target."""
+    """Colours a row's title by what the row knew of the target."""
     note: str = ""
     """Small print under the text."""
 
@@ -28,7 +28,7 @@ class Grid:
     head: tuple[str, ...]
     rows: tuple[tuple[TableCell, ...], ...]
     numbers: bool = True
-    """Whether all columns but the first hold numbers."""
+    """All columns but the first hold numbers."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class Section:
     """The section shows the picture of segmentations."""
     grids: tuple[Grid, ...] = ()
     items: tuple[tuple[str, str], ...] = ()
-    """Each a term and what is said of it."""
+    """Terms, each with its explanation."""
 
     @property
     def key(self) -> str:
-        """Names it within a page."""
+        """Name the section within a page."""
         return self.title.lower().replace(" ", "-")
 
 
@@ -58,12 +58,12 @@ def mean_of(row: RowSummary, column: str = "mean") -> float | None:
 
 
 def columns(report: BenchmarkReport) -> tuple[str, ...]:
-    """The table's classes."""
+    """Return the table's classes."""
     return tuple(name for name in report.class_names if name not in report.excluded)
 
 
 def absent(report: BenchmarkReport) -> tuple[str, ...]:
-    """The table's classes that no test mask holds."""
+    """Return the table's classes that no test mask holds."""
     return tuple(
         name
         for name in columns(report)

@@ -1,4 +1,4 @@
-"""What each row took: labels and masks, training time and memory, what chose its weights."""
+"""Show what each row took: labels, masks, time and memory; and what chose its weights."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -174,7 +174,7 @@ def cost(report: BenchmarkReport) -> Section | None:
 
 
 def _in_runs(report: BenchmarkReport) -> Iterator[str]:
-    """What a fold's rows cost together, in StyleFilter's runs."""
+    """Tell the time of the paper's rows of a fold as a multiple of StyleFilter's."""
     one = next((row.seconds for row in report.rows if row.row == "stylefilter"), 0.0)
     shared = sum(stage.seconds for stage in report.shared) / report.folds
     # Rows that test one training share its time.
@@ -213,7 +213,7 @@ def _gain(score: float | None, than: float | None) -> str:
 
 
 def _over(row: RowSummary, low: RowSummary | None) -> str:
-    """Points over source-only; none where the two were tested on other folds."""
+    """Write the points over source-only; a dash where the two have different folds."""
     if low is None or row.row == low.row or row.folds != low.folds:
         return MISSING
     return _gain(mean_of(row), mean_of(low))

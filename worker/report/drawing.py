@@ -1,4 +1,4 @@
-"""Colours and type of the report's drawings, and matplotlib figures as SVG on white."""
+"""Set colours and type of the report's drawings, and write them as SVG on white."""
 
 import io
 import warnings

@@ -41,7 +41,7 @@ class Panel:
 
     @property
     def pixels(self) -> NDArray[np.generic]:
-        """Grey values (H, W), or colours of classes (H, W, 3)."""
+        """Return grey values (H, W), or colours of classes (H, W, 3)."""
         if self.image is not None:
             return self.image
         assert self.classes is not None

@@ -1,4 +1,4 @@
-"""A report as a folder of files."""
+"""Write a report as a folder of files."""
 
 import shutil
 from pathlib import Path

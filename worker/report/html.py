@@ -1,4 +1,4 @@
-"""The report as one page: no script, nothing from elsewhere, so it works from a file too."""
+"""Write the report as one page, without script or anything from elsewhere: a file shows it too."""
 
 from base64 import b64encode
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The report as Markdown, for a repository; names are data and never markup."""
+"""Write the report as Markdown, for a repository; names are data and never markup."""
 
 import html
 import re

@@ -1,4 +1,4 @@
-"""Numbers and names as a report writes them. Scores are in [0, 1] and written in percent."""
+"""Write numbers and names for a report; scores in [0, 1] are written in percent."""
 
 from models.table1.results import Spread
 
@@ -10,19 +10,19 @@ def percent(score: float | None) -> str:
 
 
 def spread(score: Spread | None) -> str:
-    """``38.2 ± 8.1``: mean and standard deviation over the folds."""
+    """Write mean and standard deviation over the folds: ``38.2 ± 8.1``."""
     if score is None or score.mean is None:
         return MISSING
     return f"{percent(score.mean)} ± {percent(score.std)}"
 
 
 def points(difference: float) -> str:
-    """``+6.7``; a typographic minus keeps the column's width."""
+    """Write a difference: ``+6.7``; a typographic minus keeps the column's width."""
     return f"{100 * difference:+.1f}".replace("-", "−")
 
 
 def duration(seconds: float) -> str:
-    """In its two largest units: ``4.2 s``, ``12 min 5 s``, ``3 h 20 min``, ``2 d 4 h``."""
+    """Write a time in two units: ``4.2 s``, ``12 min 5 s``, ``3 h 20 min``, ``2 d 4 h``."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -34,12 +34,12 @@ def duration(seconds: float) -> str:
 
 
 def count(number: float) -> str:
-    """A mean over folds: ``12``, ``12.5``, ``1,634``."""
+    """Write a mean over folds: ``12``, ``12.5``, ``1,634``."""
     return f"{number:,.0f}" if number >= 100 else f"{number:.1f}".removesuffix(".0")
 
 
 def listed(names: tuple[str, ...]) -> str:
-    """``a``; ``a and b``; ``a, b and c``."""
+    """Join names: ``a``; ``a and b``; ``a, b and c``."""
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
 
 
@@ -50,5 +50,5 @@ def short(text: str, length: int) -> str:
 
 
 def plain(text: str) -> str:
-    """A name on one line: what cannot be printed, and XML may not hold, is a space."""
+    """Put a name on one line; a sign that cannot be printed, or that XML forbids, is a space."""
     return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())

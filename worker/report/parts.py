@@ -43,7 +43,7 @@ class Part:
 
     @property
     def stage(self) -> str:
-        """The stage that makes the network which the part is there for."""
+        """Name the stage that makes the network which the part is there for."""
         if self.plan.method is None:
             return SHARED[JobKind(self.job.kind)]
         return "pretrain" if METHODS[self.plan.method].masks_of == "target" else "adapt"
@@ -54,7 +54,7 @@ class Part:
 
     @property
     def pictures(self) -> dict[RowName, Path]:
-        """A prediction of each row for the section that the report shows, where there is one."""
+        """Find each row's prediction for the section that the report shows, where there is one."""
         return {path.stem: path for path in sorted((self.folder / PICTURES).glob("*.png"))}
 
 

@@ -1,4 +1,4 @@
-"""Table 1's bold and underlined numbers: best and runner-up of a column, as they are shown."""
+"""Choose Table 1's bold and underlined numbers: best and second best of a column."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal

@@ -1,4 +1,4 @@
-"""How well each row segments: Table 1, each fold, differences, classes."""
+"""Show how well each row segments: Table 1, each fold, differences, classes."""
 
 from models.table1.methods import ROWS, RowName
 from models.table1.results import BenchmarkReport, Difference, RowSummary

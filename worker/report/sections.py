@@ -1,4 +1,4 @@
-"""What a benchmark's report says, in order; ``markdown.py`` and ``html.py`` only render it."""
+"""Put the sections of a report in order; ``markdown.py`` and ``html.py`` only render them."""
 
 from models.table1.results import BenchmarkReport
 from worker.report import cost_sections, score_sections, terms
