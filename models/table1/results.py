@@ -152,7 +152,7 @@ class StyleChoice(FrozenConfig):
     scores: tuple[StyleScore, ...] = Field(description="In the order of their steps.")
 
     def best(self, by: Literal["dice", "label_score"]) -> StyleScore | None:
-        """Return the generator with the highest score, the earliest of several; None without one."""
+        """Return the generator with the highest score, the earliest of equal ones; None without."""
         scored = [score for score in self.scores if getattr(score, by) is not None]
         return max(scored, key=lambda score: float(getattr(score, by)), default=None)
 
