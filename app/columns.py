@@ -4,14 +4,31 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
+from pydantic import JsonValue
 from sqlalchemy import JSON, Dialect, TypeDecorator
 from sqlalchemy.dialects.postgresql import JSONB
 
+from app.stored import stored_list
 from models.data.sections import Section
 
 Json = JSON().with_variant(JSONB(), "postgresql")
 
 _STORED = {field.name for field in fields(Section)} - {"index"}
+
+
+class Names(TypeDecorator[tuple[str, ...]]):
+    """Ordered names, stored as a list; there are none where something else was stored."""
+
+    impl = Json
+    cache_ok = True
+
+    def process_bind_param(
+        self, value: Sequence[str] | None, _dialect: Dialect
+    ) -> list[str] | None:
+        return None if value is None else list(value)
+
+    def process_result_value(self, value: JsonValue, _dialect: Dialect) -> tuple[str, ...]:
+        return tuple(str(name) for name in stored_list(value))
 
 
 class Sections(TypeDecorator[tuple[Section, ...]]):

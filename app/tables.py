@@ -20,8 +20,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from app.columns import Json, Sections
+from app.columns import Json, Names, Sections
 from app.database import UtcDateTime, now_plus
+from models.config import StyleFilterConfig
+from models.config_versions import CONFIG_VERSION, upgraded
 from models.data.sections import Section
 
 
@@ -97,6 +99,7 @@ class Table(DeclarativeBase):
         datetime: UtcDateTime,
         dict[str, Any]: Json,
         list[Any]: Json,
+        tuple[str, ...]: Names,
         tuple[Section, ...]: Sections,
     }
 
@@ -120,7 +123,7 @@ class Dataset(Table):
 
     id: Mapped[UUID] = mapped_column(Uuid, primary_key=True, default=uuid4)
     name: Mapped[str] = mapped_column(String(200))
-    class_names: Mapped[list[Any]]
+    class_names: Mapped[tuple[str, ...]]
     pixel_size_nm: Mapped[float]
     tile_px: Mapped[int | None]
     dtype: Mapped[str] = mapped_column(String(10))
@@ -154,7 +157,19 @@ class Image(Table):
     """Class name -> present | absent; a class that is missing is unknown."""
 
 
-class TrainedModel(Table):
+class _Configured:
+    """Columns of a row that keeps a configuration as it was written."""
+
+    config: Mapped[dict[str, Any]]
+    config_version: Mapped[int | None] = mapped_column(default=CONFIG_VERSION)
+    """Of ``config``; none if it was written before there were versions."""
+
+    def usable_config(self) -> StyleFilterConfig:
+        """Return the configuration in today's fields; ConfigUnusable if it cannot be run."""
+        return upgraded(self.config, self.config_version)
+
+
+class TrainedModel(_Configured, Table):
     """A registered result: weights in a folder, and where they come from."""
 
     __tablename__ = "trained_models"
@@ -168,8 +183,7 @@ class TrainedModel(Table):
     style_model_id: Mapped[UUID | None] = mapped_column(ForeignKey("trained_models.id"))
     segmenter_model_id: Mapped[UUID | None] = mapped_column(ForeignKey("trained_models.id"))
     path: Mapped[str] = mapped_column(String(300))
-    class_names: Mapped[list[Any]]
-    config: Mapped[dict[str, Any]]
+    class_names: Mapped[tuple[str, ...]]
     metrics: Mapped[dict[str, Any]]
     working_nm: Mapped[float]
     """Nanometres per pixel of the images that it sees."""
@@ -178,7 +192,7 @@ class TrainedModel(Table):
     created_at: Mapped[datetime] = mapped_column(default=now_plus())
 
 
-class Job(Table):
+class Job(_Configured, Table):
     """One run. The row is the truth; every write of its worker carries the ``attempt``."""
 
     __tablename__ = "jobs"
@@ -199,7 +213,6 @@ class Job(Table):
     id: Mapped[UUID] = mapped_column(Uuid, primary_key=True, default=uuid4)
     kind: Mapped[str] = mapped_column(String(20))
     state: Mapped[str] = mapped_column(String(20), default=JobState.QUEUED)
-    config: Mapped[dict[str, Any]]
     source_id: Mapped[UUID | None] = mapped_column(ForeignKey(Dataset.id))
     target_id: Mapped[UUID | None] = mapped_column(ForeignKey(Dataset.id))
     # No foreign keys: models refer to jobs already, and SQLite lacks the ALTER a circle needs.

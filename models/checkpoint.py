@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
+from models.config_versions import ConfigUnusable
 from models.files import written_aside
 from models.metadata import ModelMeta
 from models.networks.generator import Generator
@@ -79,10 +79,12 @@ def _save(
 
 def _load_meta(folder: Path, kind: str) -> ModelMeta:
     try:
-        meta = ModelMeta.model_validate_json((folder / CONFIG).read_text())
+        meta = ModelMeta.read((folder / CONFIG).read_text())
     except OSError as error:
         raise CheckpointError(f"no trained model in {folder}: {error.strerror}") from error
-    except ValidationError as error:
+    except ConfigUnusable as error:
+        raise CheckpointError(f"{folder / CONFIG}: {error}") from error
+    except ValueError as error:
         raise CheckpointError(f"{folder / CONFIG} is damaged: {error}") from error
     if meta.kind != kind:
         raise CheckpointError(f"{folder} holds a {meta.kind}, not a {kind}")

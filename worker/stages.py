@@ -10,7 +10,7 @@ from uuid import UUID
 import torch
 from PIL import Image
 
-from app.jobs.schemas import EvaluationRead, JobResult, ReusedModel
+from app.jobs.result import EvaluationRead, JobResult, ReusedModel
 from app.tables import Job, JobKind, ModelKind
 from models import checkpoint, inference, segmentation, style_transfer, stylefilter
 from models.baselines.histogram import HistogramMatch

@@ -6,7 +6,6 @@ from app.database import Database
 from app.jobs.preflight import first_stage
 from app.jobs.transitions import Lease, record, write
 from app.tables import Job, JobStage
-from models.config import StyleFilterConfig
 
 
 def announce(database: Database, lease: Lease, num_processes: int) -> None:
@@ -16,8 +15,7 @@ def announce(database: Database, lease: Lease, num_processes: int) -> None:
         if session.scalar(began.limit(1)) is not None:
             return
         job = session.get_one(Job, lease.job_id)
-        config = StyleFilterConfig.model_validate(job.config)
-        first = first_stage(session, job, config, num_processes=num_processes)
+        first = first_stage(session, job, job.usable_config(), num_processes=num_processes)
         if first is None:
             return
         stage, total = first

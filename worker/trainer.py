@@ -16,13 +16,14 @@ from threading import Event
 from uuid import UUID, uuid4
 
 import torch
+from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.database import Database
 from app.jobs.preflight import fold_of, stages_of
-from app.jobs.schemas import ReusedModel
+from app.jobs.result import ReusedModel
 from app.jobs.transitions import Failure, Lease, fail, succeed
 from app.settings import Settings, machine_memory_bytes
 from app.storage import Storage, is_disk_full
@@ -31,7 +32,8 @@ from models.capacity import estimate as capacity
 from models.capacity.estimate import Extent
 from models.capacity.limits import DoesNotFit, Room, check, in_less_memory
 from models.checkpoint import CheckpointError
-from models.config import Device, StyleFilterConfig
+from models.config import Device
+from models.config_versions import ConfigUnusable
 from models.data.tiles import relabelled
 from models.table1.plan import BenchmarkPart
 from models.training.device import DeviceUnavailable, check_stages
@@ -55,6 +57,8 @@ _FAILURES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str],
     (DatasetMissing, "dataset_changed", "{error}"),
     (DoesNotFit, "does_not_fit", "{error}"),
     (CheckpointError, "model_unreadable", "{error}"),
+    (ConfigUnusable, "config_unusable", "This version cannot run the job: {error}."),
+    (ValidationError, "stored_unusable", "This version cannot read what is stored: {error}"),
     (NothingMeasured, "no_part_succeeded", "{error}"),
     (
         (torch.OutOfMemoryError, OutOfGpuMemory),
@@ -77,10 +81,12 @@ class Trainer:
         self._stopping = stopping or Event()
 
     def device(self) -> Device:
-        """Where the job trains."""
+        """Return where the job trains; one that cannot run says so when it is run, anywhere."""
         with self._database.reading() as session:
-            job = session.get_one(Job, self._lease.job_id)
-            return StyleFilterConfig.model_validate(job.config).device
+            try:
+                return session.get_one(Job, self._lease.job_id).usable_config().device
+            except ConfigUnusable:
+                return "cpu"
 
     def run(self) -> int:
         """Train and record the end; the exit code."""
@@ -188,7 +194,7 @@ class Trainer:
     def _inputs(self) -> Inputs:
         with self._database.reading() as session:
             job = session.get_one(Job, self._lease.job_id)
-            config = StyleFilterConfig.model_validate(job.config)
+            config = job.usable_config()
             working_nm = None
             if job.source_id is not None:
                 source_nm = session.get_one(Dataset, job.source_id).pixel_size_nm

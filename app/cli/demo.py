@@ -19,6 +19,7 @@ from app.cli.watch import draw
 from app.client import ApiError, Client
 from app.datasets.schemas import DatasetReport
 from app.figure import comparison
+from app.jobs.result import JobResult
 from app.jobs.schemas import AdaptRequest, JobRead
 from app.labels.schemas import DeriveRequest
 from app.tables import JobState, ModelKind
@@ -164,10 +165,10 @@ class Demo:
         self._console.print(f"Wrote {path}")
 
     def _table(self, job: JobRead) -> None:
-        if job.result is None or not job.result.evaluations:
+        evaluations = JobResult.model_validate(job.result or {}).evaluations
+        if not evaluations:
             self._console.print("Nothing was scored: the target has no masks in its test split.")
             return
-        evaluations = job.result.evaluations
         table = Table(title=f"DICE, %, on {evaluations[0].num_sections} test sections")
         table.add_column("method")
         names = list(evaluations[0].dice)

@@ -4,6 +4,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import zarr
+from pydantic import JsonValue
 from sqlalchemy import delete, func, or_, select
 from sqlalchemy.orm import Session
 
@@ -20,6 +21,7 @@ from app.errors import Conflict, NotFound, OutOfStorage
 from app.pagination import Page, by_number, newest_first
 from app.settings import Settings
 from app.storage import Storage, is_disk_full
+from app.stored import stored_list
 from app.tables import UNFINISHED, Dataset, Image, Job
 from models.data.images import png_bytes
 from models.data.store import StoredDomain
@@ -150,21 +152,27 @@ def _fields(dataset: Dataset) -> dict[str, Any]:
 
 
 def _report(session: Session, dataset: Dataset) -> DatasetReport:
-    totals = [0] * len(dataset.class_names)
+    totals = dict.fromkeys(dataset.class_names, 0)
     query = select(Image.class_pixels).where(Image.dataset_id == dataset.id)
     for counts in session.scalars(query):
-        for index, count in enumerate(counts or ()):
-            totals[index] += count
+        for name, count in (_by_class(dataset, counts) or {}).items():
+            totals[name] += count
     return DatasetReport(
         **_fields(dataset),
         sections=[SectionRead.model_validate(section) for section in dataset.sections],
-        class_pixels=dict(zip(dataset.class_names, totals, strict=True)),
+        class_pixels=totals,
     )
+
+
+def _by_class(dataset: Dataset, class_pixels: JsonValue) -> dict[str, int] | None:
+    """Return the pixels of each class; None without a mask, or where something else is stored."""
+    counts = [count for count in stored_list(class_pixels) if isinstance(count, int)]
+    names = dataset.class_names
+    return dict(zip(names, counts, strict=True)) if len(counts) == len(names) else None
 
 
 def _image(dataset: Dataset, row: Image) -> ImageRead:
     section = dataset.sections[row.section]
-    counts = row.class_pixels
     return ImageRead(
         n=row.n,
         section=section.name,
@@ -173,7 +181,7 @@ def _image(dataset: Dataset, row: Image) -> ImageRead:
         x0=row.x0,
         height=row.height,
         width=row.width,
-        class_pixels=counts and dict(zip(dataset.class_names, counts, strict=True)),
+        class_pixels=_by_class(dataset, row.class_pixels),
     )
 
 

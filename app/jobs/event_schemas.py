@@ -1,6 +1,6 @@
 """What the event stream of a job carries."""
 
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from app.tables import JobState
 
@@ -97,6 +97,9 @@ _KINDS: dict[str, TypeAdapter[EventRead]] = {
 
 
 def parse_event(kind: str, data: str) -> EventRead | None:
-    """The event with this name and JSON; None for a kind that this version does not know."""
+    """Return the event with this name and JSON; None for one of another version's kind or shape."""
     adapter = _KINDS.get(kind)
-    return None if adapter is None else adapter.validate_json(data)
+    try:
+        return None if adapter is None else adapter.validate_json(data)
+    except ValidationError:
+        return None

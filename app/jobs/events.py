@@ -20,6 +20,7 @@ from app.errors import Busy, NotFound
 from app.jobs.event_schemas import ProgressEvent
 from app.jobs.logs import LogFollower
 from app.storage import Storage
+from app.stored import stored_object
 from app.tables import UNFINISHED, Job, JobEvent, JobStage, MetricPoint
 from models.training.progress import LABEL_SCORES
 
@@ -335,7 +336,7 @@ def _progress(job: Job, seconds: float, losses: dict[str, float | None]) -> Prog
 
 
 def _recorded(event: JobEvent) -> tuple[int, bytes]:
-    data = event.data | {"id": event.id, "at": event.created_at.isoformat()}
+    data = stored_object(event.data) | {"id": event.id, "at": event.created_at.isoformat()}
     text = format_sse_event(data_str=json.dumps(data), event=event.kind, id=str(event.id))
     return event.id, text
 

@@ -3,6 +3,7 @@
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.stored import stored_object
 from app.tables import Dataset, Image, Job, JobKind, ModelKind, TrainedModel
 from models.capacity import estimate as capacity
 from models.capacity.estimate import Estimate, Extent
@@ -81,7 +82,8 @@ def _may_be_reused(session: Session, job: Job, stage: Stage) -> bool:
     """Whether a model was trained with the stage's numbers: maybe of the same data, maybe not."""
     kind = {"style": ModelKind.STYLE, "pretrain": ModelKind.SEGMENTER}.get(stage)
     configs = session.scalars(select(TrainedModel.config).where(TrainedModel.kind == kind))
-    return any(config[stage] == job.config[stage] for config in configs)
+    own = stored_object(job.config).get(stage)
+    return any(stored_object(config).get(stage) == own for config in configs)
 
 
 def classes_to_learn(session: Session, source: Dataset, fold: FoldSections | None) -> list[str]:

@@ -4,17 +4,32 @@ from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from app.jobs.config_changes import ConfigChanges
-from app.tables import JobKind, JobState, Lane, ModelKind
-from models.config import PresetName, StyleFilterConfig
+from app.jobs.result import EvaluationRead, JobResult
+from app.tables import JobKind, JobState, Lane
+from models.config import PresetName, StyleFilterConfig, preset
 from models.data.splits import Folds
 from models.table1.methods import ROWS, RowName
 
 _SOURCE = "0b0f4a0e-4f5c-4a57-8c6e-6a8f2a1f0c01"
 _TARGET = "0b0f4a0e-4f5c-4a57-8c6e-6a8f2a1f0c02"
 _MODEL = "0b0f4a0e-4f5c-4a57-8c6e-6a8f2a1f0c03"
+_RESULT = JobResult(
+    evaluations=[
+        EvaluationRead(
+            method="StyleFilter",
+            dataset=UUID(_TARGET),
+            split="test",
+            num_sections=4,
+            dice={"background": 0.9, "mitochondrion": 0.6},
+            mean_dice=0.75,
+            confusion=[[900, 100], [100, 150]],
+        )
+    ],
+    notes=["Labels: 96 of 96 training tiles labelled."],
+)
 
 
 class _Submission(BaseModel):
@@ -185,44 +200,6 @@ class StageRead(BaseModel):
     finished: bool
 
 
-class EvaluationRead(BaseModel):
-    """DICE of one method, pooled over a split by one confusion matrix."""
-
-    method: str = Field(examples=["StyleFilter"])
-    dataset: UUID
-    split: str
-    num_sections: int
-    dice: dict[str, float | None] = Field(
-        description="In [0, 1]; none for a class that the split's masks lack."
-    )
-    mean_dice: float | None = Field(description="Mean over the classes that occur.")
-    confusion: list[list[int]] = Field(description="Pixels; rows truth, columns prediction.")
-
-
-class ReusedModel(BaseModel):
-    """A trained model that was taken over instead of being trained again."""
-
-    kind: ModelKind
-    model: UUID
-    job: UUID = Field(description="The job that trained it.")
-
-
-class JobResult(BaseModel):
-    """What a finished job measured."""
-
-    evaluations: list[EvaluationRead] = []
-    reused: list[ReusedModel] = Field(
-        [], description="Stages that an earlier job had trained alike: same data, config and code."
-    )
-    notes: list[str] = Field([], description="What the reader of the numbers must know.")
-    changed: list[str] = Field(
-        [], description="What of the config was changed to fit the GPU's memory, in words."
-    )
-    peak_memory_bytes: int | None = Field(
-        None, description="Of the trainer's process since it started; on a GPU, of the GPU."
-    )
-
-
 class StageEstimateRead(BaseModel):
     """What one stage will take."""
 
@@ -282,8 +259,17 @@ class JobRead(BaseModel):
     source: UUID | None
     target: UUID | None
     models: list[UUID] = Field(description="Trained models this job made, and those it reused.")
-    result: JobResult | None
-    config: StyleFilterConfig
+    result: JsonValue = Field(
+        description="What it measured, as it was stored; none before its end.",
+        examples=[_RESULT.model_dump(mode="json")],
+    )
+    config: JsonValue = Field(
+        description="Its configuration, as it was stored in the fields of `config_version`.",
+        examples=[preset("quick").model_dump()],
+    )
+    config_version: int | None = Field(
+        description="None for a job of before configurations had versions."
+    )
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None

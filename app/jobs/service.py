@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from uuid import UUID
 
+from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import case, func, or_, select
 from sqlalchemy.orm import Session
 
@@ -12,15 +13,16 @@ from app.errors import Conflict, NotFound
 from app.jobs import curves, transitions
 from app.jobs.logs import newest_log, read_tail
 from app.jobs.queue import JobQueue
+from app.jobs.result import ReusedModel
 from app.jobs.schemas import (
     JobError,
     JobRead,
-    JobResult,
     MetricsRead,
     StageRead,
 )
 from app.pagination import Page, newest_first
 from app.storage import Storage
+from app.stored import stored_object
 from app.tables import (
     ENDED,
     UNFINISHED,
@@ -33,8 +35,10 @@ from app.tables import (
     Lane,
     TrainedModel,
 )
-from models.config import StyleFilterConfig
+from models.config_versions import ConfigUnusable
 from models.table1.plan import BenchmarkPart
+
+_REUSED = TypeAdapter(list[ReusedModel])
 
 
 def list_jobs(
@@ -107,6 +111,7 @@ def pause(session: Session, job_id: UUID) -> JobRead:
 
 def resume(session: Session, queue: JobQueue, job_id: UUID) -> JobRead:
     """Queue a paused job, or one that waits out an interruption."""
+    _check_usable(session, job_id)
     job = _changed(session, job_id, _also_parts(session, job_id, transitions.resume), "resumed")
     _announce(session, queue, job_id)
     return job
@@ -114,6 +119,7 @@ def resume(session: Session, queue: JobQueue, job_id: UUID) -> JobRead:
 
 def retry(session: Session, queue: JobQueue, job_id: UUID) -> JobRead:
     """Queue a failed job again, to go on from what it had saved."""
+    _check_usable(session, job_id)
     changed = transitions.retry(session, job_id)
     if changed:
         # In the same transaction: or those that waited for one that failed would be given up again.
@@ -181,6 +187,14 @@ def _changed(session: Session, job_id: UUID, changed: bool, words: str) -> JobRe
     return get(session, job_id)
 
 
+def _check_usable(session: Session, job_id: UUID) -> None:
+    """Refuse to let a job go on whose configuration its trainer would refuse."""
+    try:
+        _row(session, job_id).usable_config()
+    except ConfigUnusable as error:
+        raise Conflict(f"job {job_id} cannot go on: {error}") from error
+
+
 def _row(session: Session, job_id: UUID) -> Job:
     job = session.get(Job, job_id)
     if job is None:
@@ -204,9 +218,27 @@ def _read(session: Session, jobs: Sequence[Job]) -> list[JobRead]:
         after[job_id].append(needs_id)
     _count_parts(session, jobs)
     for job in jobs:
-        reused = JobResult.model_validate(job.result or {}).reused
-        models[job.id] += [model.model for model in reused]
+        models[job.id] += _reused(job)
     return [_job(job, stages[job.id], models[job.id], after[job.id]) for job in jobs]
+
+
+def _reused(job: Job) -> list[UUID]:
+    """Return the models that a job took over, as far as its stored result tells them."""
+    try:
+        reused = _REUSED.validate_python(stored_object(job.result).get("reused", []))
+    except ValidationError:
+        return []
+    return [model.model for model in reused]
+
+
+def _part(job: Job) -> str | None:
+    """Return the title of a part of a benchmark; None where its plan is not one of today's."""
+    if job.parent_id is None:
+        return None
+    try:
+        return BenchmarkPart.model_validate(job.plan).title
+    except ValidationError:
+        return None
 
 
 def _count_parts(session: Session, jobs: Sequence[Job]) -> None:
@@ -242,7 +274,7 @@ def _job(job: Job, stages: list[StageRead], models: list[UUID], after: list[UUID
         state=JobState(job.state),
         lane=Lane(job.lane),
         parent=job.parent_id,
-        part=None if job.parent_id is None else BenchmarkPart.model_validate(job.plan).title,
+        part=_part(job),
         priority=job.priority,
         after=after,
         attempt=job.attempt,
@@ -259,8 +291,9 @@ def _job(job: Job, stages: list[StageRead], models: list[UUID], after: list[UUID
         source=job.source_id,
         target=job.target_id,
         models=models,
-        result=None if job.result is None else JobResult.model_validate(job.result),
-        config=StyleFilterConfig.model_validate(job.config),
+        result=job.result,
+        config=job.config,
+        config_version=job.config_version,
         created_at=job.created_at,
         started_at=job.started_at,
         finished_at=job.finished_at,

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
+from pydantic import JsonValue
 from sqlalchemy import Select, func, select
 from sqlalchemy import update as update_table
 from sqlalchemy.orm import Session
@@ -12,10 +13,12 @@ from app.datasets import service as datasets
 from app.errors import Invalid, ProblemItem
 from app.labels.schemas import DeriveRequest, LabelsRead, LabelsSummary, LabelsUpdate
 from app.pagination import Page
+from app.stored import stored_object
 from app.tables import Dataset, Image
 from models.data.labels import LabelState, known_labels, present_classes
 
 _CHUNK = 1000
+_KNOWN = (LabelState.PRESENT, LabelState.ABSENT)
 
 Labels = Mapping[str, str]
 
@@ -32,7 +35,7 @@ def update(session: Session, dataset_id: UUID, request: LabelsUpdate) -> LabelsS
     for start in range(0, len(numbers), _CHUNK):
         images = _locked(dataset_id).where(Image.n.in_(numbers[start : start + _CHUNK]))
         labels = {
-            image.n: (image.labels, known_labels({**image.labels, **wanted[image.n]}))
+            image.n: (image.labels, known_labels({**_stored(image.labels), **wanted[image.n]}))
             for image in session.execute(images)
         }
         changed += _write(session, dataset_id, labels)
@@ -47,7 +50,7 @@ def read(session: Session, dataset_id: UUID, limit: int, cursor: str | None) -> 
         LabelsRead(
             image=row.n,
             section=dataset.sections[row.section].name,
-            classes={name: _state(row, name) for name in dataset.class_names},
+            classes=_states(dataset, row.labels),
         )
         for row in rows
     ]
@@ -124,14 +127,21 @@ def _derived(dataset: Dataset, class_pixels: list[int], min_pixels: int) -> Labe
     }
 
 
-def _state(image: Image, name: str) -> LabelState:
-    return LabelState(image.labels.get(name, LabelState.UNKNOWN))
+def _stored(labels: JsonValue) -> dict[str, LabelState]:
+    """Return the known labels of an image; a word that this version does not know is none."""
+    words = stored_object(labels)
+    return {name: LabelState(word) for name, word in words.items() if word in _KNOWN}
+
+
+def _states(dataset: Dataset, labels: JsonValue) -> dict[str, LabelState]:
+    known = _stored(labels)
+    return {name: known.get(name, LabelState.UNKNOWN) for name in dataset.class_names}
 
 
 def _summary(session: Session, dataset: Dataset, changed: int) -> LabelsSummary:
     counts = {name: dict.fromkeys(LabelState, 0) for name in dataset.class_names}
     query = select(Image.labels, func.count()).where(Image.dataset_id == dataset.id)
     for labels, count in session.execute(query.group_by(Image.labels)):
-        for name in dataset.class_names:
-            counts[name][LabelState(labels.get(name, LabelState.UNKNOWN))] += count
+        for name, state in _states(dataset, labels).items():
+            counts[name][state] += count
     return LabelsSummary(changed_images=changed, counts=counts)

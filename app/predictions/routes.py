@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+from collections.abc import Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
@@ -100,7 +101,7 @@ def _negotiated(accept: str) -> str:
     raise NotAcceptable(f"cannot answer with {accept}; ask for {', '.join(MEDIA_TYPES)}")
 
 
-def _request(services: Services, form: PredictForm, data: bytes) -> tuple[Request, list[str]]:
+def _request(services: Services, form: PredictForm, data: bytes) -> tuple[Request, Sequence[str]]:
     with services.database.reading() as session:
         model = registry.get(session, form.model)
         if model.kind == ModelKind.STYLE:
@@ -166,7 +167,7 @@ def _decoded(data: bytes, max_pixels: int) -> np.ndarray[tuple[int, ...], np.dty
         raise UnsupportedMedia(f"the image {error}") from error
 
 
-def _encoded(prediction: "Prediction", class_names: list[str], media_type: str) -> bytes:
+def _encoded(prediction: "Prediction", class_names: Sequence[str], media_type: str) -> bytes:
     if media_type == "image/png":
         return png_bytes(prediction.mask)
     buffer = io.BytesIO()

@@ -1,13 +1,12 @@
 """What the models routes give."""
 
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, JsonValue
 
 from app.tables import ModelKind
-from models.config import StyleFilterConfig
+from models.config import preset
 
 
 class ModelRead(BaseModel):
@@ -24,9 +23,16 @@ class ModelRead(BaseModel):
     style_model: UUID | None = Field(description="The style model it was adapted with.")
     segmenter_model: UUID | None = Field(description="The segmenter it was adapted from.")
     class_names: list[str]
-    config: StyleFilterConfig
-    metrics: dict[str, Any] = Field(
-        description="Last losses, best validation DICE and what selected the weights."
+    config: JsonValue = Field(
+        description="Its configuration, as it was stored in the fields of `config_version`.",
+        examples=[preset("quick").model_dump()],
+    )
+    config_version: int | None = Field(
+        description="None for a model of before configurations had versions."
+    )
+    metrics: JsonValue = Field(
+        description="Last losses, best validation DICE and what selected the weights.",
+        examples=[{"dice/mean": 0.81, "selected": "target_val", "selected_step": 150}],
     )
     working_nm: float = Field(
         description="Nanometres per pixel of the images that it sees; others are resampled."

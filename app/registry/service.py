@@ -9,7 +9,6 @@ from app.errors import NotFound
 from app.pagination import Page, newest_first
 from app.registry.schemas import ModelRead
 from app.tables import ModelKind, TrainedModel
-from models.config import StyleFilterConfig
 
 
 def get(session: Session, model_id: UUID) -> TrainedModel:
@@ -39,8 +38,9 @@ def read(model: TrainedModel) -> ModelRead:
         target=model.target_id,
         style_model=model.style_model_id,
         segmenter_model=model.segmenter_model_id,
-        class_names=model.class_names,
-        config=StyleFilterConfig.model_validate(model.config),
+        class_names=list(model.class_names),
+        config=model.config,
+        config_version=model.config_version,
         metrics=model.metrics,
         working_nm=model.working_nm,
         created_at=model.created_at,

@@ -20,13 +20,14 @@ from typing import Literal
 from uuid import UUID
 
 import httpx
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from sqlalchemy import delete, exists, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import aliased
 
 from app.database import Database, now_plus
 from app.monitoring import WEBHOOK_TRIES
+from app.stored import stored_object
 from app.tables import Job, JobEvent, JobState, WebhookDelivery
 from app.webhooks import targets
 from app.webhooks.targets import Answer
@@ -162,10 +163,11 @@ class Webhooks:
         for attempts, event, url in due:
             if self._change(event.id, attempts, _TAKEN_SECONDS, attempts=attempts + 1):
                 assert url is not None  # only a job with one has deliveries
-                told = JobStateEvent(
-                    event=event.id, job=event.job_id, created_at=event.created_at, **event.data
-                )
-                return _Delivery(attempts + 1, url, told)
+                told = _told(event)
+                if told is not None:
+                    return _Delivery(attempts + 1, url, told)
+                logger.warning("webhook_unreadable job=%s event=%s", event.job_id, event.id)
+                self._remove(event.id)
         return None
 
     def _send(self, delivery: _Delivery) -> _Problem | None:
@@ -238,6 +240,15 @@ class Webhooks:
             session.execute(update(Job).where(Job.id == job).values(webhook_url=None))
             session.execute(delete(WebhookDelivery).where(WebhookDelivery.event_id.in_(events)))
             session.commit()
+
+
+def _told(event: JobEvent) -> JobStateEvent | None:
+    """Return what a receiver is told of a stored event; None for one that nobody can read."""
+    own = {"event": event.id, "job": event.job_id, "created_at": event.created_at}
+    try:
+        return JobStateEvent.model_validate(stored_object(event.data) | own)
+    except ValidationError:
+        return None
 
 
 def _problem(answer: Answer) -> _Problem | None:

@@ -55,7 +55,7 @@ def test_from_files_to_a_cancelled_job(client: Client, database: Database, tmp_p
     )
     job = client.adapt(request)
     assert job.kind == JobKind.ADAPT
-    assert job.config == preset("quick").changed(PART)
+    assert job.config == preset("quick").changed(PART).model_dump(mode="json")
     seen = []
     for now in client.watch(job.id, interval_seconds=0):
         seen.append(now.state)

@@ -8,9 +8,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy import select
 
-from app.jobs.schemas import (
-    JobRead,
-)
+from app.jobs.result import JobResult
+from app.jobs.schemas import JobRead
 from app.tables import JobEvent
 from tests.processes import wait_for
 from tests.worker.conftest import Service
@@ -20,6 +19,12 @@ SMOKE = "smoke"
 STAGES = ["pretrain", "style", "stylise", "adapt", "evaluate"]
 MODEL_FILES = ("config.json", "metrics.json", "weights.safetensors")
 sqlite_only = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+
+def result_of(job: JobRead) -> JobResult:
+    """What a job that has ended stored as its result."""
+    assert job.result is not None
+    return JobResult.model_validate(job.result)
 
 
 def run(service: Service, job_id: UUID) -> JobRead:

@@ -19,7 +19,16 @@ from app.labels.schemas import LabelsUpdate
 from app.settings import Settings
 from tests.processes import join, processes_of, wait_for
 from tests.worker.conftest import Service
-from tests.worker.runs import SMOKE, STAGES, background, model_files, pictures, run, sqlite_only
+from tests.worker.runs import (
+    SMOKE,
+    STAGES,
+    background,
+    model_files,
+    pictures,
+    result_of,
+    run,
+    sqlite_only,
+)
 
 
 @pytest.mark.slow
@@ -32,15 +41,14 @@ def test_each_kind_of_job_succeeds_and_builds_on_the_others(service: Service) ->
     assert service.files(adapted.id) == {"logs/1.log"} | model_files(
         1, "style", "segmenter", "stylefilter"
     )
-    assert adapted.result is not None
-    assert "8 of 8" in adapted.result.notes[0]
+    assert "8 of 8" in result_of(adapted).notes[0]
     for note, weights, domain in zip(
-        adapted.result.notes[1:], ("Source-only", "Adapted"), ("source", "target"), strict=True
+        result_of(adapted).notes[1:], ("Source-only", "Adapted"), ("source", "target"), strict=True
     ):
         assert re.match(rf"{weights} weights: .*step [36] \({domain}_val\)", note)
     assert {name.split("-")[0] for name in pictures(service)} == {"style", "pretrain", "adapt"}
     names = ["Source-only", "Histogram matching", "CUT", "StyleFilter"]
-    assert [row.method for row in adapted.result.evaluations] == names
+    assert [row.method for row in result_of(adapted).evaluations] == names
 
     rows = {row.kind: row for row in service.models()}
     final = rows["stylefilter"]
@@ -51,7 +59,7 @@ def test_each_kind_of_job_succeeds_and_builds_on_the_others(service: Service) ->
     assert rows["segmenter"].target_id is None
     folder = service.storage.model(final.path)
     config = json.loads((folder / "config.json").read_text())
-    assert config["config"] == final.config == adapted.config.model_dump()
+    assert config["config"] == final.config == adapted.config
     assert json.loads((folder / "metrics.json").read_text()) == final.metrics
     assert load_file(folder / "weights.safetensors")
 
@@ -89,17 +97,15 @@ def test_each_kind_of_job_succeeds_and_builds_on_the_others(service: Service) ->
         service.submit(EvaluateRequest(model=final.id, dataset=target)),
     )
     assert (scored.state, scored.error, scored.models) == ("succeeded", None, [])
-    assert scored.result is not None
-    (evaluation,) = scored.result.evaluations
-    assert evaluation.confusion == adapted.result.evaluations[-1].confusion
+    (evaluation,) = result_of(scored).evaluations
+    assert evaluation.confusion == result_of(adapted).evaluations[-1].confusion
     assert service.files(scored.id) == {"logs/1.log"}
 
 
 @sqlite_only
 def test_what_was_trained_alike_is_not_trained_again(service: Service) -> None:
     first = run(service, service.adapt())
-    assert first.result is not None
-    assert first.result.reused == []
+    assert result_of(first).reused == []
     made = dict(zip(("style", "segmenter", "stylefilter"), first.models, strict=True))
 
     def reused(**config: object) -> tuple[set[str], list[str]]:
@@ -107,8 +113,7 @@ def test_what_was_trained_alike_is_not_trained_again(service: Service) -> None:
         job = run(service, service.adapt(**config))
         assert (job.state, job.error) == ("succeeded", None)
         assert len(job.models) == 3
-        assert job.result is not None
-        kinds = {model.kind: model for model in job.result.reused}
+        kinds = {model.kind: model for model in result_of(job).reused}
         assert all(m.model == made[kind] and m.job == first.id for kind, m in kinds.items())
         rows = {row.kind: row for row in service.models() if row.job_id == job.id}
         if "stylefilter" in rows:
@@ -148,8 +153,7 @@ def test_several_processes_train_one_job(service: Service, monkeypatch: pytest.M
     )
     assert [stage.stage for stage in job.stages] == STAGES
     again = run(service, service.adapt())
-    assert again.result is not None
-    assert len(again.result.reused) == 3
+    assert len(result_of(again).reused) == 3
     stopped = service.adapt(style={"steps": 1_000_000}, seed=3)
     with background(service, stopped) as (runner, thread):
         wait_for(lambda: service.row(stopped).step, "the first step")

@@ -7,21 +7,24 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from sqlalchemy import update
 from torch import Tensor
 
 from app.database import Database
 from app.jobs.transitions import claim
 from app.settings import Settings
-from app.tables import JobState
+from app.tables import Job, JobState
 from models import segmentation
+from models.config_versions import CONFIG_VERSION
 from models.data.samples import SourceBatch
 from models.segmentation import supervised_loss
 from tests.processes import disk_of_its_own
 from tests.worker.conftest import Service
-from tests.worker.runs import run, sqlite_only
+from tests.worker.runs import result_of, run, sqlite_only
 from worker.trainer import Trainer
 
 FAILURES: list[tuple[str, str, dict[str, object]]] = [
@@ -51,6 +54,35 @@ def test_a_failure_is_told_in_words_and_leaves_nothing(
     saved = {"checkpoints/pretrain-1.pt"} if "stage style" in words else set()
     assert service.files(job.id) == {"logs/1.log"} | saved
     assert service.models() == []
+
+
+@sqlite_only
+@pytest.mark.parametrize(
+    ("change", "code", "words"),
+    [
+        ({"config": "damaged"}, "config_unusable", "no object"),
+        (
+            {"config_version": CONFIG_VERSION + 1},
+            "config_unusable",
+            "version",
+        ),
+        ({"plan": {"fold": 0}, "kind": "method"}, "stored_unusable", "sections"),
+    ],
+)
+def test_what_another_version_stored_fails_the_job_in_words(
+    service: Service, change: dict[str, Any], code: str, words: str
+) -> None:
+    job_id = service.adapt()
+    with service.database.session() as session:
+        if "plan" in change:
+            change = {**change, "parent_id": job_id}
+        session.execute(update(Job).where(Job.id == job_id).values(change))
+        session.commit()
+    job = run(service, job_id)
+    assert job.error is not None
+    assert (job.state, job.error.code) == ("failed", code)
+    assert words in job.error.message
+    assert job.config == service.row(job_id).config
 
 
 @sqlite_only
@@ -138,11 +170,10 @@ def test_a_stage_that_does_not_fit_is_tried_once_in_smaller_parts(
     assert Trainer(service.settings, lease).run() == 0
     job = service.job(job_id)
     assert job.state == JobState.SUCCEEDED
-    assert job.result is not None
-    (changed,) = job.result.changed
+    (changed,) = result_of(job).changed
     assert changed.startswith("pretrain.accumulate 1 -> 2: ")
-    assert changed in job.result.notes[-1]
-    assert job.config.pretrain.accumulate == 1  # what was asked for
+    assert changed in result_of(job).notes[-1]
+    assert service.row(job_id).config["pretrain"]["accumulate"] == 1  # what was asked for
     (segmenter,) = [row for row in service.models() if row.kind == "segmenter"]
     assert segmenter.config["pretrain"]["accumulate"] == 2  # what was done
 

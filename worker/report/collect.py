@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.jobs.schemas import JobResult
+from app.jobs.result import JobResult
 from app.jobs.transitions import DEPENDENCY_FAILED
 from app.tables import JobKind, JobState
-from models.config import StyleFilterConfig
 from models.data.domain import Domain, normalise
 from models.metadata import METHOD_VERSION
 from models.table1.methods import METHODS, ROWS, RowName
@@ -69,7 +68,7 @@ def report_of(parts: Parts, source: Domain, target: Domain) -> BenchmarkReport:
         class_names=names,
         excluded=plan.excluded,
         preset=plan.preset,
-        config=StyleFilterConfig.model_validate(parts.benchmark.config),
+        config=parts.benchmark.usable_config(),
         folds=len(plan.folds),
         tile_px=plan.tile_px,
         results=results,
@@ -164,7 +163,7 @@ def _as_trained(part: Part) -> RowName:
 
 def _styles(parts: Parts) -> Iterator[StyleChoice]:
     """Tell how the generators of each fold were scored, where one was chosen."""
-    by = StyleFilterConfig.model_validate(parts.benchmark.config).style.select_on
+    by = parts.benchmark.usable_config().style.select_on
     for part in parts:
         if part.job.kind != JobKind.TRAIN_STYLE or by == "last":
             continue

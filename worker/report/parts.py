@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.jobs import curves
 from app.jobs.curves import MetricsQuery
-from app.jobs.schemas import JobResult
+from app.jobs.result import JobResult
 from app.storage import Storage
 from app.tables import Job, JobKind, JobStage, JobState
 from models.table1.methods import METHODS, RowName, needs_style

@@ -10,12 +10,12 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
-from sqlalchemy import Engine, delete, event
+from sqlalchemy import Engine, delete, event, select
 
 from app.client import Client
 from app.database import Database
 from app.jobs import transitions
-from app.jobs.event_schemas import PriorityEvent, ProgressEvent
+from app.jobs.event_schemas import PriorityEvent, ProgressEvent, parse_event
 from app.jobs.events import Listener
 from app.jobs.transitions import Failure, fail, succeed
 from app.storage import Storage
@@ -55,6 +55,30 @@ def counted() -> Iterator[list[str]]:
         yield seen
     finally:
         event.remove(Engine, "before_cursor_execute", note)
+
+
+def test_what_another_version_stored_stops_no_stream(
+    api: httpx.Client, database: Database, job_id: UUID
+) -> None:
+    tell(database, job_id, 3)
+    do(database, transitions.cancel, job_id)
+    damages: list[Any] = ["text", {"priority": "highest", "more": 1}]
+    with database.session() as session:
+        query = select(JobEvent).where(JobEvent.kind == "priority").order_by(JobEvent.id)
+        for row, damage in zip(session.scalars(query), damages, strict=False):
+            row.data = damage
+        session.commit()
+    told = Stream(api, job_id).end()
+    assert ids(told) == stored(database, job_id)
+    assert [set(one) - {"id", "at"} for one in of("priority", told)] == [
+        set(),
+        {"priority", "more"},
+        {"priority", "padding"},
+    ]
+    with Client(str(api.base_url)) as client:
+        events = list(client.events(job_id))
+    assert [event.priority for event in events if isinstance(event, PriorityEvent)] == [0]
+    assert parse_event("of another version", "{}") is None
 
 
 def test_a_job_is_told_from_submission_to_end(

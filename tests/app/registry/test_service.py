@@ -7,6 +7,7 @@ import pytest
 
 from app.database import Database
 from app.tables import ModelKind
+from models.config_versions import CONFIG_VERSION
 from tests.app.files import grey, png, problem, registered, upload, wrong
 from tests.app.records import SMOKE, add_job, add_model
 
@@ -46,6 +47,7 @@ def test_a_model_is_shown_with_its_lineage(
         "config": SMOKE.model_dump(),
         "metrics": {"dice/mean": 0.75, "selected_by": "validation"},
         "working_nm": 4.0,
+        "config_version": CONFIG_VERSION,
     }
     assert problem(api.get(f"/models/{uuid4()}"), 404)["code"] == "not_found"
 

@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
+from typing import Any
 from uuid import UUID
 
 import httpx
@@ -140,6 +141,22 @@ def test_events_of_another_job_do_not_wait(
     assert [webhooks.deliver() for _ in range(4)] == [True, True, True, False]
     assert [message.told["job"] for message in receiver.got] == [str(second)] * 2
     assert str(first) != str(second)
+
+
+def test_an_event_that_cannot_be_read_goes_and_stops_no_other(
+    database: Database, webhooks: Webhooks, receiver: Receiver
+) -> None:
+    add(database, receiver.url)
+    damages: list[Any] = [{"state": "of another version", "attempt": 1}, "text"]
+    with database.session() as session:
+        for event, damage in zip(session.scalars(select(JobEvent)), damages, strict=True):
+            event.data = damage
+        session.commit()
+    whole = add(database, receiver.url)
+    while webhooks.deliver():
+        pass
+    assert waiting(database) == []
+    assert [message.told["job"] for message in receiver.got] == [str(whole)] * 2
 
 
 def test_it_is_given_up_after_a_day_and_the_next_event_goes(
