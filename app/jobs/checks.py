@@ -17,6 +17,7 @@ from app.tables import Dataset, ModelKind, TrainedModel
 from models.capacity.estimate import Estimate
 from models.capacity.limits import Room, shortages
 from models.config import StyleFilterConfig
+from models.config_versions import ConfigUnusable
 from models.data.domain import working_shape
 from models.data.sections import Split
 from models.table1.plan import FoldSections
@@ -47,6 +48,14 @@ def trained_model(context: Context, model_id: UUID, where: str, *kinds: ModelKin
             f"{' or '.join(kinds)}",
         )
     return model
+
+
+def config_of(model: TrainedModel, where: str) -> StyleFilterConfig:
+    """Return the configuration of a model in today's fields."""
+    try:
+        return model.usable_config()
+    except ConfigUnusable as error:
+        raise refusal(where, f"model {model.id} cannot be used: {error}") from error
 
 
 def training_pair(

@@ -139,8 +139,8 @@ def draft_evaluation(context: Context, request: EvaluateRequest) -> Draft:
         stylise=request.stylise,
         split=request.split,
     )
-    config = model.config | {"device": context.settings.device}
-    return Draft(job, StyleFilterConfig.model_validate(config))
+    device = {"device": context.settings.device}
+    return Draft(job, checks.config_of(model, "model").changed(device))
 
 
 def _config(
@@ -190,11 +190,13 @@ def _inherited(
                 f"config.{name}",
                 f"config.{name} comes from the trained models in this job: leave it out",
             )
+    of_style = checks.config_of(style, "style_model")
+    of_segmenter = checks.config_of(segmenter, "segmenter_model")
     return {
-        "style": style.config["style"],
-        "segmenter": segmenter.config["segmenter"],
-        "pretrain": segmenter.config["pretrain"],
-        "pixel_size_factor": style.config["pixel_size_factor"],
+        "style": of_style.style,
+        "segmenter": of_segmenter.segmenter,
+        "pretrain": of_segmenter.pretrain,
+        "pixel_size_factor": of_style.pixel_size_factor,
     }
 
 

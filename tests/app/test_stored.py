@@ -9,8 +9,8 @@ from sqlalchemy import Uuid, column, table, update
 
 from app.columns import Json
 from app.database import Database
-from app.tables import JobKind, JobState
-from tests.app.files import grey, mask, png, problem, registered, upload
+from app.tables import JobKind, JobState, ModelKind
+from tests.app.files import grey, mask, png, problem, registered, upload, wrong
 from tests.app.records import SMOKE, add_job, add_model
 
 DAMAGES: list[Any] = [None, "text", 7, [], ["a", 1], {}, {"unheard of": {"a": [1]}}]
@@ -122,3 +122,25 @@ def test_a_job_goes_on_only_with_a_config_that_can_be_run(
         assert api.get(f"/jobs/{job}").json()["state"] in ("paused", "failed")
         rows.store("jobs", job, "config", SMOKE.model_dump())
         assert api.post(f"/jobs/{job}/{move}").json()["state"] == "queued"
+
+
+def test_a_model_whose_config_cannot_be_used_says_so_when_it_is(
+    rows: Rows, api: httpx.Client, database: Database
+) -> None:
+    target = rows.dataset
+    style = add_model(
+        database, rows.job, target, kind=ModelKind.STYLE, target_id=UUID(rows.dataset)
+    )
+    bodies = {
+        "evaluate": {
+            "model": str(rows.model),
+            "dataset": rows.dataset,
+            "split": "train",
+            "stylise": False,
+        },
+        "stylefilter": {"style_model": str(style), "segmenter_model": str(rows.model)},
+    }
+    for kind, field in (("evaluate", "model"), ("stylefilter", "segmenter_model")):
+        for damage in (SMOKE.model_dump() | {"unheard_of": 1}, "text", None):
+            rows.store("trained_models", rows.model, "config", damage)
+            assert list(wrong(api.post(f"/jobs/{kind}", json=bodies[kind]))) == [f"body.{field}"]

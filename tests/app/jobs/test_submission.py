@@ -12,6 +12,7 @@ from app.database import Database, now_plus
 from app.settings import Settings
 from app.tables import Dataset, Job, ModelKind
 from models.config import preset
+from models.config_versions import CONFIG_VERSION
 from tests.app.conftest import Serve
 from tests.app.files import grey, mask, png, problem, registered, tells, upload, wrong
 from tests.app.jobs.requests import accepted, submit
@@ -51,6 +52,7 @@ def test_adapt_is_accepted_and_waits(
         "models": [],
         "result": None,
         "config": preset("smoke").model_dump(),
+        "config_version": CONFIG_VERSION,
         "started_at": None,
         "finished_at": None,
     }
