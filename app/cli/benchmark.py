@@ -1,21 +1,27 @@
-"""`stylefilter benchmark adaptation`: Table 1 of two folders, through the service's API."""
+"""``stylefilter benchmark`` measures Table 1 for two folders, through the service's API."""
 
+import json
 import re
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID, uuid4
 
+import typer
 from pydantic import BaseModel, Field, ValidationError
 from rich.console import Console
 
+from app.cli.console import console
 from app.cli.folder_upload import FolderError, send_folder
+from app.cli.options import PRESET, SEED, SERVICE, SOURCE, TARGET, TILE_PX
 from app.cli.temporary_service import own_service
 from app.client import ApiError, Client, Unavailable
+from app.errors import invalid_fields
 from app.jobs.schemas import BenchmarkRequest, JobRead
 from app.tables import ENDED, JobState
+from models.config import PresetName, preset
 from models.files import written_aside
 
 _POLL_SECONDS = 2.0
@@ -25,9 +31,27 @@ _SHOWN = re.compile(r"\]\(((?:charts/)?[a-z]+\.(?:svg|png))\)")
 _STATE = "benchmark.json"
 
 
+_CONFIG = typer.Option(
+    exists=True,
+    dir_okay=False,
+    help="A JSON file with the fields of the preset to change, and no others.",
+)
+_ROW = typer.Option(
+    "--row",
+    help="A row of the table, such as cut. It may be given several times; default: all rows.",
+)
+_FOLDS = typer.Option(min=1, max=20, help="The number of folds.")
+_LABEL_TILE = typer.Option(
+    "--label-tile",
+    help="A side of tiles, in pixels: StyleFilter is measured with labels of such tiles too. It "
+    "may be given several times.",
+)
+_EXCLUDE = typer.Option(help="A class to leave out of the table and its means.")
+
+
 @dataclass(frozen=True)
 class TableOptions:
-    """What the command line says; ``body`` is of the request, its datasets left out."""
+    """The options of the command; ``body`` is the request's, without its datasets."""
 
     source: Path
     target: Path
@@ -45,8 +69,62 @@ class _State(BaseModel):
     job: UUID | None = None
 
 
+def benchmark(  # noqa: PLR0913 - options of a command are its parameters
+    source: Annotated[Path, SOURCE],
+    target: Annotated[Path, TARGET],
+    out: Annotated[Path, typer.Option(help="The folder that takes the report.")],
+    preset: Annotated[PresetName, PRESET] = "quick",
+    config: Annotated[Path | None, _CONFIG] = None,
+    rows: Annotated[list[str] | None, _ROW] = None,
+    folds: Annotated[int, _FOLDS] = 3,
+    tile_px: Annotated[int, TILE_PX] = 128,
+    label_tiles: Annotated[list[int] | None, _LABEL_TILE] = None,
+    exclude: Annotated[list[str] | None, _EXCLUDE] = None,
+    seed: Annotated[int | None, SEED] = None,
+    url: Annotated[str | None, SERVICE] = None,
+) -> None:
+    """Measure each row of the paper's Table 1 for two folders, and write the report.
+
+    A row is a method. Each is trained and tested on every fold, a way to divide the images into
+    those to train on and those to test on. If the command is stopped, the same command goes on
+    where it was.
+    """
+    body: dict[str, Any] = {
+        "preset": preset,
+        "config": _config_fields(config, preset, seed),
+        "num_folds": folds,
+        "tile_px": tile_px,
+        "label_tiles_px": label_tiles or [],
+        "excluded": exclude or [],
+    }
+    if rows:
+        body["rows"] = rows
+    options = TableOptions(source=source, target=target, body=body, out=out, url=url)
+    raise typer.Exit(run_table(options, console))
+
+
+def _config_fields(path: Path | None, name: PresetName, seed: int | None) -> dict[str, Any]:
+    """Read the fields that a file changes of a preset, and refuse those that do not suit it."""
+    try:
+        fields = {} if path is None else json.loads(path.read_text())
+    except ValueError as error:
+        raise typer.BadParameter(f"{path} is no JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise typer.BadParameter(f"{path} holds no JSON object")
+    if seed is not None and "seed" in fields:
+        raise typer.BadParameter(f"--seed is given, and {path} has a seed too: leave one out")
+    if seed is not None:
+        fields["seed"] = seed
+    try:
+        preset(name).changed(fields)  # before folders are sent in vain
+    except ValidationError as error:
+        reason = invalid_fields(error.errors(), "config").detail
+        raise typer.BadParameter(f"{path} does not suit preset {name}: {reason}") from error
+    return fields
+
+
 def run_table(options: TableOptions, console: Console) -> int:
-    """Begin a benchmark or go on with the one in the folder; the exit code."""
+    """Begin a benchmark, or go on with the one in the folder, and return the exit code."""
     options.out.mkdir(parents=True, exist_ok=True)
     try:
         with ExitStack() as stack:

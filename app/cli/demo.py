@@ -1,4 +1,4 @@
-"""The demo: drives the service over HTTP as a user would, then shows what it brought."""
+"""``stylefilter demo`` drives the service over HTTP as a user would, then shows what it brought."""
 
 import io
 import time
@@ -6,13 +6,17 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import typer
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from app.cli.console import console
 from app.cli.folder_upload import FolderError, send_folder
+from app.cli.options import PRESET, SEED, SERVICE, SOURCE, TARGET, TILE_PX
 from app.cli.synthetic import write_domain
 from app.cli.temporary_service import own_service
 from app.cli.watch import draw
@@ -31,7 +35,7 @@ _SYNTHETIC_PX = 512
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """What the command line says."""
+    """The options of the command."""
 
     source: Path | None
     target: Path | None
@@ -46,8 +50,31 @@ class DemoError(Exception):
     """The demo cannot go on; says why."""
 
 
+def demo(  # noqa: PLR0913 - options of a command are its parameters
+    source: Annotated[Path | None, SOURCE] = None,
+    target: Annotated[Path | None, TARGET] = None,
+    preset: Annotated[PresetName, PRESET] = "quick",
+    tile_px: Annotated[int, TILE_PX] = 128,
+    seed: Annotated[int, SEED] = 0,
+    out: Annotated[
+        Path, typer.Option(help="The folder that takes the picture, the table and all data.")
+    ] = Path("demo"),
+    url: Annotated[str | None, SERVICE] = None,
+) -> None:
+    """Adapt a source to a target through the HTTP API, and show what the adaptation brings.
+
+    Without folders the demo draws a synthetic pair of microscopes.
+    """
+    if (source is None) != (target is None):
+        raise typer.BadParameter("give both --source and --target, or neither")
+    options = DemoOptions(
+        source=source, target=target, preset=preset, tile_px=tile_px, seed=seed, out=out, url=url
+    )
+    raise typer.Exit(run_demo(options, console))
+
+
 def run_demo(options: DemoOptions, console: Console) -> int:
-    """Run the demo; the exit code."""
+    """Run the demo and return its exit code."""
     started = time.monotonic()
     try:
         options.out.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A service of one's own for as long as a block runs, for the demo and for benchmarks."""
+"""A service of one's own for as long as a block runs, for the demo and for measurements."""
 
 import os
 import signal

@@ -1,12 +1,14 @@
-"""A job in the terminal: a bar for each stage, and what happens in lines above them."""
+"""``stylefilter jobs watch``: a bar for each stage of a job, and what happens in lines above."""
 
 from types import TracebackType
-from typing import Self
+from typing import Annotated, Self
 from uuid import UUID
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+from app.cli.console import console
 from app.client import PATIENCE_SECONDS, ApiError, Client
 from app.jobs.event_schemas import (
     EventRead,
@@ -23,8 +25,20 @@ _EXIT_CODES = {JobState.SUCCEEDED: 0, JobState.FAILED: 1, JobState.CANCELLED: 3}
 _NOT_WATCHED, _INTERRUPTED = 2, 130
 
 
+def watch(
+    job: Annotated[UUID, typer.Argument(help="The id of the job.")],
+    url: Annotated[str, typer.Option(help="The address of the service.")] = "http://127.0.0.1:8000",
+) -> None:
+    """Draw a job live until it has ended. Ctrl-C stops watching; the job goes on.
+
+    The exit code tells how the job ended: 0 if it succeeded, 1 if it failed, 3 if it was
+    cancelled. It is 2 if the job cannot be watched.
+    """
+    raise typer.Exit(run_watch(url, job, console))
+
+
 def run_watch(url: str, job_id: UUID, console: Console) -> int:
-    """Draw a job until it has ended; the exit code."""
+    """Draw a job until it has ended, and return the exit code."""
     try:
         with Client(url) as client:
             job = draw(client, job_id, console, in_words=True)

@@ -15,9 +15,7 @@ import tempfile
 import time
 from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import torch
@@ -36,6 +34,7 @@ from models.networks.sizes import WINOGRAD_FROM
 from models.networks.unet import UNet
 from models.pseudo_labels import adapt_segmenter
 from models.segmentation import pretrain
+from models.speed.figures import Figures, Growth, Machine, StageResult, StyleResult, Timing
 from models.speed.reference import peak_bytes, say
 from models.style_transfer import Cut
 from models.training.device import cpu_has_bf16
@@ -46,55 +45,6 @@ CASES = ("128x32", "128x64", "256x64", "pretrain-8", "pretrain-400", "adapt-8", 
 """CUT: side of the images and filters; the segmenter's stages: sections of each dataset."""
 
 _SECTION_PX, _STAGE_STEPS = 256, 125  # of four sections: all 400 are read once, and some again
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Seconds of a step, and the peak memory of its process."""
-
-    median: float
-    least: float
-    most: float
-    peak_bytes: int
-
-    @classmethod
-    def of(cls, seconds: Sequence[float], peak_bytes: int) -> Self:
-        return cls(statistics.median(seconds), min(seconds), max(seconds), peak_bytes)
-
-
-@dataclass(frozen=True)
-class StyleResult:
-    """A CUT step, and the reference's if it was measured beside it.
-
-    ``gflop`` is what convolutions and matrix products take by definition, ``gflop_done`` what our
-    step does of it. The fractions are these per second, of the machine's float32 matrix product.
-    """
-
-    case: str
-    precision: Precision
-    step: Timing
-    gflop: float
-    gflop_done: float
-    fraction_of_peak: float
-    fraction_done: float
-    reference: Timing | None
-    speedup: float | None
-    memory_ratio: float | None
-
-
-@dataclass(frozen=True)
-class StageResult:
-    """A step of pre-training or adaptation as users run it, with its data.
-
-    ``step`` is one of the last, when every section was read before; ``first_seconds`` the median
-    of the first, most of whose sections are read from disk.
-    """
-
-    case: str
-    step: Timing
-    first_seconds: float
-    wait_share: float
-    generator_passes: int
 
 
 class _Process:
@@ -160,8 +110,7 @@ def measure_style(
 
 def measure_stage(case: str, steps: int = _STAGE_STEPS) -> StageResult:
     """Time a step of pre-training or adaptation."""
-    facts = json.loads(_output("stage", case, steps))
-    return StageResult(**{**facts, "step": Timing(**facts["step"])})
+    return StageResult.model_validate_json(_output("stage", case, steps))
 
 
 def matrix_gflops(dtype: torch.dtype, side: int, repeats: int = 5) -> float:
@@ -175,9 +124,9 @@ def matrix_gflops(dtype: torch.dtype, side: int, repeats: int = 5) -> float:
     return 2 * side**3 / min(seconds) / 1e9
 
 
-def measure(cases: Sequence[str], steps: int, reference: Path | None) -> dict[str, object]:
-    """Everything, as JSON has it."""
-    peaks = {
+def measure(cases: Sequence[str], steps: int, reference: Path | None) -> Figures:
+    """Measure all cases, and the processor itself."""
+    peaks: dict[Precision, float] = {
         "float32": matrix_gflops(torch.float32, 2048),
         "bf16": matrix_gflops(torch.bfloat16, 512),
     }
@@ -187,33 +136,34 @@ def measure(cases: Sequence[str], steps: int, reference: Path | None) -> dict[st
             style += measure_style(case, steps, peaks["float32"], reference)
         else:
             stages[case] = measure_stage(case)
-    return {
-        "machine": {
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-            "instructions": torch.backends.cpu.get_cpu_capability(),
-            "has_bf16": cpu_has_bf16(),
-            "matrix_gflops": peaks,
-        },
-        "steps": steps,
-        "style": [asdict(result) for result in style],
-        "stages": [asdict(result) for result in stages.values()],
-        "large_to_small": _large_to_small(stages),
-    }
+    machine = Machine(
+        cores=os.cpu_count(),
+        threads=torch.get_num_threads(),
+        torch=torch.__version__,
+        instructions=torch.backends.cpu.get_cpu_capability(),
+        has_bf16=cpu_has_bf16(),
+        matrix_gflops=peaks,
+    )
+    return Figures(
+        machine=machine,
+        steps=steps,
+        style=tuple(style),
+        stages=tuple(stages.values()),
+        large_to_small=_large_to_small(stages),
+    )
 
 
-def _large_to_small(stages: Mapping[str, StageResult]) -> dict[str, dict[str, float]]:
-    """Return what a step on many sections takes, as a multiple of one on few."""
+def _large_to_small(stages: Mapping[str, StageResult]) -> dict[str, Growth]:
+    """Return the cost of a step on 400 sections as a multiple of the cost on 8, by stage."""
     ratios = {}
     for stage in ("pretrain", "adapt"):
         small, large = (stages.get(f"{stage}-{number}") for number in (8, 400))
         if small is not None and large is not None:
-            ratios[stage] = {
-                "seconds": large.step.median / small.step.median,
-                "first_seconds": large.first_seconds / small.first_seconds,
-                "peak_bytes": large.step.peak_bytes / small.step.peak_bytes,
-            }
+            ratios[stage] = Growth(
+                seconds=large.step.median / small.step.median,
+                first_seconds=large.first_seconds / small.first_seconds,
+                peak_bytes=large.step.peak_bytes / small.step.peak_bytes,
+            )
     return ratios
 
 
@@ -282,7 +232,14 @@ def _stage_process(case: str, steps: int) -> None:
     seconds = np.diff(moments).tolist()
     timing = Timing.of(seconds[-21:-1], peak_bytes())  # the last step validates, too
     first = statistics.median(seconds[1:21])  # the very first also plans and allocates
-    say(asdict(StageResult(case, timing, first, shares[-1], len(passes))))
+    result = StageResult(
+        case=case,
+        step=timing,
+        first_seconds=first,
+        wait_share=shares[-1],
+        generator_passes=len(passes),
+    )
+    say(result.model_dump())
 
 
 def stage_config(steps: int) -> StyleFilterConfig:
@@ -318,7 +275,7 @@ def main() -> None:
         _be(*chosen.role)
         return
     figures = measure(chosen.cases, chosen.steps, chosen.reference)
-    chosen.out.write_text(json.dumps(figures, indent=2) + "\n")
+    chosen.out.write_text(figures.model_dump_json(indent=2) + "\n")
 
 
 def _be(role: str, *arguments: str) -> None:

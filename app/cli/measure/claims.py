@@ -1,17 +1,23 @@
-"""Time to claim and end a job that does nothing, beside more and more jobs that have ended."""
+"""``stylefilter measure claims``: what it takes to hand out jobs, beside more and more old ones."""
 
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from statistics import median, quantiles
-from typing import Any
+from typing import Annotated, Any
 from uuid import uuid4
 
+import typer
 from pydantic import BaseModel
 from rich.table import Table
 from sqlalchemy import insert, select
 
+from app.cli.console import console
+from app.cli.options import EMPTY_DATABASE, FIGURES
 from app.database import Database, now_plus
 from app.jobs.transitions import claim, succeed
+from app.settings import Settings
 from app.tables import Job, JobKind, JobState
 from models.config import preset
 
@@ -36,11 +42,44 @@ class Figures(BaseModel):
     """Median beside most ended jobs over that beside fewest."""
 
 
+def claims(
+    database_url: Annotated[str | None, EMPTY_DATABASE] = None,
+    ended: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=0,
+            help="A number of jobs that have ended before; by default 1000, 100000 and 1000000.",
+        ),
+    ] = None,
+    waiting: Annotated[
+        int, typer.Option(min=2, help="The number of waiting jobs to hand out beside each.")
+    ] = 1000,
+    out: Annotated[Path | None, FIGURES] = None,
+) -> None:
+    """Measure how long the database takes to hand a waiting job to a worker and to end it.
+
+    The jobs do nothing. More and more jobs that have ended lie in the same table.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        url = database_url or f"sqlite:///{folder}/stylefilter.db"
+        database = Database(Settings(database_url=url).database)
+        database.migrate()
+        try:
+            figures = measure(database, ended or (1_000, 100_000, 1_000_000), waiting)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+        finally:
+            database.close()
+    if out is not None:
+        out.write_text(figures.model_dump_json(indent=2))
+    console.print(table(figures))
+
+
 def measure(database: Database, ended_jobs: Sequence[int], waiting_jobs: int) -> Figures:
     """Fill an empty database step by step, and time all claims at each."""
     with database.reading() as session:
         if session.scalar(select(Job.id).limit(1)) is not None:
-            raise ValueError("the database holds jobs; the benchmark needs an empty one")
+            raise ValueError("the database holds jobs; name an empty one")
     claims: list[ClaimFigures] = []
     ended = 0
     for number in sorted(ended_jobs):
@@ -98,7 +137,7 @@ def _time_claims(database: Database) -> Iterator[float]:
     """Until no job waits."""
     while True:
         start = time.perf_counter()
-        lease = claim(database, "benchmark", 60)
+        lease = claim(database, "measure", 60)
         if lease is None:
             return
         with database.session() as session:

@@ -1,4 +1,4 @@
-"""What open event streams of a training cost it and the API, and how soon a job shows itself."""
+"""``stylefilter measure streams``: what open event streams cost a training and the API."""
 
 import asyncio
 import json
@@ -10,17 +10,19 @@ from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from statistics import median, quantiles
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from pydantic import BaseModel, Field
-from rich.table import Table
+import typer
 from sqlalchemy import select
 
+from app.cli.console import console
+from app.cli.measure.stream_figures import Delays, Figures, Plan, Start, Window, table
+from app.cli.options import EMPTY_DATABASE, FIGURES
 from app.cli.synthetic import CLASSES, DomainName, write_domain
 from app.cli.temporary_service import OwnService, own_service
-from app.client import Client, Unavailable
+from app.client import ApiError, Client, Unavailable
 from app.database import Database
 from app.datasets.schemas import DatasetCreate, DatasetReport
 from app.jobs.event_schemas import ProgressEvent, StageEvent, StateEvent
@@ -40,53 +42,35 @@ _CONFIG = {
 }
 
 
-class Plan(BaseModel):
-    """What is measured: ``pairs`` of windows of each job, without streams and with them."""
+def streams(  # noqa: PLR0913 - options of a command are its parameters
+    database_url: Annotated[str | None, EMPTY_DATABASE] = None,
+    number: Annotated[
+        int, typer.Option(min=1, max=500, help="The number of event streams to open.")
+    ] = 200,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="The number of jobs to measure, one after the other.")
+    ] = 3,
+    pairs: Annotated[
+        int, typer.Option(min=2, help="The number of windows without, and with, open streams.")
+    ] = 6,
+    seconds: Annotated[float, typer.Option(min=0, help="The length of a window, in seconds.")] = 5,
+    out: Annotated[Path | None, FIGURES] = None,
+) -> None:
+    """Measure what many open event streams of a job cost its training and the API.
 
-    streams: int
-    jobs: int
-    pairs: int
-    seconds: float
-
-
-class Start(BaseModel):
-    """Seconds until a client hears of the first stage and its length, and of the first step."""
-
-    claim_to_stage: float
-    claim_to_step: float
-    submission_to_stage: float
-    submission_to_step: float
-
-
-class Window(BaseModel):
-    """A while of a training beside so many streams."""
-
-    streams: int
-    steps_per_second: float
-    api_cpu_share: float = Field(description="Of a core.")
-    api_rss_bytes: int
-    clients_cpu_share: float = Field(description="Of a core, of this process: it reads them all.")
-
-
-class Delays(BaseModel):
-    """Seconds from an event's row, by the database's clock, to its arrival, of all streams."""
-
-    arrivals: int
-    median: float
-    percentile_95: float
-
-
-class Figures(BaseModel):
-    """What one run found."""
-
-    database: str
-    plan: Plan
-    ratio: float
-    """Steps per second with the streams over those without, of the same pair: median."""
-    ratio_quartiles: tuple[float, float]
-    delays: Delays
-    starts: list[Start]
-    windows: list[Window]
+    A service is started for it, and trains in windows of time without and with open streams.
+    """
+    plan = Plan(streams=number, jobs=jobs, pairs=pairs, seconds=seconds)
+    try:
+        figures = measure(database_url, plan)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    except ApiError as error:
+        console.print(f"[red]Not measured:[/red] {error}", highlight=False)
+        raise typer.Exit(1) from error
+    if out is not None:
+        out.write_text(figures.model_dump_json(indent=2))
+    console.print(table(figures))
 
 
 def measure(database_url: str | None, plan: Plan) -> Figures:
@@ -104,45 +88,12 @@ def measure(database_url: str | None, plan: Plan) -> Figures:
             database.migrate()
             with database.reading() as session:
                 if session.scalar(select(Job.id).limit(1)) is not None:
-                    raise ValueError("the database holds jobs; the benchmark needs an empty one")
+                    raise ValueError("the database holds jobs; name an empty one")
             with own_service(folder, variables) as service, Client(service.url) as client:
-                return _Benchmark(plan, database, service, client).run(folder)
+                return _Measurement(plan, database, service, client).run(folder)
 
 
-def table(figures: Figures) -> Table:
-    """The figures, to be shown; the median where there are several."""
-    plan, delays = figures.plan, figures.delays
-    windows = f"{plan.jobs * plan.pairs} pairs of windows of {plan.seconds:g} s"
-    title = f"{figures.database}, {plan.jobs} jobs, {windows}"
-    shown = Table("", "0 streams", f"{plan.streams} streams", title=title)
-
-    def row(words: str, name: str, unit: float, digits: int) -> None:
-        values = (_middle(figures.windows, n, name) / unit for n in (0, plan.streams))
-        shown.add_row(words, *(f"{value:.{digits}f}" for value in values))
-
-    row("steps of the training a second", "steps_per_second", 1, 1)
-    row("the API's share of a core, %", "api_cpu_share", 0.01, 1)
-    row("the API's memory (RSS), MB", "api_rss_bytes", 1e6, 0)
-    row("the clients' share of a core, %", "clients_cpu_share", 0.01, 1)
-    shown.add_row("steps a second, with : without", "", f"{figures.ratio:.3f}")
-    first, third = figures.ratio_quartiles
-    shown.add_row("middle half of the pairs", "", f"{first:.3f} to {third:.3f}")
-    shown.add_row("an event's row to its arrival, s", "", f"{delays.median:.2f}")
-    shown.add_row("95th percentile", "", f"{delays.percentile_95:.2f}")
-    shown.add_section()
-    for origin in ("claim", "submission"):
-        for what, words in (("stage", "first stage"), ("step", "first step")):
-            seconds = median(getattr(start, f"{origin}_to_{what}") for start in figures.starts)
-            shown.add_row(f"{origin} to the {words} shown, s", f"{seconds:.2f}", "")
-    return shown
-
-
-def _middle(windows: list[Window], streams: int, name: str) -> float:
-    values: list[float] = [getattr(each, name) for each in windows if each.streams == streams]
-    return median(values)
-
-
-class _Benchmark:
+class _Measurement:
     """Measures one service."""
 
     def __init__(self, plan: Plan, database: Database, service: OwnService, client: Client) -> None:

@@ -1,64 +1,61 @@
-"""The figures of ``models.speed.measure`` as tables; the measuring itself needs torch."""
+"""``stylefilter measure training`` lets ``models.speed.measure`` measure, and shows its figures."""
 
-from collections.abc import Iterator
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel
+import typer
 from rich.table import Table
 
-
-class Timing(BaseModel):
-    """Seconds of a step, and bytes."""
-
-    median: float
-    least: float
-    most: float
-    peak_bytes: int
+from app.cli.console import console
+from app.cli.options import FIGURES
+from models.speed.figures import Figures, StageResult, StyleResult
 
 
-class StyleFigures(BaseModel):
-    """A CUT step."""
+def training(
+    out: Annotated[Path | None, FIGURES] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, help="A checkout of the public CUT, to compare with."
+        ),
+    ] = None,
+    steps: Annotated[
+        int, typer.Option(min=1, help="The number of steps of which the median is shown.")
+    ] = 5,
+    cases: Annotated[
+        list[str] | None,
+        typer.Option(help="A case, such as 128x64 or pretrain-8; by default all are measured."),
+    ] = None,
+) -> None:
+    """Measure the seconds and the memory of whole training steps on this computer.
 
-    case: str
-    precision: str
-    step: Timing
-    fraction_of_peak: float
-    fraction_done: float
-    reference: Timing | None
-    speedup: float | None
-    memory_ratio: float | None
-
-
-class StageFigures(BaseModel):
-    """A step of the segmenter's stages."""
-
-    case: str
-    step: Timing
-    first_seconds: float
-    wait_share: float
-    generator_passes: int
-
-
-class Figures(BaseModel):
-    """What is shown of the file."""
-
-    style: list[StyleFigures]
-    stages: list[StageFigures]
-
-
-def read_figures(path: Path) -> Figures:
-    return Figures.model_validate_json(path.read_text())
+    Each case runs in a process of its own. With --reference each CUT step takes turns with one of
+    the public CUT.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = out or Path(folder) / "figures.json"
+        command = [sys.executable, "-m", "models.speed.measure", str(path), "--steps", str(steps)]
+        command += ["--reference", str(reference.resolve())] if reference else []
+        command += ["--cases", *cases] if cases else []
+        if code := subprocess.run(command, check=False).returncode:
+            raise typer.Exit(code)
+        for table in tables(Figures.model_validate_json(path.read_bytes())):
+            console.print(table)
 
 
 def tables(figures: Figures) -> Iterator[Table]:
-    """One of style transfer, one of the segmenter's stages; those that were measured."""
+    """Yield a table of CUT and a table of the segmenter's stages, if they were measured."""
     if figures.style:
         yield _style_table(figures.style)
     if figures.stages:
         yield _stage_table(figures.stages)
 
 
-def _style_table(results: list[StyleFigures]) -> Table:
+def _style_table(results: Sequence[StyleResult]) -> Table:
     table = Table("CUT", "precision", "s/step", "reference", "ratio", "GB", "of its", "of peak")
     for result in results:
         theirs = result.reference
@@ -75,7 +72,7 @@ def _style_table(results: list[StyleFigures]) -> Table:
     return table
 
 
-def _stage_table(results: list[StageFigures]) -> Table:
+def _stage_table(results: Sequence[StageResult]) -> Table:
     table = Table("stage-sections", "s/step", "at first", "waiting for data", "GB", "G passes")
     for result in results:
         table.add_row(

@@ -1,4 +1,4 @@
-"""`stylefilter benchmark adaptation` at its terminal: begun, stopped, gone on with, refused."""
+"""``stylefilter benchmark`` at its terminal: begun, stopped, gone on with, refused."""
 
 import json
 import re
@@ -52,9 +52,7 @@ def run(api: httpx.Client, tmp_path: Path, out: Path) -> Run:
         folders = [f"--{name}={tmp_path / name}" for name in ("source", "target")]
         fixed = ["--preset=smoke", "--folds=1", "--tile-px=16", "--row=source-only", "--row=cut"]
         where = [f"--out={out}", f"--url={api.base_url}"]
-        return CliRunner().invoke(
-            cli, ["benchmark", "adaptation", *folders, *fixed, *where, *options]
-        )
+        return CliRunner().invoke(cli, ["benchmark", *folders, *fixed, *where, *options])
 
     return command
 

@@ -1,37 +1,48 @@
-"""The socket that `stylefilter up` listens on."""
-
-import asyncio
-import socket
+"""The commands of `stylefilter`, and what their help explains."""
 
 import pytest
-import typer
+from typer.main import get_command
+from typer.testing import CliRunner
 
-from app.cli.main import listen
+from app.cli.main import cli
 
-
-def test_answers_on_a_kept_connection_are_sent_at_once() -> None:
-    """Nagle's algorithm is off on accepted connections: else an answer waits for 40 ms."""
-    options: list[int] = []
-
-    async def note(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        accepted = writer.get_extra_info("socket")
-        options.append(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
-        writer.close()
-
-    async def connect() -> None:
-        listener = listen("127.0.0.1", 0)
-        async with await asyncio.start_server(note, sock=listener):
-            reader, writer = await asyncio.open_connection(*listener.getsockname())
-            assert await reader.read() == b""
-            writer.close()
-
-    asyncio.run(connect())
-    assert options == [1]
+COMMANDS = {
+    "up",
+    "migrate",
+    "demo",
+    "benchmark",
+    "jobs watch",
+    "measure training",
+    "measure claims",
+    "measure streams",
+}
 
 
-def test_a_port_that_is_taken_is_refused() -> None:
-    with listen("127.0.0.1", 0) as taken:
-        taken.listen()
-        port = taken.getsockname()[1]
-        with pytest.raises(typer.BadParameter, match=f"127.0.0.1:{port}"):
-            listen("127.0.0.1", port)
+def paths(command: object, prefix: str = "") -> set[str]:
+    """The full names of all commands that do something."""
+    inner = getattr(command, "commands", {})
+    return (
+        {prefix}
+        if not inner
+        else {
+            path for name, one in inner.items() for path in paths(one, f"{prefix} {name}".strip())
+        }
+    )
+
+
+def test_each_command_is_there_and_explains_every_option() -> None:
+    assert paths(get_command(cli)) == COMMANDS
+    for path in COMMANDS:
+        command = get_command(cli)
+        for name in path.split():
+            command = command.commands[name]  # type: ignore[attr-defined]
+        assert command.help
+        silent = [option.name for option in command.params if not getattr(option, "help", None)]
+        assert silent == [], path
+
+
+@pytest.mark.parametrize("name", ["demo", "benchmark"])
+def test_the_help_says_what_a_folder_holds(name: str) -> None:
+    shown = CliRunner().invoke(cli, [name, "--help"]).output
+    for word in ("images/", "masks/", "meta.json", "pixel_size_nm"):
+        assert word in shown

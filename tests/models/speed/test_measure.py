@@ -8,13 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from app.cli.measure.training import read_figures, tables
+from app.cli.measure.training import tables
 from models.speed import measure, reference
+from models.speed.figures import Figures, Growth, StageResult, StyleResult, Timing
 from models.speed.measure import (
     CASES,
-    StageResult,
-    StyleResult,
-    Timing,
     matrix_gflops,
     measure_stage,
     measure_style,
@@ -43,10 +41,6 @@ def checkout(tmp_path: Path) -> Path:
     (tmp_path / "models" / "__init__.py").write_text("import torchvision\n")
     (tmp_path / "models" / "cut_model.py").write_text(REFERENCE)
     return tmp_path
-
-
-def test_a_timing_has_the_median() -> None:
-    assert Timing.of([3.0, 1.0, 2.0], 7) == Timing(2.0, 1.0, 3.0, 7)
 
 
 @pytest.mark.slow
@@ -84,19 +78,33 @@ def test_a_stage_waits_and_translates_nothing(case: str) -> None:
 def test_the_file_is_what_the_command_shows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    timing = Timing(1.5, 1.0, 2.0, 10**9)
-    style = StyleResult("128x32", "float32", timing, 9.0, 4.0, 0.6, 0.3, timing, 1.0, 1.0)
+    timing = Timing(median=1.5, least=1.0, most=2.0, peak_bytes=10**9)
+    style = StyleResult(
+        case="128x32",
+        precision="float32",
+        step=timing,
+        gflop=9.0,
+        gflop_done=4.0,
+        fraction_of_peak=0.6,
+        fraction_done=0.3,
+        reference=timing,
+        speedup=1.0,
+        memory_ratio=1.0,
+    )
     monkeypatch.setattr(measure, "measure_style", lambda *_: [style])
     monkeypatch.setattr(
-        measure, "measure_stage", lambda case: StageResult(case, timing, 1.6, 0.1, 0)
+        measure,
+        "measure_stage",
+        lambda case: StageResult(
+            case=case, step=timing, first_seconds=1.6, wait_share=0.1, generator_passes=0
+        ),
     )
     figures = measure.measure(["128x32", "adapt-8", "adapt-400"], 1, None)
-    assert figures["large_to_small"] == {
-        "adapt": {"seconds": 1.0, "first_seconds": 1.0, "peak_bytes": 1.0}
-    }
+    growth = Growth(seconds=1.0, first_seconds=1.0, peak_bytes=1.0)
+    assert figures.large_to_small == {"adapt": growth}
     out = tmp_path / "figures.json"
-    out.write_text(json.dumps(figures))
-    style_table, stage_table = tables(read_figures(out))
+    out.write_text(figures.model_dump_json())
+    style_table, stage_table = tables(Figures.model_validate_json(out.read_bytes()))
     assert (style_table.row_count, stage_table.row_count) == (1, 2)
 
 

@@ -1,4 +1,4 @@
-"""The benchmark of event streams, in small: a real service, a real training, real streams."""
+"""The measurement of event streams, in small: a real service, a real training, real streams."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from app.cli.main import cli
-from app.cli.measure.streams import Figures
+from app.cli.measure.stream_figures import Figures
 from app.database import Database
 from tests.app.records import add_waiting
 
@@ -18,7 +18,7 @@ pytestmark = [
 
 def test_one_run_measures_all(tmp_path: Path, database: Database, database_url: str) -> None:
     out = tmp_path / "figures.json"
-    command = ["benchmark", "streams", "--number", "3", "--jobs", "1", "--pairs", "2"]
+    command = ["measure", "streams", "--number", "3", "--jobs", "1", "--pairs", "2"]
     command += ["--seconds", "1", "--database-url", database_url, "--out", str(out)]
     ran = CliRunner().invoke(cli, command)
     assert ran.exit_code == 0, ran.output
@@ -48,6 +48,6 @@ def test_one_run_measures_all(tmp_path: Path, database: Database, database_url: 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_used_database_is_refused(database: Database, database_url: str) -> None:
     add_waiting(database)
-    ran = CliRunner().invoke(cli, ["benchmark", "streams", "--database-url", database_url])
+    ran = CliRunner().invoke(cli, ["measure", "streams", "--database-url", database_url])
     assert ran.exit_code == 2
     assert "empty" in ran.output

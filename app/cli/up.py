@@ -1,0 +1,96 @@
+"""``stylefilter up`` starts the service, and ``stylefilter migrate`` prepares its database."""
+
+import logging
+import os
+import signal
+import socket
+import sys
+from typing import Annotated
+
+import typer
+import uvicorn
+
+from app.cli.console import console
+from app.cli.supervisor import WorkerProcess
+from app.database import Database
+from app.settings import Settings
+from app.storage import Storage
+
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def migrate() -> None:
+    """Bring the tables of the database to the form that this version needs."""
+    settings = Settings()
+    Database(settings.database).migrate()
+    console.print("The database schema is up to date.")
+
+
+def up(
+    host: Annotated[
+        str,
+        typer.Option(help="The address to listen on; 127.0.0.1 is this computer alone."),
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.")] = 8000,
+) -> None:
+    """Start the service on this computer: the API and one worker.
+
+    It brings the database to this version's form first. Ctrl-C stops both; jobs go on at the next
+    start.
+    """
+    from app.main import create_app  # other commands need no web framework
+
+    settings = Settings()
+    if host not in _LOOPBACK:
+        settings = _open_to(host, settings)
+    logging.basicConfig(
+        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    Storage(settings.data_folder)
+    listener = listen(host, port)
+    Database(settings.database).migrate()
+    # uvicorn raises the signal that ended it once more: let that end in the `finally` below.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    worker = WorkerProcess()
+    try:
+        address = f"http://{host}:{listener.getsockname()[1]}"
+        console.print(f"StyleFilter Service: {address} (docs: {address}/docs). Ctrl-C stops it.")
+        config = uvicorn.Config(
+            lambda: create_app(settings),
+            factory=True,
+            log_level="warning",
+            timeout_graceful_shutdown=5,
+        )
+        uvicorn.Server(config).run(sockets=[listener])
+    except KeyboardInterrupt:
+        pass  # uvicorn has shut down cleanly and raises the signal again
+    finally:
+        worker.stop()
+
+
+def _open_to(host: str, settings: Settings) -> Settings:
+    """Warn of who reaches the service from outside, and let it answer to the host's name."""
+    console.print(
+        f"[bold red]Warning:[/] whoever reaches {host} can use and delete everything: the service "
+        "has no authentication. Put a proxy that asks who they are in front of it.\n"
+        f"It answers to {host} and to the names in STYLEFILTER_ALLOWED_HOSTS."
+    )
+    allowed = (*settings.allowed_hosts, host.lower())
+    return settings.model_copy(update={"allowed_hosts": allowed})
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Bind a TCP socket to the address, or refuse the options."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio sets TCP_NODELAY only where the protocol is named. Without it each answer on a
+    # kept-alive connection waits 40 ms for an acknowledgement.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise typer.BadParameter(
+            f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}; choose --port"
+        ) from error
+    return listener
