@@ -10,6 +10,7 @@ ROOT = TESTS.parent
 CROSS_CUTTING = {
     Path("test_layout.py"): "is about the tests themselves",
     Path("test_old_state.py"): "reads the state that an earlier version left in all places",
+    Path("app/test_upgrade.py"): "reads over HTTP what an earlier version left in all places",
     Path("chaos"): "injects faults into a whole service",
     Path("end_to_end"): "drives the service as it is started, with all its processes",
     Path("models/method"): "trains or checks the paper's method as a whole",
