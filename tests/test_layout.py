@@ -8,6 +8,7 @@ TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 
 CROSS_CUTTING = {
+    Path("test_docs.py"): "compares the documents with the code",
     Path("test_layout.py"): "is about the tests themselves",
     Path("test_old_state.py"): "reads the state that an earlier version left in all places",
     Path("app/test_upgrade.py"): "reads over HTTP what an earlier version left in all places",
