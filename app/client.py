@@ -16,7 +16,8 @@ from app.datasets.schemas import DatasetCreate, DatasetReport
 from app.errors import Problem
 from app.jobs.curves import MetricsQuery
 from app.jobs.event_schemas import EventRead, parse_event
-from app.jobs.schemas import AdaptRequest, BenchmarkRequest, JobRead, MetricsRead
+from app.jobs.request_schemas import AdaptRequest, BenchmarkRequest
+from app.jobs.schemas import JobRead, MetricsRead
 from app.labels.schemas import DeriveRequest, LabelsSummary, LabelsUpdate
 from app.pagination import Page
 from app.registry.schemas import ModelRead

@@ -19,7 +19,8 @@ from app.cli.options import PRESET, SEED, SERVICE, SOURCE, TARGET, TILE_PX
 from app.cli.temporary_service import own_service
 from app.client import ApiError, Client, Unavailable
 from app.errors import invalid_fields
-from app.jobs.schemas import BenchmarkRequest, JobRead
+from app.jobs.request_schemas import BenchmarkRequest
+from app.jobs.schemas import JobRead
 from app.tables import ENDED, JobState
 from models.config import PresetName, preset
 from models.files import written_aside

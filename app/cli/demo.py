@@ -23,8 +23,9 @@ from app.cli.watch import draw
 from app.client import ApiError, Client
 from app.datasets.schemas import DatasetReport
 from app.figure import comparison
+from app.jobs.request_schemas import AdaptRequest
 from app.jobs.result import JobResult
-from app.jobs.schemas import AdaptRequest, JobRead
+from app.jobs.schemas import JobRead
 from app.labels.schemas import DeriveRequest
 from app.tables import JobState, ModelKind
 from models.config import PresetName

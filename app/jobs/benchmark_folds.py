@@ -7,7 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.errors import refusal
-from app.jobs.schemas import BenchmarkRequest
+from app.jobs.request_schemas import BenchmarkRequest
 from app.tables import Dataset, Image
 from models.config import StyleFilterConfig
 from models.data.labels import known_labels, present_classes

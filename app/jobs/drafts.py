@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from app.errors import invalid_fields, refusal
 from app.jobs import benchmark_folds, checks, preflight
 from app.jobs.checks import Context
-from app.jobs.schemas import (
+from app.jobs.request_schemas import (
     AdaptRequest,
     BenchmarkRequest,
     EvaluateRequest,

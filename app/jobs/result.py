@@ -8,38 +8,50 @@ from app.tables import ModelKind
 
 
 class EvaluationRead(BaseModel):
-    """DICE of one method, pooled over a split by one confusion matrix."""
+    """DICE of one method on the masks of a split.
 
-    method: str = Field(examples=["StyleFilter"])
-    dataset: UUID
-    split: str
-    num_sections: int
+    DICE measures how well predicted and true pixels of a class overlap: 1 is perfect, 0 is nothing.
+    It is computed once from the counts of all sections together.
+    """
+
+    method: str = Field(description="The name of the method.", examples=["StyleFilter"])
+    dataset: UUID = Field(description="The id of the dataset whose sections were scored.")
+    split: str = Field(description="The split of these sections.")
+    num_sections: int = Field(description="The number of these sections.")
     dice: dict[str, float | None] = Field(
-        description="In [0, 1]; none for a class that the split's masks lack."
+        description="DICE of each class, in [0, 1]; none for a class that the masks lack."
     )
-    mean_dice: float | None = Field(description="Mean over the classes that occur.")
-    confusion: list[list[int]] = Field(description="Pixels; rows truth, columns prediction.")
+    mean_dice: float | None = Field(
+        description="The mean of DICE over the classes that the masks have."
+    )
+    confusion: list[list[int]] = Field(
+        description="Counts of pixels: a row for each true class, a column for each predicted one."
+    )
 
 
 class ReusedModel(BaseModel):
     """A trained model that was taken over instead of being trained again."""
 
-    kind: ModelKind
-    model: UUID
-    job: UUID = Field(description="The job that trained it.")
+    kind: ModelKind = Field(description="The kind of the model.")
+    model: UUID = Field(description="The id of the model.")
+    job: UUID = Field(description="The id of the job that trained it.")
 
 
 class JobResult(BaseModel):
-    """What a finished job measured."""
+    """What a job that succeeded measured."""
 
-    evaluations: list[EvaluationRead] = []
+    evaluations: list[EvaluationRead] = Field([], description="The scores of each method.")
     reused: list[ReusedModel] = Field(
-        [], description="Stages that an earlier job had trained alike: same data, config and code."
+        [],
+        description="The models that an earlier job had trained with the same data, labels, "
+        "configuration and code.",
     )
-    notes: list[str] = Field([], description="What the reader of the numbers must know.")
+    notes: list[str] = Field([], description="Sentences that a reader of the scores has to know.")
     changed: list[str] = Field(
-        [], description="What of the config was changed to fit the GPU's memory, in words."
+        [],
+        description="The fields of the configuration that were changed to fit the memory of the "
+        "GPU, in words.",
     )
     peak_memory_bytes: int | None = Field(
-        None, description="Of the trainer's process since it started; on a GPU, of the GPU."
+        None, description="The most memory that the trainer used: of the GPU, or else of the CPU."
     )

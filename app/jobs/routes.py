@@ -15,18 +15,15 @@ from app.jobs.checks import Context
 from app.jobs.curves import NO_NUL, MetricsQuery
 from app.jobs.drafts import JobRequest, TrainingRequest
 from app.jobs.events import Listener
-from app.jobs.schemas import (
+from app.jobs.request_schemas import (
     AdaptRequest,
     BenchmarkRequest,
     EvaluateRequest,
-    JobEstimate,
-    JobRead,
-    MetricsRead,
     PretrainRequest,
-    PriorityChange,
     StyleFilterRequest,
     TrainStyleRequest,
 )
+from app.jobs.schemas import JobEstimate, JobRead, MetricsRead, PriorityChange
 from app.jobs.submission import estimate, submit
 from app.pagination import Page
 from app.tables import JobState

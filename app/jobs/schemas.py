@@ -1,26 +1,19 @@
-"""What the jobs routes take and give."""
+"""Answers about jobs."""
 
 from datetime import datetime
-from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from app.jobs.config_changes import ConfigChanges
 from app.jobs.result import EvaluationRead, JobResult
 from app.tables import JobKind, JobState, Lane
-from models.config import PresetName, StyleFilterConfig, preset
-from models.data.splits import Folds
-from models.table1.methods import ROWS, RowName
+from models.config import StyleFilterConfig, preset
 
-_SOURCE = "0b0f4a0e-4f5c-4a57-8c6e-6a8f2a1f0c01"
-_TARGET = "0b0f4a0e-4f5c-4a57-8c6e-6a8f2a1f0c02"
-_MODEL = "0b0f4a0e-4f5c-4a57-8c6e-6a8f2a1f0c03"
 _RESULT = JobResult(
     evaluations=[
         EvaluationRead(
             method="StyleFilter",
-            dataset=UUID(_TARGET),
+            dataset=UUID("0b0f4a0e-4f5c-4a57-8c6e-6a8f2a1f0c02"),
             split="test",
             num_sections=4,
             dice={"background": 0.9, "mitochondrion": 0.6},
@@ -32,172 +25,35 @@ _RESULT = JobResult(
 )
 
 
-class _Submission(BaseModel):
-    """What holds for jobs of every kind."""
-
-    priority: int = Field(0, ge=-100, le=100, description="Of waiting jobs the highest goes first.")
-    after: list[UUID] = Field(
-        [], max_length=100, description="Jobs that must have succeeded before this one begins."
-    )
-    max_attempts: int | None = Field(
-        None,
-        ge=1,
-        le=100,
-        description="Attempts of a job that keeps losing its worker; none: the service's.",
-    )
-    webhook_url: str | None = Field(
-        None,
-        max_length=2000,
-        description="Is told of each change of the job's state, in their order, by a POST signed "
-        "as Standard Webhooks says; https or http, without a password, at a public address.",
-    )
-
-
-class _JobRequest(_Submission):
-    preset: PresetName = Field("quick", description="Numbers to start from.")
-    reuse: bool = Field(
-        True, description="Take a stage that an earlier job trained alike; false trains it again."
-    )
-    config: ConfigChanges | None = Field(
-        None, description="Fields given here replace those of the preset; the others stay."
-    )
-
-
-class AdaptRequest(_JobRequest):
-    """The whole of StyleFilter: train CUT, pre-train the U-Net, adapt, evaluate."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {
-                    "source": _SOURCE,
-                    "target": _TARGET,
-                    "preset": "quick",
-                    "config": {"style": {"steps": 300}, "seed": 1},
-                }
-            ]
-        },
-    )
-
-    source: UUID = Field(description="Dataset with masks.")
-    target: UUID = Field(description="Dataset to adapt to, with image-level labels.")
-
-
-class TrainStyleRequest(_JobRequest):
-    """Train CUT alone: renders images of the target in the source's style."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"examples": [{"source": _SOURCE, "target": _TARGET, "preset": "quick"}]},
-    )
-
-    source: UUID
-    target: UUID
-
-
-class PretrainRequest(_JobRequest):
-    """Train the U-Net on the source alone."""
-
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"source": _SOURCE, "preset": "quick"}]}
-    )
-
-    source: UUID
-
-
-class StyleFilterRequest(_JobRequest):
-    """Adapt a pre-trained segmenter with a trained style model.
-
-    Source, target, architecture and pixel size come from the two models.
-    """
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [{"style_model": _MODEL, "segmenter_model": _MODEL, "preset": "quick"}]
-        },
-    )
-
-    style_model: UUID = Field(description="Trained model of kind style.")
-    segmenter_model: UUID = Field(description="Trained model of kind segmenter.")
-
-
-class EvaluateRequest(_Submission):
-    """Score a trained model on the masked sections of a dataset, at their own pixel size."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"examples": [{"model": _MODEL, "dataset": _TARGET, "split": "test"}]},
-    )
-
-    model: UUID = Field(description="Trained model of kind segmenter or stylefilter.")
-    dataset: UUID = Field(description="Dataset with masks in the split.")
-    split: Literal["train", "val", "test"] = "test"
-    stylise: bool = Field(True, description="Render images in the source's style first.")
-    style_model: UUID | None = Field(
-        None, description="Default: the style model the model was adapted with."
-    )
-
-
-class BenchmarkRequest(_JobRequest):
-    """Table 1 for a pair of datasets: rows x folds, as jobs that share what they can."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [{"source": _SOURCE, "target": _TARGET, "preset": "quick", "num_folds": 3}]
-        },
-    )
-
-    source: UUID = Field(description="Dataset with masks.")
-    target: UUID = Field(description="Dataset to adapt to, with masks to score by.")
-    rows: list[RowName] = Field(
-        list(ROWS), min_length=1, description="Rows of the table; default: all of them."
-    )
-    num_folds: int = Field(
-        3,
-        ge=1,
-        le=20,
-        description="Repetitions of cross-validation: by the datasets' groups, else by blocks of "
-        "sections with a gap between them.",
-    )
-    folds: Folds | None = Field(
-        None, description="Published folds to use instead: `folds.json` of an earlier report."
-    )
-    tile_px: int | None = Field(
-        None,
-        ge=16,
-        le=65536,
-        description="Labels come from the target's masks, tile by tile of this side in native "
-        "pixels, in an annotator's place; none: the labels that were given.",
-    )
-    label_tiles_px: list[Annotated[int, Field(ge=16, le=65536)]] = Field(
-        [],
-        max_length=8,
-        description="Sides of tiles for which to measure what labels are worth.",
-    )
-    excluded: list[str] = Field([], description="Classes to leave out of the table and its means.")
-
-
 class JobError(BaseModel):
-    """Why a job failed: a stable code, and words."""
+    """Why a job failed."""
 
-    code: str = Field(examples=["worker_lost"])
-    message: str
-    traceback: str | None = Field(description="Where it happened, or the end of the trainer's log.")
+    code: str = Field(
+        description="A short name of the cause, the same in all versions.",
+        examples=["worker_lost"],
+    )
+    message: str = Field(description="The cause in words.")
+    traceback: str | None = Field(
+        description="The place in the code where the job failed, or the end of the log of its last "
+        "attempt."
+    )
 
 
 class StageRead(BaseModel):
-    """How far one stage of a job is."""
+    """How far one stage of a job is. A stage is a part of the work, such as training CUT."""
 
     model_config = ConfigDict(from_attributes=True)
 
-    stage: str = Field(examples=["style"])
-    step: int
-    total: int
-    seconds: float
-    finished: bool
+    stage: str = Field(
+        description="The name of the stage: `style` trains CUT, `pretrain` the U-Net, `stylise` "
+        "renders the target in the source's style, `adapt` trains the U-Net on it, and `evaluate` "
+        "scores.",
+        examples=["style"],
+    )
+    step: int = Field(description="The number of steps done.")
+    total: int = Field(description="The number of steps of the whole stage.")
+    seconds: float = Field(description="The seconds that the stage took so far, in all attempts.")
+    finished: bool = Field(description="`true` once the stage is done.")
 
 
 class StageEstimateRead(BaseModel):
@@ -205,91 +61,150 @@ class StageEstimateRead(BaseModel):
 
     model_config = ConfigDict(from_attributes=True)
 
-    stage: str = Field(examples=["style"])
-    steps: int
-    memory_bytes: int = Field(description="Peak of main memory, all processes together.")
-    gpu_memory_bytes: int = Field(description="Peak of each GPU's memory; 0 on a CPU.")
+    stage: str = Field(description="The name of the stage.", examples=["style"])
+    steps: int = Field(description="The number of steps of the stage.")
+    memory_bytes: int = Field(
+        description="The most main memory that the stage needs, in all its processes together."
+    )
+    gpu_memory_bytes: int = Field(
+        description="The most memory that the stage needs on each GPU; 0 on a CPU."
+    )
 
 
 class JobEstimate(BaseModel):
-    """What a job would take, and that it fits: the answer to a dry run."""
+    """What a job would take. This is the answer to a dry run: the job fits, and is not stored."""
 
     stages: list[StageEstimateRead] = Field(
-        description="In their order; what an earlier job trained alike is counted too."
+        description="The stages in their order. A stage that an earlier job has trained is counted "
+        "too."
     )
-    memory_bytes: int = Field(description="Of the stage that takes most.")
-    gpu_memory_bytes: int
-    disk_bytes: int = Field(description="The most that lies in the data folder at a time.")
-    notes: list[str] = Field(description="What is allowed, but perhaps not meant.")
-    config: StyleFilterConfig = Field(description="The preset with the request's own fields.")
+    memory_bytes: int = Field(description="The main memory of the stage that needs most.")
+    gpu_memory_bytes: int = Field(
+        description="The memory on each GPU of the stage that needs most; 0 on a CPU."
+    )
+    disk_bytes: int = Field(description="The most disk space that the job needs at any time.")
+    notes: list[str] = Field(
+        description="Sentences about what is allowed and may still be a mistake."
+    )
+    config: StyleFilterConfig = Field(
+        description="The whole configuration: the preset with the fields that the request changes."
+    )
 
 
 class PriorityChange(BaseModel):
-    """What may be changed of a job that has not ended."""
+    """Another priority for a job that has not ended."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"priority": 10}]})
 
-    priority: int = Field(ge=-100, le=100)
+    priority: int = Field(
+        ge=-100,
+        le=100,
+        description="The new place in the queue: a worker takes the highest priority first.",
+    )
 
 
 class JobRead(BaseModel):
-    """A job as its row says."""
+    """A job: what it does, where it is, and what came of it."""
 
-    id: UUID
-    kind: JobKind
-    state: JobState
-    lane: Lane = Field(description="What it needs of a worker.")
-    parent: UUID | None = Field(description="The benchmark it is a part of.")
-    part: str | None = Field(
-        description="Which part.", examples=["fold 1: stylefilter, tiles of 128 px"]
+    id: UUID = Field(description="The id of the job.")
+    kind: JobKind = Field(
+        description="What the job does. `method` is a part of a benchmark that trains and tests "
+        "one method on one fold."
     )
-    priority: int
-    after: list[UUID] = Field(description="Jobs it waits for; of a benchmark, its parts.")
-    attempt: int = Field(description="How often a worker took it up; 0 before the first.")
-    lost_attempts: int = Field(description="Attempts that lost their worker or trainer.")
-    max_attempts: int
-    not_before: datetime | None = Field(description="When an interrupted job may be taken up.")
-    stage: str | None
-    step: int
-    total: int
-    steps_per_second: float | None
-    eta_seconds: float | None = Field(description="Of the current stage.")
-    stages: list[StageRead]
-    error: JobError | None
-    source: UUID | None
-    target: UUID | None
-    models: list[UUID] = Field(description="Trained models this job made, and those it reused.")
+    state: JobState = Field(
+        description="Where the job is. `queued` waits for a worker. `interrupted` has lost its "
+        "worker and waits for another one. `pausing` and `cancelling` wait for the trainer to stop."
+    )
+    lane: Lane = Field(
+        description="The queue in which the job waits: for a GPU that trains, for a GPU that "
+        "evaluates, or for a CPU."
+    )
+    parent: UUID | None = Field(
+        description="The id of the benchmark that this job is a part of, if any."
+    )
+    part: str | None = Field(
+        description="What this job measures as a part of a benchmark.",
+        examples=["fold 1: stylefilter, tiles of 128 px"],
+    )
+    priority: int = Field(
+        description="The place in the queue: a worker takes the highest priority first."
+    )
+    after: list[UUID] = Field(
+        description="The ids of the jobs that this one waits for; of a benchmark, its parts."
+    )
+    attempt: int = Field(
+        description="The number of the attempt: how often a worker has taken the job, 0 before the "
+        "first time."
+    )
+    lost_attempts: int = Field(
+        description="The number of attempts that ended because their worker or trainer was lost."
+    )
+    max_attempts: int = Field(description="The number of lost attempts after which the job fails.")
+    not_before: datetime | None = Field(
+        description="The time from which on an interrupted job may be taken by another worker."
+    )
+    stage: str | None = Field(
+        description="The name of the stage that runs; of a waiting benchmark, `parts`."
+    )
+    step: int = Field(
+        description="The number of steps done in this stage; of a waiting benchmark, the number of "
+        "parts that have ended."
+    )
+    total: int = Field(
+        description="The number of steps of this stage; of a waiting benchmark, of its parts."
+    )
+    steps_per_second: float | None = Field(description="The speed of this stage.")
+    eta_seconds: float | None = Field(
+        description="The seconds that this stage still takes, at its present speed."
+    )
+    stages: list[StageRead] = Field(description="All stages that have begun, in their order.")
+    error: JobError | None = Field(description="The reason why the job failed, if it has.")
+    source: UUID | None = Field(description="The id of the source.")
+    target: UUID | None = Field(
+        description="The id of the target; of an evaluation, of the dataset that is scored."
+    )
+    models: list[UUID] = Field(
+        description="The ids of the trained models that this job made or took over."
+    )
     result: JsonValue = Field(
-        description="What it measured, as it was stored; none before its end.",
+        description="What the job measured, as it was stored at its end; none before.",
         examples=[_RESULT.model_dump(mode="json")],
     )
     config: JsonValue = Field(
-        description="Its configuration, as it was stored in the fields of `config_version`.",
+        description="The whole configuration, as it was stored in the fields of `config_version`.",
         examples=[preset("quick").model_dump()],
     )
     config_version: int | None = Field(
-        description="None for a job of before configurations had versions."
+        description="The version of the configuration's fields; none for a job that was made "
+        "before configurations had versions."
     )
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
+    created_at: datetime = Field(description="The time when the job was submitted.")
+    started_at: datetime | None = Field(
+        description="The time when a worker took the job for the first time."
+    )
+    finished_at: datetime | None = Field(
+        description="The time when the job succeeded, failed or was cancelled."
+    )
 
 
 class Series(BaseModel):
     """One loss or score over the steps of a stage."""
 
-    stage: str
-    name: str = Field(examples=["dice/mean"])
-    thinned: bool = Field(
-        description="Whether there are more points than were asked for. Then these are the first, "
-        "the last, and a sample at even distances between them: real points, but a peak between "
-        "two of them is not shown."
+    stage: str = Field(description="The name of the stage.")
+    name: str = Field(
+        description="The name of the series: a loss, or DICE of a class or of their mean.",
+        examples=["dice/mean"],
     )
-    steps: list[int]
-    values: list[float]
+    thinned: bool = Field(
+        description="`true` if there are more points than were asked for. Then the series has the "
+        "first and the last point, and a sample of the others at even distances. All are real "
+        "points, but a peak between two of them is not shown."
+    )
+    steps: list[int] = Field(description="The step of each point.")
+    values: list[float] = Field(description="The value of each point.")
 
 
 class MetricsRead(BaseModel):
-    """All series of a job."""
+    """Losses and scores of a job."""
 
-    series: list[Series]
+    series: list[Series] = Field(description="All series that were asked for.")

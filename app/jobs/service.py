@@ -14,12 +14,7 @@ from app.jobs import curves, transitions
 from app.jobs.logs import newest_log, read_tail
 from app.jobs.queue import JobQueue
 from app.jobs.result import ReusedModel
-from app.jobs.schemas import (
-    JobError,
-    JobRead,
-    MetricsRead,
-    StageRead,
-)
+from app.jobs.schemas import JobError, JobRead, MetricsRead, StageRead
 from app.pagination import Page, newest_first
 from app.storage import Storage
 from app.stored import stored_object

@@ -14,7 +14,7 @@ import pytest
 from app.client import ApiError, Client
 from app.database import Database
 from app.datasets.schemas import DatasetCreate
-from app.jobs.schemas import AdaptRequest
+from app.jobs.request_schemas import AdaptRequest
 from app.labels.schemas import DeriveRequest, ImageLabels, LabelsUpdate
 from app.tables import Job, JobKind, JobState
 from models.config import preset

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 
 from app.datasets.schemas import DatasetCreate
 from app.errors import Problem
-from app.jobs.schemas import (
+from app.jobs.request_schemas import (
     AdaptRequest,
     EvaluateRequest,
     PretrainRequest,

@@ -22,7 +22,8 @@ from app.cli.synthetic import CLASSES, write_domain
 from app.client import Client
 from app.database import Database
 from app.datasets.schemas import DatasetCreate
-from app.jobs.schemas import AdaptRequest, JobRead
+from app.jobs.request_schemas import AdaptRequest
+from app.jobs.schemas import JobRead
 from app.labels.schemas import DeriveRequest
 from app.tables import Job, JobEvent, TrainedModel
 from tests.processes import PACE, environment, processes_of, wait_for

@@ -27,7 +27,7 @@ from sqlalchemy.engine import make_url
 from app.cli.synthetic import CLASSES, write_domain
 from app.client import Client
 from app.datasets.schemas import DatasetCreate
-from app.jobs.schemas import AdaptRequest
+from app.jobs.request_schemas import AdaptRequest
 from app.labels.schemas import DeriveRequest
 from app.settings import Settings
 from app.tables import JobState

@@ -18,7 +18,8 @@ from PIL import Image
 from app.cli.synthetic import CLASSES, write_domain
 from app.client import Client
 from app.datasets.schemas import DatasetCreate, DatasetReport
-from app.jobs.schemas import AdaptRequest, JobRead
+from app.jobs.request_schemas import AdaptRequest
+from app.jobs.schemas import JobRead
 from app.labels.schemas import DeriveRequest
 from tests.processes import PACE, exit_code, processes_of, running, wait_for
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models import segmentation, style_transfer
+from models.baseline_config import WeakLabelsConfig, YNetConfig
 from models.baselines.weak_labels import adapt_weak_labels
 from models.baselines.ynet import adapt_ynet
 from models.config import (
@@ -32,8 +33,6 @@ from models.config import (
     SegmenterConfig,
     StyleConfig,
     StyleFilterConfig,
-    WeakLabelsConfig,
-    YNetConfig,
 )
 from models.data.domain import Domain, Tile
 from models.data.stylised import StylisedDomain, array_name

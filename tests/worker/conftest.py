@@ -20,7 +20,8 @@ from app.jobs import service as jobs
 from app.jobs.checks import Context
 from app.jobs.drafts import JobRequest
 from app.jobs.queue import JobQueue
-from app.jobs.schemas import AdaptRequest, JobRead
+from app.jobs.request_schemas import AdaptRequest
+from app.jobs.schemas import JobRead
 from app.jobs.submission import submit
 from app.labels import service as labels
 from app.labels.schemas import DeriveRequest

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from app.jobs.schemas import (
+from app.jobs.request_schemas import (
     EvaluateRequest,
     PretrainRequest,
     StyleFilterRequest,

@@ -26,7 +26,7 @@ from app.client import ApiError, Client, Unavailable
 from app.database import Database
 from app.datasets.schemas import DatasetCreate, DatasetReport
 from app.jobs.event_schemas import ProgressEvent, StageEvent, StateEvent
-from app.jobs.schemas import AdaptRequest
+from app.jobs.request_schemas import AdaptRequest
 from app.labels.schemas import DeriveRequest
 from app.settings import Settings
 from app.tables import Job, JobEvent, JobState

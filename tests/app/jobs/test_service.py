@@ -16,7 +16,7 @@ from app.jobs import service, submission
 from app.jobs.checks import Context
 from app.jobs.queue import JobQueue
 from app.jobs.reconciler import Reconciler
-from app.jobs.schemas import PretrainRequest
+from app.jobs.request_schemas import PretrainRequest
 from app.jobs.transitions import Lease, claim, hand_back
 from app.settings import Settings
 from app.storage import Storage

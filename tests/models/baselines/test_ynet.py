@@ -17,10 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.adaptation import Learner, Pair, adapt_by, source_loss
+from models.baseline_config import YNetConfig
 from models.baselines import ynet
 from models.baselines.reconstruction import ReconstructionDecoder
 from models.baselines.ynet import adapt_ynet
-from models.config import AugmentationConfig, StyleFilterConfig, YNetConfig
+from models.config import AugmentationConfig, StyleFilterConfig
 from models.data.domain import IGNORE, Domain, Tile
 from models.data.samples import SourceBatch, source_batch
 from models.data.sampling import Sample, Sampler

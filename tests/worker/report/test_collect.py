@@ -16,8 +16,8 @@ from app.datasets import service as datasets
 from app.datasets.registration import folder_files
 from app.datasets.schemas import DatasetCreate
 from app.jobs import service as jobs
+from app.jobs.request_schemas import BenchmarkRequest
 from app.jobs.routes import ReportFile
-from app.jobs.schemas import BenchmarkRequest
 from app.jobs.transitions import give_up_dependents
 from app.tables import Job, JobKind, JobState, TrainedModel
 from models.data.splits import Folds
