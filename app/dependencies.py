@@ -8,23 +8,17 @@ from fastapi import Depends, Query, Request
 from sqlalchemy.orm import Session
 
 from app.database import Database
-from app.jobs.events import Broadcaster
-from app.jobs.queue import JobQueue
-from app.predictions.predictor import Predictor
 from app.settings import Settings
 from app.storage import Storage
 
 
 @dataclass(frozen=True)
 class Services:
-    """What lives as long as the application."""
+    """What lives as long as the application, and what routes of every kind need."""
 
     settings: Settings
     database: Database
     storage: Storage
-    queue: JobQueue
-    predictor: Predictor
-    broadcaster: Broadcaster
 
 
 def get_services(request: Request) -> Services:

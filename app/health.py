@@ -8,6 +8,7 @@ from starlette.requests import Request
 
 from app.dependencies import Services, ServicesDep
 from app.error_handlers import NO_DATABASE
+from app.jobs.dependencies import QueueDep
 
 router = APIRouter(tags=["health"])
 
@@ -28,11 +29,11 @@ def livez() -> dict[str, str]:
 @router.get(
     "/readyz", responses={503: {"model": Readiness, "description": "The service is not ready."}}
 )
-def readyz(response: Response, services: ServicesDep) -> Readiness:
+def readyz(response: Response, services: ServicesDep, queue: QueueDep) -> Readiness:
     """Database, schema, broker and data folder are usable; 503 with the reasons when not."""
     checks = {
         "database": _database_problem(services),
-        "broker": services.queue.problem(),
+        "broker": queue.problem(),
         "storage": services.storage.writable_problem(),
     }
     problems = {name: problem for name, problem in checks.items() if problem}

@@ -60,10 +60,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     database = Database(settings.database)
     storage = Storage(settings.data_folder)
     storage.sweep()
-    queue = JobQueue(settings)
-    predictor = Predictor(settings)
-    broadcaster = Broadcaster(database, storage)
-    app.state.services = Services(settings, database, storage, queue, predictor, broadcaster)
+    app.state.services = Services(settings, database, storage)
+    app.state.queue = queue = JobQueue(settings)
+    app.state.predictor = predictor = Predictor(settings)
+    app.state.broadcaster = broadcaster = Broadcaster(database, storage)
     app.state.metrics = make_registry(database)
     background: list[Reconciler | Webhooks] = [Reconciler(database, storage, queue, settings)]
     if (secret := settings.webhook_secret) is not None:

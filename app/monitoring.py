@@ -28,6 +28,7 @@ from app.tables import (
     Lane,
     WebhookDelivery,
 )
+from app.webhooks.delivery import TRIES
 
 REQUEST_SECONDS = Histogram(
     "stylefilter_http_request_duration_seconds",
@@ -48,15 +49,6 @@ PREDICT_SECONDS = Histogram(
     buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
     registry=None,
 )
-WEBHOOK_TRIES = Counter(
-    "stylefilter_webhook_tries_total",
-    "Tries to deliver a webhook, by what came of them; gone: its job is told of no more.",
-    ["outcome"],
-    registry=None,
-)
-for _outcome in ("delivered", "retried", "given_up", "gone"):
-    WEBHOOK_TRIES.labels(_outcome)  # from 0 on: a rate does not see how a series begins
-
 _FINAL = (JobState.SUCCEEDED, JobState.CANCELLED)
 _METHODS = {method.value for method in HTTPMethod}
 
@@ -162,7 +154,7 @@ def _queue_ages(session: Session) -> dict[str, float]:
 
 def make_registry(database: Database) -> CollectorRegistry:
     registry = CollectorRegistry()
-    for metric in (REQUEST_SECONDS, REQUESTS, PREDICT_SECONDS, WEBHOOK_TRIES):
+    for metric in (REQUEST_SECONDS, REQUESTS, PREDICT_SECONDS, TRIES):
         registry.register(metric)
     registry.register(JobCollector(database))
     registry.register(WebhookCollector(database))

@@ -13,6 +13,7 @@ from app.error_handlers import NO_DATABASE
 from app.jobs import service
 from app.jobs.checks import Context
 from app.jobs.curves import NO_NUL, MetricsQuery
+from app.jobs.dependencies import BroadcasterDep, QueueDep
 from app.jobs.drafts import JobRequest, TrainingRequest
 from app.jobs.events import Listener
 from app.jobs.request_schemas import (
@@ -57,14 +58,25 @@ Key = Annotated[
 ]
 
 
+def get_context(session: SessionDep, services: ServicesDep) -> Context:
+    return Context(session, services.settings)
+
+
+ContextDep = Annotated[Context, Depends(get_context)]
+
+
 class Submission:
     """Takes the requests of all submitting routes."""
 
     def __init__(
-        self, response: Response, session: SessionDep, services: ServicesDep, key: Key = None
+        self,
+        response: Response,
+        context: ContextDep,
+        queue: QueueDep,
+        key: Key = None,
     ) -> None:
-        self._response, self._queue, self._key = response, services.queue, key
-        self._context = Context(session, services.settings)
+        self._response, self._context = response, context
+        self._queue, self._key = queue, key
 
     def take(self, request: TrainingRequest, dry_run: bool) -> JobRead | Response:
         """Answer 202 with the job, or 200 with what it would take."""
@@ -171,10 +183,13 @@ After = Annotated[
 
 
 async def get_listener(
-    job_id: UUID, services: ServicesDep, last_event_id: LastEventId = None, after: After = None
+    job_id: UUID,
+    broadcaster: BroadcasterDep,
+    last_event_id: LastEventId = None,
+    after: After = None,
 ) -> AsyncIterator[Listener]:
     start = after if last_event_id is None else last_event_id
-    async with services.broadcaster.listen(job_id, start) as listener:
+    async with broadcaster.listen(job_id, start) as listener:
         yield listener
 
 
@@ -261,15 +276,15 @@ def pause_job(job_id: UUID, session: SessionDep) -> JobRead:
 
 
 @router.post("/{job_id}/resume", status_code=202)
-def resume_job(job_id: UUID, session: SessionDep, services: ServicesDep) -> JobRead:
+def resume_job(job_id: UUID, session: SessionDep, queue: QueueDep) -> JobRead:
     """Queue a paused job; it goes on exactly where it stopped. An interrupted one waits no more."""
-    return service.resume(session, services.queue, job_id)
+    return service.resume(session, queue, job_id)
 
 
 @router.post("/{job_id}/retry", status_code=202)
-def retry_job(job_id: UUID, session: SessionDep, services: ServicesDep) -> JobRead:
+def retry_job(job_id: UUID, session: SessionDep, queue: QueueDep) -> JobRead:
     """Queue a failed job again; it goes on from the last state that was saved."""
-    return service.retry(session, services.queue, job_id)
+    return service.retry(session, queue, job_id)
 
 
 @router.patch("/{job_id}")

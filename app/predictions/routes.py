@@ -19,6 +19,7 @@ from app.dependencies import Services, ServicesDep
 from app.error_handlers import DISK_FULL, NO_DATABASE
 from app.errors import NotAcceptable, TooLarge, UnsupportedMedia, refusal
 from app.monitoring import PREDICT_SECONDS
+from app.predictions.dependencies import PredictorDep
 from app.predictions.predictor import Request
 from app.registry import service as registry
 from app.tables import Dataset, ModelKind, TrainedModel
@@ -69,6 +70,7 @@ class PredictForm(BaseModel):
 )
 async def predict(
     services: ServicesDep,
+    predictor: PredictorDep,
     form: Annotated[PredictForm, Form()],
     accept: Annotated[str, Header(description="image/png, image/tiff or x-npz.")] = "image/png",
 ) -> Response:
@@ -84,7 +86,7 @@ async def predict(
     if len(data) > limit:
         raise TooLarge(f"the image has more than {limit} bytes")
     request, class_names = await run_in_threadpool(_request, services, form, data)
-    prediction = await asyncio.wrap_future(services.predictor.submit(request))
+    prediction = await asyncio.wrap_future(predictor.submit(request))
     body = await run_in_threadpool(_encoded, prediction, class_names, media_type)
     PREDICT_SECONDS.labels(str(form.stylise).lower()).observe(perf_counter() - started)
     return Response(body, media_type=media_type)

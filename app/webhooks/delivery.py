@@ -20,13 +20,13 @@ from typing import Literal
 from uuid import UUID
 
 import httpx
+from prometheus_client import Counter
 from pydantic import BaseModel, ValidationError
 from sqlalchemy import delete, exists, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import aliased
 
 from app.database import Database, now_plus
-from app.monitoring import WEBHOOK_TRIES
 from app.stored import stored_object
 from app.tables import Job, JobEvent, JobState, WebhookDelivery
 from app.webhooks import targets
@@ -47,6 +47,15 @@ _LONGEST_ASKED_SECONDS = 3600.0
 """A receiver may ask for a longer pause than ours, up to this."""
 _ASKS = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 _BATCH = 20
+
+TRIES = Counter(
+    "stylefilter_webhook_tries_total",
+    "Tries to deliver a webhook, by what came of them; gone: its job is told of no more.",
+    ["outcome"],
+    registry=None,
+)
+for _outcome in ("delivered", "retried", "given_up", "gone"):
+    TRIES.labels(_outcome)  # from 0 on: a rate does not see how a series begins
 
 
 class JobStateEvent(BaseModel):
@@ -191,7 +200,7 @@ class Webhooks:
         event, attempts = delivery.told.event, delivery.attempts
         if problem is None:
             self._remove(event)
-            WEBHOOK_TRIES.labels("delivered").inc()
+            TRIES.labels("delivered").inc()
             return
         if problem.gone:
             outcome = "gone"
@@ -204,7 +213,7 @@ class Webhooks:
             pause = _FIRST_PAUSE_SECONDS * 2 ** (attempts - 1)
             asked = min(problem.asked_seconds, _LONGEST_ASKED_SECONDS)
             self._change(event, attempts, max(pause, asked))
-        WEBHOOK_TRIES.labels(outcome).inc()
+        TRIES.labels(outcome).inc()
         logger.warning(
             "webhook_%s job=%s event=%s attempts=%s error=%s",
             outcome,
