@@ -27,6 +27,7 @@ from tests.worker.runs import (
     pictures,
     result_of,
     run,
+    run_here,
     sqlite_only,
 )
 
@@ -104,13 +105,13 @@ def test_each_kind_of_job_succeeds_and_builds_on_the_others(service: Service) ->
 
 @sqlite_only
 def test_what_was_trained_alike_is_not_trained_again(service: Service) -> None:
-    first = run(service, service.adapt())
+    first = run_here(service, service.adapt())
     assert result_of(first).reused == []
     made = dict(zip(("style", "segmenter", "stylefilter"), first.models, strict=True))
 
     def reused(**config: object) -> tuple[set[str], list[str]]:
         """Which kinds an adaptation took over, and the stages it went through."""
-        job = run(service, service.adapt(**config))
+        job = run_here(service, service.adapt(**config))
         assert (job.state, job.error) == ("succeeded", None)
         assert len(job.models) == 3
         kinds = {model.kind: model for model in result_of(job).reused}

@@ -18,7 +18,15 @@ from app.settings import Settings
 from app.tables import Job, JobState
 from tests.processes import join, processes_of, trainer_of, wait_for
 from tests.worker.conftest import Service
-from tests.worker.runs import background, model_files, run, sqlite_only, supervised, weights
+from tests.worker.runs import (
+    background,
+    model_files,
+    run,
+    run_here,
+    sqlite_only,
+    supervised,
+    weights,
+)
 from worker.tasks import JobRunner, _End
 
 
@@ -146,7 +154,7 @@ def test_a_stopped_runner_gives_its_job_back_and_takes_no_other(service: Service
 @sqlite_only
 def test_a_job_given_back_goes_on_and_ends_as_if_undisturbed(service: Service) -> None:
     """Stopped in the second stage, which goes on; the first is not trained again."""
-    config = {"style": {"steps": 150}}
+    config = {"style": {"steps": 100}}
     job_id = service.adapt(**config)
     with background(service, job_id) as (runner, thread):
         wait_for(lambda: (row := service.row(job_id)).stage == "style" and row.step > 1, "a step")
@@ -154,7 +162,7 @@ def test_a_job_given_back_goes_on_and_ends_as_if_undisturbed(service: Service) -
         join(thread)
     stopped = service.row(job_id)
     assert (stopped.state, stopped.stage) == ("queued", "style")
-    assert 1 < stopped.step < 150
+    assert 1 < stopped.step < 100
     saved = {"checkpoints/style-1.pt", "checkpoints/pretrain-1.pt"}
     assert service.files(job_id) == {"logs/1.log"} | saved
 
@@ -166,17 +174,17 @@ def test_a_job_given_back_goes_on_and_ends_as_if_undisturbed(service: Service) -
     log = service.storage.log(job_id, 2).read_text()
     assert "resumed stage=pretrain step=6" in log
     assert f"resumed stage=style step={stopped.step}" in log
-    undisturbed = run(service, service.adapt(**config | {"seed": 0}, reuse=False))
+    undisturbed = run_here(service, service.adapt(**config | {"seed": 0}, reuse=False))
     assert weights(service, resumed) == weights(service, undisturbed)
     with service.database.reading() as session:
         asked = MetricsQuery(stage="style", name="loss_d")
         series = jobs.metrics(session, job_id, asked).series
-    assert [one.steps for one in series] == [list(range(1, 151))]
+    assert [one.steps for one in series] == [list(range(1, 101))]
 
 
 @sqlite_only
 def test_a_paused_job_goes_on_where_it_was_and_ends_as_if_undisturbed(service: Service) -> None:
-    config = {"pretrain": {"steps": 400, "validate_every_steps": 100}}
+    config = {"pretrain": {"steps": 250, "validate_every_steps": 50}}
     job_id = service.adapt(**config)
     with background(service, job_id) as (_, thread):
         wait_for(lambda: service.row(job_id).step > 1, "a step")
@@ -185,7 +193,7 @@ def test_a_paused_job_goes_on_where_it_was_and_ends_as_if_undisturbed(service: S
         join(thread)
     paused = service.row(job_id)
     assert (paused.state, paused.lost_attempts, paused.error_code) == ("paused", 0, None)
-    assert 1 < paused.step < 400
+    assert 1 < paused.step < 250
     run(service, job_id)
     assert service.row(job_id).attempt == 1  # nobody takes it up before its user says so
     with service.database.session() as session:
@@ -195,7 +203,7 @@ def test_a_paused_job_goes_on_where_it_was_and_ends_as_if_undisturbed(service: S
     assert (
         f"resumed stage=pretrain step={paused.step}" in service.storage.log(job_id, 2).read_text()
     )
-    undisturbed = run(service, service.adapt(**config, reuse=False))
+    undisturbed = run_here(service, service.adapt(**config, reuse=False))
     assert weights(service, resumed) == weights(service, undisturbed)
 
 

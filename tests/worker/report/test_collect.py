@@ -1,7 +1,6 @@
 """A benchmark from its submission to its report: real trainers on a small synthetic pair."""
 
 import re
-from contextlib import closing
 from typing import get_args
 from unittest.mock import ANY
 from uuid import UUID
@@ -24,10 +23,8 @@ from models.data.splits import Folds
 from models.table1.methods import ROWS
 from models.table1.results import BenchmarkReport
 from tests.worker.conftest import Service
+from tests.worker.runs import result_of, run, run_here, sqlite_only
 from worker.report.numbers import percent
-from worker.tasks import JobRunner
-
-sqlite_only = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
@@ -46,11 +43,6 @@ def pair(service: Service) -> dict[str, UUID]:
     return ids
 
 
-def run_all(service: Service) -> None:
-    with closing(JobRunner(service.settings)) as runner:
-        runner.run_job("any")
-
-
 def report_of(service: Service, job_id: UUID) -> BenchmarkReport:
     with service.database.reading() as session:
         path = jobs.report(session, service.storage, job_id, "report.json")
@@ -62,13 +54,12 @@ def test_rows_of_a_fold_become_a_report(service: Service, pair: dict[str, UUID])
     body = {"preset": "smoke", "num_folds": 1, "tile_px": 32, "label_tiles_px": [32]}
     rows = ["source-only", "cut", "stylefilter-no-cut", "stylefilter", "filter-at-test"]
     job_id = service.submit(BenchmarkRequest.model_validate(pair | body | {"rows": rows}))
-    run_all(service)
+    run_here(service, job_id)
     job = service.job(job_id)
     assert (job.state, job.error) == (JobState.SUCCEEDED, None)
     report = report_of(service, job_id)
     assert [row.row for row in report.rows] == [*rows[:2], *rows[2:4], "unfiltered", rows[4]]
-    assert job.result is not None
-    notes = job.result.notes
+    notes = result_of(job).notes
     assert "smoke" in notes[0]
     starts = [f"{row.title}: Mean DICE is {percent(row.dice['mean'].mean)}%" for row in report.rows]
     assert all(note.startswith(start) for note, start in zip(notes[1:], starts, strict=True))
@@ -132,7 +123,7 @@ def test_a_failed_part_is_told_of_and_the_others_stay(
         for part in session.scalars(select(Job).where(Job.parent_id == job_id)):
             if (part.plan or {}).get("method") == "y-net":
                 jobs.cancel(session, part.id)
-    run_all(service)
+    run_here(service, job_id)
     report = report_of(service, job_id)
     assert [row.row for row in report.rows] == ["source-only", "target-only"]
     assert [(found.row, found.reason) for found in report.failed] == [("y-net", ANY)]
@@ -164,7 +155,7 @@ def test_a_shared_stage_that_failed_says_why_its_rows_did(
                 jobs.cancel(session, part.id)
         give_up_dependents(session)
         session.commit()
-    run_all(service)
+    run_here(service, job_id)
     report = report_of(service, job_id)
     assert [row.row for row in report.rows] == ["target-only"]
     why = "Its stage style failed: The job was cancelled."
@@ -195,7 +186,7 @@ def test_a_shared_stage_that_was_mended_alone_is_not_blamed(
             pass
         pretrain(session).state = JobState.SUCCEEDED
         session.commit()
-    run_all(service)
+    run_here(service, job_id)
     words = "A job that this one waits for failed or was cancelled."
     reasons = {found.row: found.reason for found in report_of(service, job_id).failed}
     assert reasons.keys() == {"source-only", "cut", "y-net"}
@@ -214,7 +205,7 @@ def test_every_row_can_be_measured_and_measured_again(
     body = {"preset": "smoke", "num_folds": 1, "tile_px": 24, "config": config}
     request = BenchmarkRequest.model_validate(pair | body)
     first = service.submit(request)
-    run_all(service)
+    run(service, first)
     report = report_of(service, first)
     assert report.failed == ()
     assert [row.row for row in report.rows] == list(ROWS)
@@ -224,7 +215,7 @@ def test_every_row_can_be_measured_and_measured_again(
     # Once more nothing is trained, and the same is measured.
     some = {"y-net": report.rows[2], "stylefilter": report.rows[7]}
     second = service.submit(request.model_copy(update={"rows": list(some)}))
-    run_all(service)
+    run(service, second)
     again = report_of(service, second)
     assert {row.row: row.dice for row in again.rows} == {n: row.dice for n, row in some.items()}
     # Of the jobs that trained it.
