@@ -18,6 +18,7 @@ from models.training.device import check_stages
 from models.training.loop import Run
 
 Style = TypeVar("Style", bound=Generator | None)
+Style_co = TypeVar("Style_co", bound=Generator | None, covariant=True)
 
 
 def adapt(
@@ -74,10 +75,10 @@ class StyleFilter:
 
 
 @dataclass(frozen=True)
-class AdaptedModels(Generic[Style]):
+class AdaptedModels(Generic[Style_co]):
     """The networks that an adaptation leaves: theta_style, and theta_seg before and after it."""
 
-    style: Style
+    style: Style_co
     source_only: UNet
     adapted: UNet
 

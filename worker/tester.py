@@ -1,4 +1,4 @@
-"""A benchmark part: each of its rows, scored on the target's test sections."""
+"""Rows of Table 1, scored on the target's test sections."""
 
 import resource
 from dataclasses import dataclass
@@ -13,11 +13,12 @@ from models.data.domain import Domain
 from models.data.sections import Section, Split
 from models.evaluation import Evaluated, evaluate
 from models.inference import Predictor
-from models.table1.methods import METHODS, ROWS, RowName
+from models.table1.methods import ROWS, RowName
 from models.table1.plan import BenchmarkPart
 from models.table1.results import RowScores
 from models.table1.training import Trained, styliser
 from models.training.progress import Report
+from worker.outcome import Selection
 
 SCORES = "scores.json"
 """In the folder of a part: what it measured, a list of ``RowScores``."""
@@ -33,82 +34,74 @@ class NothingMeasured(ValueError):
 
 
 @dataclass(frozen=True)
-class Selection:
-    """What chose the weights that are tested, and of which step they are."""
+class Choice:
+    """What chose the networks that a row tests; ``style`` is None for a row without one."""
 
-    by: str
-    step: int
+    segmenter: Selection
+    style: Selection | None
 
 
 class Tester:
-    """Tests what a part trained."""
+    """Tests rows of Table 1 by the networks that were trained for them."""
 
     def __init__(
-        self,
-        part: BenchmarkPart,
-        pair: tuple[Domain, Domain],
-        trained: Trained,
-        config: StyleFilterConfig,
+        self, trained: Trained, source: Domain, target: Domain, config: StyleFilterConfig
     ) -> None:
-        self._part, self._trained, self._config = part, trained, config
-        self._source, self._target = pair
+        self._trained, self._config = trained, config
+        self._source, self._target = source, target
 
     def evaluate(self, row: RowName, report: Report) -> Evaluated:
         """Score a row on the target's test sections."""
-        return evaluate(
-            self._predictor(row),
-            self._target,
-            "test",
-            report=report,
-            filtered=ROWS[row].filtered,
-        )
+        predictor, filtered = self._predictor(row), ROWS[row].filtered
+        return evaluate(predictor, self._target, "test", report=report, filtered=filtered)
 
     def scores(
-        self, row: RowName, evaluated: Evaluated, chosen: Selection, style: Selection | None
+        self, part: BenchmarkPart, row: RowName, evaluated: Evaluated, choice: Choice
     ) -> RowScores:
-        """What the table needs of a row that was scored, and what chose its networks."""
-        assert self._part.method is not None
-        method = METHODS[self._part.method]
-        training = self._target.split("train")
-        by_labels = method.uses_labels or (style is not None and style.by == "labels")
-        labelled: list[Split] = ["train"] if by_labels else []
+        """Return what the table needs of a row that was scored."""
+        method, training = ROWS[row].method, self._target.split("train")
+        by_labels = choice.style is not None and choice.style.by == "labels"
+        labelled: list[Split] = ["train"] if method.uses_labels or by_labels else []
         labelled += ["test"] if ROWS[row].filtered else []
+        of_target = method.masks_of == "target"
         return RowScores(
             row=row,
-            fold=self._part.fold,
-            tile_px=self._part.tile_px,
+            fold=part.fold,
+            tile_px=part.tile_px,
             sections=tuple(section.name for section in evaluated.sections),
             groups=tuple(section.group or section.name for section in evaluated.sections),
             confusions=tuple(each.confusion for each in evaluated.each),
-            selected_by=chosen.by,
-            selected_step=chosen.step,
-            style_selected_by=None if style is None else style.by,
+            selected_by=choice.segmenter.by,
+            selected_step=choice.segmenter.step,
+            style_selected_by=None if choice.style is None else choice.style.by,
             num_labels=len(self._target.labelled_tiles(labelled)),
-            num_masks=sum(s.has_mask for s in training) if method.masks_of == "target" else 0,
+            num_masks=sum(s.has_mask for s in training) if of_target else 0,
             peak_memory_bytes=peak_memory_bytes(),
         )
 
     def picture(self, row: RowName) -> NDArray[np.uint8]:
-        """Class ids (H, W), native size, of the test section that the report shows."""
-        section = pictured(self._target)
-        prediction = self._predictor(row).predict(
+        """Return class ids (H, W), native size, of the test section that the report shows."""
+        section, predictor = pictured(self._target), self._predictor(row)
+        prediction = predictor.predict(
             self._target.native_image(section),
             self._target.info.pixel_size_nm,
             intensity_window=self._target.info.intensity_window,
-            stylise=ROWS[row].tested_on != "none",
+            stylise=predictor.style is not None,
         )
         if ROWS[row].filtered:
             return prediction.within(self._target.allowed(section))
         return prediction.mask
 
     def _predictor(self, row: RowName) -> Predictor:
-        way, config = ROWS[row].tested_on, self._config
+        way, trained, config = ROWS[row].tested_on, self._trained, self._config
         style = None
         if way != "none":
-            style = styliser(way, self._source, config, self._trained.style).style
-        adapted = self._trained.adapted is not self._trained.source_only
-        crop_px = (config.adaptation if adapted else config.pretrain).crop_px
-        return Predictor(self._trained.adapted, self._source.working_nm, crop_px, style)
+            style = styliser(way, self._source, config, trained.style).style
+        if ROWS[row].method.adapt is None:
+            segmenter, crop_px = trained.source_only, config.pretrain.crop_px
+        else:
+            segmenter, crop_px = trained.adapted, config.adaptation.crop_px
+        return Predictor(segmenter, self._source.working_nm, crop_px, style)
 
 
 def pictured(target: Domain) -> Section:

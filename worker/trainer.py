@@ -13,39 +13,36 @@ import traceback
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import torch
 from pydantic import ValidationError
-from sqlalchemy import select
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
-from sqlalchemy.orm import Session
 
 from app.database import Database
-from app.jobs.preflight import fold_of, stages_of
 from app.jobs.result import ReusedModel
 from app.jobs.transitions import Failure, Lease, fail, succeed
-from app.settings import Settings, machine_memory_bytes
+from app.settings import Settings
 from app.storage import Storage, is_disk_full
-from app.tables import Dataset, Job, JobKind, ModelKind, TrainedModel
-from models.capacity import estimate as capacity
-from models.capacity.estimate import Extent
-from models.capacity.limits import DoesNotFit, Room, check, in_less_memory
+from app.tables import Job, ModelKind
+from models.capacity.limits import DoesNotFit, in_less_memory
 from models.checkpoint import CheckpointError
 from models.config import Device
 from models.config_versions import ConfigUnusable
-from models.data.tiles import relabelled
-from models.table1.plan import BenchmarkPart
-from models.training.device import DeviceUnavailable, check_stages
+from models.training.device import DeviceUnavailable
 from models.training.loop import NonFiniteLoss, OutOfGpuMemory
 from models.training.parallel import from_first, process_group, rank
 from models.training.progress import Stop
 from models.training.resume import Checkpoints
-from worker.domains import DatasetMissing, load_domain
+from worker import stages
+from worker.admission import admit
+from worker.domains import DatasetMissing
+from worker.inputs import EvaluateInputs, Inputs, ReportInputs, TrainingInputs, read_inputs
+from worker.outcome import Outcome, Surroundings
 from worker.parent import when_parent_ends
 from worker.progress import Album, Cancelled, Recorder, Replaced, Silent
-from worker.stages import Inputs, Outcome, Stages, Surroundings
 from worker.tester import NothingMeasured
+from worker.trained_models import find_reusable, register
 
 logger = logging.getLogger(__name__)
 
@@ -91,9 +88,12 @@ class Trainer:
     def run(self) -> int:
         """Train and record the end; the exit code."""
         try:
-            inputs = self._inputs()
-            self._check_room(inputs)
-            outcome = self._train(inputs)
+            inputs = self._read()
+            if isinstance(inputs, ReportInputs):
+                outcome = self._report(inputs)
+            else:
+                admit(inputs, self._settings)
+                outcome = self._train(inputs)
             self._storage.remove(self._folder / "work")
             self._succeed(outcome)
         except (Cancelled, Stop):
@@ -107,52 +107,41 @@ class Trainer:
 
     def assist(self) -> int:
         """Train as one of the other processes: the same steps, no record and no result."""
-        self._train(self._inputs())
+        inputs = self._read()
+        if not isinstance(inputs, ReportInputs):
+            self._train(inputs)
         return 0
 
-    def _report(self, inputs: Inputs) -> Outcome:
+    def _read(self) -> Inputs:
+        with self._database.reading() as session:
+            job = session.get_one(Job, self._lease.job_id)
+            return read_inputs(session, self._storage, job)
+
+    def _train(self, inputs: TrainingInputs | EvaluateInputs) -> Outcome:
+        return run_until_it_fits(inputs, self._surroundings(inputs))
+
+    def _report(self, inputs: ReportInputs) -> Outcome:
         """Write what the jobs of a benchmark measured; its own work."""
         # These draw charts, which no other job needs.
         from worker.report.collect import write_report
         from worker.report.parts import Parts
 
-        assert inputs.source is not None
-        assert inputs.target is not None
         with self._database.reading() as session:
             parts = Parts(session, self._storage, inputs.job)
             folder = self._folder / "report"
             return Outcome(result=write_report(parts, folder, inputs.source, inputs.target))
 
-    def _train(self, inputs: Inputs) -> Outcome:
-        """Run the stages; when one does not fit the GPU, again with it in less memory."""
-        if inputs.job.kind == JobKind.BENCHMARK:
-            return self._report(inputs) if rank() == 0 else Outcome()
-        around = self._surroundings(inputs)
-        changes: list[str] = []
-        while True:  # ends: there is a least memory for each stage
-            try:
-                outcome = Stages(inputs, around).run()
-                break
-            except OutOfGpuMemory as error:
-                smaller = in_less_memory(inputs.config, error.stage)
-                if smaller is None:
-                    raise
-                logger.warning("gpu_oom stage=%s retry=%s", error.stage, smaller[1])
-            torch.cuda.empty_cache()  # outside the block, whose traceback holds the stage's tensors
-            inputs = replace(inputs, config=smaller[0])
-            changes.append(smaller[1])
-        outcome.result.changed += changes
-        outcome.result.notes += [f"The GPU's memory was too small; changed {c}." for c in changes]
-        return outcome
-
-    def _surroundings(self, inputs: Inputs) -> Surroundings:
+    def _surroundings(self, inputs: TrainingInputs | EvaluateInputs) -> Surroundings:
         first = rank() == 0
         settings, lease = self._settings, self._lease
-        seen = inputs.source or inputs.target
-        album = Album(
-            self._storage.pictures(lease.job_id), seen.info.class_names if seen is not None else ()
-        )
+        shown = inputs.target if isinstance(inputs, EvaluateInputs) else inputs.source
+        album = Album(self._storage.pictures(lease.job_id), shown.info.class_names)
         recorder = Recorder(self._database, lease, settings.lease_seconds, self._stopping, album)
+
+        def find(kind: ModelKind, fingerprint: str) -> tuple[ReusedModel, Path] | None:
+            with self._database.reading() as session:
+                return find_reusable(session, self._storage, inputs.job, kind, fingerprint)
+
         return Surroundings(
             folder=self._folder if first else self._folder / "work" / f"process-{rank()}",
             recorder=recorder if first else Silent(),
@@ -162,129 +151,19 @@ class Trainer:
                 every_seconds=settings.checkpoint_seconds,
             ),
             # The first process looks, and all do as it found.
-            reuse=lambda kind, fingerprint: from_first(
-                self._reusable(kind, fingerprint, inputs.job) if first else None
-            ),
+            reuse=lambda *what: from_first(find(*what) if first else None),
         )
-
-    def _reusable(
-        self, kind: ModelKind, fingerprint: str, job: Job
-    ) -> tuple[ReusedModel, Path] | None:
-        """The first model that was trained alike and whose files are there: later ones never take
-        its place, so that all jobs of a benchmark start from the same.
-
-        A job that is not to take over what others trained still does so of its own benchmark.
-        """
-        query = (
-            select(TrainedModel)
-            .where(TrainedModel.kind == kind, TrainedModel.fingerprint == fingerprint)
-            .order_by(TrainedModel.created_at, TrainedModel.id)
-        )
-        if not job.reuse:
-            own = select(Job.id).where(Job.parent_id.is_not(None), Job.parent_id == job.parent_id)
-            query = query.where(TrainedModel.job_id.in_(own))
-        with self._database.reading() as session:
-            for model in session.scalars(query):
-                folder = self._storage.model(model.path)
-                if folder.is_dir():
-                    logger.info("stage_reused kind=%s model=%s", kind, model.id)
-                    return ReusedModel(kind=kind, model=model.id, job=model.job_id), folder
-        return None
-
-    def _inputs(self) -> Inputs:
-        with self._database.reading() as session:
-            job = session.get_one(Job, self._lease.job_id)
-            config = job.usable_config()
-            working_nm = None
-            if job.source_id is not None:
-                source_nm = session.get_one(Dataset, job.source_id).pixel_size_nm
-                working_nm = config.working_nm(source_nm)
-            # Scoring reads the target alone: the source may be gone by then.
-            source_id = None if job.kind == JobKind.EVALUATE else job.source_id
-            part = None if job.parent_id is None else BenchmarkPart.model_validate(job.plan)
-            fold = fold_of(job)  # a benchmark's picture is of the first fold
-            source, target = (
-                None
-                if i is None
-                else load_domain(session, self._storage, i, working_nm=working_nm, splits=splits)
-                for i, splits in (
-                    (source_id, None if fold is None else fold.source),
-                    (job.target_id, None if fold is None else fold.target),
-                )
-            )
-            if target is not None and part is not None and part.tile_px is not None:
-                target = relabelled(target, part.tile_px)
-            return Inputs(
-                job=job,
-                part=part,
-                config=config,
-                source=source,
-                target=target,
-                style_folder=self._model(session, job.style_model_id),
-                segmenter_folder=self._model(session, job.segmenter_model_id),
-            )
-
-    def _check_room(self, inputs: Inputs) -> None:
-        """Refuse what this machine cannot run, or is too small for; the API may not know it."""
-        if inputs.job.kind == JobKind.BENCHMARK:
-            return
-        if inputs.source is None:
-            check_stages(inputs.config, ())
-            return
-        source = Extent.of(inputs.source)
-        target = None if inputs.target is None else Extent.of(inputs.target)
-        stages = stages_of(JobKind(inputs.job.kind), target)
-        check_stages(inputs.config, stages)
-        processes = self._settings.processes
-        needed = capacity.estimate(inputs.config, stages, source, target, num_processes=processes)
-        if inputs.config.device == "cuda":
-            # Only told: the figures for a GPU were never measured, and a stage is tried in parts.
-            there = torch.cuda.get_device_properties(0).total_memory
-            logger.info("gpu_memory needed=%s there=%s", needed.gpu_memory_bytes, there)
-            return
-        check(needed, Room(memory_bytes=self._settings.memory_bytes or machine_memory_bytes()))
-
-    def _model(self, session: Session, model_id: UUID | None) -> Path | None:
-        if model_id is None:
-            return None
-        return self._storage.model(session.get_one(TrainedModel, model_id).path)
 
     def _succeed(self, outcome: Outcome) -> None:
         """Register models and end the job in one transaction: both are seen, or neither."""
         result = outcome.result.model_dump(mode="json")
         with self._database.session() as session:
             job = session.get_one(Job, self._lease.job_id)
-            self._register(session, job, outcome)
+            register(session, self._storage, job, outcome)
             if not succeed(session, self._lease, result):
                 session.rollback()
                 raise Replaced(f"job {self._lease.job_id} was ended by another")
             session.commit()
-
-    def _register(self, session: Session, job: Job, outcome: Outcome) -> None:
-        assert job.source_id is not None or not outcome.models
-        ids = outcome.reused | {model.kind: uuid4() for model in outcome.models}
-        for model in outcome.models:
-            source = session.get_one(Dataset, job.source_id)
-            adapted = model.kind in (ModelKind.STYLEFILTER, ModelKind.BASELINE)
-            style_id = ids.get(ModelKind.STYLE, job.style_model_id)
-            segmenter_id = ids.get(ModelKind.SEGMENTER, job.segmenter_model_id)
-            row = TrainedModel(
-                id=ids[model.kind],
-                kind=model.kind,
-                job_id=job.id,
-                source_id=job.target_id if model.of_target else job.source_id,
-                target_id=None if model.kind == ModelKind.SEGMENTER else job.target_id,
-                style_model_id=style_id if adapted else None,
-                segmenter_model_id=segmenter_id if adapted else None,
-                path=self._storage.relative(model.folder),
-                class_names=source.class_names,
-                config=model.config.model_dump(),
-                working_nm=model.config.working_nm(source.pixel_size_nm),
-                metrics=dict(model.metrics),
-                fingerprint=model.fingerprint,
-            )
-            session.add(row)
-            session.flush()
 
     def _fail(self, error: Exception) -> int:
         if is_disk_full(error):
@@ -304,6 +183,26 @@ class Trainer:
         except SQLAlchemyError:
             logger.exception("end_not_recorded job=%s", self._lease.job_id)  # the supervisor will
         return EXIT_DISK_FULL if code == "disk_full" else EXIT_FAILED
+
+
+def run_until_it_fits(inputs: TrainingInputs | EvaluateInputs, around: Surroundings) -> Outcome:
+    """Run a job; when one of its stages does not fit the GPU, again with it in less memory."""
+    changes: list[str] = []
+    while True:  # ends: there is a least memory for each stage
+        try:
+            outcome = stages.run(inputs, around)
+            break
+        except OutOfGpuMemory as error:
+            smaller = in_less_memory(inputs.config, error.stage)
+            if smaller is None:
+                raise
+            logger.warning("gpu_oom stage=%s retry=%s", error.stage, smaller[1])
+        torch.cuda.empty_cache()  # outside the block, whose traceback holds the stage's tensors
+        inputs = replace(inputs, config=smaller[0])
+        changes.append(smaller[1])
+    outcome.result.changed += changes
+    outcome.result.notes += [f"The GPU's memory was too small; changed {c}." for c in changes]
+    return outcome
 
 
 def describe(error: Exception) -> tuple[str, str]:

@@ -1,0 +1,38 @@
+"""Refuse a job that this machine cannot run, before its first step."""
+
+import logging
+
+import torch
+
+from app.jobs.preflight import stages_of
+from app.settings import Settings, machine_memory_bytes
+from app.tables import JobKind
+from models.capacity import estimate as capacity
+from models.capacity.estimate import Extent
+from models.capacity.limits import Room, check
+from models.training.device import check_stages
+from worker.inputs import EvaluateInputs, PretrainInputs, TrainingInputs
+
+logger = logging.getLogger(__name__)
+
+
+def admit(inputs: TrainingInputs | EvaluateInputs, settings: Settings) -> None:
+    """Refuse a device or a precision that is not here, and what needs more memory than there is.
+
+    The API may not know this machine. Raises DeviceUnavailable or DoesNotFit.
+    """
+    config = inputs.config
+    if isinstance(inputs, EvaluateInputs):
+        check_stages(config, ())
+        return
+    source = Extent.of(inputs.source)
+    target = None if isinstance(inputs, PretrainInputs) else Extent.of(inputs.target)
+    stages = stages_of(JobKind(inputs.job.kind), target)
+    check_stages(config, stages)
+    needed = capacity.estimate(config, stages, source, target, num_processes=settings.processes)
+    if config.device == "cuda":
+        # Only told: the figures for a GPU were never measured, and a stage is tried in parts.
+        there = torch.cuda.get_device_properties(0).total_memory
+        logger.info("gpu_memory needed=%s there=%s", needed.gpu_memory_bytes, there)
+        return
+    check(needed, Room(memory_bytes=settings.memory_bytes or machine_memory_bytes()))

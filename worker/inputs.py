@@ -1,0 +1,145 @@
+"""The inputs of each kind of job, read from its row and its datasets."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from app.jobs.preflight import fold_of
+from app.storage import Storage
+from app.tables import Dataset, Job, JobKind, TrainedModel
+from models.config import StyleFilterConfig
+from models.data.domain import Domain
+from models.data.splits import SectionLists
+from models.data.tiles import relabelled
+from models.table1.methods import METHODS, Method
+from models.table1.plan import BenchmarkPart
+from worker.domains import load_domain
+
+
+@dataclass(frozen=True)
+class _JobInputs:
+    job: Job
+    config: StyleFilterConfig
+
+
+@dataclass(frozen=True)
+class PretrainInputs(_JobInputs):
+    """A job that trains the U-Net on the source."""
+
+    source: Domain
+
+
+@dataclass(frozen=True)
+class _PairInputs(_JobInputs):
+    source: Domain
+    target: Domain
+
+
+@dataclass(frozen=True)
+class AdaptInputs(_PairInputs):
+    """A job that runs the whole of StyleFilter."""
+
+
+@dataclass(frozen=True)
+class TrainStyleInputs(_PairInputs):
+    """A job that trains CUT."""
+
+
+@dataclass(frozen=True)
+class StyleFilterInputs(_PairInputs):
+    """A job that adapts a given segmenter by a given style model: their folders."""
+
+    style: Path
+    segmenter: Path
+
+
+@dataclass(frozen=True)
+class PartInputs(_PairInputs):
+    """A benchmark part that trains a method and scores its rows."""
+
+    part: BenchmarkPart
+    method: Method
+
+
+@dataclass(frozen=True)
+class ReportInputs(_PairInputs):
+    """A benchmark, whose own work is to report what its parts measured."""
+
+
+@dataclass(frozen=True)
+class EvaluateInputs(_JobInputs):
+    """A job that scores a given segmenter; ``style`` is the folder of what stylises, if any."""
+
+    target: Domain
+    segmenter: Path
+    style: Path | None
+
+
+TrainingInputs = PretrainInputs | AdaptInputs | TrainStyleInputs | StyleFilterInputs | PartInputs
+
+Inputs = TrainingInputs | EvaluateInputs | ReportInputs
+
+
+def read_inputs(session: Session, storage: Storage, job: Job) -> Inputs:
+    """Read what a job needs; DatasetMissing where a dataset was deleted."""
+    read = _Reader(session, storage, job)
+    config = read.config
+    match JobKind(job.kind):
+        case JobKind.ADAPT:
+            return AdaptInputs(job, config, read.source(), read.target())
+        case JobKind.TRAIN_STYLE:
+            return TrainStyleInputs(job, config, read.source(), read.target())
+        case JobKind.PRETRAIN:
+            return PretrainInputs(job, config, read.source())
+        case JobKind.STYLEFILTER:
+            style, segmenter = read.model(job.style_model_id), read.model(job.segmenter_model_id)
+            return StyleFilterInputs(job, config, read.source(), read.target(), style, segmenter)
+        case JobKind.EVALUATE:
+            # The source may be gone by then.
+            segmenter = read.model(job.segmenter_model_id)
+            stylise = read.model(job.style_model_id) if job.stylise else None
+            return EvaluateInputs(job, config, read.target(), segmenter, stylise)
+        case JobKind.METHOD:
+            part = BenchmarkPart.model_validate(job.plan)
+            assert part.method is not None
+            method = METHODS[part.method]
+            return PartInputs(job, config, read.source(), read.target(), part, method)
+        case JobKind.BENCHMARK:
+            return ReportInputs(job, config, read.source(), read.target())
+
+
+class _Reader:
+    """Reads the datasets and models of one job."""
+
+    def __init__(self, session: Session, storage: Storage, job: Job) -> None:
+        self._session, self._storage, self._job = session, storage, job
+        self.config = job.usable_config()
+        self._fold = fold_of(job)  # of a benchmark the first, which its picture shows
+
+    def source(self) -> Domain:
+        return self._domain(self._job.source_id, None if self._fold is None else self._fold.source)
+
+    def target(self) -> Domain:
+        """Return the target, with labels read off its masks where the benchmark says so."""
+        lists = None if self._fold is None else self._fold.target
+        target = self._domain(self._job.target_id, lists)
+        if self._job.parent_id is None:
+            return target
+        tile_px = BenchmarkPart.model_validate(self._job.plan).tile_px
+        return target if tile_px is None else relabelled(target, tile_px)
+
+    def model(self, model_id: UUID | None) -> Path:
+        """Return the folder of a trained model."""
+        return self._storage.model(self._session.get_one(TrainedModel, model_id).path)
+
+    def _domain(self, dataset_id: UUID | None, lists: SectionLists | None) -> Domain:
+        assert dataset_id is not None
+        working_nm = None
+        if self._job.source_id is not None:
+            source_nm = self._session.get_one(Dataset, self._job.source_id).pixel_size_nm
+            working_nm = self.config.working_nm(source_nm)
+        return load_domain(
+            self._session, self._storage, dataset_id, working_nm=working_nm, splits=lists
+        )
