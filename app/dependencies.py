@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, cast
+from uuid import UUID
 
-from fastapi import Depends, Query, Request
+from fastapi import Depends, Path, Query, Request
 from sqlalchemy.orm import Session
 
 from app.database import Database
@@ -44,6 +45,7 @@ SessionDep = Annotated[Session, Depends(get_session)]
 ReadingDep = Annotated[Session, Depends(get_reading)]
 """Only reads."""
 
+DatasetId = Annotated[UUID, Path(description="The id of the dataset.")]
 LimitQuery = Annotated[int, Query(ge=1, le=1000, description="The most items of one answer.")]
 CursorQuery = Annotated[
     str | None,

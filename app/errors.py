@@ -9,19 +9,30 @@ from pydantic import BaseModel, Field
 class ProblemItem(BaseModel):
     """One thing that is wrong, and where: a field of the body or a file of the upload."""
 
-    where: str = Field(examples=["body.pixel_size_nm"])
-    message: str = Field(examples=["Input should be greater than 0"])
+    where: str = Field(
+        description="The field of the request, or the file.", examples=["body.pixel_size_nm"]
+    )
+    message: str = Field(
+        description="What is wrong with it.", examples=["Input should be greater than 0"]
+    )
 
 
 class Problem(BaseModel):
     """The body of every error response."""
 
-    type: str = Field("about:blank", examples=["about:blank"])
-    title: str = Field(examples=["Unprocessable Content"])
-    status: int = Field(examples=[422])
-    detail: str = Field(examples=["1 field of the request is not valid"])
-    code: str = Field(examples=["invalid_request"])
-    errors: list[ProblemItem] = []
+    type: str = Field("about:blank", description="Always about:blank.", examples=["about:blank"])
+    title: str = Field(
+        description="The name of the HTTP status.", examples=["Unprocessable Content"]
+    )
+    status: int = Field(description="The HTTP status.", examples=[422])
+    detail: str = Field(
+        description="What is wrong, in words.", examples=["1 field of the request is not valid"]
+    )
+    code: str = Field(
+        description="A short name of the error, the same in all versions.",
+        examples=["invalid_request"],
+    )
+    errors: list[ProblemItem] = Field([], description="Each thing that is wrong, and where.")
 
 
 class ServiceError(Exception):

@@ -16,13 +16,16 @@ router = APIRouter(tags=["health"])
 class Readiness(BaseModel):
     """Whether requests can be served, and if not, why."""
 
-    ready: bool
-    problems: dict[str, str] = Field(examples=[{"broker": "broker is not reachable: refused"}])
+    ready: bool = Field(description="`true` if requests can be served.")
+    problems: dict[str, str] = Field(
+        description="What is not usable, and why.",
+        examples=[{"broker": "broker is not reachable: refused"}],
+    )
 
 
 @router.get("/livez")
 def livez() -> dict[str, str]:
-    """The process answers."""
+    """Tell that the process answers."""
     return {"status": "alive"}
 
 
@@ -30,7 +33,7 @@ def livez() -> dict[str, str]:
     "/readyz", responses={503: {"model": Readiness, "description": "The service is not ready."}}
 )
 def readyz(response: Response, services: ServicesDep, queue: QueueDep) -> Readiness:
-    """Database, schema, broker and data folder are usable; 503 with the reasons when not."""
+    """Tell whether database, broker and data folder are usable; 503 gives the reasons."""
     checks = {
         "database": _database_problem(services),
         "broker": queue.problem(),
@@ -44,7 +47,7 @@ def readyz(response: Response, services: ServicesDep, queue: QueueDep) -> Readin
 
 @router.get("/metrics", response_class=Response, responses=NO_DATABASE)
 def metrics(request: Request) -> Response:
-    """Prometheus metrics."""
+    """Show the metrics that Prometheus collects."""
     body = generate_latest(request.app.state.metrics)
     return Response(body, media_type=CONTENT_TYPE_LATEST)
 

@@ -11,6 +11,7 @@ from app.database import Database
 from app.datasets import routes as datasets
 from app.dependencies import Services
 from app.jobs import routes as jobs
+from app.jobs import submission_routes as submissions
 from app.jobs.events import Broadcaster
 from app.jobs.queue import JobQueue
 from app.jobs.reconciler import Reconciler
@@ -27,10 +28,19 @@ from app.settings import Settings
 from app.storage import Storage
 from app.webhooks.delivery import Webhooks
 
-DESCRIPTION = """Adapt organelle segmentation to a new electron microscope with image-level labels.
+DESCRIPTION = """Adapt a network that segments organelles to images of another electron microscope.
 
-Register a *source* dataset (images and masks) and a *target* (images), say which classes are in
-which target images, submit an adaptation, watch it, then predict.
+1. **Register** two datasets: the *source*, whose images have *masks* (a class for each pixel), and
+   the *target*, the images of the other microscope.
+2. **Label** images of the target: say which classes are in them. That takes seconds an image.
+3. **Adapt**: the service trains in a *job*, which goes through *stages*. A *style model* learns to
+   render images of the target in the source's style; a *segmenter* learns from the source's masks,
+   and then from its own predictions on the target, without the classes that the labels exclude.
+4. **Predict**: send an image of the target, and get its mask.
+
+A *section* is one image as the microscope made it; it may be cut into *tiles* with labels of their
+own. A *split* says what sections are for: `train`, `val` (to choose weights) or `test`. DICE scores
+how well a predicted mask covers the true one, from 0 to 1.
 """
 
 
@@ -45,7 +55,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         responses=error_handlers.ALWAYS,
     )
     app.state.settings = settings
-    for module in (datasets, labels, jobs, registry, predictions, health):
+    for module in (datasets, labels, submissions, jobs, registry, predictions, health):
         app.include_router(module.router)
     app.add_middleware(BodyLimit, settings=settings)
     app.add_middleware(HostCheck, settings=settings)

@@ -22,8 +22,10 @@ LARGEST_NUMBER = 2**31 - 1
 class Page(BaseModel, Generic[Item]):
     """Some items of a list, and where it goes on."""
 
-    items: list[Item]
-    next: str | None = Field(None, description="Cursor of the next page; none on the last.")
+    items: list[Item] = Field(description="The items of this page.")
+    next: str | None = Field(
+        None, description="The `cursor` of the next page; none on the last page."
+    )
 
 
 def newest_first(

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
-from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -24,7 +23,7 @@ from app.datasets.schemas import (
     DatasetReport,
     ImageRead,
 )
-from app.dependencies import CursorQuery, LimitQuery, ReadingDep, ServicesDep
+from app.dependencies import CursorQuery, DatasetId, LimitQuery, ReadingDep, ServicesDep
 from app.error_handlers import DISK_FULL, NO_DATABASE
 from app.errors import Invalid, ProblemItem, TooLarge, UnsupportedMedia, invalid_fields
 from app.pagination import LARGEST_NUMBER, Page
@@ -47,7 +46,9 @@ _UPLOAD_SCHEMA: dict[str, Any] = {
         "masks": {"type": "array", "items": {"type": "string", "format": "binary"}},
     },
 }
-NumberPath = Annotated[int, Path(ge=0, le=LARGEST_NUMBER, description="Number of the image.")]
+NumberPath = Annotated[
+    int, Path(ge=0, le=LARGEST_NUMBER, description="The number of the image, from 0.")
+]
 
 _BODY = {
     "required": True,
@@ -97,21 +98,21 @@ async def register(request: Request, response: Response, services: ServicesDep) 
 def list_datasets(
     session: ReadingDep, limit: LimitQuery = 100, cursor: CursorQuery = None
 ) -> Page[DatasetRead]:
-    """Registered datasets, newest first."""
+    """List registered datasets, newest first."""
     return service.list_datasets(session, limit, cursor)
 
 
 @router.get("/{dataset_id}")
-def get_dataset(dataset_id: UUID, session: ReadingDep) -> DatasetReport:
-    """A dataset with its sections, splits and pixels per class."""
+def get_dataset(dataset_id: DatasetId, session: ReadingDep) -> DatasetReport:
+    """Show a dataset with its sections, their splits, and the pixels of each class."""
     return service.report(session, dataset_id)
 
 
 @router.get("/{dataset_id}/images")
 def list_images(
-    dataset_id: UUID, session: ReadingDep, limit: LimitQuery = 100, cursor: CursorQuery = None
+    dataset_id: DatasetId, session: ReadingDep, limit: LimitQuery = 100, cursor: CursorQuery = None
 ) -> Page[ImageRead]:
-    """The images of a dataset: its tiles, or its sections where it is not tiled."""
+    """List the images of a dataset: its tiles, or its sections if it has no tiles."""
     return service.list_images(session, dataset_id, limit, cursor)
 
 
@@ -121,20 +122,22 @@ def list_images(
     responses={200: {"content": {"image/png": {}}}},
 )
 def preview_image(
-    dataset_id: UUID,
+    dataset_id: DatasetId,
     n: NumberPath,
     session: ReadingDep,
     services: ServicesDep,
-    layer: Annotated[Literal["images", "masks"], Query(description="Pixels or mask.")] = "images",
+    layer: Annotated[
+        Literal["images", "masks"], Query(description="`images` shows the image, `masks` its mask.")
+    ] = "images",
 ) -> Response:
-    """PNG of an image, or of its mask (class ids, 255 ignored), as stored."""
+    """Show an image as PNG, or its mask: class ids, and 255 for pixels that are ignored."""
     data = service.preview(session, services.storage, dataset_id, n, layer)
     # A dataset never changes, so a browser may keep what it saw.
     return Response(data, media_type="image/png", headers={"Cache-Control": "max-age=86400"})
 
 
 @router.delete("/{dataset_id}", status_code=204)
-def delete_dataset(dataset_id: UUID, services: ServicesDep) -> None:
+def delete_dataset(dataset_id: DatasetId, services: ServicesDep) -> None:
     """Delete a dataset that no unfinished job uses; models trained on it stay."""
     service.remove(services.database, services.storage, dataset_id)
 

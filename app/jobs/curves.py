@@ -27,11 +27,15 @@ class MetricsQuery(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    stage: str | None = Field(None, pattern=NO_NUL, description="Only this stage.")
-    name: str | None = Field(None, pattern=NO_NUL, description="Only this series.")
-    points: int = Field(1000, ge=3, le=10_000, description="At most so many a series.")
-    from_step: int = Field(0, ge=0, le=_LAST_STEP, description="No step before this one.")
-    to_step: int | None = Field(None, ge=0, le=_LAST_STEP, description="No step after this one.")
+    stage: str | None = Field(None, pattern=NO_NUL, description="Shows only this stage.")
+    name: str | None = Field(
+        None, pattern=NO_NUL, description="Shows only the series of this name."
+    )
+    points: int = Field(1000, ge=3, le=10_000, description="The most points of a series.")
+    from_step: int = Field(0, ge=0, le=_LAST_STEP, description="Shows no step before this one.")
+    to_step: int | None = Field(
+        None, ge=0, le=_LAST_STEP, description="Shows no step after this one."
+    )
 
     @field_validator("to_step", mode="after")
     @classmethod

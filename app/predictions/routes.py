@@ -40,19 +40,27 @@ class PredictForm(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    image: UploadFile = Field(description="One grey PNG or TIFF, 8 or 16 bit.")
-    model: UUID = Field(description="Trained model of kind stylefilter or segmenter.")
-    stylise: bool = Field(True, description="Render in the source's style first.")
+    image: UploadFile = Field(description="One grey image as PNG or TIFF, of 8 or 16 bit.")
+    model: UUID = Field(description="The id of a trained model that segments.")
+    stylise: bool = Field(
+        True, description="`true` renders the image in the source's style before it is segmented."
+    )
     style_model: UUID | None = Field(
-        None, description="Default: the one the model was adapted with."
+        None,
+        description="The id of the style model that renders. Without this field it is the one with "
+        "which the model was adapted.",
     )
     dataset: UUID | None = Field(
         None,
-        description="Dataset whose microscope made the image: gives its pixel size and grey "
-        "window. Default: the target the models were trained for, else the source.",
+        description="The id of a dataset from the same microscope, which gives the pixel size and "
+        "the grey values of the image. Without this field it is the target that the models were "
+        "trained for, or else the source.",
     )
     pixel_size_nm: float | None = Field(
-        None, gt=0, le=1e6, description="Of the image; default: the dataset's."
+        None,
+        gt=0,
+        le=1e6,
+        description="The side of the image's pixels, in nanometres, if not the dataset's.",
     )
 
 
@@ -63,7 +71,7 @@ class PredictForm(BaseModel):
     | DISK_FULL
     | {
         200: {
-            "description": "Class ids (H, W) uint8 at the image's own size.",
+            "description": "The class id of each pixel, uint8, at the size of the image.",
             "content": {name: {} for name in MEDIA_TYPES},
         }
     },
@@ -72,12 +80,15 @@ async def predict(
     services: ServicesDep,
     predictor: PredictorDep,
     form: Annotated[PredictForm, Form()],
-    accept: Annotated[str, Header(description="image/png, image/tiff or x-npz.")] = "image/png",
+    accept: Annotated[
+        str,
+        Header(description="The format of the answer: image/png, image/tiff or application/x-npz."),
+    ] = "image/png",
 ) -> Response:
-    """Segment one image: stylise it, unless told not to, then run the U-Net.
+    """Segment one image: render it in the source's style, unless told not to, then run the U-Net.
 
-    PNG and TIFF hold the class of each pixel. NPZ holds `mask`, `probabilities` (C, H, W) float16
-    and `class_names`.
+    PNG and TIFF hold the class id of each pixel. NPZ holds `mask`, `probabilities` (C, H, W)
+    float16 and `class_names`.
     """
     started = perf_counter()
     media_type = _negotiated(accept)

@@ -3,7 +3,7 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 
 from app.dependencies import CursorQuery, LimitQuery, ReadingDep
 from app.error_handlers import NO_DATABASE
@@ -18,15 +18,17 @@ router = APIRouter(prefix="/models", tags=["models"], responses=NO_DATABASE)
 @router.get("")
 def list_models(
     session: ReadingDep,
-    kind: Annotated[ModelKind | None, Query(description="Only models of this kind.")] = None,
+    kind: Annotated[ModelKind | None, Query(description="Lists only models of this kind.")] = None,
     limit: LimitQuery = 100,
     cursor: CursorQuery = None,
 ) -> Page[ModelRead]:
-    """Trained models with their lineage, newest first."""
+    """List trained models with what they were trained from, newest first."""
     return service.list_models(session, limit, cursor, kind)
 
 
 @router.get("/{model_id}")
-def get_model(model_id: UUID, session: ReadingDep) -> ModelRead:
-    """One trained model: job, datasets, configuration and metrics."""
+def get_model(
+    model_id: Annotated[UUID, Path(description="The id of the model.")], session: ReadingDep
+) -> ModelRead:
+    """Show a trained model: its job, datasets, configuration and metrics."""
     return service.read(service.get(session, model_id))

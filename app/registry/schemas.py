@@ -10,31 +10,38 @@ from models.config import preset
 
 
 class ModelRead(BaseModel):
-    """A trained model and where it comes from."""
+    """A trained model, and what it was trained from."""
 
-    id: UUID
+    id: UUID = Field(description="The id of the model.")
     kind: ModelKind = Field(
-        description="style: CUT's generator; segmenter: trained on the source only; stylefilter: "
-        "a segmenter adapted to the target."
+        description="What the model does. `style` renders images of the target in the source's "
+        "style; `segmenter` segments and was trained on the source alone; `stylefilter` is a "
+        "segmenter that was adapted to the target; `baseline` was adapted by another method."
     )
-    job: UUID
-    source: UUID
-    target: UUID | None
-    style_model: UUID | None = Field(description="The style model it was adapted with.")
-    segmenter_model: UUID | None = Field(description="The segmenter it was adapted from.")
-    class_names: list[str]
+    job: UUID = Field(description="The id of the job that trained it.")
+    source: UUID = Field(description="The id of the source.")
+    target: UUID | None = Field(description="The id of the target, if it was trained on one.")
+    style_model: UUID | None = Field(
+        description="The id of the style model with which it was adapted, if any."
+    )
+    segmenter_model: UUID | None = Field(
+        description="The id of the segmenter that it was adapted from, if any."
+    )
+    class_names: list[str] = Field(description="The names of the classes, in the order of ids.")
     config: JsonValue = Field(
-        description="Its configuration, as it was stored in the fields of `config_version`.",
+        description="The configuration, as it was stored in the fields of `config_version`.",
         examples=[preset("quick").model_dump()],
     )
     config_version: int | None = Field(
-        description="None for a model of before configurations had versions."
+        description="The version of the configuration's fields; none for a model that was trained "
+        "before configurations had versions."
     )
     metrics: JsonValue = Field(
-        description="Last losses, best validation DICE and what selected the weights.",
+        description="The last losses, the best validation DICE, and what chose the weights.",
         examples=[{"dice/mean": 0.81, "selected": "target_val", "selected_step": 150}],
     )
     working_nm: float = Field(
-        description="Nanometres per pixel of the images that it sees; others are resampled."
+        description="The nanometres per pixel of the images that the model sees; other images are "
+        "resampled."
     )
-    created_at: datetime
+    created_at: datetime = Field(description="The time when it was trained.")

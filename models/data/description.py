@@ -29,29 +29,43 @@ class Description(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     class_names: list[ClassName] = Field(
-        min_length=2, max_length=255, description="Ordered: class id 0, 1, ..."
+        min_length=2,
+        max_length=255,
+        description="The names of the classes, in the order of their ids in masks: 0, 1, ...",
     )
-    pixel_size_nm: float = Field(ge=1e-3, le=1e6)
-    ignore_value: int = Field(255, ge=0, le=65535, description="Mask value without a class.")
+    pixel_size_nm: float = Field(ge=1e-3, le=1e6, description="The side of a pixel, in nanometres.")
+    ignore_value: int = Field(
+        255,
+        ge=0,
+        le=65535,
+        description="The value of mask pixels that have no class: nothing is learnt of them.",
+    )
     tile_px: int | None = Field(
-        None, ge=16, le=65536, description="Cut sections into tiles; each has its own labels."
+        None,
+        ge=16,
+        le=65536,
+        description="The side of tiles, in pixels, that sections are cut into; each tile has "
+        "labels of its own. Without this field each section has labels.",
     )
     intensity_window: tuple[Grey, Grey] | None = Field(
         None,
-        description="Grey values that become 0 and 1. Default: the 0.5 and 99.5 percentiles of the "
-        "pixels of all sections, so that contrast and brightness alone are no gap between domains. "
-        "Those of validation and test count too (no labels do): name a window where that matters.",
+        description="The grey values that networks see as 0 and as 1. Without this field they are "
+        "the 0.5 and 99.5 percentiles of the pixels of all sections, so that contrast and "
+        "brightness alone are no gap between domains. Sections of validation and test count too "
+        "(their labels do not): name a window where that matters.",
     )
     splits: SectionLists | None = Field(
         None,
-        description="Section names (file names without suffix; stacks: name/0000) of each split. "
-        "Default: with masks 60/20/20 %, no group in two of them, or without groups contiguous "
-        "blocks with a gap; without masks, or with less than three groups, all train.",
+        description="The names of the sections of each split. The name of a section is that of its "
+        "file without suffix; in a stack it is name/0000, name/0001, ... Without this field a "
+        "dataset with masks is divided 60/20/20 %: by groups, each in one split, or else into "
+        "blocks of neighbouring sections with a gap between them. Without masks, or with less than "
+        "three groups, all sections are for training.",
     )
     groups: dict[GroupName, Annotated[list[str], Field(min_length=1)]] | None = Field(
         None,
-        description="Section names of each group, if sections come from several volumes or crops: "
-        "cross-validation keeps a group together. Each section is in one.",
+        description="The names of the sections of each group, if sections come from several "
+        "volumes or crops. Each section is in one group, and a group is never divided.",
     )
 
     @model_validator(mode="after")

@@ -58,9 +58,9 @@ def named_groups(names: Sequence[str], groups: Mapping[str, Sequence[str]]) -> l
 class SectionLists(FrozenConfig):
     """Names of the sections of each role; those of no list are unused."""
 
-    train: tuple[str, ...] = ()
-    val: tuple[str, ...] = ()
-    test: tuple[str, ...] = ()
+    train: tuple[str, ...] = Field((), description="The sections to train on.")
+    val: tuple[str, ...] = Field((), description="The sections that choose among weights.")
+    test: tuple[str, ...] = Field((), description="The sections to score on.")
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:
@@ -103,13 +103,16 @@ def group_splits(names: Sequence[str], groups: Sequence[str]) -> list[Split]:
 
 
 class DatasetFolds(FrozenConfig):
-    """How one dataset was divided, split by split."""
+    """How one dataset was divided, fold by fold."""
 
-    dataset: str = Field(description="Its name.")
-    digest: str = Field(description="Of its content: another dataset has another.")
+    dataset: str = Field(description="The name of the dataset.")
+    digest: str = Field(description="The digest of the dataset; no other dataset has it.")
     # A file that was published before version 0.2 calls them ``splits``.
     folds: tuple[SectionLists, ...] = Field(
-        min_length=1, max_length=20, validation_alias=AliasChoices("folds", "splits")
+        min_length=1,
+        max_length=20,
+        validation_alias=AliasChoices("folds", "splits"),
+        description="The sections of each role, in each fold.",
     )
 
     def matching(self, names: Collection[str], digest: str) -> tuple[SectionLists, ...]:
@@ -142,8 +145,8 @@ class DatasetFolds(FrozenConfig):
 class Folds(FrozenConfig):
     """The folds of a benchmark, to publish and to repeat it with; as JSON."""
 
-    source: DatasetFolds
-    target: DatasetFolds
+    source: DatasetFolds = Field(description="The folds of the source.")
+    target: DatasetFolds = Field(description="The folds of the target.")
 
     @model_validator(mode="after")
     def _equally_many(self) -> Self:

@@ -86,6 +86,24 @@ def test_every_operation_is_there_and_described(operations: dict[str, Any]) -> N
     assert [name for name, operation in operations.items() if not operation["description"]] == []
 
 
+def test_every_field_and_every_parameter_is_described(
+    page: dict[str, Any], operations: dict[str, Any]
+) -> None:
+    silent = [
+        f"{name}.{field}"
+        for name, schema in page["components"]["schemas"].items()
+        for field, described in schema.get("properties", {}).items()
+        if not described.get("description")
+    ]
+    silent += [
+        f"{name} {parameter['name']}"
+        for name, operation in operations.items()
+        for parameter in operation.get("parameters", [])
+        if not (parameter.get("description") or parameter["schema"].get("description"))
+    ]
+    assert silent == []
+
+
 def test_every_refusal_and_failure_is_a_problem(operations: dict[str, Any]) -> None:
     problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     own = {("GET /readyz", "503")}  # it says what is not ready
