@@ -1,4 +1,4 @@
-"""A typed client of the HTTP API."""
+"""A typed client of the HTTP API; importing it loads no FastAPI and no Celery."""
 
 import os
 import time
@@ -27,19 +27,22 @@ from app.tables import UNFINISHED
 _STREAM_SECONDS = 45
 _AGAIN_SECONDS = 1.0
 PATIENCE_SECONDS = 30.0
-"""Who follows a job waits so long for a service that went away."""
+"""How long ``events`` waits for a service that went away."""
 
 
 class ApiError(Exception):
-    """The service refused a request, or cannot be reached; says why."""
+    """Says why the service refused a request, or cannot be reached."""
 
 
 class Unavailable(ApiError):
-    """The service, or what it needs, is away or has failed: the same may work later."""
+    """Says that the service is away or has failed: the same request may work later."""
 
 
 class Client:
-    """Talks to one service. Use it as a context manager."""
+    """Talks to one service; to be used as a context manager.
+
+    Every method raises ApiError where the service refuses, and Unavailable where it is away.
+    """
 
     def __init__(self, url: str, timeout_seconds: float = 600) -> None:
         self._http = httpx.Client(base_url=url, timeout=timeout_seconds)
@@ -56,7 +59,7 @@ class Client:
         self._http.close()
 
     def ready(self) -> bool:
-        """Whether the service answers and says it is ready."""
+        """Tell whether the service answers and is ready."""
         try:
             return self._http.get("/readyz", timeout=10).status_code == 200
         except httpx.HTTPError:
@@ -65,7 +68,10 @@ class Client:
     def upload_dataset(
         self, metadata: DatasetCreate, images: Sequence[Path], masks: Sequence[Path] = ()
     ) -> DatasetReport:
-        """Register files of this machine as a dataset."""
+        """Register PNG, TIFF or zipped Zarr files of this machine as a dataset.
+
+        A mask belongs to the image whose file has the same name.
+        """
         with ExitStack() as opened:
             files = [
                 (kind, (path.name, opened.enter_context(closing(_FileOnDemand(path)))))
@@ -77,38 +83,41 @@ class Client:
         return DatasetReport.model_validate_json(response.content)
 
     def register_folder(self, metadata: DatasetCreate) -> DatasetReport:
-        """Register a folder of the service's machine."""
+        """Register ``metadata.folder``, a folder of the service's machine, as a dataset."""
         response = self._send("POST", "/datasets", json=metadata.model_dump(mode="json"))
         return DatasetReport.model_validate_json(response.content)
 
     def put_labels(self, dataset: UUID, labels: LabelsUpdate) -> LabelsSummary:
+        """Say which classes are in which images."""
         body = labels.model_dump(mode="json")
         response = self._send("PUT", f"/datasets/{dataset}/labels", json=body)
         return LabelsSummary.model_validate_json(response.content)
 
     def derive_labels(self, dataset: UUID, request: DeriveRequest) -> LabelsSummary:
+        """Label images by what is in their masks."""
         body = request.model_dump(mode="json")
         response = self._send("POST", f"/datasets/{dataset}/labels/derive", json=body)
         return LabelsSummary.model_validate_json(response.content)
 
     def adapt(self, request: AdaptRequest) -> JobRead:
+        """Submit an adaptation; ``request.config`` may hold any part of a configuration."""
         body = request.model_dump(mode="json", exclude_unset=True)
         response = self._send("POST", "/jobs/adapt", json=body)
         return JobRead.model_validate_json(response.content)
 
     def benchmark(self, request: BenchmarkRequest, key: str) -> JobRead:
-        """Submit a benchmark, once whatever is sent again with the same ``key``."""
+        """Submit a benchmark. Sent again with the same ``key``, it answers with the same job."""
         body = request.model_dump(mode="json", exclude_unset=True)
         headers = {"Idempotency-Key": key}
         response = self._send("POST", "/jobs/benchmark", json=body, headers=headers)
         return JobRead.model_validate_json(response.content)
 
     def report(self, job: UUID, name: str) -> bytes:
-        """A file of a benchmark's report: ``report.html``, ``charts/mean.svg``, ``folds.json``."""
+        """Return a file of a benchmark's report, such as ``report.html`` or ``folds.json``."""
         return self._send("GET", f"/jobs/{job}/report/{name}").content
 
     def jobs(self, parent: UUID) -> list[JobRead]:
-        """All parts of a benchmark."""
+        """Return all parts of a benchmark."""
         found: list[JobRead] = []
         cursor: str | None = None
         while True:
@@ -123,7 +132,7 @@ class Client:
                 return found
 
     def job(self, job: UUID, *, patience_seconds: float = 0) -> JobRead:
-        """The job; asks again where the service is away for a moment."""
+        """Return the job; ask again for ``patience_seconds`` while the service is away."""
         began = time.monotonic()
         while True:
             try:
@@ -134,10 +143,11 @@ class Client:
                 time.sleep(_AGAIN_SECONDS)
 
     def cancel(self, job: UUID) -> JobRead:
+        """Cancel a job; a running one ends when its trainer has stopped."""
         return JobRead.model_validate_json(self._send("POST", f"/jobs/{job}/cancel").content)
 
     def pause(self, job: UUID) -> JobRead:
-        """Keep a job from going on; a running one saves its state first."""
+        """Pause a job; a running one saves its state first."""
         return JobRead.model_validate_json(self._send("POST", f"/jobs/{job}/pause").content)
 
     def resume(self, job: UUID) -> JobRead:
@@ -149,7 +159,7 @@ class Client:
         return JobRead.model_validate_json(self._send("POST", f"/jobs/{job}/retry").content)
 
     def watch(self, job: UUID, interval_seconds: float = 1.0) -> Iterator[JobRead]:
-        """Yield the job now and then, and a last time when it has ended."""
+        """Yield the job every ``interval_seconds``, and a last time when it has ended."""
         while True:
             current = self.job(job)
             yield current
@@ -160,7 +170,7 @@ class Client:
     def events(
         self, job: UUID, after: int | None = None, *, patience_seconds: float = PATIENCE_SECONDS
     ) -> Iterator[EventRead]:
-        """What happens to a job until it has ended, after that event or from the first on.
+        """Yield what happens to a job until it has ended, from the first event on or after one.
 
         A stream that breaks is taken up where it stopped, unless the service stays away too long.
         """
@@ -183,21 +193,22 @@ class Client:
                 time.sleep(_AGAIN_SECONDS)
 
     def metrics(self, job: UUID, asked: MetricsQuery) -> MetricsRead:
-        """Curves of a job: all of them, or the series, the steps and as many points as asked."""
+        """Return the losses and scores of a job by step, as far as they are asked for."""
         params = asked.model_dump(exclude_none=True)
         response = self._send("GET", f"/jobs/{job}/metrics", params=params)
         return MetricsRead.model_validate_json(response.content)
 
     def log(self, job: UUID, attempt: int | None = None) -> str:
-        """The end of what the trainer of an attempt wrote, by default of the last."""
+        """Return the end of what the trainer wrote in an attempt, by default in the last one."""
         params = {} if attempt is None else {"attempt": attempt}
         return self._send("GET", f"/jobs/{job}/log", params=params).text
 
     def model(self, model: UUID) -> ModelRead:
+        """Return a trained model."""
         return ModelRead.model_validate_json(self._send("GET", f"/models/{model}").content)
 
     def predict(self, image: Path, fields: dict[str, str], accept: str = "image/png") -> bytes:
-        """Predict one image file; ``fields`` are the form fields of POST /predict."""
+        """Return the mask of one image file; ``fields`` are the form fields of POST /predict."""
         with closing(_FileOnDemand(image)) as stream:
             response = self._send(
                 "POST",
@@ -232,7 +243,7 @@ class Client:
 
 
 def _read_events(lines: Iterable[str]) -> Iterator[EventRead]:
-    """The events in server-sent text, without those that this version does not know."""
+    """Yield the events in server-sent text, except those that this version does not know."""
     fields: dict[str, str] = {}
     for line in lines:
         if line:
@@ -246,7 +257,7 @@ def _read_events(lines: Iterable[str]) -> Iterator[EventRead]:
 
 
 class _FileOnDemand:
-    """A file to send, open only while it is being read: of many, one at a time."""
+    """Opens a file to send only while it is being read, so that of many one is open at a time."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -256,7 +267,7 @@ class _FileOnDemand:
         return 0 if self._stream is None else self._stream.tell()
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """To the start, or (only told, not done) to the end: httpx asks for no more."""
+        """Go to the start, or only tell where the end is: httpx asks for no more."""
         if whence == os.SEEK_END:
             return self._path.stat().st_size
         self.close()

@@ -28,7 +28,7 @@ from models.files import written_aside
 _POLL_SECONDS = 2.0
 _FILES = ("report.json", "report.md", "report.html", "folds.json")
 _SHOWN = re.compile(r"\]\(((?:charts/)?[a-z]+\.(?:svg|png))\)")
-"""The pictures that the Markdown report refers to."""
+"""Finds the pictures that the Markdown report refers to."""
 _STATE = "benchmark.json"
 
 
@@ -62,11 +62,13 @@ class TableOptions:
 
 
 class _State(BaseModel):
-    """How far a benchmark has come that was begun in a folder."""
+    """Keeps how far the benchmark of a folder has come."""
 
     asked: dict[str, Any]
-    datasets: dict[str, UUID] = Field({}, description="That are registered: source, target.")
-    key: UUID = Field(default_factory=uuid4, description="Submits it once.")
+    datasets: dict[str, UUID] = Field({}, description="The datasets that are registered, by name.")
+    key: UUID = Field(
+        default_factory=uuid4, description="The key with which the benchmark is submitted once."
+    )
     job: UUID | None = None
 
 
@@ -170,7 +172,7 @@ def _asked(options: TableOptions) -> dict[str, Any]:
 
 
 def _begun(options: TableOptions) -> _State:
-    """What the folder says of this benchmark; FolderError if it is of another one."""
+    """Return how far this benchmark has come; FolderError if the folder holds another one."""
     path, asked = options.out / _STATE, _asked(options)
     if not path.exists():
         return _State(asked=asked)
@@ -219,7 +221,7 @@ def _write(options: TableOptions, state: _State) -> None:
 
 
 def _follow(client: Client, job_id: UUID, console: Console) -> JobRead:
-    """Tell of each part that changes, until the benchmark has ended."""
+    """Print each part that changes, until the benchmark has ended."""
     told: dict[UUID, JobState] = {}
     while True:
         for part in client.jobs(parent=job_id):

@@ -48,7 +48,7 @@ class DemoOptions:
 
 
 class DemoError(Exception):
-    """The demo cannot go on; says why."""
+    """Says why the demo cannot go on."""
 
 
 def demo(  # noqa: PLR0913 - options of a command are its parameters
@@ -94,7 +94,7 @@ def run_demo(options: DemoOptions, console: Console) -> int:
 
 
 class Demo:
-    """Register both domains, label the target, adapt, watch, predict, compare."""
+    """Registers both datasets, labels the target, adapts, watches, predicts and compares."""
 
     def __init__(self, options: DemoOptions, client: Client, console: Console) -> None:
         self._options = options
@@ -131,10 +131,11 @@ class Demo:
         self._table(job)
 
     def _changes(self) -> dict[str, object]:
-        """What suits the synthetic pair: shorter stages, for it is easy, and who labels.
+        """Return the fields of the preset that suit the synthetic pair.
 
-        Its classes are plain enough that weights which label for themselves gain by it and lose no
-        class; labels by those of the source would be wrong about most of it.
+        The pair is easy, so stages are shorter. Its classes are plain enough that weights learn
+        from their own pseudo-labels and lose no class; the weights of the source alone would be
+        wrong about most of it.
         """
         if self._options.source is not None or self._options.preset != "quick":
             return {}
@@ -172,7 +173,7 @@ class Demo:
         return report
 
     def _figure(self, job: JobRead, target: DatasetReport, folder: Path) -> None:
-        """Predict one test section with both models and put them beside the truth."""
+        """Predict a test section with both models, and draw the masks beside the true one."""
         tested = [s.name for s in target.sections if s.split == "test" and s.has_mask]
         if not tested:
             self._console.print("The target has no masked test section: no picture.")

@@ -1,4 +1,4 @@
-"""A dataset as a folder of this machine: images, masks and meta.json, sent to the service."""
+"""Sends a folder of this machine (images, masks and meta.json) to the service as a dataset."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ _SPLITS = ("train", "val", "test")
 
 
 class FolderMeta(BaseModel):
-    """What is read of a folder's ``meta.json``; ``splits`` number the sorted images."""
+    """Holds what is read of a folder's ``meta.json``; ``splits`` has numbers of sorted images."""
 
     name: str
     classes: list[str]
@@ -21,7 +21,7 @@ class FolderMeta(BaseModel):
 
 
 class FolderError(Exception):
-    """A folder is not a dataset; says why."""
+    """Says why a folder is no dataset."""
 
 
 def send_folder(client: Client, folder: Path, *, tile_px: int | None) -> DatasetReport:
@@ -45,7 +45,7 @@ def send_folder(client: Client, folder: Path, *, tile_px: int | None) -> Dataset
 
 
 def read_meta(folder: Path) -> FolderMeta:
-    """A folder's ``meta.json``; FolderError says what is wrong with it."""
+    """Return a folder's ``meta.json``; FolderError says what is wrong with it."""
     path = folder / "meta.json"
     try:
         return FolderMeta.model_validate_json(path.read_bytes())

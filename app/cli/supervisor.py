@@ -12,7 +12,7 @@ _LONGEST_PAUSE_SECONDS = 30.0
 
 
 class WorkerProcess:
-    """One worker; started again with growing pauses whenever it ends by itself."""
+    """Runs one worker, and starts it again, after growing pauses, whenever it ends by itself."""
 
     def __init__(self) -> None:
         self._stopping = threading.Event()

@@ -1,4 +1,4 @@
-"""A service of one's own for as long as a block runs, for the demo and for measurements."""
+"""Runs a service of its own for as long as a block runs, for demo and measurements."""
 
 import os
 import signal
@@ -28,9 +28,10 @@ class OwnService:
 
 @contextmanager
 def own_service(folder: Path, variables: Mapping[str, str]) -> Iterator[OwnService]:
-    """``stylefilter up`` on a free port, its data in ``folder/service``; Unavailable if it ends.
+    """Run ``stylefilter up`` on a free port, with its data in ``folder/service``.
 
-    SIGTERM inside raises KeyboardInterrupt, as Ctrl-C does. For the main thread only.
+    Raises Unavailable if the service ends at once. SIGTERM inside the block raises
+    KeyboardInterrupt, as Ctrl-C does, so only the main thread may use this.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""A benchmark's plan: which sections train, validate and test in each fold."""
+"""Plans a benchmark: which sections train, validate and test in each fold."""
 
 from collections.abc import Sequence
 from itertools import compress
@@ -22,7 +22,7 @@ def plan(
     pair: tuple[Dataset, Dataset],
     config: StyleFilterConfig,
 ) -> BenchmarkPlan:
-    """What a benchmark runs; Invalid, in words, where its datasets cannot be divided so."""
+    """Return what a benchmark runs; Invalid where its datasets cannot be divided that way."""
     source, target = pair
     for name in request.excluded:
         if name not in target.class_names:
@@ -63,7 +63,7 @@ def plan(
 
 
 def _check_rows(request: BenchmarkRequest, config: StyleFilterConfig) -> None:
-    """Rows that the config would make another row of, or none."""
+    """Refuse rows that this configuration would make equal to other rows, or impossible."""
     others = [tile_px for tile_px in request.label_tiles_px if tile_px != request.tile_px]
     if others and config.style.select_on == "labels":
         raise refusal(
@@ -84,7 +84,7 @@ def _check_rows(request: BenchmarkRequest, config: StyleFilterConfig) -> None:
 def _divided(
     session: Session, dataset: Dataset, num_folds: int, where: str
 ) -> Sequence[SectionLists]:
-    """By the groups the dataset declares, else by blocks of its sections in their order."""
+    """Divide a dataset by its groups, or else by blocks of neighbouring sections."""
     names = [section.name for section in dataset.sections]
     groups = [section.group for section in dataset.sections]
     try:
@@ -108,7 +108,7 @@ def _published(folds: DatasetFolds, dataset: Dataset, where: str) -> Sequence[Se
 
 
 def _classes(session: Session, dataset: Dataset, groups: Sequence[str]) -> dict[str, set[str]]:
-    """Classes in the masks of each group."""
+    """Return the classes in the masks of each group."""
     found: dict[str, set[str]] = {group: set() for group in groups}
     query = select(Image.section, Image.class_pixels).where(Image.dataset_id == dataset.id)
     with session.execute(query.execution_options(yield_per=1000)) as rows:
@@ -121,7 +121,7 @@ def _classes(session: Session, dataset: Dataset, groups: Sequence[str]) -> dict[
 def _check_labels(
     session: Session, target: Dataset, folds: Sequence[SectionLists], roles: Sequence[Role]
 ) -> None:
-    """Rows that use labels need some: without, they would be other rows."""
+    """Refuse rows that use labels where a fold has none: they would be other rows."""
     index_of = {section.name: section.index for section in target.sections}
     query = select(Image.section, Image.labels).where(Image.dataset_id == target.id)
     labelled = {section for section, labels in session.execute(query) if known_labels(labels)}
@@ -139,7 +139,7 @@ def _check_labels(
 def _check_tiles(
     session: Session, request: BenchmarkRequest, target: Dataset, crop_nm: float
 ) -> None:
-    """Rows that classify whole tiles need crops that can hold one."""
+    """Refuse rows that classify whole tiles where no crop can hold one."""
     rows = [row for row in request.rows if ROWS[row].method.classifies_tiles]
     if not rows:
         return

@@ -1,4 +1,4 @@
-"""A benchmark's jobs: what rows share is trained once a fold, and any worker may take any part."""
+"""Makes the jobs of a benchmark: rows of a fold share what they can, any worker takes any."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,20 +12,20 @@ from models.table1.plan import BenchmarkPart, BenchmarkPlan
 
 @dataclass(frozen=True)
 class Part:
-    """A job of the grid, and those that have to succeed before it."""
+    """A part of a benchmark, and the parts that have to succeed before it."""
 
     job: Job
     needs: list[UUID] = field(default_factory=list)
 
 
 def parts(plan: BenchmarkPlan, benchmark: Job, config: StyleFilterConfig) -> Iterator[Part]:
-    """All jobs of a benchmark, each after what it needs."""
+    """Yield all jobs of a benchmark, each after those that it needs."""
     for fold in range(len(plan.folds)):
         yield from _Fold(plan, fold, benchmark, config).parts()
 
 
 class _Fold:
-    """The jobs of one fold."""
+    """Makes the jobs of one fold."""
 
     def __init__(
         self, plan: BenchmarkPlan, fold: int, benchmark: Job, config: StyleFilterConfig
@@ -55,7 +55,7 @@ class _Fold:
             yield self._part(JobKind.METHOD, plan, needs)
 
     def _methods(self) -> Iterator[tuple[MethodName, tuple[RowName, ...], int | None]]:
-        """What is trained, for which rows, and with labels of which tiles."""
+        """Yield each method to train, the rows it serves, and the side of its labelled tiles."""
         plan = self._plan
         rows: set[RowName] = set(plan.rows)
         if plan.label_tiles_px:

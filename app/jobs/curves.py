@@ -1,4 +1,4 @@
-"""Series of metrics, thinned in the database: reading one takes as long at any length.
+"""Reads series of metrics, thinned in the database: reading one takes as long at any length.
 
 Finding the least and greatest value of every stretch would read all rows, more than a second for
 each million. So a thinned series is a sample: the first point, then each time the first that is at
@@ -18,12 +18,12 @@ from app.jobs.schemas import Series
 from app.tables import MetricPoint
 
 NO_NUL = r"^[^\x00]*$"
-"""PostgreSQL refuses to compare a text that holds one."""
+"""A text without the character NUL, which PostgreSQL refuses to compare."""
 _LAST_STEP = (1 << 31) - 1
 
 
 class MetricsQuery(BaseModel):
-    """Which series of a job, which of their steps, and how many points of each."""
+    """Asks for series of a job: which ones, which steps, and how many points of each."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -47,7 +47,7 @@ class MetricsQuery(BaseModel):
 
 
 def names(session: Session, job_id: UUID) -> Iterator[tuple[str, str]]:
-    """Stage and name of each series of a job, in order: one look into the index for each."""
+    """Yield stage and name of each series of a job, with one look into the index for each."""
     # Without the step SQLite would find the next name by passing all points of this one.
     key = tuple_(MetricPoint.stage, MetricPoint.name, MetricPoint.step)
     query = (
@@ -64,7 +64,7 @@ def names(session: Session, job_id: UUID) -> Iterator[tuple[str, str]]:
 
 
 def read(session: Session, job_id: UUID, stage: str, name: str, asked: MetricsQuery) -> Series:
-    """The steps asked for of a series, with at most so many points."""
+    """Return the steps of a series that are asked for, with no more points than asked for."""
     of_series = (
         MetricPoint.job_id == job_id,
         MetricPoint.stage == stage,
@@ -92,7 +92,7 @@ def read(session: Session, job_id: UUID, stage: str, name: str, asked: MetricsQu
 def _sample(
     of_series: tuple[ColumnElement[bool], ...], ends: Sequence[int], points: int
 ) -> Select[tuple[int, float]]:
-    """A recursion that seeks one point after the other, from the first step to the last.
+    """Return a recursive query that seeks one point after the other, from first step to last.
 
     ORDER BY with LIMIT and subqueries instead of min(), max() and a join: so no plan of either
     database reads the series, whatever its statistics say.

@@ -1,4 +1,4 @@
-"""What the trainer of each attempt said: the end of its file, and its lines as they come."""
+"""Reads what the trainer of each attempt wrote: the end of its file, or lines as they come."""
 
 import os
 from collections import deque
@@ -15,7 +15,10 @@ _RECENT_LINES = 20
 
 
 def read_tail(path: Path, num_bytes: int) -> bytes | None:
-    """The last bytes of a file, from the start of a line on where there is one; None: no file."""
+    """Return the last bytes of a file, from the start of a line if one starts there.
+
+    None says that there is no such file.
+    """
     try:
         with path.open("rb") as log:
             start = max(0, log.seek(0, os.SEEK_END) - num_bytes)
@@ -26,7 +29,7 @@ def read_tail(path: Path, num_bytes: int) -> bytes | None:
 
 
 def newest_log(storage: Storage, job_id: UUID, attempts: int) -> Path | None:
-    """The log of the last attempt that has one."""
+    """Return the log of the last attempt that has one."""
     paths = (storage.log(job_id, attempt) for attempt in range(attempts, 0, -1))
     return next((path for path in paths if path.exists()), None)
 
@@ -43,7 +46,7 @@ class LogFollower:
         self._recent: deque[str] = deque(maxlen=_RECENT_LINES)
 
     def look(self, attempt: int, *, ended: bool) -> Iterator[LogEvent]:
-        """What was added; of an attempt that is under way at the first look, its last lines.
+        """Yield the lines that were added; the first look yields the last lines of the attempt.
 
         A line is given when it is whole, or when nothing more will come.
         """
@@ -56,7 +59,7 @@ class LogFollower:
         yield from self._added(last=ended)
 
     def recent(self) -> LogEvent | None:
-        """The last lines that were given, for who comes later."""
+        """Return the last lines that were yielded, for a client that comes later."""
         if self._attempt is None or not self._recent:
             return None
         return LogEvent(attempt=self._attempt, lines=list(self._recent))
@@ -78,7 +81,7 @@ class LogFollower:
             yield LogEvent(attempt=self._attempt, lines=lines, skipped_bytes=skipped)
 
     def _read(self, path: Path) -> tuple[int, bytes]:
-        """How many bytes were passed over, and those that follow up to the end of the file."""
+        """Return how many bytes were passed over, and the bytes from there to the file's end."""
         try:
             with path.open("rb") as log:
                 size = log.seek(0, os.SEEK_END)
@@ -94,5 +97,5 @@ class LogFollower:
 
 
 def _from_a_line(data: bytes) -> bytes:
-    """Without the rest of a line at its start, unless that is all there is."""
+    """Drop the rest of a line at the start, unless there is nothing else."""
     return data[data.find(b"\n") + 1 :] or data

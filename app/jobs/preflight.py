@@ -1,4 +1,4 @@
-"""From the rows of a job to what it will take."""
+"""Estimates what a job will take, from rows of the database; no image is read."""
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -24,11 +24,11 @@ _STAGES: dict[JobKind, tuple[Stage, ...]] = {
 }
 
 _FIRST_IS_KNOWN = (JobKind.ADAPT, JobKind.TRAIN_STYLE, JobKind.PRETRAIN, JobKind.STYLEFILTER)
-"""Kinds that begin with the first of these stages whatever they train."""
+"""Kinds of jobs that begin with the first of their stages, whatever they train."""
 
 
 def stages_of(kind: JobKind, target: Extent | None) -> tuple[Stage, ...]:
-    """The stages of a job that trains; an adaptation is scored where the target has test masks."""
+    """Return the stages of a job that trains; test masks of the target add ``evaluate``."""
     stages = _STAGES[kind]
     scored = "adapt" in stages and target is not None and target.count("test", masked=True)
     return (*stages, "evaluate") if scored else stages
@@ -37,7 +37,7 @@ def stages_of(kind: JobKind, target: Extent | None) -> tuple[Stage, ...]:
 def estimate(
     session: Session, job: Job, config: StyleFilterConfig, *, num_processes: int
 ) -> Estimate:
-    """What a job that trains takes: from its datasets' rows, no image is read."""
+    """Return the steps, memory and disk that a job which trains takes."""
     source = session.get_one(Dataset, job.source_id)
     working_nm = config.working_nm(source.pixel_size_nm)
     target, fold = None, fold_of(job)
@@ -65,7 +65,7 @@ def fold_of(job: Job) -> FoldSections | None:
 def first_stage(
     session: Session, job: Job, config: StyleFilterConfig, *, num_processes: int
 ) -> tuple[Stage, int] | None:
-    """The stage a job begins with, and its steps; None where only its trainer can tell."""
+    """Return the first stage of a job and its steps; None where only its trainer can tell."""
     if job.kind == JobKind.EVALUATE and job.target_id is not None:
         target = session.get_one(Dataset, job.target_id)
         scored = [s for s in target.sections if s.split == job.split and s.has_mask]
@@ -79,7 +79,7 @@ def first_stage(
 
 
 def _may_be_reused(session: Session, job: Job, stage: Stage) -> bool:
-    """Whether a model was trained with the stage's numbers: maybe of the same data, maybe not."""
+    """Tell whether a model was trained with the same numbers, on these data or on others."""
     kind = {"style": ModelKind.STYLE, "pretrain": ModelKind.SEGMENTER}.get(stage)
     configs = session.scalars(select(TrainedModel.config).where(TrainedModel.kind == kind))
     own = stored_object(job.config).get(stage)
@@ -87,7 +87,7 @@ def _may_be_reused(session: Session, job: Job, stage: Stage) -> bool:
 
 
 def classes_to_learn(session: Session, source: Dataset, fold: FoldSections | None) -> list[str]:
-    """Classes in the training masks, as far as it takes to tell none, one and several apart."""
+    """Return the classes in the training masks; after the second one others may be missing."""
     sections = _sections(source, None if fold is None else fold.source)
     training = {section.index for section in sections if section.split == "train"}
     query = select(Image.section, Image.class_pixels).where(Image.dataset_id == source.id)

@@ -1,4 +1,4 @@
-"""The doorbell: sends a job's id to the workers after commit. All of Celery's settings.
+"""Sends ids of jobs to the workers, as one rings a bell; holds all of Celery's settings.
 
 The row is the truth about a job; a message may be lost or come twice without harm, so messages are
 acknowledged early, nothing is stored as a result, and a failed send is only logged: the reconciler
@@ -26,7 +26,7 @@ RUN_JOB = "stylefilter.run_job"
 
 
 def make_celery(settings: Settings) -> Celery:
-    """Celery for either side of the broker; the worker adds its task to it."""
+    """Make the Celery application of either side; the worker adds its task to it."""
     broker = settings.broker
     app = Celery("stylefilter", broker=broker, set_as_current=False)
     app.conf.update(
@@ -51,7 +51,7 @@ def make_celery(settings: Settings) -> Celery:
 
 
 def queue_of(lane: Lane) -> str:
-    """The broker's name of a lane."""
+    """Return the name of a lane's queue in the broker."""
     return f"jobs.{lane}"
 
 
@@ -72,7 +72,7 @@ def _transport_options(broker: str, folder: Path) -> dict[str, object]:
 
 
 class FolderChannel(filesystem.Channel):
-    """kombu's, but a file is whole or not there, and one that is torn is passed over.
+    """Is kombu's channel, but a file is whole or not there, and a torn one is passed over.
 
     kombu writes a message under its final name, where a worker may read half of it, and a worker
     that reads half a message, or a sender that reads half an exchange, ends by it.
@@ -101,13 +101,13 @@ class FolderChannel(filesystem.Channel):
 
 
 class FolderTransport(filesystem.Transport):
-    """``filesystem://`` with the channel above."""
+    """Is kombu's ``filesystem://`` transport with the channel above."""
 
     Channel = FolderChannel
 
 
 class JobQueue:
-    """Announces jobs to whoever listens."""
+    """Announces jobs to the workers."""
 
     def __init__(self, settings: Settings) -> None:
         self._celery = make_celery(settings)
@@ -122,7 +122,7 @@ class JobQueue:
             logger.warning("announce_failed job=%s error=%s", job_id, error)
 
     def problem(self) -> str | None:
-        """Why the broker cannot be reached, or None."""
+        """Return why the broker cannot be reached, or None."""
         try:
             with self._celery.connection_for_write() as connection:
                 connection.ensure_connection(max_retries=0, timeout=4)

@@ -25,7 +25,7 @@ _ROWS_AT_A_TIME = 20_000
 
 
 class ClaimFigures(BaseModel):
-    """Seconds to claim and end one job, of all that waited."""
+    """Seconds that it took to claim and end one of the waiting jobs."""
 
     ended_jobs: int
     median: float
@@ -33,13 +33,13 @@ class ClaimFigures(BaseModel):
 
 
 class Figures(BaseModel):
-    """From fewest ended jobs to most."""
+    """All figures, from the fewest ended jobs to the most."""
 
     database: str
     waiting_jobs: int
     claims: list[ClaimFigures]
     ratio: float
-    """Median beside most ended jobs over that beside fewest."""
+    """The median beside the most ended jobs, as a multiple of that beside the fewest."""
 
 
 def claims(
@@ -76,7 +76,7 @@ def claims(
 
 
 def measure(database: Database, ended_jobs: Sequence[int], waiting_jobs: int) -> Figures:
-    """Fill an empty database step by step, and time all claims at each."""
+    """Fill an empty database step by step, and time all claims after each step."""
     with database.reading() as session:
         if session.scalar(select(Job.id).limit(1)) is not None:
             raise ValueError("the database holds jobs; name an empty one")
@@ -105,7 +105,7 @@ def measure(database: Database, ended_jobs: Sequence[int], waiting_jobs: int) ->
 
 
 def table(figures: Figures) -> Table:
-    """The figures, to be shown."""
+    """Return the figures as a table."""
     title = f"{figures.database}, {figures.waiting_jobs} waiting jobs: x{figures.ratio:.2f}"
     shown = Table("ended jobs", "ms to claim and end one", "95th percentile", title=title)
     for of in figures.claims:
@@ -126,7 +126,7 @@ def _add(database: Database, number: int, **columns: Any) -> None:
 
 
 def _settle(database: Database) -> None:
-    """What PostgreSQL does by itself some time after many rows came."""
+    """Let PostgreSQL do at once what it does by itself some time after many rows came."""
     if database.engine.dialect.name == "postgresql":
         engine = database.engine.execution_options(isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
@@ -134,7 +134,7 @@ def _settle(database: Database) -> None:
 
 
 def _time_claims(database: Database) -> Iterator[float]:
-    """Until no job waits."""
+    """Yield the seconds of each claim until no job waits."""
     while True:
         start = time.perf_counter()
         lease = claim(database, "measure", 60)

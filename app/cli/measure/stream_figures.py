@@ -7,7 +7,7 @@ from rich.table import Table
 
 
 class Plan(BaseModel):
-    """What is measured: ``pairs`` of windows of each job, without streams and with them."""
+    """What to measure: ``pairs`` of windows of each job, one without and one with streams."""
 
     streams: int
     jobs: int
@@ -25,17 +25,19 @@ class Start(BaseModel):
 
 
 class Window(BaseModel):
-    """A while of a training beside so many streams."""
+    """What was measured in a window of time, while so many streams were open."""
 
     streams: int
     steps_per_second: float
-    api_cpu_share: float = Field(description="Of a core.")
+    api_cpu_share: float = Field(description="The share of a core that the API used.")
     api_rss_bytes: int
-    clients_cpu_share: float = Field(description="Of a core, of this process: it reads them all.")
+    clients_cpu_share: float = Field(
+        description="The share of a core that this process used; it reads all streams."
+    )
 
 
 class Delays(BaseModel):
-    """Seconds from an event's row, by the database's clock, to its arrival, of all streams."""
+    """Seconds from when the database stored an event until it arrived, in all streams."""
 
     arrivals: int
     median: float
@@ -43,12 +45,12 @@ class Delays(BaseModel):
 
 
 class Figures(BaseModel):
-    """What one run found."""
+    """All figures of one run."""
 
     database: str
     plan: Plan
     ratio: float
-    """Steps per second with the streams over those without, of the same pair: median."""
+    """The median, over pairs, of the speed with streams as a multiple of that without."""
     ratio_quartiles: tuple[float, float]
     delays: Delays
     starts: list[Start]
@@ -56,7 +58,7 @@ class Figures(BaseModel):
 
 
 def table(figures: Figures) -> Table:
-    """The figures, to be shown; the median where there are several."""
+    """Return the figures as a table; it shows medians."""
     plan, delays = figures.plan, figures.delays
     windows = f"{plan.jobs * plan.pairs} pairs of windows of {plan.seconds:g} s"
     title = f"{figures.database}, {plan.jobs} jobs, {windows}"

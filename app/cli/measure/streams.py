@@ -94,7 +94,7 @@ def measure(database_url: str | None, plan: Plan) -> Figures:
 
 
 class _Measurement:
-    """Measures one service."""
+    """Measures one service, job after job."""
 
     def __init__(self, plan: Plan, database: Database, service: OwnService, client: Client) -> None:
         self._plan, self._database = plan, database
@@ -228,7 +228,7 @@ class _Measurement:
         )
 
     def _mark(self, job_id: UUID) -> tuple[int, float, float, float]:
-        """Wait for a report of the long stage; its step, clock, the API's CPU seconds and ours."""
+        """Wait for a report of the long stage; return its step, the time and all CPU seconds."""
         deadline = time.monotonic() + _PATIENCE_SECONDS
         before: int | None = None
         for row in self._rows(job_id):
@@ -251,7 +251,7 @@ class _Measurement:
 
 
 async def _listen(reader: asyncio.StreamReader, since: float, delays: list[float]) -> None:
-    """Take the time of the events that are recorded from now on."""
+    """Note how late each event arrives that is stored from now on."""
     while True:
         event = await reader.readuntil(b"\n\n")
         if b"\nid: " not in event:
@@ -263,7 +263,7 @@ async def _listen(reader: asyncio.StreamReader, since: float, delays: list[float
 
 
 def _cpu_seconds(pid: int) -> float:
-    """Of all threads, in user and kernel mode."""
+    """Return the CPU seconds of all threads of a process, in user and kernel mode."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
