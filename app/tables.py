@@ -260,6 +260,13 @@ class Job(_Configured, Table):
     forgotten_at: Mapped[datetime | None]
     """When its metrics and events were deleted for their age."""
 
+    @property
+    def eta_seconds(self) -> float | None:
+        """Seconds that the current stage will still take; None where nothing tells it."""
+        if self.state not in UNFINISHED or not self.steps_per_second:
+            return None
+        return (self.total - self.step) / self.steps_per_second
+
 
 class JobDependency(Table):
     """A job that waits until another has succeeded, or just has ended."""

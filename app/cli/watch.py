@@ -18,7 +18,7 @@ from app.jobs.event_schemas import (
     StateEvent,
     ValidationEvent,
 )
-from app.jobs.schemas import JobRead
+from app.jobs.schemas import JobRead, PartsRead
 from app.tables import JobState
 
 _EXIT_CODES = {JobState.SUCCEEDED: 0, JobState.FAILED: 1, JobState.CANCELLED: 3}
@@ -98,10 +98,17 @@ class _Stages:
         """All stages as the job's row and theirs say."""
         for stage in job.stages:
             self._show(stage.stage, stage.step, stage.total, stage.seconds)
+        self._show_parts(job.parts)
 
     def go_on(self, event: ProgressEvent) -> None:
         if event.stage is not None:
             self._show(event.stage, event.step, event.total, event.seconds, _note(event))
+        self._show_parts(event.parts)
+
+    def _show_parts(self, parts: PartsRead | None) -> None:
+        """Show how many parts of a benchmark have ended."""
+        if parts is not None:
+            self._show("parts", parts.ended, parts.total, 0.0)
 
     def _show(self, stage: str, step: int, total: int, seconds: float, note: str = "") -> None:
         if stage not in self._bars:

@@ -2,6 +2,7 @@
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
+from app.jobs.schemas import PartsRead
 from app.tables import JobState
 
 
@@ -65,6 +66,7 @@ class ProgressEvent(BaseModel):
     steps_per_second: float | None
     eta_seconds: float | None
     losses: dict[str, float | None] = Field(description="The last of the stage.")
+    parts: PartsRead | None = Field(None, description="Of a benchmark; none for other jobs.")
 
 
 class LogEvent(BaseModel):

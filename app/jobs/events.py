@@ -1,39 +1,27 @@
 """What happens to jobs, as it happens: one reader for each watched job, however many listen."""
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from uuid import UUID
 
 from anyio import CapacityLimiter, to_thread
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
-from pydantic import BaseModel
-from sqlalchemy import and_, select
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session, load_only
 
 from app.database import Database
 from app.errors import Busy, NotFound
-from app.jobs.event_schemas import ProgressEvent
-from app.jobs.logs import LogFollower
+from app.jobs.event_reader import Found, Reader
 from app.storage import Storage
-from app.stored import stored_object
-from app.tables import UNFINISHED, Job, JobEvent, JobStage, MetricPoint
-from models.training.progress import LABEL_SCORES
 
 logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 0.7
 _PING_SECONDS = 15.0
 _READERS = 2
-_EVENTS_PER_LOOK = 500
-_POINTS_PER_LOOK = 64
 _LISTENER_BYTES = 1 << 20
 _GATHER_SECONDS = 0.05
-_SHOWN = (Job.state, Job.attempt, Job.stage, Job.step, Job.total, Job.steps_per_second)
 # Browsers wait some seconds by default.
 _GREETING = format_sse_event(retry=1000)
 
@@ -68,6 +56,25 @@ class Listener:
         self._waiting.append(event)
         self._num_bytes += len(event)
         self._news.set()
+
+    def take(self, found: Found, *, is_first: bool) -> None:
+        """Send of one look what this listener has not heard."""
+        news = [(event_id, event) for event_id, event in found.events if event_id > self.last]
+        if found.ended and not news and not self.fresh:
+            return  # it has been told everything: no stream, so that browsers stop asking
+        final = news.pop() if found.ended and news else None
+        for event_id, event in news:
+            self.offer(event, event_id)
+        if is_first and self.fresh:
+            log = [found.recent_log] if found.recent_log else []
+        else:
+            log = list(found.log)
+        for event in log:
+            self.offer(event)
+        if is_first or found.progress_changed:
+            self.offer(found.progress)
+        if final is not None:
+            self.offer(final[1], final[0])
 
     def close(self) -> None:
         """Send what is waiting, and end."""
@@ -110,7 +117,7 @@ class Broadcaster:
         listener = Listener(after)
         channel = self._channels.get(job_id)
         if channel is None:
-            channel = _Channel(_Reader(self._database, self._storage, job_id), self._limiter)
+            channel = _Channel(Reader(self._database, self._storage, job_id), self._limiter)
             self._channels[job_id] = channel
             channel.task = asyncio.create_task(self._run(job_id, channel))
         channel.join(listener)
@@ -140,7 +147,7 @@ class Broadcaster:
 class _Channel:
     """The listeners of one job."""
 
-    def __init__(self, reader: "_Reader", limiter: CapacityLimiter) -> None:
+    def __init__(self, reader: Reader, limiter: CapacityLimiter) -> None:
         self.task: asyncio.Task[None] | None = None
         self._reader = reader
         self._limiter = limiter
@@ -201,149 +208,18 @@ class _Channel:
                 listener.began.set_exception(error)
                 self._listeners.discard(listener)
 
-    def _tell(self, served: Sequence[Listener], found: "_Found | None") -> None:
+    def _tell(self, served: Sequence[Listener], found: Found | None) -> None:
         if self._lost:
             logger.warning("events_read_again job=%s", self._reader.job_id)
         self._lost = False
         for listener in served:
             is_first = not listener.began.done()
             if found is not None:
-                found.tell(listener, is_first=is_first)
+                listener.take(found, is_first=is_first)
             if is_first:
                 listener.began.set_result(found is not None)
             if found is None or found.ended:
                 listener.close()
-
-
-@dataclass(frozen=True)
-class _Found:
-    """What one look at a job found, ready to be sent."""
-
-    events: Sequence[tuple[int, bytes]]
-    log: Sequence[bytes]
-    recent_log: bytes | None
-    progress: bytes
-    progress_changed: bool
-    ended: bool
-    more: bool
-
-    def tell(self, listener: Listener, *, is_first: bool) -> None:
-        news = [(event_id, event) for event_id, event in self.events if event_id > listener.last]
-        if self.ended and not news and not listener.fresh:
-            return  # it has been told everything: no stream, so that browsers stop asking
-        final = news.pop() if self.ended and news else None
-        for event_id, event in news:
-            listener.offer(event, event_id)
-        if is_first and listener.fresh:
-            log = [self.recent_log] if self.recent_log else []
-        else:
-            log = list(self.log)
-        for event in log:
-            listener.offer(event)
-        if is_first or self.progress_changed:
-            listener.offer(self.progress)
-        if final is not None:
-            listener.offer(final[1], final[0])
-
-
-class _Reader:
-    """Reads one job, in any thread but in one at a time."""
-
-    def __init__(self, database: Database, storage: Storage, job_id: UUID) -> None:
-        self.job_id = job_id
-        self._database = database
-        self._log = LogFollower(storage, job_id)
-        self._progress: ProgressEvent | None = None
-
-    def look(self, after: int) -> _Found | None:
-        """The events after this one and what else changed since the last look; None: no job."""
-        joined = and_(JobEvent.job_id == Job.id, JobEvent.id > after)
-        current = and_(JobStage.job_id == Job.id, JobStage.stage == Job.stage)
-        statement = (
-            select(Job, JobStage.seconds, JobEvent)
-            .options(load_only(*_SHOWN))
-            .outerjoin(JobStage, current)
-            .outerjoin(JobEvent, joined)
-            .where(Job.id == self.job_id)
-            .order_by(JobEvent.id)
-            .limit(_EVENTS_PER_LOOK)
-        )
-        with self._database.reading() as session:
-            rows = session.execute(statement).all()
-            if not rows:
-                return None
-            job, seconds, _ = rows[0]
-            before = self._progress
-            progress = _progress(job, seconds or 0.0, self._losses(session, job))
-        self._progress = progress
-        more = len(rows) == _EVENTS_PER_LOOK
-        ended = job.state not in UNFINISHED and not more
-        log = [_encode("log", event) for event in self._log.look(job.attempt, ended=ended)]
-        recent = self._log.recent()
-        return _Found(
-            events=[_recorded(event) for *_, event in rows if event is not None],
-            log=log,
-            recent_log=None if recent is None else _encode("log", recent),
-            progress=_encode("progress", progress),
-            progress_changed=before is not None and progress != before,
-            ended=ended,
-            more=more,
-        )
-
-    def _losses(self, session: Session, job: Job) -> dict[str, float | None]:
-        """The last value of each series of the stage; read where the job went on."""
-        before = self._progress
-        known: dict[str, float | None] = {}
-        since = -1
-        if before is not None and (before.attempt, before.stage) == (job.attempt, job.stage):
-            if before.step == job.step:
-                return before.losses
-            if before.step < job.step:  # else the stage began once more
-                known, since = before.losses, before.step
-        if job.stage is None:
-            return known
-        points = (
-            select(MetricPoint.name, MetricPoint.value)
-            .where(
-                MetricPoint.job_id == job.id,
-                MetricPoint.stage == job.stage,
-                MetricPoint.step > since,
-                ~MetricPoint.name.contains("dice/"),
-                MetricPoint.name.not_in(LABEL_SCORES),
-            )
-            .order_by(MetricPoint.step.desc())
-            .limit(_POINTS_PER_LOOK)
-        )
-        newest = [(name, value) for name, value in session.execute(points)]
-        return known | dict(reversed(newest))
-
-
-def _progress(job: Job, seconds: float, losses: dict[str, float | None]) -> ProgressEvent:
-    eta = None
-    if job.state in UNFINISHED and job.steps_per_second:
-        eta = (job.total - job.step) / job.steps_per_second
-    return ProgressEvent(
-        state=job.state,
-        attempt=job.attempt,
-        stage=job.stage,
-        step=job.step,
-        total=job.total,
-        seconds=seconds,
-        steps_per_second=job.steps_per_second,
-        eta_seconds=eta,
-        losses=losses,
-    )
-
-
-def _recorded(event: JobEvent) -> tuple[int, bytes]:
-    data = stored_object(event.data) | {"id": event.id, "at": event.created_at.isoformat()}
-    text = format_sse_event(data_str=json.dumps(data), event=event.kind, id=str(event.id))
-    return event.id, text
-
-
-def _encode(kind: str, event: BaseModel) -> bytes:
-    # In ASCII: clients that split text at more characters than line feeds are not uncommon.
-    return format_sse_event(data_str=event.model_dump_json(ensure_ascii=True), event=kind)
 
 
 def _stopping() -> Busy:

@@ -103,6 +103,13 @@ class PriorityChange(BaseModel):
     )
 
 
+class PartsRead(BaseModel):
+    """How far a benchmark is."""
+
+    ended: int = Field(description="The number of parts that have succeeded, failed or stopped.")
+    total: int = Field(description="The number of its parts.")
+
+
 class JobRead(BaseModel):
     """A job: what it does, where it is, and what came of it."""
 
@@ -126,6 +133,9 @@ class JobRead(BaseModel):
         description="What this job measures as a part of a benchmark.",
         examples=["fold 1: stylefilter, tiles of 128 px"],
     )
+    parts: PartsRead | None = Field(
+        description="The parts of a benchmark; none for a job of another kind."
+    )
     priority: int = Field(
         description="The place in the queue: a worker takes the highest priority first."
     )
@@ -144,15 +154,10 @@ class JobRead(BaseModel):
         description="The time from which on an interrupted job may be taken by another worker."
     )
     stage: str | None = Field(
-        description="The name of the stage that runs; of a waiting benchmark, `parts`."
+        description="The name of the stage that runs; none before the first, and of a benchmark."
     )
-    step: int = Field(
-        description="The number of steps done in this stage; of a waiting benchmark, the number of "
-        "parts that have ended."
-    )
-    total: int = Field(
-        description="The number of steps of this stage; of a waiting benchmark, of its parts."
-    )
+    step: int = Field(description="The number of steps done in this stage.")
+    total: int = Field(description="The number of steps of this stage.")
     steps_per_second: float | None = Field(description="The speed of this stage.")
     eta_seconds: float | None = Field(
         description="The seconds that this stage still takes, at its present speed."

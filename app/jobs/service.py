@@ -4,8 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from uuid import UUID
 
-from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import case, func, or_, select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from app.database import only_read
@@ -13,27 +12,17 @@ from app.errors import Conflict, NotFound
 from app.jobs import curves, transitions
 from app.jobs.logs import newest_log, read_tail
 from app.jobs.queue import JobQueue
-from app.jobs.result import ReusedModel
-from app.jobs.schemas import JobError, JobRead, MetricsRead, StageRead
+from app.jobs.reading import read_jobs
+from app.jobs.schemas import JobRead, MetricsRead
 from app.pagination import Page, newest_first
 from app.storage import Storage
-from app.stored import stored_object
 from app.tables import (
-    ENDED,
-    UNFINISHED,
     WAITING,
     Job,
-    JobDependency,
     JobKind,
-    JobStage,
     JobState,
-    Lane,
-    TrainedModel,
 )
 from models.config_versions import ConfigUnusable
-from models.table1.plan import BenchmarkPart
-
-_REUSED = TypeAdapter(list[ReusedModel])
 
 
 def list_jobs(
@@ -51,11 +40,11 @@ def list_jobs(
     if state is not None:
         query = query.where(Job.state == state)
     rows, following = newest_first(session, query, limit, cursor)
-    return Page(items=_read(session, rows), next=following)
+    return Page(items=read_jobs(session, rows), next=following)
 
 
 def get(session: Session, job_id: UUID) -> JobRead:
-    return _read(session, [_row(session, job_id)])[0]
+    return read_jobs(session, [_row(session, job_id)])[0]
 
 
 def metrics(session: Session, job_id: UUID, asked: curves.MetricsQuery) -> MetricsRead:
@@ -195,101 +184,3 @@ def _row(session: Session, job_id: UUID) -> Job:
     if job is None:
         raise NotFound(f"there is no job {job_id}")
     return job
-
-
-def _read(session: Session, jobs: Sequence[Job]) -> list[JobRead]:
-    ids = [job.id for job in jobs]
-    stages: dict[UUID, list[StageRead]] = {job_id: [] for job_id in ids}
-    query = select(JobStage).where(JobStage.job_id.in_(ids)).order_by(JobStage.position)
-    for stage in session.scalars(query):
-        stages[stage.job_id].append(StageRead.model_validate(stage))
-    models: dict[UUID, list[UUID]] = {job_id: [] for job_id in ids}
-    made = select(TrainedModel.job_id, TrainedModel.id).where(TrainedModel.job_id.in_(ids))
-    for job_id, model_id in session.execute(made.order_by(TrainedModel.created_at)):
-        models[job_id].append(model_id)
-    after: dict[UUID, list[UUID]] = {job_id: [] for job_id in ids}
-    needs = select(JobDependency.job_id, JobDependency.needs_id)
-    for job_id, needs_id in session.execute(needs.where(JobDependency.job_id.in_(ids))):
-        after[job_id].append(needs_id)
-    _count_parts(session, jobs)
-    for job in jobs:
-        models[job.id] += _reused(job)
-    return [_job(job, stages[job.id], models[job.id], after[job.id]) for job in jobs]
-
-
-def _reused(job: Job) -> list[UUID]:
-    """Return the models that a job took over, as far as its stored result tells them."""
-    try:
-        reused = _REUSED.validate_python(stored_object(job.result).get("reused", []))
-    except ValidationError:
-        return []
-    return [model.model for model in reused]
-
-
-def _part(job: Job) -> str | None:
-    """Return the title of a part of a benchmark; None where its plan is not one of today's."""
-    if job.parent_id is None:
-        return None
-    try:
-        return BenchmarkPart.model_validate(job.plan).title
-    except ValidationError:
-        return None
-
-
-def _count_parts(session: Session, jobs: Sequence[Job]) -> None:
-    """Show how many parts of a waiting benchmark have ended, as its step and total."""
-    waiting = [job for job in jobs if job.kind == JobKind.BENCHMARK and job.stage is None]
-    ended = func.sum(case((Job.state.in_(ENDED), 1), else_=0))
-    query = select(Job.parent_id, ended, func.count()).group_by(Job.parent_id)
-    counts = {
-        parent: (done, total)
-        for parent, done, total in session.execute(
-            query.where(Job.parent_id.in_([job.id for job in waiting]))
-        )
-    }
-    for job in waiting:
-        session.expunge(job)  # what is shown is not what the row says
-        job.stage, (job.step, job.total) = "parts", counts.get(job.id, (0, 0))
-
-
-def _job(job: Job, stages: list[StageRead], models: list[UUID], after: list[UUID]) -> JobRead:
-    eta = None
-    if job.state in UNFINISHED and job.steps_per_second:
-        eta = (job.total - job.step) / job.steps_per_second
-    error = None
-    if job.error_code is not None:
-        error = JobError(
-            code=job.error_code,
-            message=job.error_message or "",
-            traceback=job.error_traceback,
-        )
-    return JobRead(
-        id=job.id,
-        kind=JobKind(job.kind),
-        state=JobState(job.state),
-        lane=Lane(job.lane),
-        parent=job.parent_id,
-        part=_part(job),
-        priority=job.priority,
-        after=after,
-        attempt=job.attempt,
-        lost_attempts=job.lost_attempts,
-        max_attempts=job.max_attempts,
-        not_before=job.not_before,
-        stage=job.stage,
-        step=job.step,
-        total=job.total,
-        steps_per_second=job.steps_per_second,
-        eta_seconds=eta,
-        stages=stages,
-        error=error,
-        source=job.source_id,
-        target=job.target_id,
-        models=models,
-        result=job.result,
-        config=job.config,
-        config_version=job.config_version,
-        created_at=job.created_at,
-        started_at=job.started_at,
-        finished_at=job.finished_at,
-    )

@@ -18,7 +18,7 @@ from app.jobs import transitions
 from app.jobs.transitions import Failure, Lease, claim, fail, record, succeed, write
 from app.settings import Settings
 from app.storage import Storage
-from app.tables import Job, JobStage
+from app.tables import Job, JobKind, JobStage
 from tests.app.records import add_waiting
 from tests.processes import exit_code, running, wait_for
 
@@ -53,6 +53,25 @@ def watched(api: httpx.Client, job_id: UUID) -> tuple[int, str]:
     code = run_watch(str(api.base_url), job_id, console)
     assert isinstance(console.file, io.StringIO)
     return code, console.file.getvalue()
+
+
+def test_a_benchmark_is_drawn_by_its_parts(
+    api: httpx.Client, database: Database, job_id: UUID
+) -> None:
+    with database.session() as session:
+        session.get_one(Job, job_id).kind = JobKind.BENCHMARK
+        session.commit()
+    ids = [add_waiting(database, parent_id=job_id, plan={}) for _ in range(3)]
+    for part in ids[:2]:
+        assert api.post(f"/jobs/{part}/cancel").status_code == 202
+    assert api.get(f"/jobs/{job_id}").json()["parts"] == {"ended": 2, "total": 3}
+    with database.session() as session:
+        transitions.cancel(session, job_id)
+        session.commit()
+    code, text = watched(api, job_id)
+    assert code == 3
+    (drawn,) = [line for line in text.splitlines() if line.startswith("parts")]
+    assert "2/3" in drawn
 
 
 def test_a_job_is_drawn_until_it_has_succeeded(

@@ -61,9 +61,13 @@ def test_rows_share_their_stages(
     api: httpx.Client, database: Database, pair: dict[str, str]
 ) -> None:
     job = submitted(api, pair)
-    assert (job["kind"], job["state"], job["stage"]) == ("benchmark", "queued", "parts")
+    assert (job["kind"], job["state"], job["stage"]) == ("benchmark", "queued", None)
     made = parts(api, job)
-    assert (job["step"], job["total"]) == (0, len(made)) == (0, 15)
+    assert job["parts"] == {"ended": 0, "total": len(made)} == {"ended": 0, "total": 15}
+    assert all(part["parts"] is None for part in made.values())
+    cancelled = api.post(f"/jobs/{next(iter(made.values()))['id']}/cancel")
+    assert cancelled.status_code == 202
+    assert api.get(f"/jobs/{job['id']}").json()["parts"] == {"ended": 1, "total": 15}
     pretrain, style = made.pop("pretrain")["id"], made.pop("train-style")["id"]
     assert needs(database, pretrain) == needs(database, style) == set()
     both = {(pretrain, True), (style, True)}
@@ -170,7 +174,7 @@ def test_the_benchmark_waits_for_all_and_loses_none_to_a_failure(
     second = claim(database, "here", 60)
     assert second is not None
     assert claim(database, "there", 60) is None  # the table still waits
-    assert api.get(f"/jobs/{job['id']}").json()["step"] == 2
+    assert api.get(f"/jobs/{job['id']}").json()["parts"]["ended"] == 2
     with database.session() as session:
         assert succeed(session, second, {})
         session.commit()

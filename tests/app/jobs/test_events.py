@@ -19,8 +19,9 @@ from app.jobs.event_schemas import PriorityEvent, ProgressEvent, parse_event
 from app.jobs.events import Listener
 from app.jobs.transitions import Failure, fail, succeed
 from app.storage import Storage
-from app.tables import JobEvent
+from app.tables import Job, JobEvent, JobKind
 from tests.app.files import problem, wrong
+from tests.app.records import add_waiting
 from tests.app.streams import (
     Stream,
     Told,
@@ -55,6 +56,21 @@ def counted() -> Iterator[list[str]]:
         yield seen
     finally:
         event.remove(Engine, "before_cursor_execute", note)
+
+
+def test_a_benchmark_tells_how_many_parts_have_ended(
+    api: httpx.Client, database: Database, job_id: UUID
+) -> None:
+    with database.session() as session:
+        session.get_one(Job, job_id).kind = JobKind.BENCHMARK
+        session.commit()
+    parts = [add_waiting(database, parent_id=job_id, plan={}) for _ in range(2)]
+    stream = Stream(api, job_id)
+    for ended in range(3):
+        told = {"ended": ended, "total": 2}
+        stream.until(lambda one, told=told: one.kind == "progress" and one.data["parts"] == told)  # type: ignore[misc]
+        do(database, transitions.cancel, [*parts, job_id][ended])
+    stream.end()
 
 
 def test_what_another_version_stored_stops_no_stream(
@@ -123,6 +139,7 @@ def test_a_job_is_told_from_submission_to_end(
         "steps_per_second": 2.0,
         "eta_seconds": 0.5,
         "losses": {"loss": 0.25, "other": 3.0},
+        "parts": None,
     }
     assert progress[4]["state"] == "succeeded"
     assert progress[4]["losses"] == {"loss": 0.125, "other": 3.0}

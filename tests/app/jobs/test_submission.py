@@ -31,6 +31,7 @@ def test_adapt_is_accepted_and_waits(
         "lane": "cpu",
         "parent": None,
         "part": None,
+        "parts": None,
         "priority": 0,
         "after": [],
         "attempt": 0,

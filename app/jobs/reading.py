@@ -1,0 +1,132 @@
+"""From rows of jobs to what is shown of them."""
+
+from collections.abc import Collection, Sequence
+from uuid import UUID
+
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import case, func, select
+from sqlalchemy.orm import Session
+
+from app.jobs.result import ReusedModel
+from app.jobs.schemas import JobError, JobRead, PartsRead, StageRead
+from app.stored import stored_object
+from app.tables import (
+    ENDED,
+    Job,
+    JobDependency,
+    JobKind,
+    JobStage,
+    JobState,
+    Lane,
+    TrainedModel,
+)
+from models.table1.plan import BenchmarkPart
+
+_REUSED = TypeAdapter(list[ReusedModel])
+
+
+def read_jobs(session: Session, jobs: Sequence[Job]) -> list[JobRead]:
+    """Return what is shown of some jobs, in their order, by the same few queries for any number."""
+    ids = [job.id for job in jobs]
+    stages: dict[UUID, list[StageRead]] = {job_id: [] for job_id in ids}
+    query = select(JobStage).where(JobStage.job_id.in_(ids)).order_by(JobStage.position)
+    for stage in session.scalars(query):
+        stages[stage.job_id].append(StageRead.model_validate(stage))
+    models: dict[UUID, list[UUID]] = {job_id: [] for job_id in ids}
+    made = select(TrainedModel.job_id, TrainedModel.id).where(TrainedModel.job_id.in_(ids))
+    for job_id, model_id in session.execute(made.order_by(TrainedModel.created_at)):
+        models[job_id].append(model_id)
+    after: dict[UUID, list[UUID]] = {job_id: [] for job_id in ids}
+    needs = select(JobDependency.job_id, JobDependency.needs_id)
+    for job_id, needs_id in session.execute(needs.where(JobDependency.job_id.in_(ids))):
+        after[job_id].append(needs_id)
+    parts = count_parts(session, [job.id for job in jobs if job.kind == JobKind.BENCHMARK])
+    return [
+        _job(
+            job,
+            stages=stages[job.id],
+            models=models[job.id] + _reused(job),
+            after=after[job.id],
+            parts=parts.get(job.id),
+        )
+        for job in jobs
+    ]
+
+
+def count_parts(session: Session, benchmarks: Collection[UUID]) -> dict[UUID, PartsRead]:
+    """Return of each benchmark how many parts it has, and how many of them have ended."""
+    if not benchmarks:
+        return {}
+    ended = func.sum(case((Job.state.in_(ENDED), 1), else_=0))
+    query = select(Job.parent_id, ended, func.count()).group_by(Job.parent_id)
+    return {
+        benchmark: PartsRead(ended=done, total=total)
+        for benchmark, done, total in session.execute(query.where(Job.parent_id.in_(benchmarks)))
+    }
+
+
+def _reused(job: Job) -> list[UUID]:
+    """Return the models that a job took over, as far as its stored result tells them."""
+    try:
+        reused = _REUSED.validate_python(stored_object(job.result).get("reused", []))
+    except ValidationError:
+        return []
+    return [model.model for model in reused]
+
+
+def _part(job: Job) -> str | None:
+    """Return the title of a part of a benchmark; None where its plan is not one of today's."""
+    if job.parent_id is None:
+        return None
+    try:
+        return BenchmarkPart.model_validate(job.plan).title
+    except ValidationError:
+        return None
+
+
+def _job(
+    job: Job,
+    *,
+    stages: list[StageRead],
+    models: list[UUID],
+    after: list[UUID],
+    parts: PartsRead | None,
+) -> JobRead:
+    error = None
+    if job.error_code is not None:
+        error = JobError(
+            code=job.error_code,
+            message=job.error_message or "",
+            traceback=job.error_traceback,
+        )
+    return JobRead(
+        id=job.id,
+        kind=JobKind(job.kind),
+        state=JobState(job.state),
+        lane=Lane(job.lane),
+        parent=job.parent_id,
+        part=_part(job),
+        parts=parts,
+        priority=job.priority,
+        after=after,
+        attempt=job.attempt,
+        lost_attempts=job.lost_attempts,
+        max_attempts=job.max_attempts,
+        not_before=job.not_before,
+        stage=job.stage,
+        step=job.step,
+        total=job.total,
+        steps_per_second=job.steps_per_second,
+        eta_seconds=job.eta_seconds,
+        stages=stages,
+        error=error,
+        source=job.source_id,
+        target=job.target_id,
+        models=models,
+        result=job.result,
+        config=job.config,
+        config_version=job.config_version,
+        created_at=job.created_at,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+    )
