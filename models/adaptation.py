@@ -43,7 +43,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Learner(Generic[Batch]):
-    """What a method adds to the common loop.
+    """The segmenter to train, and what a method adds to the common loop.
 
     ``segmenter`` has the weights that training starts from, and is trained in place. ``facts``
     decide the result beside these weights, the data and ``config.adaptation``. ``batch`` makes a
@@ -89,7 +89,7 @@ def estimate_on_target(segmenter: UNet, target: StylisedDomain, config: StyleFil
 def source_loss(
     segmenter: UNet, batch: SourceBatch, config: AdaptationConfig, num_known: Tensor
 ) -> Tensor:
-    """CE(x_s, m_s) over ``num_known`` pixels; batch norm's statistics stay the target's own."""
+    """Return CE(x_s, m_s) over ``num_known`` pixels; batch norm's statistics stay the target's."""
     own_statistics = config.norm_statistics == "target"
     with statistics_kept(segmenter) if own_statistics else nullcontext():
         return supervised_loss(segmenter, batch, config, num_known)

@@ -46,7 +46,7 @@ def adapt_segmenter(
 
 
 def pseudo_labels(logits: Tensor, allowed: Tensor | None = None) -> Tensor:
-    """Most likely class per pixel among the allowed ones: (B, H, W) int64.
+    """Return the most likely class per pixel among the allowed ones: (B, H, W) int64.
 
     ``logits`` is (B, C, H, W), ``allowed`` (B, C, H, W) bool. Eq. 3 multiplies probabilities by
     0 or 1; minus infinity on the logits selects the same class, and where nothing is allowed it
@@ -109,7 +109,7 @@ class _SelfTraining:
 
     @torch.no_grad()
     def _labels(self, batch: TargetBatch) -> Tensor:
-        """P_filter(x*_t, l_t), without gradient; 255 where padded.
+        """Return P_filter(x*_t, l_t) (B, S, S) int64, without gradient; 255 where padded.
 
         Batch norm takes the batch's own statistics, as it does for the student: with stored ones
         the labels of weights that change drift from what the student can learn, and training with
@@ -124,7 +124,7 @@ class _SelfTraining:
         return labels.masked_fill(~to_device(batch.inside, self._device), IGNORE)
 
     def _target_loss(self, batch: TargetBatch, labels: Tensor, num_known: Tensor) -> Tensor:
-        """CE(x_t, labels), the mean over the views the student sees."""
+        """Return CE(x_t, labels), the mean over the views that the student sees."""
         views = np.moveaxis(batch.students, 1, 0)  # (V, B, 1, S, S)
         losses = []
         for view in views:

@@ -1,4 +1,4 @@
-"""What is kept of a job: its networks as files, its notes and scores, and what it took over."""
+"""Keep what a job leaves: networks as files, notes, scores, and what it took over."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,14 +24,14 @@ Metrics = Mapping[str, float | str]
 
 
 class Reuse(Protocol):
-    """Finds what an earlier job trained."""
+    """Finds a model that an earlier job trained, by its fingerprint."""
 
     def __call__(self, kind: ModelKind, fingerprint: str) -> tuple[ReusedModel, Path] | None: ...
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Where a job runs: a folder of the attempt's own, and what keeps, tells and finds."""
+    """The folder of an attempt, and what reports its progress, keeps its state and finds models."""
 
     folder: Path
     recorder: Recorder | Silent
@@ -59,7 +59,7 @@ class NewModel:
 
 @dataclass
 class Outcome:
-    """What a job leaves; ``reused`` holds the ids of models that were taken over."""
+    """The result of a job, its new models, and the ids of models that it took over."""
 
     models: list[NewModel] = field(default_factory=list)
     reused: dict[ModelKind, UUID] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What each kind of job runs: calls into ``models``, and what is kept of the outcome."""
+"""Run a job: a function for each kind, which calls ``models`` and keeps the outcome."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -146,7 +146,7 @@ def _note_filter(inputs: AdaptInputs | StyleFilterInputs, keeper: Keeper) -> Non
 def _score_adapted(
     inputs: AdaptInputs | StyleFilterInputs, tester: Tester, keeper: Keeper, report: Report
 ) -> None:
-    """Score on the target's test sections, where it has masks to score by."""
+    """Score the networks of an adaptation, if the target's test sections have masks."""
     if rank() != 0:
         return
     if not inputs.target.split("test", masked=True):
@@ -157,7 +157,7 @@ def _score_adapted(
 
 
 def _score_part(inputs: PartInputs, tester: Tester, keeper: Keeper, around: Surroundings) -> None:
-    """Write what the table needs of each row; of the first fold a picture too."""
+    """Write the scores of each row, and for the first fold a picture of each."""
     part, method, selected = inputs.part, inputs.method, keeper.selected
     scores = []
     for row, evaluated in _tested(part.rows, tester, around.recorder):

@@ -1,4 +1,4 @@
-"""Rows of Table 1, scored on the target's test sections."""
+"""Score rows of Table 1 on the target's test sections."""
 
 import resource
 from dataclasses import dataclass
@@ -30,12 +30,12 @@ SCORES_TYPE = TypeAdapter(list[RowScores])
 
 
 class NothingMeasured(ValueError):
-    """None of a benchmark's parts has a result."""
+    """No part of a benchmark has a result."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What chose the networks that a row tests; ``style`` is None for a row without one."""
+    """The rules that chose the networks of a row; ``style`` is None for a row without one."""
 
     segmenter: Selection
     style: Selection | None
@@ -105,13 +105,13 @@ class Tester:
 
 
 def pictured(target: Domain) -> Section:
-    """The test section that a report shows: the middle one of those with masks."""
+    """Return the test section that a report shows: the middle one of those with masks."""
     sections = target.split("test", masked=True)
     return sections[len(sections) // 2]
 
 
 def peak_memory_bytes() -> int:
-    """The most that this process held since it started: of its GPU, else of main memory."""
+    """Return the most that this process held of its GPU, or else of main memory."""
     on_gpu: int = torch.cuda.max_memory_allocated()  # 0 where no GPU is used
     if on_gpu:
         return on_gpu

@@ -1,4 +1,4 @@
-"""Rows of trained models: registered when a job ends, found again by what decided their weights."""
+"""Register trained models when a job ends, and find them by what decided their weights."""
 
 import logging
 from pathlib import Path

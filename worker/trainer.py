@@ -86,7 +86,7 @@ class Trainer:
                 return "cpu"
 
     def run(self) -> int:
-        """Train and record the end; the exit code."""
+        """Train and record the end; return the exit code."""
         try:
             inputs = self._read()
             if isinstance(inputs, ReportInputs):
@@ -206,7 +206,7 @@ def run_until_it_fits(inputs: TrainingInputs | EvaluateInputs, around: Surroundi
 
 
 def describe(error: Exception) -> tuple[str, str]:
-    """A stable code and words for the user."""
+    """Return a stable code and words for the user."""
     for kind, code, words in _FAILURES:
         if isinstance(error, kind):
             return code, words.format(error=error)

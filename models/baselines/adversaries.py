@@ -1,4 +1,4 @@
-"""Paul et al.'s adversaries: discriminators of the domain, and what each is shown.
+"""Paul et al.'s adversaries: discriminators of the domain, with inputs and weights of their own.
 
 Legend: B batch, C classes, D width of a feature, S side of the crop, R labelled regions.
 """
@@ -29,7 +29,7 @@ _BETAS = (0.9, 0.99)
 
 @dataclass(frozen=True)
 class Crops:
-    """Of one domain: images (B, 1, S, S) float32 in [0, 1], and their labelled regions.
+    """Crops of one domain: images (B, 1, S, S) float32 in [0, 1], and their labelled regions.
 
     ``inside`` is bool (B, S, S): not padding.
     """
@@ -41,7 +41,7 @@ class Crops:
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the segmenter makes of crops: logits (B, C, S, S), features (B, D, h, w)."""
+    """The segmenter's outputs for crops: logits (B, C, S, S), features (B, D, h, w)."""
 
     logits: Tensor
     features: Tensor
@@ -49,7 +49,7 @@ class Outputs:
 
 @dataclass(frozen=True)
 class View:
-    """What an adversary is shown of one domain, and how much each of its scores counts."""
+    """An adversary's inputs from one domain, and the weight of each of its scores."""
 
     inputs: Tensor
     weights: Tensor
@@ -60,7 +60,7 @@ class View:
 
 
 class Adversary(ABC):
-    """A discriminator, high for the target, that the segmenter is to fool by ``weight``."""
+    """A discriminator, high for the target; the segmenter learns to fool it, by ``weight``."""
 
     weight: float
 
@@ -73,24 +73,24 @@ class Adversary(ABC):
 
     @abstractmethod
     def see(self, outputs: Outputs, crops: Crops) -> Tensor:
-        """The discriminator's input."""
+        """Return the discriminator's input."""
 
     @abstractmethod
     def _weigh(self, crops: Crops) -> Tensor:
-        """How much each of its scores counts, beside the others of the batch."""
+        """Weigh each score of a part, up to a factor that the parts of a batch share."""
 
     def weights(self, crops: Sequence[Crops]) -> list[Tensor]:
-        """Of the scores of each part of a batch: 1 in all, in the mean over the processes."""
+        """Weigh the scores of each part of a batch; they sum to 1, in the mean of all processes."""
         weights = [self._weigh(part) for part in crops]
         total = some(mean_count(torch.stack([each.sum() for each in weights]).sum()))
         return [each / total for each in weights]
 
     def fooled(self, view: View) -> Tensor:
-        """The segmenter's loss: the target should pass for the source."""
+        """Return the segmenter's loss: the target should pass for the source."""
         return self._loss(view, target=False)
 
     def learn(self, views: Sequence[View]) -> float:
-        """Update the discriminator: source 0, target 1, each halved; the loss."""
+        """Update the discriminator by source 0, target 1, each halved; return the loss."""
         losses = (self._loss(view, target=view.target) / 2 for view in views)
         return sum(update(losses, self.optimiser))
 
@@ -116,7 +116,7 @@ class ClassAdversary(Adversary):
         super().__init__(network.to(device_of(segmenter)), config, precision)
 
     def see(self, outputs: Outputs, crops: Crops) -> Tensor:
-        """(R, C, D); no gradient through the attention."""
+        """Return (R, C, D), without gradient through the attention."""
         at, features = crops.regions, outputs.features
         coarse = self._stride > 1
         features = at_squares(features, at, self._stride) if coarse else pooled(features, at)
@@ -147,7 +147,7 @@ class OutputAdversary(Adversary):
 def adversaries(
     segmenter: UNet, config: WeakLabelsConfig, precision: Precision
 ) -> dict[str, Adversary]:
-    """Those whose weight is not 0, by the name of what they align."""
+    """Return the adversaries whose weight is not 0, by the name of what they align."""
     made = dict[str, Adversary]()
     if config.weight_class_alignment:
         made["class"] = ClassAdversary(segmenter, config, precision)

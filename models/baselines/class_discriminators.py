@@ -1,4 +1,4 @@
-"""Paul et al.'s discriminators of domains: of the features of each class, and of the output.
+"""Paul et al.'s discriminators of domains, by the features of each class and by the output.
 
 Both put out logits: high says target, low says source.
 
@@ -56,6 +56,6 @@ class OutputDiscriminator(nn.Module):
 
     @staticmethod
     def judged(inside: Tensor) -> Tensor:
-        """Which logits are of more than padding, bool (B, 1, h, w) of bool (B, H, W)."""
+        """Mark logits that judge more than padding: bool (B, H, W) inside -> bool (B, 1, h, w)."""
         size = [side // _STRIDE for side in inside.shape[-2:]]
         return F.adaptive_max_pool2d(inside[:, None].float(), size) > 0

@@ -32,7 +32,7 @@ class FourierMatch:
 
     @classmethod
     def of(cls, source: Domain, beta: float) -> Self:
-        """Of the training sections of ``source`` at its working pixel size; 0 <= beta <= 0.5."""
+        """Take the training sections of ``source`` at its working pixel size; 0 <= beta <= 0.5."""
         if not 0 <= beta <= 0.5:
             raise ValueError(f"beta must be in [0, 0.5], not {beta}")
         sections = source.training_sections()
@@ -48,14 +48,14 @@ class FourierMatch:
         return np.fft.irfft2(spectrum, s=shape).clip(0, 1).astype(np.float32)
 
     def _low(self, shape: tuple[int, int]) -> tuple[NDArray[np.intp], ...]:
-        """Where the low frequencies are in a spectrum (H, W // 2 + 1): the half that is stored."""
+        """Index the low frequencies in a spectrum (H, W // 2 + 1): the half that is stored."""
         half_side = int(self._beta * min(shape))
         rows = np.abs(np.fft.fftfreq(shape[0], 1 / shape[0])).round() <= half_side
         cols = np.fft.rfftfreq(shape[1], 1 / shape[1]).round() <= half_side
         return np.ix_(rows, cols)
 
     def _amplitude(self, shape: tuple[int, int]) -> NDArray[np.float64]:
-        """(2b + 1, b + 1), mean over the source's images brought to ``shape``."""
+        """Return amplitudes (2b + 1, b + 1), their mean over the source's images of ``shape``."""
         if shape not in self._amplitudes:
             low = self._low(shape)
             spectra = (np.fft.rfft2(_brought(image, shape))[low] for image in self._images())
@@ -64,7 +64,7 @@ class FourierMatch:
 
 
 def _brought(image: Image, shape: tuple[int, int]) -> NDArray[np.float64]:
-    """The centre of an image, continued by reflection where it is smaller than ``shape``."""
+    """Cut an image about its centre, or continue it by reflection, to ``shape``."""
     for axis, side in enumerate(shape):
         spare = image.shape[axis] - side
         if spare >= 0:

@@ -37,7 +37,7 @@ class HistogramMatch:
 
 
 def _spread(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Every n-th pixel of an image, so that about ``_PIXELS_PER_SECTION`` remain."""
+    """Take every n-th pixel of an image, so that about ``_PIXELS_PER_SECTION`` remain."""
     return image.ravel()[:: max(1, image.size // _PIXELS_PER_SECTION)]
 
 

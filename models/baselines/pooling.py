@@ -1,4 +1,4 @@
-"""What a network makes of images, at the positions of labelled regions.
+"""Pool a network's outputs at the positions of labelled regions.
 
 Legend: B batch, D channels, S side of the crop, R regions, P positions.
 """
@@ -12,7 +12,7 @@ from models.training.loop import to_device
 
 
 def pooled(values: Tensor, regions: Regions) -> Tensor:
-    """Means (R, P, D) of (B, D, S, S) over the pixels of each position; 0 where there is none."""
+    """Average (B, D, S, S) over the pixels of each position: (R, P, D); 0 where there is none."""
     number, width = regions.sizes.shape
     positions = to_device(regions.positions.ravel(), values.device)
     by_channel = full_precision(values).transpose(0, 1).flatten(1)  # (D, B * S * S)
@@ -23,7 +23,7 @@ def pooled(values: Tensor, regions: Regions) -> Tensor:
 
 
 def at_squares(values: Tensor, regions: Regions, stride: int) -> Tensor:
-    """(R, P, D) of a map (B, D, h, w), each of whose values is of ``stride`` pixels in a row.
+    """Read (R, P, D) off a map (B, D, h, w) whose values stand ``stride`` pixels apart.
 
     A position has the value at the middle of its square of the pooling grid.
     """

@@ -28,7 +28,7 @@ class ReconstructionDecoder(nn.Module):
         self.head = nn.Conv2d(filters[-1], 1, 1)
 
     def forward(self, code: Tensor, height: int, width: int) -> Tensor:
-        """Images of ``height`` x ``width`` of (B, filters * 2^depth, H / 2^depth, W / 2^depth)."""
+        """Return images (B, 1, H, W) of a code (B, filters * 2^depth, H / 2^depth, W / 2^depth)."""
         x, levels = code, range(len(self.ups) - 1, -1, -1)
         for level, up, conv in zip(levels, self.ups, self.convs, strict=True):
             x = conv(_padded(up(x), height >> level, width >> level))
@@ -37,6 +37,6 @@ class ReconstructionDecoder(nn.Module):
 
 
 def _padded(x: Tensor, height: int, width: int) -> Tensor:
-    """Zero-padded as the U-Net's decoder pads, to the size that poolings had halved and floored."""
+    """Pad with 0, as the U-Net's decoder does, to the size that poolings halved and floored."""
     rows, cols = height - x.shape[-2], width - x.shape[-1]
     return F.pad(x, (cols // 2, cols - cols // 2, rows // 2, rows - rows // 2))

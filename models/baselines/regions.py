@@ -65,12 +65,12 @@ class Regions:
 
 
 def grid_side(side_px: int, pool_px: int) -> int:
-    """Squares along a side of a crop; the last may stick out."""
+    """Count the squares along a side of a crop; the last may stick out."""
     return -(-side_px // pool_px)
 
 
 def tiles_of(domain: Domain, crop: Crop) -> RegionMap:
-    """The tiles in a crop; of two that overlap the later prevails, as in ``Domain.allowed``.
+    """Return the tiles in a crop; of two that overlap the later prevails, as in ``Domain.allowed``.
 
     Of a tile that the crop, or a later tile, has cut, what was present is unknown: it may lie in
     the part that is missing. What was absent is absent in every part.
@@ -92,7 +92,7 @@ def tiles_of(domain: Domain, crop: Crop) -> RegionMap:
 
 
 def labelled_crop(mask: NDArray[np.int64], num_classes: int) -> RegionMap:
-    """What a crop of the source shows of classes, by its mask (S, S), as one region.
+    """Return one region with the classes that a crop of the source shows, by its mask (S, S).
 
     Pixels without a class, padding among them, are in none; a crop of such has no region.
     """

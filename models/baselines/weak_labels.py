@@ -151,14 +151,14 @@ class _WeakLabels:
         return {name: float(torch.stack(terms).sum()) for name, terms in values.items()} | learnt
 
     def _weights(self, crops: Sequence[Crops]) -> list[dict[str, Tensor]]:
-        """How much each adversary's scores count, of each part of a batch of one domain."""
+        """Weigh each adversary's scores, for each part of a batch of one domain."""
         of_all = {name: a.weights(crops) for name, a in self._adversaries.items()}
         return [{name: parts[i] for name, parts in of_all.items()} for i in range(len(crops))]
 
     def _on_source(
         self, part: Part, num_known: Tensor, weights: Mapping[str, Tensor]
     ) -> tuple[Terms, Views]:
-        """CE(x_s, m_s); what is seen of the source teaches the discriminators alone."""
+        """Return CE(x_s, m_s), and views of the source, which teach the discriminators alone."""
         own_statistics = self._config.norm_statistics == "target"
         with statistics_kept(self._segmenter) if own_statistics else nullcontext():
             outputs = self._outputs(part.source)
@@ -170,7 +170,7 @@ class _WeakLabels:
     def _on_target(
         self, part: Part, num_labels: Tensor, weights: Mapping[str, Tensor]
     ) -> tuple[Terms, Views]:
-        """BCE(x_t, l_t), and what remains to be done to pass for the source."""
+        """Return BCE(x_t, l_t), the losses of passing for the source, and views of the target."""
         outputs = self._outputs(part.target)
         views = self._views(outputs, part.target, weights, target=True)
         terms = {"loss_labels": self._label_loss(outputs.logits, part, num_labels)}
@@ -194,7 +194,7 @@ class _WeakLabels:
         }
 
     def _label_loss(self, logits: Tensor, part: Part, num_labels: Tensor) -> Tensor:
-        """BCE(x_t, l_t) of the regions' smooth maxima."""
+        """Return BCE(x_t, l_t) of the regions' smooth maxima."""
         weak, regions = self._weak, part.target.regions
         kept = at_squares(to_device(part.kept, self._device), regions, weak.pool_px)
         dropped = pooled(logits, regions) * kept / (1 - weak.dropout)
@@ -204,7 +204,7 @@ class _WeakLabels:
 
 @contextmanager
 def frozen(networks: Iterable[nn.Module]) -> Iterator[None]:
-    """Gradients inside pass through the networks and leave none in them."""
+    """Let gradients inside pass through the networks and leave none in them."""
     networks = list(networks)
     for network in networks:
         network.requires_grad_(False)

@@ -111,7 +111,7 @@ class _YNet:
     def _on_source(
         self, batch: SourceBatch, num_known: Tensor, num_inside: Tensor
     ) -> dict[str, Tensor]:
-        """CE(x_s, m_s) and MSE(x_s) of one pass through the encoder."""
+        """Return CE(x_s, m_s) and MSE(x_s) of one pass through the encoder."""
         own_statistics = self._config.norm_statistics == "target"
         kept = statistics_kept(self._segmenter) if own_statistics else nullcontext()
         with kept, autocast(self._device, self._config.precision):
@@ -125,7 +125,7 @@ class _YNet:
         return terms
 
     def _on_target(self, batch: TargetBatch, num_inside: Tensor) -> dict[str, Tensor]:
-        """MSE(x_t)."""
+        """Return MSE(x_t)."""
         images = batch.students[:, 0]
         with autocast(self._device, self._config.precision):
             features = self._segmenter.encode(as_input(images, self._device))
@@ -142,7 +142,7 @@ class _YNet:
         inside: NDArray[np.bool_],
         num_inside: Tensor,
     ) -> Tensor:
-        """Of the reconstruction of ``images``, noise included, as the authors' code has it."""
+        """Return the error of reconstructing ``images``, noise included, as their code does."""
         with autocast(self._device, self._config.precision):
             reconstructed = self._decoder(code, *images.shape[-2:])
         wanted, pixels = to_device(images, self._device), to_device(inside, self._device)

@@ -1,4 +1,4 @@
-"""What decides a stage's result, as a digest: data, config and the version of the method.
+"""Fingerprints: digests of what decides a stage's result, its data, config and method version.
 
 Two stages of one identity would train the same network, so the second takes the first one's. The
 device is no part of it: the same steps on another device differ by rounding only.
@@ -55,7 +55,7 @@ def of_pretraining(source: Domain, config: StyleFilterConfig) -> str:
 
 @dataclass(frozen=True)
 class MethodFacts:
-    """What decides an adaptation beside ``config.adaptation`` and the data.
+    """The facts that decide an adaptation beside ``config.adaptation`` and the data.
 
     ``labels``: whether image-level labels do. ``settings`` are the method's own. ``unused`` names
     fields of ``config.adaptation`` that do not.

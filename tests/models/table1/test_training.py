@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -99,42 +98,6 @@ def test_the_row_stylefilter_is_stylefilter(pair: tuple[Domain, Domain], tmp_pat
     assert equal_weights(row.adapted, paper.adapted)
     assert row.style is not None
     assert equal_weights(row.style, paper.style)
-
-
-def test_adabn_learns_nothing_and_has_the_targets_statistics(
-    pair: tuple[Domain, Domain], tmp_path: Path
-) -> None:
-    made, watched = trained("adabn", pair, tmp_path)
-    before, after = made.source_only.state_dict(), made.adapted.state_dict()
-    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
-    assert changed == {name for name in after if "running_" in name or "num_batches" in name}
-    # The first convolution is linear: its mean output is that of the mean image, here of crops.
-    config = METHODS["adabn"].changed(SMOKE).adaptation
-    rng = np.random.default_rng(0)
-    outputs = []
-    for section in pair[1].training_sections() * 20:
-        image = pair[1].image(section)
-        top, left = (int(rng.integers(0, size - config.crop_px + 1)) for size in image.shape)
-        crop = image[top : top + config.crop_px, left : left + config.crop_px]
-        with torch.no_grad():
-            outputs.append(made.adapted.stem[0](torch.tensor(crop)[None, None] * 2 - 1))
-    mean, deviation = torch.cat(outputs).mean((0, 2, 3)), torch.cat(outputs).std((0, 2, 3))
-    stored = after["stem.1.running_mean"]
-    assert ((stored - mean).abs() < 0.25 * deviation).all()
-    assert ((before["stem.1.running_mean"] - mean).abs() > 0.5 * deviation).any()
-    # Once more nothing is estimated, for nothing that decides it has changed.
-    other = SMOKE.model_copy(
-        update={"adaptation": SMOKE.adaptation.model_copy(update={"learning_rate": 0.05})}
-    )
-    again = trained("adabn", pair, tmp_path / "again", other)[1]
-    assert again.asked == watched.asked
-
-
-def test_adabn_without_batch_norm_is_refused(pair: tuple[Domain, Domain], tmp_path: Path) -> None:
-    segmenter = SMOKE.segmenter.model_copy(update={"norm": "group"})
-    config = SMOKE.model_copy(update={"segmenter": segmenter})
-    with pytest.raises(ValueError, match="AdaBN needs a segmenter with batch norm"):
-        trained("adabn", pair, tmp_path, config)
 
 
 def test_images_are_stylised_as_the_row_says(pair: tuple[Domain, Domain]) -> None:
