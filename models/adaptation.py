@@ -1,7 +1,7 @@
-"""The loop that every adaptation of a segmenter shares: samples of both domains, and the choice.
+"""The training loop that all adaptations of a segmenter share.
 
-A method (``pseudo_labels.py``, and those in ``baselines/``) adds what it learns from the target: a
-``Learner``.
+Each step draws samples of both domains, and validations choose the weights that are kept. A method
+(``pseudo_labels.py``, and those in ``baselines/``) is a ``Learner``: it learns from these samples.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,14 +28,14 @@ from models.training.parallel import num_processes
 Batch = TypeVar("Batch")
 
 SELF_TRAINING = frozenset({"label_filter", "student_view", "pseudo_labeler", "ema_decay"})
-"""Fields of the config that methods without pseudo-labels do not read."""
+"""The fields of ``config.adaptation`` that methods without pseudo-labels do not read."""
 
-_CROPS = 64  # of the target, to estimate batch norm's statistics from
+_CROPS = 64  # target crops from which batch norm's statistics are estimated
 
 
 @dataclass(frozen=True)
 class Pair:
-    """The labelled source, and the target as the segmenter is to see it."""
+    """The labelled source, and the target in the style that the segmenter is to see."""
 
     source: Domain
     target: StylisedDomain
@@ -43,13 +43,13 @@ class Pair:
 
 @dataclass(frozen=True)
 class Learner(Generic[Batch]):
-    """The segmenter to train, and what a method adds to the common loop.
+    """A method of adaptation, as the common loop runs it.
 
-    ``segmenter`` has the weights that training starts from, and is trained in place. ``facts``
-    decide the result beside these weights, the data and ``config.adaptation``. ``batch`` makes a
-    step's arrays of its samples of the source and of the target; it runs ahead in a thread.
-    ``step`` updates all weights once and returns the losses by name. ``optimisers`` and
-    ``modules``, with the segmenter, are everything that a step changes.
+    ``segmenter`` has the weights that training starts from, and is trained in place. These weights,
+    the data, ``config.adaptation`` and ``facts`` decide the result. ``batch`` turns a step's
+    samples of source and target into arrays; it runs ahead in a thread. ``step`` updates all
+    weights once and returns the losses by name. A step changes nothing but the segmenter,
+    ``optimisers`` and ``modules``.
     """
 
     segmenter: UNet
@@ -61,7 +61,14 @@ class Learner(Generic[Batch]):
 
 
 def adapt_by(learner: Learner[Batch], pair: Pair, config: StyleFilterConfig, run: Run) -> UNet:
-    """Train ``learner.segmenter``; ``adaptation.select_on`` says which weights are kept."""
+    """Train ``learner.segmenter`` and return it in eval mode, with the weights that were chosen.
+
+    ``config.adaptation.select_on`` names the rule that chooses them. A result of the same
+    identity that ``run.finished`` finds is loaded and not trained again.
+
+    Raises:
+        ValueError: a domain has no training sections, or (as NonFiniteLoss) a loss is not finite.
+    """
     segmenter = learner.segmenter
     this = identity.of_adaptation(segmenter, pair.source, pair.target, config, learner.facts)
     if finished := run.finished("adapt", this):
@@ -71,10 +78,12 @@ def adapt_by(learner: Learner[Batch], pair: Pair, config: StyleFilterConfig, run
 
 
 def estimate_on_target(segmenter: UNet, target: StylisedDomain, config: StyleFilterConfig) -> None:
-    """Estimate batch norm's statistics from what the network will segment.
+    """Estimate batch norm's statistics from images like those that the network will segment.
 
-    These are 64 stylised target crops, with the noise that the network was trained on. Raises
-    NonFiniteLoss where a statistic is not finite.
+    These are 64 stylised target crops, with the noise that the network was trained on.
+
+    Raises:
+        NonFiniteLoss: a statistic is not finite.
     """
     stage = config.adaptation.model_copy(update={"student_view": "stylised"})
     sampler = Sampler(target.training_sections(), config.seed, "adapt", "statistics")
@@ -89,14 +98,17 @@ def estimate_on_target(segmenter: UNet, target: StylisedDomain, config: StyleFil
 def source_loss(
     segmenter: UNet, batch: SourceBatch, config: AdaptationConfig, num_known: Tensor
 ) -> Tensor:
-    """Return CE(x_s, m_s) over ``num_known`` pixels; batch norm's statistics stay the target's."""
+    """Return CE(x_s, m_s), as (): the sum over the batch, divided by ``num_known`` pixels.
+
+    Batch norm's stored statistics stay as they are if ``norm_statistics`` is ``target``.
+    """
     own_statistics = config.norm_statistics == "target"
     with statistics_kept(segmenter) if own_statistics else nullcontext():
         return supervised_loss(segmenter, batch, config, num_known)
 
 
 def _task(learner: Learner[Batch], pair: Pair, config: StyleFilterConfig, this: str) -> Task[Batch]:
-    """Draw samples of both domains for each step, validate, and keep the weights asked for."""
+    """Return the stage: it draws samples of both domains, validates, and keeps the best weights."""
     stage, segmenter = config.adaptation, learner.segmenter
     sections = pair.source.training_sections(masked=True), pair.target.training_sections()
     samplers = (
@@ -115,6 +127,7 @@ def _task(learner: Learner[Batch], pair: Pair, config: StyleFilterConfig, this: 
 
     def estimated_scores() -> Mapping[str, float]:
         if stage.norm_statistics == "target":
+            # Anew each time: the statistics describe one set of weights.
             estimate_on_target(segmenter, pair.target, config)
         return scores()
 
@@ -131,6 +144,7 @@ def _task(learner: Learner[Batch], pair: Pair, config: StyleFilterConfig, this: 
             estimated_scores,
             length.interval,
             by[stage.select_on],
+            # The weights of the source alone bring statistics of their own: none to estimate.
             scores if stage.start_eligible else dict,
         ),
         picture=lambda: preview.segmentation(segmenter, pair.target, stage.crop_px),
@@ -138,7 +152,7 @@ def _task(learner: Learner[Batch], pair: Pair, config: StyleFilterConfig, this: 
 
 
 def _scores(segmenter: UNet, pair: Pair, config: AdaptationConfig) -> Mapping[str, float]:
-    """Return DICE on both domains' validation masks: the target's under plain names."""
+    """Return DICE on both domains' validation masks; names of the source begin with ``source_``."""
     scores = validate(segmenter, pair.source, config)
     on_source = {f"source_{name}": score for name, score in scores.items()}
     return {**validate(segmenter, pair.target, config), **on_source}

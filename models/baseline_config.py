@@ -1,4 +1,7 @@
-"""Configs of other papers' methods, beside ``adaptation``'s lengths and choices; free of torch."""
+"""Configs of the methods of other papers; free of torch.
+
+Their number of steps and their choice of weights come from ``adaptation``.
+"""
 
 from typing import Literal
 
@@ -24,7 +27,7 @@ class YNetConfig(FrozenConfig):
 
 
 class WeakLabelsConfig(FrozenConfig):
-    """Paul et al. (2020): labels of images train a classifier; the numbers are those of their code.
+    """Paul et al. (2020): image-level labels train a classifier. The numbers are their code's.
 
     [A] marks an assumption where neither their code nor the paper gives a number.
     """

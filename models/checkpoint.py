@@ -28,7 +28,11 @@ class CheckpointError(ValueError):
 def save_generator(
     folder: Path, generator: Generator, meta: ModelMeta, metrics: Mapping[str, float | str]
 ) -> None:
-    """Write a style transfer model to ``folder``, which must not exist yet."""
+    """Write a style transfer model to ``folder``, with the scores of its training as ``metrics``.
+
+    Raises:
+        OSError: the folder holds something already, or the disk refuses.
+    """
     assert meta.kind == "generator"
     _save(folder, generator, meta, metrics)
 
@@ -36,13 +40,21 @@ def save_generator(
 def save_segmenter(
     folder: Path, segmenter: UNet, meta: ModelMeta, metrics: Mapping[str, float | str]
 ) -> None:
-    """Write a segmenter to ``folder``, which must not exist yet."""
+    """Write a segmenter to ``folder``, with the scores of its training as ``metrics``.
+
+    Raises:
+        OSError: the folder holds something already, or the disk refuses.
+    """
     assert meta.kind == "segmenter"
     _save(folder, segmenter, meta, metrics)
 
 
 def load_metrics(folder: Path) -> Mapping[str, float | str]:
-    """Read what stands beside the weights about their training; CheckpointError if damaged."""
+    """Read ``metrics.json``: the scores of a network's training, by name.
+
+    Raises:
+        CheckpointError: the file is missing or damaged.
+    """
     try:
         metrics: Mapping[str, float | str] = json.loads((folder / METRICS).read_text())
     except (OSError, ValueError) as error:
@@ -51,7 +63,11 @@ def load_metrics(folder: Path) -> Mapping[str, float | str]:
 
 
 def load_generator(folder: Path, device: torch.device) -> tuple[Generator, ModelMeta]:
-    """Read a style transfer model, in eval mode; CheckpointError says what is wrong."""
+    """Read a style transfer model onto ``device``, in eval mode, and its metadata.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or the folder holds another kind of network.
+    """
     meta = _load_meta(folder, "generator")
     style = meta.config.style
     generator = Generator(style.base_filters, style.num_blocks)
@@ -59,7 +75,11 @@ def load_generator(folder: Path, device: torch.device) -> tuple[Generator, Model
 
 
 def load_segmenter(folder: Path, device: torch.device) -> tuple[UNet, ModelMeta]:
-    """Read a segmenter, in eval mode; CheckpointError says what is wrong."""
+    """Read a segmenter onto ``device``, in eval mode, and its metadata.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or the folder holds another kind of network.
+    """
     meta = _load_meta(folder, "segmenter")
     segmenter = UNet(len(meta.class_names), meta.config.segmenter)
     return _with_weights(segmenter, folder).to(device).eval(), meta
@@ -71,7 +91,7 @@ def _save(
     weights = {name: t.detach().cpu().contiguous() for name, t in module.state_dict().items()}
     with written_aside(folder) as draft:
         draft.mkdir()
-        # Not save_file: its error on a full disk is no OSError and has no errno.
+        # Not save_file: on a full disk it raises an error that is no OSError and has no errno.
         (draft / WEIGHTS).write_bytes(save(weights))
         (draft / CONFIG).write_text(meta.model_dump_json(indent=2) + "\n")
         (draft / METRICS).write_text(json.dumps(dict(metrics), indent=2) + "\n")

@@ -2,7 +2,7 @@
 
 The same classes check an HTTP request, fill the JSON column of a job and the ``config.json`` beside
 the weights. Defaults are the paper's numbers (``preset("paper")``); [A] marks an assumption where
-the paper does not give one. Unknown keys and values out of range are errors.
+the paper gives no number. Unknown keys and values out of range are errors.
 """
 
 from typing import Annotated, Literal, Self
@@ -16,13 +16,13 @@ PresetName = Literal["smoke", "quick", "paper"]
 Device = Literal["cpu", "cuda"]
 Precision = Literal["float32", "bf16"]
 MAX_STEPS, MAX_EPOCHS = 10**8, 10**5
-"""A stage counts its steps in 32 bits."""
+"""The most steps and epochs of a stage: the service counts steps in 32 bits."""
 
 NormName = Literal["batch", "group", "instance"]
 
 
 class StepConfig(FrozenConfig):
-    """Training steps: how large a batch is, and how it is computed."""
+    """The size of a batch, and the way in which a step computes it."""
 
     batch_size: int = Field(1, ge=1, le=64, description="The number of images in a training step.")
     precision: Precision = Field(
@@ -49,7 +49,7 @@ class StepConfig(FrozenConfig):
 
 
 class StyleConfig(StepConfig):
-    """CUT (Park et al. 2020), target -> source. Paper: "we use CUT [7]", its authors' defaults."""
+    """CUT (Park et al. 2020), from target to source, with the defaults of its authors."""
 
     base_filters: int = Field(
         64, ge=4, le=256, description="The number of filters of the generator's first convolution."
@@ -123,7 +123,7 @@ class StyleConfig(StepConfig):
 
 
 class SegmenterConfig(FrozenConfig):
-    """U-Net (Ronneberger et al. 2015): ``depth`` poolings, filters doubling at each."""
+    """The size of the U-Net (Ronneberger et al. 2015)."""
 
     base_filters: int = Field(
         64, ge=4, le=128, description="The number of filters at full resolution; it doubles below."
@@ -133,12 +133,12 @@ class SegmenterConfig(FrozenConfig):
 
     @property
     def min_px(self) -> int:
-        """Least side of an image: norms need more than one pixel at the bottom."""
+        """The shortest side of an image, in pixels: norms need two after the last pooling."""
         return 2 << self.depth
 
 
 class AugmentationConfig(FrozenConfig):
-    """Paper: rotation by multiples of 90 degrees, Gaussian noise, colour jitter; strengths [A]."""
+    """Random changes of training images. The paper names them, but not their strengths [A]."""
 
     rotate: bool = Field(
         True, description="`true` rotates each crop by a random multiple of 90 degrees."
@@ -155,7 +155,7 @@ class AugmentationConfig(FrozenConfig):
 
 
 class PretrainConfig(StepConfig):
-    """Supervised training on the source (Eq. 1), and what adaptation shares with it."""
+    """The supervised training of the segmenter on the source (Eq. 1)."""
 
     crop_px: int = Field(
         500,
@@ -194,7 +194,7 @@ class PretrainConfig(StepConfig):
 
 
 class AdaptationConfig(PretrainConfig):
-    """StyleFilter's third step. ``batch_size`` counts the images of each domain (paper: 1 + 1)."""
+    """StyleFilter's third step: training on source and target."""
 
     batch_size: int = Field(
         1, ge=1, le=64, description="The number of images of each domain in a step."
@@ -232,14 +232,14 @@ class AdaptationConfig(PretrainConfig):
     )
     select_on: Literal["target_val", "source_val", "last"] = Field(
         "target_val",
-        description="The validation masks that choose the weights. target_val is the paper's way, "
-        "and needs masks of the target, which labels are to replace; the others need none.",
+        description="The validation masks that choose the weights. target_val is the paper's way. "
+        "It needs masks of the target, which labels are to replace; the other ways need none.",
     )
     start_eligible: bool = Field(
         False,
         description="`true` lets the choice fall on the weights of the source alone, with which "
-        "adaptation starts. The paper does not say; its row of Y-Net ends below these weights, "
-        "which such a choice would hardly allow.",
+        "adaptation starts. The paper does not say. Its Y-Net scores less than these weights, "
+        "which speaks for `false`.",
     )
     epoch_by: Literal["source", "target", "max"] = Field(
         "source",
@@ -288,7 +288,7 @@ class StyleFilterConfig(FrozenConfig):
     )
 
     def working_nm(self, source_nm: float) -> float:
-        """Return the working pixel size in nanometres, of a source of ``source_nm`` per pixel."""
+        """Return the working pixel size, in nanometres, for a source of ``source_nm`` per pixel."""
         return source_nm * self.pixel_size_factor
 
     @model_validator(mode="after")
@@ -307,10 +307,9 @@ def preset(name: PresetName) -> StyleFilterConfig:
     """Return a named configuration.
 
     ``paper`` has every number of the paper. ``quick`` is for the CPU of a laptop: it has fewer
-    filters and blocks, smaller crops, fewer steps, and pixels twice as large; it learns faster, its
-    pseudo-labels are made by the weights of the source alone, and it keeps these weights if so
-    short an adaptation finds none better. ``smoke`` takes seconds, and shows only that everything
-    runs.
+    filters and blocks, smaller crops, fewer steps, higher learning rates, and pixels twice as
+    large. The weights of the source alone make its pseudo-labels, and are kept if the short
+    adaptation finds none better. ``smoke`` takes seconds, and shows only that everything runs.
     """
     if name == "paper":
         return StyleFilterConfig()

@@ -1,7 +1,7 @@
-"""Configurations that earlier versions stored, in today's fields; free of torch.
+"""Upgrades of configurations that earlier versions stored; free of torch.
 
-Rows and ``config.json`` keep a configuration as it was written, with its version. Whoever runs one
-takes ``upgraded``: the function of each version says what its configurations meant.
+Rows and ``config.json`` keep a configuration as it was written, with its version. ``upgraded``
+brings it to today's fields: the upgrade of each version says what that version's fields meant.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +11,10 @@ from pydantic import JsonValue, ValidationError
 from models.config import StyleFilterConfig
 
 CONFIG_VERSION = 5
-"""Rises whenever a field is added, removed or renamed, or a default or a meaning changes."""
+"""The version of today's fields.
+
+It rises whenever a field is added, removed or renamed, or a default or a meaning changes.
+"""
 
 _LAST_WITHOUT_NUMBER = 5
 """The last version whose configurations were written without its number."""
@@ -20,17 +23,17 @@ _Fields = dict[str, JsonValue]
 
 
 class ConfigUnusable(ValueError):
-    """A stored configuration is none that this version can run."""
+    """This version cannot run a stored configuration."""
 
 
 def upgraded(config: JsonValue, version: int | None) -> StyleFilterConfig:
     """Return a stored configuration in today's fields, checked like a new one.
 
-    ``version`` stands beside it; None means that it was written before versions were: then its
-    fields tell it.
+    ``version`` is the number that is stored beside it. None means that it was written without a
+    number; then its fields tell the version.
 
     Raises:
-        ConfigUnusable: it is of a later version, or a value is not allowed today.
+        ConfigUnusable: its version is later than this program's, or a value is not allowed today.
     """
     if not isinstance(config, dict):
         raise ConfigUnusable("the stored configuration is no object")
@@ -53,7 +56,7 @@ def upgraded(config: JsonValue, version: int | None) -> StyleFilterConfig:
 
 
 def _told_by_fields(config: _Fields) -> int:
-    """Return the version of a configuration without one, by the first field that it lacks."""
+    """Return the version of a configuration without a number, by the first field that it lacks."""
     marks = (
         ("adaptation", "norm_statistics"),
         ("adaptation", "start_eligible"),
@@ -68,12 +71,12 @@ def _told_by_fields(config: _Fields) -> int:
 
 
 def _adding(**stages: JsonValue) -> Callable[[_Fields], _Fields]:
-    """Return an upgrade by fields that did not exist before, with what held without them."""
+    """Return an upgrade that adds fields, with the values that held before they existed."""
     return lambda config: _with(config, stages)
 
 
 def _with(config: Mapping[str, JsonValue], added: Mapping[str, JsonValue]) -> _Fields:
-    merged = {**added, **config}
+    merged = {**added, **config}  # what was stored prevails
     for name, fields in added.items():
         own = merged[name]
         if isinstance(fields, dict) and isinstance(own, dict):
@@ -118,5 +121,5 @@ _UPGRADES: tuple[Callable[[_Fields], _Fields], ...] = (
         weak_labels={"discriminator_filters": 64},
     ),
 )
-"""The upgrade of version 1, 2 and so on to the next."""
+"""The upgrades from version 1 to 2, from 2 to 3, and so on."""
 assert len(_UPGRADES) == CONFIG_VERSION - 1

@@ -1,4 +1,4 @@
-"""The protocol of the experiments: predictions of whole sections against their masks."""
+"""The paper's evaluation: whole sections are predicted and compared with their masks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from models.training.progress import Progress, Report
 
 @dataclass(frozen=True)
 class Evaluated:
-    """How well a split was predicted: ``each`` of its sections with masks, and ``pooled``."""
+    """The scores of a split: of ``each`` section with a mask, and of all pixels ``pooled``."""
 
     sections: tuple[Section, ...]
     each: tuple[Evaluation, ...]
@@ -42,10 +42,13 @@ def evaluate(
 ) -> Evaluated:
     """Score a split's sections with masks at native size, stylised if the predictor has a style.
 
-    No image-level label takes part, as the paper predicts unseen images with P(x*), unless
-    ``filtered``: then no pixel becomes a class that its tile's labels call absent. Unknown allows;
-    where every class is called absent, the unfiltered prediction stays, for there every pixel
-    counts in the scores, while training can leave it out.
+    The paper predicts unseen images without their labels, P(x*). If ``filtered``, labels take part:
+    no pixel becomes a class that the labels of its tile call absent, while unknown classes are
+    allowed. Where all classes are absent the unfiltered prediction stays: training can leave such
+    a pixel out, but a score cannot. ``report`` is called after each section.
+
+    Raises:
+        ValueError: the split has no section with a mask.
     """
     sections = domain.split(split, masked=True)
     if not sections:

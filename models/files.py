@@ -1,4 +1,4 @@
-"""Files and folders that are whole or not there; free of torch."""
+"""Files and folders that are written whole or not at all; free of torch."""
 
 import os
 import shutil
@@ -8,20 +8,20 @@ from pathlib import Path
 from uuid import uuid4
 
 PARTIAL_SUFFIX = ".partial"
-"""Ends the hidden name of what is being written, or was when its process was killed."""
+"""The end of the hidden name under which a draft is written; a killed process leaves its draft."""
 
 
 @contextmanager
 def written_aside(path: Path, *, into: Path | None = None, durable: bool = False) -> Iterator[Path]:
-    """Give a free path to write a file or a folder at; it is renamed to ``path`` at the end.
+    """Yield a free path for a draft, a file or a folder, which is renamed to ``path`` at the end.
 
-    Whoever looks finds the old content or the whole new one, never a part. Where the block fails,
-    what was written is removed and ``path`` stays as it was.
+    Readers find the old content or the whole new one, never a part. If the block fails, the draft
+    is removed and ``path`` stays as it was.
 
     Args:
-        path: a file may be there already and is replaced; a folder that holds anything is not.
+        path: an existing file or empty folder is replaced; a folder that holds anything is not.
         into: the folder to write in, on the same disk as ``path``; beside ``path`` by default.
-        durable: flush a file to the disk first, so that it survives a loss of power.
+        durable: flush the file to the disk first, so that it survives a loss of power.
 
     Raises:
         OSError: ``path`` is a folder that holds something, or the disk refuses.

@@ -1,4 +1,4 @@
-"""How every config behaves: frozen, strict, and changed by a part of one; free of torch."""
+"""The base of every config: frozen, strict, and changed by some of its fields; free of torch."""
 
 from collections.abc import Mapping
 from typing import Self
@@ -7,14 +7,14 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Replaces:
-    """Marks a length in steps. Unless it is None, the named lengths in epochs have no effect."""
+    """The mark of a length in steps. Unless it is None, it replaces the named lengths in epochs."""
 
     def __init__(self, *epochs: str) -> None:
         self.epochs = frozenset(epochs)
 
 
 class FrozenConfig(BaseModel):
-    """Base of all configs: immutable; unknown keys, infinities and NaN are rejected."""
+    """The base of all configs: immutable; unknown keys, infinities and NaN are rejected."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -23,15 +23,19 @@ class FrozenConfig(BaseModel):
 
         ``fields`` is a part of the config as JSON holds it; fields that it leaves out stay, in
         nested objects too. A length in epochs sets the steps that would replace it to None, unless
-        ``fields`` gives these steps as well. Raises pydantic's ValidationError, which names the
-        path of each wrong field.
+        ``fields`` gives these steps as well.
+
+        Raises:
+            ValidationError: pydantic's, which names the path of each wrong field.
         """
         return self.model_validate(self._merged(fields))
 
     def _merged(self, fields: Mapping[str, object]) -> dict[str, object]:
+        # A plain dict, not yet a config: values are validated together at the end.
         merged: dict[str, object] = dict(self)
         for name, field in type(self).model_fields.items():
             marks = (mark for mark in field.metadata if isinstance(mark, Replaces))
+            # Steps that a preset sets would otherwise hide the epochs that were asked for.
             if any(mark.epochs & fields.keys() for mark in marks):
                 merged[name] = None
         for name, value in fields.items():

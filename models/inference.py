@@ -1,4 +1,4 @@
-"""Applying trained networks to whole images: stylise, segment, predict.
+"""Apply trained networks to whole images: stylise, segment, predict.
 
 Legend: C classes, H height, W width.
 """
@@ -25,16 +25,18 @@ from models.training import identity
 from models.training.progress import Progress, Report
 
 Style = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""Maps a target image (H, W) in [0, 1] to the source's look: CUT, or a plain method."""
+"""A function that stylises a target image (H, W) in [0, 1]: CUT's generator, or a plain method."""
 
+# The generator halves an image twice, and then reflects a pixel at each border.
 _GENERATOR_MULTIPLE, _GENERATOR_MIN_PX = 4, 8
 
 
 def stylise(generator: Generator, image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """x* = theta_style(x): an image (H, W) float32 in [0, 1] to the same shape and range.
+    """Return x* = theta_style(x) of an image (H, W) float32 in [0, 1], in the same shape and range.
 
-    Taken whole, reflect-padded to a multiple of 4 and cropped back: InstanceNorm normalises by the
-    statistics of its input, so only images too large for memory are cut into tiles.
+    The image is reflect-padded to a multiple of 4 and cropped back. It is passed whole, because
+    InstanceNorm normalises by the statistics of its input; only images too large for memory are
+    cut into tiles.
     """
     height, width = image.shape
     missing = [
@@ -46,9 +48,10 @@ def stylise(generator: Generator, image: NDArray[np.float32]) -> NDArray[np.floa
 
 
 def segment(segmenter: UNet, image: NDArray[np.float32], crop_px: int) -> NDArray[np.float32]:
-    """Class probabilities (C, H, W) float32 of an image (H, W) in [0, 1]; ``segmenter`` in eval.
+    """Return the probabilities (C, H, W) float32 of each class in an image (H, W) in [0, 1].
 
-    A side shorter than the crops of training, ``crop_px``, is padded with 0 as theirs were.
+    ``segmenter`` is in eval mode. A side shorter than ``crop_px``, the side of the training crops,
+    is padded with 0, as small sections were in training.
     """
     height, width = image.shape
     padded = np.pad(image, [(0, max(0, crop_px - side)) for side in image.shape])
@@ -59,7 +62,7 @@ def segment(segmenter: UNet, image: NDArray[np.float32], crop_px: int) -> NDArra
 
 @dataclass(frozen=True)
 class Styliser:
-    """Shows target images as the source's microscope would; ``identity`` stands for it."""
+    """A way to stylise target images; no other way has the same ``identity``."""
 
     style: Style
     identity: str
@@ -71,10 +74,10 @@ class Styliser:
 
 
 def stylise_domain(styliser: Styliser, target: Domain, out: Path, report: Report) -> StylisedDomain:
-    """Stylise what adaptation reads, once: training sections, and validation ones with a mask.
+    """Stylise the target's training sections, and its validation sections with a mask.
 
-    ``out`` takes the images, float32 in [0, 1] at the working pixel size, in place of what
-    was there.
+    Adaptation reads no others. The images go to ``out``, a Zarr group that is replaced: (H, W)
+    float32 in [0, 1] at the working pixel size. ``report`` is called after each section.
     """
     sections = target.split("train") + target.split("val", masked=True)
     group = zarr.open_group(str(out), mode="w")
@@ -86,7 +89,10 @@ def stylise_domain(styliser: Styliser, target: Domain, out: Path, report: Report
 
 @dataclass(frozen=True)
 class Prediction:
-    """Of one image: ``mask`` (H, W) uint8 and ``probabilities`` (C, H, W) float32, native size."""
+    """The segmentation of one image, at the image's own size.
+
+    ``mask`` (H, W) uint8 holds class ids, ``probabilities`` is (C, H, W) float32 in [0, 1].
+    """
 
     mask: NDArray[np.uint8]
     probabilities: NDArray[np.float32]
@@ -94,9 +100,10 @@ class Prediction:
     def within(self, allowed: NDArray[np.bool_]) -> NDArray[np.uint8]:
         """Return the most likely class of each pixel among the allowed ones: (H, W) uint8.
 
-        ``allowed`` is (C, h, w) at any pixel size, of which each pixel takes the nearest. Where
-        nothing is allowed, the class stays that of ``mask``.
+        ``allowed`` is bool (C, h, w) at any pixel size; a pixel takes its nearest value. Where
+        nothing is allowed, the class of ``mask`` stays.
         """
+        # (i + 1/2) * given / side, rounded down: in integers, so that no border is rounded away.
         rows, cols = (
             (2 * np.arange(side) + 1) * given // (2 * side)
             for side, given in zip(self.mask.shape, allowed.shape[1:], strict=True)
@@ -108,9 +115,10 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Predictor:
-    """Stylise-then-segment at ``working_nm`` nanometres per pixel; without ``style`` only raw.
+    """A segmenter with its ``style``, which work at ``working_nm`` nanometres per pixel.
 
-    ``crop_px`` is the side of the crops that the segmenter was trained on.
+    Without ``style`` only raw images are predicted. ``crop_px`` is the side of the crops that the
+    segmenter was trained on.
     """
 
     segmenter: UNet
@@ -126,7 +134,14 @@ class Predictor:
         intensity_window: tuple[float, float],
         stylise: bool,
     ) -> Prediction:
-        """Predict an image (H, W) uint8 or uint16 as stored, at its own size."""
+        """Segment an image (H, W) uint8 or uint16, as it is stored, at its own size.
+
+        ``intensity_window`` (low, high) holds the grey values that become 0 and 1. ``stylise``
+        passes the image through ``style`` first.
+
+        Raises:
+            ValueError: the image is not (H, W), or there is no style to pass it through.
+        """
         shape = working_shape(_size(image), pixel_size_nm, self.working_nm)
         working = resample_image(normalise(image, intensity_window), shape)
         if stylise:
@@ -134,19 +149,20 @@ class Predictor:
                 raise ValueError("a stylised prediction was asked for, but there is no style model")
             working = self.style(working)
         probabilities = segment(self.segmenter, working, self.crop_px)
+        # Probabilities are resampled, not classes: a border then runs between the coarse pixels.
         native = np.stack([resample_image(p, _size(image)) for p in probabilities])
         return Prediction(native.argmax(axis=0).astype(np.uint8), native)
 
 
 def _apply(network: nn.Module, image: NDArray[np.float32]) -> Tensor:
-    """Return the network's output (C, H, W) float32, on the CPU, of an image (H, W) in [0, 1]."""
+    """Return the network's output (C, H, W) float32, on the CPU, for an image (H, W) in [0, 1]."""
     weight = next(network.parameters())
 
     def run(tile: Tensor) -> Tensor:
         output: Tensor = network(tile.to(weight))
         return output.to("cpu", torch.float32)
 
-    # Not inference_mode: what the convolutions keep in work would then be of no use in training.
+    # Not inference_mode: the convolutions keep tensors for the next call, which may train.
     with torch.no_grad():
         return apply_tiled(run, torch.from_numpy(to_network(image))[None, None])[0]
 

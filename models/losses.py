@@ -1,4 +1,4 @@
-"""The losses of the paper and of CUT: pure functions of tensors.
+"""The losses of the paper, of CUT and of other papers' methods: pure functions of tensors.
 
 Legend: B batch, C classes, H height, W width, P positions, D width of an embedding or a feature, R
 labelled regions.
@@ -10,13 +10,13 @@ from torch import Tensor
 
 from models.data.domain import IGNORE
 
-_EPSILON = 1e-7  # Paul et al.'s: what a probability keeps from 0 and 1
+_EPSILON = 1e-7  # Paul et al.'s: the least distance of a probability from 0 and 1
 
 
 def patch_nce(queries: Tensor, keys: Tensor, temperature: float = 0.07) -> Tensor:
-    """PatchNCE (Park et al. 2020, Eq. 3) per position, (B, P), of unit vectors (B, P, D).
+    """Return PatchNCE (Park et al. 2020, Eq. 3) at each position: (B, P) of unit vectors (B, P, D).
 
-    The key at the query's own position is the positive, the other P - 1 keys of the same image are
+    The key at the query's own position is the positive; the other P - 1 keys of the same image are
     the negatives. No gradient reaches ``keys``.
     """
     similarity = queries @ keys.detach().transpose(1, 2) / temperature  # (B, P, P)
@@ -27,16 +27,20 @@ def patch_nce(queries: Tensor, keys: Tensor, temperature: float = 0.07) -> Tenso
 
 
 def lsgan(scores: Tensor, *, real: bool) -> Tensor:
-    """Least-squares GAN: mean squared distance of a discriminator's map to 1 (real) or 0."""
+    """Return the least-squares GAN loss () of a discriminator's map (Mao et al. 2017).
+
+    It is the mean squared distance of ``scores`` to 1 if ``real``, else to 0.
+    """
     return (full_precision(scores) - float(real)).square().mean()
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, num_known: Tensor | None = None) -> Tensor:
-    """Eq. 1 as the mean over pixels with a class, of (B, C, H, W) and int64 (B, H, W).
+    """Return Eq. 1, as (): the mean cross-entropy over the pixels that have a class.
 
-    Where every pixel is ignored (255) the loss and its gradient are exactly zero. ``num_known``
-    divides in place of the number of pixels with a class, where these are part of a larger batch.
-    The paper's further constant 1/C only rescales the learning rate and is left out.
+    ``logits`` is (B, C, H, W), ``labels`` int64 (B, H, W). If every pixel is ignored (255), the
+    loss and its gradient are exactly zero. For a part of a larger batch, ``num_known`` () is the
+    divisor in place of the number of pixels with a class. The paper also divides by C, which only
+    rescales the learning rate and is left out.
     """
     total = F.cross_entropy(full_precision(logits), labels, ignore_index=IGNORE, reduction="sum")
     if num_known is None:
@@ -47,10 +51,11 @@ def cross_entropy(logits: Tensor, labels: Tensor, num_known: Tensor | None = Non
 def reconstruction_error(
     reconstructed: Tensor, images: Tensor, inside: Tensor, num_inside: Tensor | None = None
 ) -> Tensor:
-    """Mean squared error (Roels et al. 2019) of images (B, 1, H, W) in [0, 1], where ``inside``.
+    """Return the mean squared error () of reconstructed images (Roels et al. 2019).
 
-    ``inside`` is bool (B, H, W): padding has no part in the loss or its gradient. ``num_inside``
-    divides in place of the number of these pixels, where they are part of a larger batch.
+    Both are (B, 1, H, W), ``images`` in [0, 1]. The mean is over the pixels where ``inside``, bool
+    (B, H, W), is True: padding has no part in the loss or its gradient. For a part of a larger
+    batch, ``num_inside`` () is the divisor in place of the number of these pixels.
     """
     difference = full_precision(reconstructed) - images
     total = difference.masked_fill(~inside[:, None], 0).square().sum()
@@ -60,11 +65,11 @@ def reconstruction_error(
 
 
 def smooth_maximum(logits: Tensor, sizes: Tensor, smoothness: float) -> Tensor:
-    """Return the probabilities (R, C) that a class is anywhere in a region (Paul et al. 2020).
+    """Return the probability (R, C) that each class is anywhere in a region (Paul et al. 2020).
 
-    The sigmoid of (1/k) log mean exp(k logit), over pixels that share the logits (R, P, C) of their
-    position; ``sizes`` (R, P) counts them. With k small that is the mean logit, with k large the
-    highest.
+    It is the sigmoid of (1/k) log mean exp(k logit) over the region's pixels, where k is
+    ``smoothness``: near the mean logit for a small k, near the highest for a large one. The pixels
+    of a position share its logits (R, P, C); ``sizes`` (R, P) counts them.
     """
     shares = sizes.log() - sizes.sum(1, keepdim=True).log()  # -inf where there is no position
     mean = (smoothness * full_precision(logits) + shares[..., None]).logsumexp(1)
@@ -74,11 +79,11 @@ def smooth_maximum(logits: Tensor, sizes: Tensor, smoothness: float) -> Tensor:
 def weak_label_loss(
     probabilities: Tensor, labels: Tensor, num_known: Tensor | None = None
 ) -> Tensor:
-    """Binary cross-entropy (Paul et al. 2020), the mean over the labels that are 0 or 1, not -1.
+    """Return the binary cross-entropy () of image-level labels (Paul et al. 2020).
 
-    Of (R, C) and int64 (R, C). Where all are unknown the loss and its gradient are exactly zero.
-    ``num_known`` divides in place of the number of known labels, where these are part of a larger
-    batch.
+    ``probabilities`` is (R, C) in [0, 1], ``labels`` int64 (R, C): 0 absent, 1 present, -1 unknown.
+    The mean is over the known labels; if there is none, the loss and its gradient are exactly zero.
+    For a part of a larger batch, ``num_known`` () is the divisor in place of their number.
     """
     known, confined = labels >= 0, probabilities.clamp(_EPSILON, 1 - _EPSILON)
     present = labels.clamp_min(0).to(confined.dtype)
@@ -90,20 +95,22 @@ def weak_label_loss(
 
 
 def class_features(features: Tensor, logits: Tensor, sizes: Tensor) -> Tensor:
-    """Return each region's feature of each class (Paul et al. 2020): (R, C, D).
+    """Return the feature (R, C, D) of each class in each region (Paul et al. 2020).
 
-    It is the mean over the features (R, P, D) of the region's pixels, weighted by the softmax of
-    the class's logits (R, P, C) over them; ``sizes`` (R, P) counts the pixels of a position. No
-    gradient reaches ``logits``.
+    It is the mean of ``features`` (R, P, D) over the region's pixels, weighted by the softmax of
+    the class's ``logits`` (R, P, C) over these pixels. ``sizes`` (R, P) counts the pixels of a
+    position. No gradient reaches ``logits``.
     """
+    # n pixels of one logit count n times: exp(logit + log n) = n exp(logit).
     attention = (full_precision(logits).detach() + sizes.log()[..., None]).softmax(1)
     return attention.transpose(1, 2) @ full_precision(features)
 
 
 def domain_loss(scores: Tensor, weights: Tensor, *, target: bool) -> Tensor:
-    """Binary cross-entropy of a discriminator's logits to 1 (target) or 0 (source), weighted.
+    """Return the weighted sum () of the binary cross-entropy of a discriminator's logits.
 
-    ``weights`` are of the shape of ``scores``; where all are 0, so are the loss and its gradient.
+    The right answer is 1 for the target and 0 for the source. ``weights`` has the shape of
+    ``scores``; if all weights are 0, the loss and its gradient are 0.
     """
     wanted = torch.full_like(weights, float(target))
     return F.binary_cross_entropy_with_logits(
@@ -112,13 +119,11 @@ def domain_loss(scores: Tensor, weights: Tensor, *, target: bool) -> Tensor:
 
 
 def some(count: Tensor) -> Tensor:
-    """Return a number to divide by: 1 in place of 0.
-
-    A count may be a mean below 1 over processes.
-    """
+    """Return ``count``, but 1 in place of 0, as a divisor."""
+    # Not clamp_min(1): a count may be a mean over processes that lies between 0 and 1.
     return count + (count == 0)
 
 
 def full_precision(x: Tensor) -> Tensor:
-    """bfloat16 as float32; wider types stay: losses are never computed in half precision."""
+    """Return bfloat16 as float32 and wider types as they are: no loss is computed in bfloat16."""
     return x.float() if x.dtype == torch.bfloat16 else x

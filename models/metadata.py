@@ -1,4 +1,4 @@
-"""What stands beside a network's weights; free of torch."""
+"""The metadata that is stored beside a network's weights; free of torch."""
 
 import json
 from typing import Literal, Self
@@ -9,11 +9,11 @@ from models.data.domain import Domain
 from models.frozen_config import FrozenConfig
 
 METHOD_VERSION = "5"
-"""Raised whenever the same config and data would give other weights."""
+"""The version of the method. It rises when the same config and data would give other weights."""
 
 
 class DomainMeta(FrozenConfig):
-    """How images of a domain are normalised and scaled before a network sees them."""
+    """The numbers by which images of a domain are normalised and scaled for a network."""
 
     name: str
     pixel_size_nm: float
@@ -30,9 +30,10 @@ class DomainMeta(FrozenConfig):
 
 
 class ModelMeta(FrozenConfig):
-    """What prediction needs to know of a network, and what it was trained on.
+    """The facts about a network that prediction needs, and the data that trained the network.
 
-    ``target`` is None for a segmenter that has seen the source only.
+    The network works at ``working_nm`` nanometres per pixel. ``target`` is None for a segmenter
+    that has seen the source only.
     """
 
     kind: Literal["generator", "segmenter"]
@@ -46,22 +47,22 @@ class ModelMeta(FrozenConfig):
 
     @classmethod
     def read(cls, stored: str) -> Self:
-        """Return what a ``config.json`` of this or an earlier version says, in today's fields.
+        """Return the content of a ``config.json`` of this or an earlier version, in today's fields.
 
-        Fields beside the configuration that this version does not know are passed over.
+        Fields beside the configuration that this version does not know are ignored.
 
         Raises:
-            ValueError: it is damaged; as ConfigUnusable, its configuration cannot be used.
+            ValueError: it is damaged, or (as ConfigUnusable) its configuration cannot be used.
         """
         fields = json.loads(stored)
         if not isinstance(fields, dict):
-            raise ValueError("is no object")
+            raise ValueError("it is not a JSON object")
         known = {name: fields[name] for name in cls.model_fields.keys() & fields.keys()}
         config = upgraded(fields.get("config"), fields.get("config_version"))
         return cls.model_validate(known | {"config": config, "config_version": CONFIG_VERSION})
 
     @property
     def crop_px(self) -> int:
-        """Side of the crops a segmenter was last trained on."""
+        """The side, in pixels, of the crops that a segmenter was last trained on."""
         adapted = self.target is not None
         return (self.config.adaptation if adapted else self.config.pretrain).crop_px

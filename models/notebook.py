@@ -1,6 +1,7 @@
 """The paper's method without the service: open images, adapt, predict, save, load.
 
-docs/python.md shows the whole way in 15 lines. What is refused is a ValueError in words.
+docs/python.md shows all of it in 15 lines. A mistake of the caller raises a ValueError that says
+what is wrong.
 
 Legend: N images or sections, C classes, H height, W width.
 """
@@ -50,12 +51,13 @@ __all__ = [
 ]
 
 Labels = Mapping[int | str, Mapping[str, str]]
-"""Number of an image, or name of a section that is one image -> class -> present, absent, unknown.
+"""Image-level labels: image -> class -> ``present``, ``absent`` or ``unknown``.
 
-Images count from 0 over all sections, the tiles of a section row by row.
+An image is a tile. Its key is its number, counted from 0 over all sections, the tiles of a section
+row by row. A section that is not cut into tiles may be named instead.
 """
 
-_STYLE, _SEGMENTER = "style", "stylefilter"  # as the service names what an attempt leaves
+_STYLE, _SEGMENTER = "style", "stylefilter"  # the service's names: ``load`` reads its jobs too
 
 
 def open_folder(
@@ -66,23 +68,23 @@ def open_folder(
 ) -> Domain:
     """Open a folder of images, and of masks where there are any, as a domain.
 
+    Pixels are copied to a temporary folder, which is deleted when this process ends.
+
     Args:
-        folder: holds ``images/`` and perhaps ``masks/`` of PNG or TIFF files, a mask named as its
-            image; or ``images.zarr`` and ``masks.zarr`` of shape (N, H, W). Images are grey, uint8
-            or uint16; masks hold the class id of each pixel.
+        folder: holds ``images/`` and perhaps ``masks/`` of PNG or TIFF files, in which a mask has
+            the name of its image; or ``images.zarr`` and ``masks.zarr`` of shape (N, H, W). Images
+            are grey, uint8 or uint16; masks hold the class id of each pixel.
         description: classes, pixel size in nanometres, tiles, splits.
         labels: image-level labels. ``from_masks`` reads them off the masks. Adaptation uses those
             of the target's training images; a class that is not named is unknown.
 
-    Pixels are copied to a temporary folder that goes with this process.
-
     Raises:
-        DomainRefused: names every file that is wrong.
-        ValueError: there is no such folder, or a label is of no image or of no class.
+        DomainRefused: files or the description are wrong; ``problems`` names each.
+        ValueError: there is no such folder, or a label names an image or class that is not there.
     """
     path = Path(folder)
     if not path.is_dir():
-        raise ValueError(f"{path} is no folder")
+        raise ValueError(f"{path} is not a folder")
     images, masks = folder_inputs(path, "images"), folder_inputs(path, "masks")
     return _open(images, masks, description, labels, path.resolve().name)
 
@@ -98,7 +100,7 @@ def open_arrays(
     """Open images (H, W) uint8 or uint16 as a domain; sections are named 0000, 0001, ...
 
     ``masks`` has one (H, W) of class ids per image, or None where an image has no mask. ``labels``
-    and errors are those of ``open_folder``; ``name`` is what messages call the domain.
+    and errors are those of ``open_folder``. Messages call the domain by its ``name``.
     """
     if masks is not None and len(masks) != len(images):
         raise ValueError(f"{len(masks)} masks were given for {len(images)} images")
@@ -117,10 +119,10 @@ def open_arrays(
 
 @dataclass(frozen=True)
 class Adapted:
-    """What an adaptation leaves: the networks that segment the target's images.
+    """The networks that an adaptation leaves, which segment the target's images.
 
-    ``style`` shows a target image as the source's microscope would, ``segmenter`` segments it.
-    ``meta`` says with which config and for which classes, pixel sizes and grey values.
+    ``style`` redraws a target image in the style of the source, and ``segmenter`` segments the
+    result. ``meta`` holds the config, the classes, and both domains' pixel sizes and grey windows.
     """
 
     style: Generator
@@ -134,6 +136,9 @@ class Adapted:
 
         ``pixel_size_nm`` is the target's unless another is given. The result has ``mask`` (H, W)
         uint8, the class id of each pixel, and ``probabilities`` (C, H, W) float32 in [0, 1].
+
+        Raises:
+            ValueError: the image is not (H, W).
         """
         target = self._target
         return self._predictor.predict(
@@ -144,11 +149,19 @@ class Adapted:
         )
 
     def evaluate(self, domain: Domain, split: Split = "test") -> Evaluation:
-        """Return the DICE of each class, in [0, 1], over all masks of a split."""
+        """Return the DICE of each class, in [0, 1], over all masks of a split.
+
+        Raises:
+            ValueError: the split has no section with a mask.
+        """
         return evaluate(self._predictor, domain, split, report=_ignore).pooled
 
     def save(self, folder: Path | str) -> None:
-        """Write both networks to a folder that must not exist yet."""
+        """Write both networks to a folder, which must not exist yet.
+
+        Raises:
+            OSError: the folder holds something already, or the disk refuses.
+        """
         with written_aside(Path(folder)) as draft:
             draft.mkdir()
             style_meta = self.meta.model_copy(update={"kind": "generator"})
@@ -167,7 +180,7 @@ class Adapted:
 
 
 def _ignore(progress: Progress) -> None:
-    """Report nothing."""
+    """Ignore the progress of a run."""
 
 
 def adapt(
@@ -180,17 +193,17 @@ def adapt(
 ) -> Adapted:
     """Adapt a segmentation from a source with masks to a target with image-level labels.
 
-    The paper's three steps: learn the source's style, learn to segment the source, adapt to the
-    target with filtered pseudo-labels.
+    The paper has three steps: learn the source's style, learn to segment the source, and adapt to
+    the target with filtered pseudo-labels.
 
     Args:
         source: needs masks in its training sections.
         target: has the same classes.
         config: ``preset("quick")`` or another of ``models.config``; both domains are resampled to
             the source's pixel size times ``pixel_size_factor``.
-        on_progress: is called with a ``Progress`` after each step; what it raises ends the run.
-        folder: takes the state of the training every minute: the same call, given the same folder,
-            goes on from there.
+        on_progress: is called with a ``Progress`` after each step. To end the run, it raises.
+        folder: keeps the state of the training, saved every minute. The same call with the same
+            folder goes on from that state.
 
     Raises:
         ValueError: the domains do not fit each other or the config, or a loss is not finite.
@@ -198,6 +211,7 @@ def adapt(
     working_nm = config.working_nm(source.info.pixel_size_nm)
     source, target = _at(source, working_nm), _at(target, working_nm)
     run = Run(on_progress, None if folder is None else Checkpoints(Path(folder)))
+    # Stylised images are of no use after the run: the folder goes with this process.
     made = stylefilter.adapt(source, target, config, run, _new_folder())
     meta = ModelMeta(
         kind="segmenter",
@@ -211,10 +225,10 @@ def adapt(
 
 
 def load(folder: Path | str, device: Device = "cpu") -> Adapted:
-    """Load what ``Adapted.save`` wrote, or what an adapt job of the service left in its folder.
+    """Load networks that ``Adapted.save`` wrote, or that an adapt job of the service left.
 
     Raises:
-        CheckpointError: a ValueError that says which file is missing or damaged.
+        ValueError: a file is missing or damaged, or this machine has no such device.
     """
     style, _ = load_generator(Path(folder) / _STYLE, resolve(device))
     segmenter, meta = load_segmenter(Path(folder) / _SEGMENTER, resolve(device))
@@ -256,7 +270,7 @@ def _codes(
     class_names: Sequence[str],
     labels: Labels | Literal["from_masks"] | None,
 ) -> list[tuple[int, ...]]:
-    """Return the labels of each image, -1, 0 or 1 per class."""
+    """Return the labels of each image: -1 (unknown), 0 (absent) or 1 (present) per class."""
     unknown = (UNKNOWN,) * len(class_names)
     if labels == "from_masks":
         counts = [tile.class_pixels for tile in stored.tiles]
@@ -264,13 +278,13 @@ def _codes(
     codes = [unknown] * len(stored.tiles)
     for key, words in (labels or {}).items():
         if other := words.keys() - set(class_names):
-            raise ValueError(f"labels of image {key!r}: {min(other)!r} is no class")
+            raise ValueError(f"labels of image {key!r}: {min(other)!r} is not a class")
         codes[_number(stored, key)] = label_codes(words, class_names)
     return codes
 
 
 def _number(stored: StoredDomain, key: int | str) -> int:
-    """Return the number of the image that a key of the labels means."""
+    """Return the number of the image that a key of the labels names."""
     if isinstance(key, int):
         last = len(stored.tiles) - 1
         if not 0 <= key <= last:
@@ -288,7 +302,7 @@ def _number(stored: StoredDomain, key: int | str) -> int:
 
 
 def _new_folder() -> Path:
-    """Return the path of a folder that does not exist yet, where all goes with this process."""
+    """Return a free path for a folder, which is deleted when this process ends."""
     return _temporary() / uuid4().hex
 
 

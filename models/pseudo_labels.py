@@ -37,8 +37,11 @@ def adapt_segmenter(
 ) -> UNet:
     """Train a copy of ``source_only`` with L_SF = CE(x_s, m_s) + CE(x_t, P_filter(x*_t, l_t)).
 
-    Source and target go through the network apart, so that neither changes the other's batch
-    statistics. ``select_on`` says which weights are kept.
+    Source and target go through the network separately, so that neither changes the other's batch
+    statistics. ``config.adaptation.select_on`` chooses the weights that are kept.
+
+    Raises:
+        ValueError: a domain has no training sections, or (as NonFiniteLoss) a loss is not finite.
     """
     pair = Pair(source, target)
     learner = _SelfTraining(copy.deepcopy(source_only), pair, config).learner()
@@ -46,11 +49,11 @@ def adapt_segmenter(
 
 
 def pseudo_labels(logits: Tensor, allowed: Tensor | None = None) -> Tensor:
-    """Return the most likely class per pixel among the allowed ones: (B, H, W) int64.
+    """Return the most likely class of each pixel among the allowed ones: (B, H, W) int64.
 
-    ``logits`` is (B, C, H, W), ``allowed`` (B, C, H, W) bool. Eq. 3 multiplies probabilities by
-    0 or 1; minus infinity on the logits selects the same class, and where nothing is allowed it
-    lets us answer 255 (ignored), while the product would silently answer class 0.
+    ``logits`` is (B, C, H, W), ``allowed`` (B, C, H, W) bool; without it every class is allowed.
+    Eq. 3 multiplies probabilities by 0 or 1. Minus infinity on the logits selects the same class;
+    where nothing is allowed the answer is 255 (ignored), while the product would answer class 0.
     """
     if allowed is None:
         return logits.argmax(dim=1)  # Eq. 2
@@ -66,6 +69,7 @@ class _SelfTraining:
         self._segmenter = segmenter
         self._device = next(segmenter.parameters()).device
         self._optimiser = adamw(segmenter, self._config)
+        # The weights being trained label for themselves; others are a copy of the start.
         frozen = self._config.pseudo_labeler != "current"
         self._labeler = copy.deepcopy(segmenter) if frozen else segmenter
 
@@ -92,6 +96,7 @@ class _SelfTraining:
     def _step(self, batch: Batch) -> Mapping[str, float]:
         config = self._config
         x_s, x_t = parts(batch[0], config.accumulate), parts(batch[1], config.accumulate)
+        # All labels come first: the divisor counts the labelled pixels of the whole batch.
         labels = [self._labels(part) for part in x_t]
         known_s = pixels_of_all(batch[0].masks != IGNORE, self._device)
         known_t = mean_count(torch.stack([(part != IGNORE).sum() for part in labels]).sum())
@@ -105,15 +110,16 @@ class _SelfTraining:
         values = update(losses(), self._optimiser)
         if config.pseudo_labeler == "ema":
             follow(self._labeler, self._segmenter, config.ema_decay)
+        # ``losses`` yields source and target in turn.
         return {"loss_source": sum(values[0::2]), "loss_target": sum(values[1::2])}
 
     @torch.no_grad()
     def _labels(self, batch: TargetBatch) -> Tensor:
-        """Return P_filter(x*_t, l_t) (B, S, S) int64, without gradient; 255 where padded.
+        """Return P_filter(x*_t, l_t): (B, S, S) int64, 255 in padding, without gradient.
 
-        Batch norm takes the batch's own statistics, as it does for the student: with stored ones
-        the labels of weights that change drift from what the student can learn, and training with
-        them diverges. The source-only weights, which do not change, label as they would segment.
+        Weights that change label with the batch's own statistics, as the student learns with them:
+        labels made with stored statistics drift from what the student can learn, and training
+        diverges. The source-only weights do not change, and label as they would segment.
         """
         changing = self._config.pseudo_labeler != "frozen"
         self._labeler.train(changing and self._config.norm_statistics == "target")
@@ -124,7 +130,7 @@ class _SelfTraining:
         return labels.masked_fill(~to_device(batch.inside, self._device), IGNORE)
 
     def _target_loss(self, batch: TargetBatch, labels: Tensor, num_known: Tensor) -> Tensor:
-        """Return CE(x_t, labels), the mean over the views that the student sees."""
+        """Return CE(x_t, labels), as (): the mean over the views that the student sees."""
         views = np.moveaxis(batch.students, 1, 0)  # (V, B, 1, S, S)
         losses = []
         for view in views:
@@ -136,10 +142,13 @@ class _SelfTraining:
 
 @torch.no_grad()
 def follow(average: UNet, current: UNet, decay: float) -> None:
-    """Move an exponential moving average of weights and statistics towards the current ones."""
+    """Move an exponential moving average of weights and statistics towards the current ones.
+
+    Each value becomes ``decay`` times itself plus 1 - ``decay`` times the current one.
+    """
     ours, theirs = average.state_dict(), current.state_dict()
     for name, value in ours.items():
         if value.is_floating_point():
             value.lerp_(theirs[name], 1 - decay)
-        else:
+        else:  # batch norm's count of batches
             value.copy_(theirs[name])

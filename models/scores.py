@@ -1,4 +1,4 @@
-"""Confusion matrices and DICE; free of torch, so the service may show them."""
+"""Confusion matrices and DICE; free of torch, so that the service may import them."""
 
 from collections.abc import Mapping
 from typing import Self
@@ -11,11 +11,11 @@ from models.frozen_config import FrozenConfig
 
 
 class Evaluation(FrozenConfig):
-    """How well masks were predicted, pooled over all pixels with a class.
+    """The scores of predicted masks, pooled over all pixels with a class.
 
-    ``confusion[t][p]`` counts pixels of true class t predicted as p. ``dice`` is
-    2TP / (2TP + FP + FN) per class in [0, 1], None for a class absent from the true masks;
-    ``mean_dice`` is the mean over the other classes.
+    ``confusion[t][p]`` counts the pixels of class t that were predicted as class p. ``dice`` is
+    2TP / (2TP + FP + FN) of each class, in [0, 1]; None for a class that the true masks lack.
+    ``mean_dice`` is the mean over the classes with a DICE.
     """
 
     class_names: tuple[str, ...]
@@ -44,7 +44,14 @@ class Evaluation(FrozenConfig):
 def confusion_matrix(
     mask: NDArray[np.uint8], prediction: NDArray[np.uint8], num_classes: int
 ) -> NDArray[np.int64]:
-    """Count (true, predicted) pairs where ``mask`` is not 255; both (H, W), result (C, C)."""
+    """Count the pixels of each pair of a true and a predicted class: (C, C) int64.
+
+    ``mask`` holds the true classes and ``prediction`` the predicted ones, both (H, W). Pixels
+    whose mask is 255 are left out.
+
+    Raises:
+        ValueError: a class id is not below ``num_classes``.
+    """
     known = mask != IGNORE
     true, predicted = mask[known].astype(np.int64), prediction[known].astype(np.int64)
     highest = max(true.max(initial=0), predicted.max(initial=0))
@@ -55,7 +62,10 @@ def confusion_matrix(
 
 
 def dice_scores(confusion: NDArray[np.int64]) -> tuple[float | None, ...]:
-    """DICE per class of a confusion matrix (C, C); None where the class has no true pixel."""
+    """Return DICE, 2TP / (2TP + FP + FN), per class of a confusion matrix (C, C), in [0, 1].
+
+    None stands for a class without a true pixel.
+    """
     hits, true, predicted = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
     return tuple(
         2 * int(hit) / int(t + p) if t else None

@@ -40,9 +40,14 @@ def pretrain(
     config: StyleFilterConfig,
     run: Run,
 ) -> UNet:
-    """Train theta_seg on the source; the weights with the best DICE on its validation masks.
+    """Train theta_seg on the source (Eq. 1), and return it in eval mode.
 
-    Without such masks the last weights are kept, and the log says so.
+    The weights with the best DICE on the source's validation masks are kept. Without such masks the
+    last weights are kept, and the log says so.
+
+    Raises:
+        ValueError: no training section has a mask, (as DeviceUnavailable) the machine lacks the
+            device or its precision, or (as NonFiniteLoss) a loss is not finite.
     """
     stage = config.pretrain
     device = resolve(config.device, stage.precision)
@@ -60,6 +65,7 @@ def pretrain(
 
     def step(_: int, batch: SourceBatch) -> Mapping[str, float]:
         segmenter.train()
+        # Of the whole batch, so that the gradient does not depend on the number of parts.
         num_known = pixels_of_all(batch.masks != IGNORE, device)
         losses = (
             supervised_loss(segmenter, part, stage, num_known)
@@ -86,7 +92,7 @@ def pretrain(
 def supervised_loss(
     segmenter: UNet, batch: SourceBatch, config: PretrainConfig, num_known: Tensor
 ) -> Tensor:
-    """CE(x_s, m_s) of Eq. 1 of labelled crops, over ``num_known`` pixels."""
+    """Return CE(x_s, m_s) of Eq. 1, as (): the sum over crops, divided by ``num_known`` pixels."""
     device = next(segmenter.parameters()).device
     with autocast(device, config.precision):
         logits = segmenter(as_input(batch.images, device))
@@ -94,21 +100,22 @@ def supervised_loss(
 
 
 def pixels_of_all(known: NDArray[np.bool_], device: torch.device) -> Tensor:
-    """Count the known pixels of a batch, as (): their mean over the processes."""
+    """Count the True pixels of a batch, as (): the mean of this number over the processes."""
     return mean_count(torch.as_tensor(np.count_nonzero(known), device=device))
 
 
 def own_samples(sampler: Sampler, step: int, size: int) -> list[Sample]:
-    """This process's samples of a step's batch."""
+    """Return the samples of a step's batch that this process computes."""
     return sampler.batch(step, size, part=rank(), parts=num_processes())
 
 
 def validate(
     segmenter: UNet, domain: Domain, config: PretrainConfig, style: Style = lambda image: image
 ) -> Mapping[str, float]:
-    """Return ``dice/...`` on the validation masks at the working pixel size; empty without masks.
+    """Return ``dice/<class>`` and ``dice/mean``, in [0, 1], on a domain's validation masks.
 
-    ``style`` renders the images before they are segmented.
+    Images and masks have the working pixel size; ``style`` redraws the images before they are
+    segmented. Without validation masks the result is empty. ``segmenter`` is left in eval mode.
     """
     segmenter.eval()
     pooled = np.zeros((domain.num_classes, domain.num_classes), dtype=np.int64)
@@ -122,7 +129,7 @@ def validate(
 
 
 def adamw(segmenter: UNet, config: PretrainConfig) -> torch.optim.Optimizer:
-    """Return the paper's optimiser, at a constant learning rate."""
+    """Return AdamW, the paper's optimiser, at a constant learning rate."""
     return torch.optim.AdamW(
         segmenter.parameters(),
         lr=config.learning_rate,
@@ -132,5 +139,5 @@ def adamw(segmenter: UNet, config: PretrainConfig) -> torch.optim.Optimizer:
 
 
 def as_input(images: NDArray[np.float32], device: torch.device) -> Tensor:
-    """Images (B, 1, H, W) in [0, 1] as the U-Net's input in [-1, 1]."""
+    """Return images (B, 1, H, W) in [0, 1] as the U-Net's input in [-1, 1], on ``device``."""
     return to_device(to_network(images), device)

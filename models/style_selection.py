@@ -1,4 +1,7 @@
-"""Which of CUT's generators serves the segmenter: its losses keep falling when that has passed."""
+"""The choice of the generator that serves the segmenter best.
+
+CUT's losses cannot choose: they go on falling when later generators serve the segmenter worse.
+"""
 
 from collections.abc import Mapping
 from functools import partial
@@ -19,9 +22,9 @@ _LABELLED_SECTIONS = 8  # spread over the training sections, to bound the time o
 
 
 class Judge:
-    """Scores generators by what a segmenter of the source makes of the images they render.
+    """A judge of generators: it scores the segmentation of the target images that they redraw.
 
-    ``config`` is what the segmenter was trained with.
+    ``segmenter`` is the source-only segmenter, and ``config`` is what it was trained with.
     """
 
     def __init__(self, segmenter: UNet, target: Domain, config: PretrainConfig) -> None:
@@ -33,10 +36,10 @@ class Judge:
     def scores(self, generator: Generator) -> Mapping[str, float]:
         """Return ``dice/...`` on the target's validation masks, and scores that need no masks.
 
-        Those are ``label_agreement``, the share of the training tiles' known labels that the
-        prediction meets (a class is predicted where a pixel of the tile has it), ``confidence``,
-        the mean probability of the class that is predicted, both in [0, 1], and their sum,
-        ``label_score``. Scores for which the target has no masks or no labels are left out.
+        ``label_agreement`` is the share of the training tiles' known labels that the prediction
+        meets; it predicts a class for a tile if a pixel of the tile has the class. ``confidence``
+        is the mean probability of the predicted classes. Both are in [0, 1], and ``label_score`` is
+        their sum. Scores for which the target has no masks or no labels are left out.
         """
         generator.eval()
         dice = validate(self._segmenter, self._target, self._config, partial(stylise, generator))
@@ -66,6 +69,6 @@ class Judge:
 
 
 def _labelled(target: Domain) -> list[Section]:
-    """Training sections with a label that is known."""
+    """Return the training sections that have a known label."""
     known = {tile.section for tile in target.labelled_tiles(["train"])}
     return [section for section in target.split("train") if section.index in known]

@@ -1,6 +1,8 @@
 """Step 1 of StyleFilter: CUT and FastCUT (Park et al. 2020), from the target to the source.
 
-As in CUT, A is the domain to translate (the target) and B the style to imitate (the source).
+As in CUT, A is the domain to translate (the target) and B the style to imitate (the source). G is
+the generator, D the discriminator, F the patch projector. A *tap* is a layer of the generator whose
+output PatchNCE compares; its queries are features of the translation, its keys those of the image.
 Legend: B batch, S side of the crop; images (B, 1, S, S) float32 in [-1, 1].
 """
 
@@ -43,7 +45,10 @@ _BETAS = (0.5, 0.999)
 
 @dataclass(frozen=True)
 class Draws:
-    """The random choices of one step: FastCUT's coin, and flat positions per tap for A and B."""
+    """The random choices of one step: FastCUT's flip, and positions of A and of B at each tap.
+
+    Positions are flat indices (P,) int64, one tensor per tap.
+    """
 
     flip: bool
     positions_a: Sequence[Tensor]
@@ -51,7 +56,7 @@ class Draws:
 
 
 class Cut:
-    """The three networks, their optimisers, and the training step."""
+    """CUT's three networks, their optimisers, and the training step."""
 
     def __init__(self, config: StyleConfig, device: torch.device | None = None) -> None:
         self.config = config
@@ -81,7 +86,8 @@ class Cut:
                 group["lr"] = self.config.learning_rate * factor
 
     def draw(self, size: tuple[int, int], rng: np.random.Generator) -> Draws:
-        """Draw the choices for images of ``size`` (H, W) in the reference's order: coin, A, B."""
+        """Draw a step's choices for images of ``size`` (H, W)."""
+        # In the reference's order: flip, A, B.
         flip = self.config.flip_equivariance and bool(rng.random() < 0.5)
         sizes, count = tap_sizes(*size), self.config.num_patches
         positions_a = sample_positions(sizes, count, rng)
@@ -89,11 +95,17 @@ class Cut:
         return Draws(flip, positions_a, positions_b)
 
     def step(self, real_a: Tensor, real_b: Tensor, draws: Draws) -> Mapping[str, float]:
-        """Update D, then G and F together; both images (B, 1, H, W) in [-1, 1]."""
+        """Update D, then G and F together, and return the losses by name.
+
+        ``real_a`` and ``real_b`` are (B, 1, H, W) float32 in [-1, 1].
+
+        Raises:
+            NonFiniteLoss: a loss or a gradient is not finite.
+        """
         number = self.config.accumulate
         pairs = list(zip(real_a.chunk(number), real_b.chunk(number), strict=True))
-        # D is updated between a translation and G's loss on it. Only the last part's graph waits
-        # for that; the other parts are translated once more, so memory is that of one part.
+        # D is updated after a translation and before G's loss on it. Only the last part's graph
+        # waits for that; other parts are translated again, so memory holds the graph of one part.
         with torch.no_grad():
             fakes = [self._translate(*pair, draws).fake_b for pair in pairs[:-1]]
         last = self._translate(*pairs[-1], draws)
@@ -113,6 +125,7 @@ class Cut:
                 terms.append([float(term.detach()) for term in (loss_gan, *losses_nce)])
                 yield (loss_gan + torch.stack(losses_nce).mean()) / number
 
+        # G's loss passes through D, which must not learn from it.
         self.discriminator.requires_grad_(False)
         update(losses_g(), self.optimisers["generator"], self.optimisers["projector"])
         self.discriminator.requires_grad_(True)
@@ -141,11 +154,11 @@ class Cut:
     def _generator_losses(
         self, translation: "_Translation", draws: Draws
     ) -> tuple[Tensor, list[Tensor]]:
-        """Return the adversarial term, and PatchNCE of A and perhaps of B."""
+        """Return the adversarial term, and PatchNCE of A and, with the identity term, of B."""
         with autocast(self.device, self.config.precision):
             scores = self.discriminator(translation.fake_b)
             queries = self.generator.encode(translation.images)
-        if draws.flip:
+        if draws.flip:  # back again, to compare with keys of the unflipped image
             queries = [query.flip(-1) for query in queries]
         losses_nce = self._nce_terms(queries, translation.keys, draws)
         return self.config.lambda_gan * lsgan(scores, real=True), losses_nce
@@ -153,7 +166,7 @@ class Cut:
     def _nce_terms(
         self, queries: Sequence[Tensor], keys: Sequence[Tensor], draws: Draws
     ) -> list[Tensor]:
-        """PatchNCE of A and, with the identity term, of B: each at positions of its own."""
+        """Return PatchNCE of A and, with the identity term, of B, each at its own positions."""
         positions = [draws.positions_a]
         if self.config.nce_identity:
             positions.append(draws.positions_b)
@@ -177,7 +190,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class _Translation:
-    """G's output for A (and B), that for A alone, and the key features of the unflipped images."""
+    """G's output for A (and B), its part for A alone, and the keys of the unflipped images."""
 
     images: Tensor
     fake_b: Tensor
@@ -191,10 +204,15 @@ def train_style(
     run: Run,
     source_only: UNet | None = None,
 ) -> Generator:
-    """Train theta_style, target -> source, on the images of both training splits.
+    """Train theta_style, from target to source, on both domains' training images.
 
-    ``style.select_on`` says which generator is kept; all but ``last`` judge it by what
-    ``source_only`` makes of its images.
+    ``style.select_on`` chooses the generator that is kept, and is returned in eval mode. All
+    choices but ``last`` score generators by the segmentations of ``source_only``.
+
+    Raises:
+        ValueError: a domain has no training sections, the choice needs ``source_only``, (as
+            DeviceUnavailable) the machine lacks the device or its precision, or (as
+            NonFiniteLoss) a loss is not finite.
     """
     style = config.style
     device = resolve(config.device, style.precision)
@@ -244,7 +262,7 @@ def train_style(
 def _choice(
     generator: Generator, source_only: UNet | None, target: Domain, config: StyleFilterConfig
 ) -> KeepBest | None:
-    """Return what chooses the generator that is kept; None where it is the last."""
+    """Return the rule that chooses the generator to keep; None if the last is kept."""
     style = config.style
     if style.select_on == "last":
         return None
@@ -257,7 +275,7 @@ def _choice(
 
 @dataclass(frozen=True)
 class StyleBatch:
-    """Crops of the target and the source, (B, 1, S, S) float32 in [-1, 1], and the draws."""
+    """Crops of the target and the source, (B, 1, S, S) float32 in [-1, 1], and random choices."""
 
     real_a: NDArray[np.float32]
     real_b: NDArray[np.float32]

@@ -1,4 +1,4 @@
-"""StyleFilter: section 2 of the paper, in its order."""
+"""StyleFilter: the three steps of section 2 of the paper."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,12 +30,19 @@ def adapt(
 ) -> "AdaptedModels[Generator]":
     """Adapt a segmenter from ``source`` to ``target`` by the paper's three steps.
 
-    Both domains have the same classes and one working pixel size (``Domain.working_nm``). The
-    source needs masks in its training sections, the target training sections; its image-level
-    labels filter the pseudo-labels. ``run`` is told of each step. ``workspace`` takes the stylised
-    target images, as much as the target's training sections in float32; they may be deleted
-    afterwards. ValueError where the domains do not fit each other, this machine cannot train as
-    ``config`` says, or a loss is not finite.
+    Both domains have the same classes and one working pixel size (``Domain.working_nm``).
+
+    Args:
+        source: needs masks in its training sections.
+        target: needs training sections; their image-level labels filter the pseudo-labels.
+        config: the numbers of all three steps.
+        run: is told of each step, and keeps the state of the training if it has checkpoints.
+        workspace: a folder for the stylised target images, as large as the target's training
+            sections in float32; it may be deleted afterwards.
+
+    Raises:
+        ValueError: the domains do not fit each other, this machine cannot train as ``config``
+            says, or a loss is not finite.
     """
     steps = StyleFilter(source, target, config, run, workspace)
     check_stages(config, ("pretrain", "style", "adapt"))
@@ -44,7 +51,7 @@ def adapt(
 
 @dataclass(frozen=True)
 class StyleFilter:
-    """The three steps for a pair of domains; ``adapt`` says what each field has to be."""
+    """The three steps for a pair of domains; the function ``adapt`` explains each field."""
 
     source: Domain
     target: Domain
@@ -57,7 +64,7 @@ class StyleFilter:
 
     def adapt(self, parts: "Parts[Style]") -> "AdaptedModels[Style]":
         """Train all three steps."""
-        # The paper trains the style first. Neither needs the other, unless it chooses the style.
+        # The paper trains the style first. Here the segmenter comes first, to choose the style.
         source_only = pretrain(self.source, self.config, self.run)  # Step 2, Eq. 1
         style = parts.train_style(self.source, self.target, self.config, self.run, source_only)
         return self.adapt_trained(source_only, style, parts)
@@ -84,7 +91,7 @@ class AdaptedModels(Generic[Style_co]):
 
 
 Adapt = Callable[[UNet, Domain, StylisedDomain, StyleFilterConfig, Run], UNet]
-"""Trains a copy of a source-only segmenter on the source and the stylised target."""
+"""A function that trains a copy of a source-only segmenter on source and stylised target."""
 
 
 @dataclass(frozen=True)
@@ -101,11 +108,15 @@ class Parts(Generic[Style]):
 
 
 PAPER = Parts(train_style, Styliser.by, adapt_segmenter)
-"""The paper's own: CUT, and pseudo-labels that image-level labels filter."""
+"""The parts of the paper's method: CUT, and pseudo-labels that image-level labels filter."""
 
 
 def check_pair(source: Domain, target: Domain) -> None:
-    """Refuse domains that do not share classes and working pixel size."""
+    """Refuse domains that do not share classes and working pixel size.
+
+    Raises:
+        ValueError: they do not; the message names both values.
+    """
     if source.info.class_names != target.info.class_names:
         raise ValueError(
             f"source classes {source.info.class_names} and target classes "

@@ -1,4 +1,4 @@
-"""Large images in overlapping tiles, blended smoothly.
+"""Apply networks to large images in overlapping tiles, and blend the results smoothly.
 
 Legend: H, W size of the image, T side of a tile, V overlap of neighbours, C channels of the output.
 """
@@ -15,7 +15,7 @@ from models.networks.sizes import TILE_PX, WHOLE_PX
 
 @dataclass(frozen=True)
 class Tiling:
-    """Images up to ``whole_px`` on both sides are taken whole, larger ones in tiles."""
+    """The sizes of tiles. An image of up to ``whole_px`` on both sides is taken whole."""
 
     whole_px: int = WHOLE_PX
     tile_px: int = TILE_PX
@@ -25,7 +25,7 @@ class Tiling:
 def apply_tiled(
     network: Callable[[Tensor], Tensor], image: Tensor, tiling: Tiling = Tiling()
 ) -> Tensor:
-    """Apply a network that keeps height and width to an image (1, 1, H, W): (1, C, H, W)."""
+    """Apply a network that keeps H and W to an image (1, 1, H, W), and return (1, C, H, W)."""
     height, width = image.shape[-2:]
     if max(height, width) <= tiling.whole_px:
         return network(image)
@@ -35,6 +35,7 @@ def apply_tiled(
         output = network(image[window])
         if total.ndim == 0:
             total = torch.zeros(1, output.shape[1], height, width)
+        # Near its own border a tile lacks context, so its say falls towards the border.
         ramp = _ramp(output.shape[-2], tiling)[:, None] * _ramp(output.shape[-1], tiling)
         total[window] += output * ramp
         weight[window] += ramp
@@ -42,12 +43,12 @@ def apply_tiled(
 
 
 def _starts(side: int, tiling: Tiling) -> list[int]:
-    """First pixels of tiles that cover ``side``; the last tile ends with the image."""
+    """Return the first pixel of each tile along a side; the last tile ends with the image."""
     last = max(0, side - tiling.tile_px)
     return [*range(0, last, tiling.tile_px - tiling.overlap_px), last]
 
 
 def _ramp(side: int, tiling: Tiling) -> Tensor:
-    """Weights (side,) that rise over the overlap from both ends and are never zero."""
+    """Return weights (side,) that rise from both ends over the overlap and are never zero."""
     from_edge = torch.minimum(torch.arange(1, side + 1), torch.arange(side, 0, -1))
     return from_edge.clamp_max(tiling.overlap_px + 1) / (tiling.overlap_px + 1)

@@ -94,7 +94,7 @@ def test_labels_by_number_and_by_name() -> None:
         ({-1: {"square": "absent"}}, "no image -1"),
         ({"one": {"square": "absent"}}, "no section 'one'"),
         ({"0000": {"square": "absent"}}, "cut into 2 images; label each by its number, from 0"),
-        ({0: {"circle": "absent"}}, "'circle' is no class"),
+        ({0: {"circle": "absent"}}, "'circle' .*class"),
         ({0: {"square": "perhaps"}}, "'perhaps'"),
     ],
 )
@@ -113,7 +113,7 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
         "masks/1.png",
         "images/notes.txt",
     ]
-    with pytest.raises(ValueError, match="nowhere is no folder"):
+    with pytest.raises(ValueError, match="nowhere .*folder"):
         open_folder(tmp_path / "nowhere", CELLS)
     with pytest.raises(DomainRefused, match="no image"):
         open_folder(tmp_path, CELLS)
