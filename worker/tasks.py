@@ -2,7 +2,6 @@
 
 import logging
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -18,10 +17,12 @@ from typing import Self
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.database import Database
+from app.jobs.logs import read_tail
 from app.jobs.transitions import Failure, Lease, claim, fail, hand_back, lose, release, renew
 from app.settings import Settings
 from app.storage import Storage, is_disk_full
 from app.tables import ENDED, Job, JobState, Lane
+from worker.exits import Exit, disk_full, failure_of
 from worker.gpu import held, visible
 from worker.start import announce
 
@@ -29,10 +30,7 @@ logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.2
 _SETTLE_PAUSE_SECONDS = 1.0
-# Of worker.trainer, which this process must not import: it loads torch.
-_EXIT_DISK_FULL, _EXIT_DATABASE, _EXIT_STOPPED = 28, 69, 76
 _LOG_TAIL_BYTES = 16_000
-_DISK_FULL = "The disk is full; nothing of this attempt was kept."
 
 
 @dataclass(frozen=True)
@@ -47,15 +45,14 @@ class _End:
 
     @classmethod
     def of_trainer(cls, code: int, log: str) -> Self:
-        name = {_EXIT_DISK_FULL: "disk_full", _EXIT_DATABASE: "database_lost"}
-        failure = Failure(name.get(code, "trainer_died"), _words(code), log)
-        return cls(failure, saved=code == _EXIT_STOPPED, final=code == _EXIT_DISK_FULL)
+        failure = failure_of(code, log)
+        return cls(failure, saved=code == Exit.STOPPED, final=code == Exit.DISK_FULL)
 
     @classmethod
     def of_error(cls, error: Exception) -> Self:
         trace = "".join(traceback.format_exception(error))
         if is_disk_full(error):
-            return cls(Failure("disk_full", _DISK_FULL, trace), final=True)
+            return cls(disk_full(trace), final=True)
         words = f"The worker could not run the trainer: {type(error).__name__}: {error}"
         return cls(Failure("worker_error", words, trace))
 
@@ -124,7 +121,8 @@ class JobRunner:
         self._announce(lease)
         with path.open("wb") as log:
             code = self._supervise(lease, log.fileno(), locks)
-        return _End.of_trainer(code, _tail(path))
+        log_end = read_tail(path, _LOG_TAIL_BYTES) or b""
+        return _End.of_trainer(code, log_end.decode(errors="replace"))
 
     def _announce(self, lease: Lease) -> None:
         try:
@@ -235,25 +233,3 @@ def _launcher(processes: int) -> list[str]:
     if processes == 1:
         return []
     return ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
-
-
-def _words(code: int) -> str:
-    if code == _EXIT_DISK_FULL:
-        return _DISK_FULL
-    if code == _EXIT_DATABASE:
-        return "The database could not be reached for too long, or was restarted."
-    if code == -signal.SIGKILL:
-        return "The trainer was killed (SIGKILL): most often the machine ran out of memory."
-    if code < 0:
-        return f"The trainer was ended by {signal.Signals(-code).name}."
-    return f"The trainer ended with exit code {code} and said nothing; its log is kept here."
-
-
-def _tail(path: Path) -> str:
-    try:
-        with path.open("rb") as log:
-            log.seek(0, os.SEEK_END)
-            log.seek(max(0, log.tell() - _LOG_TAIL_BYTES))
-            return log.read().decode(errors="replace")
-    except OSError:
-        return ""

@@ -37,6 +37,7 @@ from models.training.resume import Checkpoints
 from worker import stages
 from worker.admission import admit
 from worker.domains import DatasetMissing
+from worker.exits import Exit, disk_full
 from worker.inputs import EvaluateInputs, Inputs, ReportInputs, TrainingInputs, read_inputs
 from worker.outcome import Outcome, Surroundings
 from worker.parent import when_parent_ends
@@ -45,8 +46,6 @@ from worker.tester import NothingMeasured
 from worker.trained_models import find_reusable, register
 
 logger = logging.getLogger(__name__)
-
-EXIT_FAILED, EXIT_DISK_FULL, EXIT_DATABASE, EXIT_ORPHANED, EXIT_STOPPED = 1, 28, 69, 75, 76
 
 _FAILURES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str], ...] = (
     (NonFiniteLoss, "non_finite_loss", "{error}. Lower the learning rate or look at the images."),
@@ -97,20 +96,20 @@ class Trainer:
             self._storage.remove(self._folder / "work")
             self._succeed(outcome)
         except (Cancelled, Stop):
-            return EXIT_STOPPED  # the supervisor hands the job back
+            return Exit.STOPPED  # the supervisor hands the job back
         except Replaced as error:
             logger.warning("job_replaced job=%s error=%s", self._lease.job_id, error)
         except Exception as error:  # noqa: BLE001 - the one place where a failure becomes a record
             traceback.print_exc()
             return self._fail(error)
-        return 0
+        return Exit.DONE
 
     def assist(self) -> int:
         """Train as one of the other processes: the same steps, no record and no result."""
         inputs = self._read()
         if not isinstance(inputs, ReportInputs):
             self._train(inputs)
-        return 0
+        return Exit.DONE
 
     def _read(self) -> Inputs:
         with self._database.reading() as session:
@@ -166,23 +165,23 @@ class Trainer:
             session.commit()
 
     def _fail(self, error: Exception) -> int:
+        trace = "".join(traceback.format_exception(error))
         if is_disk_full(error):
             # Make room first, or the failure itself could not be written.
             self._storage.remove(self._folder / "work")
             self._storage.remove(self._storage.checkpoints(self._lease.job_id))
-            code, message = "disk_full", "The disk is full; nothing of this attempt was kept."
+            failure, code = disk_full(trace), Exit.DISK_FULL
         elif isinstance(error, OperationalError):
-            return EXIT_DATABASE  # it is away or was restarted: nothing another attempt would meet
+            return Exit.DATABASE  # it is away or was restarted: nothing another attempt would meet
         else:
-            code, message = describe(error)
-        trace = "".join(traceback.format_exception(error))
+            failure, code = Failure(*describe(error), trace), Exit.FAILED
         try:
             with self._database.session() as session:
-                fail(session, self._lease, Failure(code, message, trace))
+                fail(session, self._lease, failure)
                 session.commit()
         except SQLAlchemyError:
             logger.exception("end_not_recorded job=%s", self._lease.job_id)  # the supervisor will
-        return EXIT_DISK_FULL if code == "disk_full" else EXIT_FAILED
+        return code
 
 
 def run_until_it_fits(inputs: TrainingInputs | EvaluateInputs, around: Surroundings) -> Outcome:
@@ -219,7 +218,7 @@ def main() -> int:
     logging.basicConfig(
         level=logging.INFO, format=f"%(asctime)s %(levelname)s %(name)s job={job_id} %(message)s"
     )
-    when_parent_ends(lambda: os._exit(EXIT_ORPHANED))
+    when_parent_ends(lambda: os._exit(Exit.ORPHANED))
     stopping = Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     settings = Settings()
