@@ -19,6 +19,7 @@ from app.errors import (
     ServiceError,
     invalid_fields,
 )
+from app.logs import REQUEST_ID, REQUEST_ID_HEADER
 from app.storage import is_disk_full
 
 logger = logging.getLogger(__name__)
@@ -101,7 +102,8 @@ def _database_error(request: Request, error: Exception) -> Response:
 def _server_error(request: Request, error: Exception) -> Response:
     logger.error("request_failed path=%s", request.url.path, exc_info=error)
     detail = "The service failed; its log has the reason. The request can be sent again."
-    return _render(500, "internal_error", detail, [], {})
+    # This answer is made outside of the middleware that names all others.
+    return _render(500, "internal_error", detail, [], {REQUEST_ID_HEADER: REQUEST_ID.get()})
 
 
 def _render(

@@ -1,5 +1,6 @@
 """The HTTP service: create_app() wires what lives as long as the process."""
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -16,8 +17,10 @@ from app.jobs.events import Broadcaster
 from app.jobs.queue import JobQueue
 from app.jobs.reconciler import Reconciler
 from app.labels import routes as labels
+from app.logs import write_log_lines
 from app.middleware.body_limit import BodyLimit
 from app.middleware.host_check import HostCheck
+from app.middleware.request_id import RequestId
 from app.middleware.shutdown import when_told_to_stop
 from app.monitoring import RequestMetrics, make_registry
 from app.openapi import DocumentedAPI
@@ -47,6 +50,7 @@ how well a predicted mask covers the true one, from 0 to 1.
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Build the service; the schema must be migrated already (`stylefilter migrate`)."""
     settings = settings or Settings()
+    write_log_lines(logging.WARNING)
     app = DocumentedAPI(
         title="StyleFilter Service",
         description=DESCRIPTION,
@@ -60,6 +64,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit, settings=settings)
     app.add_middleware(HostCheck, settings=settings)
     app.add_middleware(RequestMetrics)
+    app.add_middleware(RequestId)
     error_handlers.install(app)
     return app
 

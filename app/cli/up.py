@@ -13,6 +13,7 @@ import uvicorn
 from app.cli.console import console
 from app.cli.supervisor import WorkerProcess
 from app.database import Database
+from app.logs import write_log_lines
 from app.settings import Settings
 from app.storage import Storage
 
@@ -43,9 +44,7 @@ def up(
     settings = Settings()
     if host not in _LOOPBACK:
         settings = _open_to(host, settings)
-    logging.basicConfig(
-        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
+    write_log_lines(logging.WARNING)
     Storage(settings.data_folder)
     listener = listen(host, port)
     Database(settings.database).migrate()
