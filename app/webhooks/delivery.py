@@ -1,8 +1,10 @@
-"""Tells the URL of a job of its state events: signed, in their order, again until it takes them.
+"""Sends webhooks: POST requests that tell the URL of a job about each change of the job's state.
 
-Signed as https://www.standardwebhooks.com says. Runs in every API process; a delivery is taken by a
-conditional UPDATE, so many may run at once. An event may still arrive twice, with the same
-`webhook-id`: its sender may be lost between the answer and the note of it.
+The events of a job are sent in their order, and each is sent again until its receiver has answered
+with a status of 200 to 299. Requests are signed as https://www.standardwebhooks.com says. Each API
+process runs these threads; a thread takes a delivery by a conditional UPDATE, so many may run at
+once. An event may still arrive twice, with the same `webhook-id`: a process may be lost after the
+receiver has answered and before the answer is noted.
 """
 
 import base64
@@ -39,12 +41,13 @@ _POLL_SECONDS = 1.0
 _CLOSE_SECONDS = 5.0
 _TRY_SECONDS = 15.0
 _TAKEN_SECONDS = 60.0
-"""Longer than a try: whoever took a delivery before that is lost, and another may take it."""
+"""How long a delivery is reserved for the thread that took it. This is longer than a try may last:
+after it the thread is lost, and another may take the delivery."""
 _FIRST_PAUSE_SECONDS = 10.0
 _TRIES = 14
-"""With pauses that double, the last is 23 hours after the first."""
+"""The pauses between tries double, so the last try comes 23 hours after the first."""
 _LONGEST_ASKED_SECONDS = 3600.0
-"""A receiver may ask for a longer pause than ours, up to this."""
+"""The longest pause that is granted to a receiver that asks for one."""
 _ASKS = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 _BATCH = 20
 
@@ -73,18 +76,18 @@ class JobStateEvent(BaseModel):
 
 @dataclass(frozen=True)
 class _Problem:
-    """Why the receiver has not taken a delivery."""
+    """Says why a receiver has not taken a delivery."""
 
     words: str
     gone: bool = False
-    """Whether it wants to hear nothing more of the job."""
+    """The receiver wants no further event of the job."""
     asked_seconds: float = 0
-    """The pause that it asked for."""
+    """The pause that the receiver asked for."""
 
 
 @dataclass(frozen=True)
 class _Delivery:
-    """A taken delivery; ``attempts`` counts this one."""
+    """A delivery that this thread has taken; ``attempts`` counts its tries with this one."""
 
     attempts: int
     url: str
@@ -92,12 +95,15 @@ class _Delivery:
 
     @property
     def id(self) -> str:
-        """The same for all tries. The job is in it since a new database counts events anew."""
+        """Return the id of the message, the same for all tries.
+
+        The id holds the job too, because a new database counts events from 1 again.
+        """
         return f"evt_{self.told.job.hex}_{self.told.event}"
 
 
 class Webhooks:
-    """Threads that send what is due."""
+    """Runs the threads that send webhooks."""
 
     def __init__(
         self,
@@ -129,7 +135,7 @@ class Webhooks:
             thread.join(timeout=max(0.0, end - time.monotonic()))
 
     def deliver(self) -> bool:
-        """Try the delivery that is next; False if none is due."""
+        """Try to send the next delivery; return False if none is due."""
         delivery = self._take()
         if delivery is None:
             return False
@@ -152,7 +158,7 @@ class Webhooks:
                 self._stop.wait(_POLL_SECONDS)
 
     def _take(self) -> _Delivery | None:
-        """Push a due delivery into the future, so that nobody else sends it meanwhile."""
+        """Take a delivery that is due, and move its time on so that no other thread takes it."""
         earlier, earlier_event = aliased(WebhookDelivery), aliased(JobEvent)
         waits_for_another = exists().where(
             earlier_event.job_id == JobEvent.job_id,
@@ -180,7 +186,7 @@ class Webhooks:
         return None
 
     def _send(self, delivery: _Delivery) -> _Problem | None:
-        """None when the receiver has taken it."""
+        """Send a delivery; return None if the receiver has taken it, else the problem."""
         end = time.monotonic() + self._try_seconds
         receiver = targets.find(delivery.url, self._allowed_hosts)
         body = delivery.told.model_dump_json(exclude_none=True).encode()
@@ -192,7 +198,7 @@ class Webhooks:
             "webhook-timestamp": str(timestamp),
             "webhook-signature": signature(self._secret, delivery.id, timestamp, body),
         }
-        seconds_left = end - time.monotonic()  # less what the name server took
+        seconds_left = end - time.monotonic()  # the name server took a part of them
         answer = receiver.post(body, headers, tls=self._tls, seconds=seconds_left)
         return _problem(answer)
 
@@ -224,7 +230,7 @@ class Webhooks:
         )
 
     def _change(self, event: int, seen_attempts: int, pause: float, **values: int) -> bool:
-        """Put a delivery off, unless another has taken it since."""
+        """Put a delivery off; return False if another thread has taken it since."""
         statement = (
             update(WebhookDelivery)
             .where(WebhookDelivery.event_id == event, WebhookDelivery.attempts == seen_attempts)
@@ -242,17 +248,18 @@ class Webhooks:
             session.commit()
 
     def _forget(self, job: UUID) -> None:
-        """Drop what waits for the URL of a job, and the URL."""
+        """Delete the URL of a job and all deliveries that wait for it."""
         events = select(JobEvent.id).where(JobEvent.job_id == job)
         with self._database.session() as session:
-            # First: who is changing the job's state adds a delivery before its row can be had.
+            # This UPDATE comes first: it waits for any transaction that changes the job's state,
+            # and the DELETE then sees the delivery which that transaction has added.
             session.execute(update(Job).where(Job.id == job).values(webhook_url=None))
             session.execute(delete(WebhookDelivery).where(WebhookDelivery.event_id.in_(events)))
             session.commit()
 
 
 def _told(event: JobEvent) -> JobStateEvent | None:
-    """Return what a receiver is told of a stored event; None for one that nobody can read."""
+    """Return the body that tells of a stored event; None if this version cannot read the event."""
     own = {"event": event.id, "job": event.job_id, "created_at": event.created_at}
     try:
         return JobStateEvent.model_validate(stored_object(event.data) | own)
@@ -267,23 +274,23 @@ def _problem(answer: Answer) -> _Problem | None:
     if answer.status in _ASKS and answer.retry_after is not None:
         asked = _seconds(answer.retry_after)
     gone = answer.status == HTTPStatus.GONE
-    return _Problem(f"it answered {answer.status}", gone, asked)
+    return _Problem(f"the receiver answered {answer.status}", gone, asked)
 
 
 def _seconds(retry_after: str) -> float:
-    """What Retry-After says: seconds, or a date; 0 if it says neither."""
+    """Read the header Retry-After, which holds seconds or a date; return 0 if it holds neither."""
     if retry_after.isascii() and retry_after.isdigit():
         return float(retry_after)
     try:
         date = parsedate_to_datetime(retry_after)
     except (ValueError, OverflowError):
         return 0
-    # A date is in GMT, however it is written.
+    # HTTP dates are in GMT, even if they name no zone.
     return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - time.time()
 
 
 def signature(secret: bytes, message_id: str, timestamp: int, body: bytes) -> str:
-    """Of one message, as its header says it."""
+    """Return the signature of a message, as the header `webhook-signature` holds it."""
     signed = b".".join((message_id.encode(), str(timestamp).encode(), body))
     digest = hmac.digest(secret, signed, hashlib.sha256)
     return f"v1,{base64.b64encode(digest).decode()}"

@@ -1,7 +1,8 @@
-"""Where webhooks may go: to public addresses, and to hosts that the operator names.
+"""Decides to which hosts webhooks may be sent, and sends them.
 
-A name is resolved here, and the connection goes to what was found: whoever looked the name up a
-second time could be answered with an address of the service's own network.
+They may go to public addresses, and to hosts that the operator names in STYLEFILTER_WEBHOOK_HOSTS.
+A host name is resolved here once, and the connection goes to the addresses that were found: a
+second look-up could be answered with an address inside the service's own network.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ _CONNECT_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Answer:
-    """What a receiver said; its body is not read."""
+    """The answer of a receiver, without its body, which is not read."""
 
     status: int
     retry_after: str | None
@@ -28,7 +29,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Receiver:
-    """A URL that may be sent to, and the addresses to connect to."""
+    """A URL that webhooks may be sent to, and the addresses to connect to."""
 
     url: httpx.URL
     addresses: tuple[str, ...]
@@ -40,17 +41,22 @@ class Receiver:
     def post(
         self, body: bytes, headers: Mapping[str, str], *, tls: SSLContext, seconds: float
     ) -> Answer:
-        """Send it; redirects are not followed."""
+        """Send a request, and follow no redirect.
+
+        Raises:
+            httpx.HTTPError: no address could be reached.
+            TimeoutError: the answer did not come within ``seconds``.
+        """
         return asyncio.run(self._post(body, headers, tls, seconds))
 
     async def _post(
         self, body: bytes, headers: Mapping[str, str], tls: SSLContext, seconds: float
     ) -> Answer:
-        # Asynchronous for the limit on the whole: a thread can limit each read only, and who sends
-        # a byte now and then would hold it for days.
+        # Only asynchronous code can limit the whole request. A thread can limit each read, so a
+        # receiver that sends a byte now and then would hold it for days.
         client = httpx.AsyncClient(
             verify=tls,
-            trust_env=False,  # a proxy would connect to what it finds under the name itself
+            trust_env=False,  # a proxy would look the name up again by itself
             follow_redirects=False,
             timeout=httpx.Timeout(seconds, connect=_CONNECT_SECONDS),
         )
@@ -75,31 +81,35 @@ class Receiver:
 
 
 def find(url: str, allowed_hosts: Collection[str]) -> Receiver:
-    """Resolve the host of a URL; ValueError, in words for who gave it, if it is refused."""
+    """Resolve the host of a URL.
+
+    Raises:
+        ValueError: no webhook may be sent there. The message goes on after "the webhook's URL".
+    """
     parsed = _parsed(url)
     host = parsed.raw_host.decode()
     addresses = _resolved(host)
     if host in allowed_hosts:
         if not addresses:
-            raise ValueError(f"has the host {host!r}, which cannot be found")
+            raise ValueError(f"has the host {host!r}, which cannot be found: check its spelling")
     elif not are_public(addresses):
-        # The same words for both: nobody shall learn which names an inner network has.
+        # Both cases have the same message, so that nobody learns the names of an inner network.
         raise ValueError(
-            f"has the host {host!r}, which has no public address, or an inner one too, and is "
-            "none of STYLEFILTER_WEBHOOK_HOSTS"
+            f"has the host {host!r}, whose addresses are not all public: use a host of the public "
+            "internet, or ask the operator to add this one to STYLEFILTER_WEBHOOK_HOSTS"
         )
     return Receiver(parsed, addresses)
 
 
 def are_public(addresses: Collection[str]) -> bool:
-    """Whether each of the addresses, and there is one, is a machine of the public internet."""
+    """Return True if there are addresses and all belong to machines of the public internet."""
     return bool(addresses) and all(_is_public(address) for address in addresses)
 
 
 def _is_public(address: str) -> bool:
     parsed = ipaddress.ip_address(address)
     if isinstance(parsed, ipaddress.IPv6Address) and (
-        # Beyond unicast are the ways to write IPv4 addresses: mapped, compatible, NAT64.
+        # Outside of unicast lie the ways to write an IPv4 address: mapped, compatible, NAT64.
         parsed not in _UNICAST_IPV6 or parsed in _IPV4_IN_IPV6
     ):
         return False
@@ -123,6 +133,6 @@ def _parsed(url: str) -> httpx.URL:
 def _resolved(host: str) -> tuple[str, ...]:
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):  # there is none, or no name can be like this
+    except (OSError, UnicodeError):  # no host has this name, or no host can have it
         return ()
     return tuple(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
