@@ -1,4 +1,4 @@
-"""What routes of predictions ask for."""
+"""Hands the predictor to the routes that predict."""
 
 from typing import Annotated, cast
 

@@ -1,6 +1,7 @@
-"""The app's only door to torch: keeps trained models and runs them, one prediction at a time.
+"""Loads trained models, keeps them, and runs one prediction at a time.
 
-torch is imported by the first prediction, so that the service starts without it.
+No other module of the app uses torch. The first prediction imports it, so that the service starts
+without it.
 """
 
 import threading
@@ -38,9 +39,11 @@ class GpuMemory(ServiceError):
 
 @dataclass(frozen=True)
 class Request:
-    """What to predict: folders of the networks, and the image as its domain stores it.
+    """Asks for the segmentation of an image.
 
-    ``image`` is (H, W) uint8 or uint16; without ``style`` it is segmented as it is.
+    ``segmenter`` and ``style`` are folders of trained models. Without ``style`` the image is not
+    rendered in the source's style first. ``image`` is (H, W) uint8 or uint16, and
+    ``intensity_window`` (low, high) holds its grey values that become 0 and 1.
     """
 
     segmenter: Path
@@ -51,7 +54,10 @@ class Request:
 
 
 class Predictor:
-    """A bounded queue before one thread: more threads would only share the same cores or GPU."""
+    """Runs predictions in one thread, with a bounded queue before it.
+
+    More threads would only share the same cores or the same GPU.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -61,10 +67,13 @@ class Predictor:
         self._lock = threading.Lock()
 
     def submit(self, request: Request) -> "Future[Prediction]":
-        """Queue a prediction; Busy when the queue is full."""
+        """Queue a prediction; Busy if the queue is full."""
         with self._lock:
             if self._waiting >= self._settings.predict_queue:
-                message = f"{self._waiting} predictions are waiting already; try again soon"
+                message = (
+                    f"{self._waiting} predictions are waiting already, and no more may wait: send "
+                    "the request again in some seconds"
+                )
                 raise Busy(message, retry_after_seconds=5)
             self._waiting += 1
         future = self._thread.submit(self._predict, request)
@@ -93,14 +102,21 @@ class Predictor:
                 stylise=request.style is not None,
             )
         except CheckpointError as error:
-            raise ModelUnreadable(f"the model's weights cannot be read: {error}") from error
+            raise ModelUnreadable(
+                f"the service cannot read the model's weights ({error}): ask the operator to "
+                "restore the model's folder, or train the model again"
+            ) from error
         except DeviceUnavailable as error:
-            raise DeviceMissing(f"predictions cannot run: {error}") from error
+            raise DeviceMissing(
+                f"the service cannot predict on its device ({error}): ask the operator to set "
+                "STYLEFILTER_PREDICT_DEVICE to cpu"
+            ) from error
         except torch.OutOfMemoryError as error:
             self._evict(keep=0)
             raise GpuMemory(
-                "the GPU's memory is too small now: predict a smaller image, try again when no job "
-                "trains, or set STYLEFILTER_PREDICT_DEVICE to cpu"
+                "the GPU has too little free memory for this image: send a smaller image, send it "
+                "again when no job trains, or ask the operator to set STYLEFILTER_PREDICT_DEVICE "
+                "to cpu"
             ) from error
 
     def _network(self, segmenter: Path, style: Path | None) -> "Network":
@@ -119,7 +135,7 @@ class Predictor:
             self._networks.popitem(last=False)
             evicted = True
         if evicted and torch.cuda.is_available():
-            torch.cuda.empty_cache()  # else the memory stays this process's, not the trainer's
+            torch.cuda.empty_cache()  # otherwise this process would keep it from the trainer
 
     def _load(self, segmenter: Path, style: Path | None) -> "Network":
         import torch
@@ -138,7 +154,7 @@ class Predictor:
         generator, style_meta = load_generator(style, device)
         if style_meta.working_nm != meta.working_nm:
             raise Invalid(
-                f"the style model works at {style_meta.working_nm} nm per pixel, "
-                f"the model at {meta.working_nm}"
+                f"the style model works at {style_meta.working_nm} nm per pixel and the model at "
+                f"{meta.working_nm}: name a style model that works at the model's pixel size"
             )
         return Network(unet, meta.working_nm, meta.crop_px, partial(stylise, generator))

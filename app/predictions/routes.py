@@ -1,4 +1,4 @@
-"""Prediction over HTTP: stylise, then segment."""
+"""Prediction over HTTP: renders an image in the source's style, then segments it."""
 
 import asyncio
 import io
@@ -40,10 +40,15 @@ class PredictForm(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    image: UploadFile = Field(description="One grey image as PNG or TIFF, of 8 or 16 bit.")
-    model: UUID = Field(description="The id of a trained model that segments.")
+    image: UploadFile = Field(description="A grey image, PNG or TIFF, of 8 or 16 bits.")
+    model: UUID = Field(
+        description="The id of a trained model that segments: of kind `stylefilter`, `segmenter` "
+        "or `baseline`."
+    )
     stylise: bool = Field(
-        True, description="`true` renders the image in the source's style before it is segmented."
+        True,
+        description="`true` renders the image in the source's style before it is segmented; "
+        "`false` segments it as it is.",
     )
     style_model: UUID | None = Field(
         None,
@@ -52,15 +57,16 @@ class PredictForm(BaseModel):
     )
     dataset: UUID | None = Field(
         None,
-        description="The id of a dataset from the same microscope, which gives the pixel size and "
-        "the grey values of the image. Without this field it is the target that the models were "
-        "trained for, or else the source.",
+        description="The id of the dataset whose microscope made the image. It gives the pixel "
+        "size and the grey values that become black and white. Without this field it is the target "
+        "that the models were trained for or, if they had none, the source.",
     )
     pixel_size_nm: float | None = Field(
         None,
         gt=0,
         le=1e6,
-        description="The side of the image's pixels, in nanometres, if not the dataset's.",
+        description="The width of a pixel of the image, in nanometres. Without this field it is "
+        "that of the dataset.",
     )
 
 
@@ -71,7 +77,7 @@ class PredictForm(BaseModel):
     | DISK_FULL
     | {
         200: {
-            "description": "The class id of each pixel, uint8, at the size of the image.",
+            "description": "The segmentation, with as many pixels as the image.",
             "content": {name: {} for name in MEDIA_TYPES},
         }
     },
@@ -85,17 +91,19 @@ async def predict(
         Header(description="The format of the answer: image/png, image/tiff or application/x-npz."),
     ] = "image/png",
 ) -> Response:
-    """Segment one image: render it in the source's style, unless told not to, then run the U-Net.
+    """Segment one image.
 
-    PNG and TIFF hold the class id of each pixel. NPZ holds `mask`, `probabilities` (C, H, W)
-    float16 and `class_names`.
+    The image is first rendered in the source's style, unless `stylise` is false. A PNG or TIFF
+    holds the class id of each pixel, 8 bits each; a viewer shows such small numbers nearly black.
+    An NPZ file of NumPy holds `mask` (the same ids), `probabilities` (classes, height, width) as
+    float16, and `class_names`.
     """
     started = perf_counter()
     media_type = _negotiated(accept)
     limit = services.settings.max_predict_bytes
     data = await form.image.read(limit + 1)
     if len(data) > limit:
-        raise TooLarge(f"the image has more than {limit} bytes")
+        raise TooLarge(f"the image's file has more than {limit} bytes: send a smaller piece of it")
     request, class_names = await run_in_threadpool(_request, services, form, data)
     prediction = await asyncio.wrap_future(predictor.submit(request))
     body = await run_in_threadpool(_encoded, prediction, class_names, media_type)
@@ -104,21 +112,26 @@ async def predict(
 
 
 def _negotiated(accept: str) -> str:
-    """The first of ours that the header asks for; a wildcard means PNG."""
+    """Return the first media type in the header that can be sent; a wildcard means PNG."""
     for part in accept.split(","):
         name = part.partition(";")[0].strip().lower()
         if name in MEDIA_TYPES:
             return name
         if name in ("*/*", "image/*", ""):
             return "image/png"
-    raise NotAcceptable(f"cannot answer with {accept}; ask for {', '.join(MEDIA_TYPES)}")
+    raise NotAcceptable(
+        f"the service cannot send {accept}: ask for {', '.join(MEDIA_TYPES)} in the header Accept"
+    )
 
 
 def _request(services: Services, form: PredictForm, data: bytes) -> tuple[Request, Sequence[str]]:
     with services.database.reading() as session:
         model = registry.get(session, form.model)
         if model.kind == ModelKind.STYLE:
-            message = f"model {model.id} is a style model, which segments nothing: name another one"
+            message = (
+                f"model {model.id} is of kind style and segments nothing: name a model of kind "
+                "stylefilter, segmenter or baseline"
+            )
             raise refusal("model", message)
         style = _style(session, model, form.style_model) if form.stylise else None
         imaged_like = _imaged_like(session, form.dataset, style or model)
@@ -126,8 +139,9 @@ def _request(services: Services, form: PredictForm, data: bytes) -> tuple[Reques
     if pixels.dtype.name != imaged_like.dtype:
         raise refusal(
             "image",
-            f"the image has the dtype {pixels.dtype.name}, and dataset {imaged_like.name!r}, which "
-            f"gives its grey window, has {imaged_like.dtype}: send an image of that dtype",
+            f"the image has the dtype {pixels.dtype.name}, but the grey values of dataset "
+            f"{imaged_like.name!r}, which say what is black and white, have {imaged_like.dtype}: "
+            "send an image of that dtype, or name another dataset",
         )
     pixel_size_nm = form.pixel_size_nm or imaged_like.pixel_size_nm
     shape, working_nm = (pixels.shape[0], pixels.shape[1]), model.working_nm
@@ -136,9 +150,9 @@ def _request(services: Services, form: PredictForm, data: bytes) -> tuple[Reques
         raise refusal(
             "pixel_size_nm",
             f"the image has pixels of {pixel_size_nm:.9g} nm and the model works at "
-            f"{working_nm:.9g} nm per pixel, so it would be resampled to {height} x {width} "
-            f"px, more than the {services.settings.max_predict_pixels} pixels allowed: send "
-            "a smaller piece",
+            f"{working_nm:.9g} nm per pixel, so the image would be resampled to {height} x {width} "
+            f"px. The service allows {services.settings.max_predict_pixels} pixels: send a smaller "
+            "piece of the image",
         )
     request = Request(
         segmenter=services.storage.model(model.path),
@@ -153,7 +167,7 @@ def _request(services: Services, form: PredictForm, data: bytes) -> tuple[Reques
 def _imaged_like(session: Session, dataset_id: UUID | None, model: TrainedModel) -> Dataset:
     if dataset_id is not None:
         return datasets.get(session, dataset_id)
-    # The row of a deleted dataset stays, so that its models can still be used.
+    # The row of a deleted dataset stays, so that models trained on it can still be used.
     return session.get_one(Dataset, model.target_id or model.source_id)
 
 
@@ -162,13 +176,14 @@ def _style(session: Session, model: TrainedModel, style_id: UUID | None) -> Trai
     if chosen is None:
         raise refusal(
             "style_model",
-            "the model was not adapted with a style model: name one, or set stylise to false",
+            f"model {model.id} was not adapted with a style model: name one, or set stylise to "
+            "false",
         )
     style = registry.get(session, chosen)
     if style.kind != ModelKind.STYLE:
         raise refusal(
             "style_model",
-            f"model {style.id} is of kind {style.kind}, and this field needs one of kind style",
+            f"model {style.id} is of kind {style.kind}: name a model of kind style",
         )
     return style
 

@@ -253,7 +253,7 @@ def test_files_that_are_no_grey_image(api: httpx.Client, world: World) -> None:
         png(IMAGE)[:200]: "damaged",
         encoded(Image.fromarray(IMAGE).convert("RGB")): "is a RGB picture",
         tiff(np.stack([IMAGE, IMAGE])): "holds more than one image",
-        tiff(IMAGE.astype(np.float32)): "has dtype float32",
+        tiff(IMAGE.astype(np.float32)): "float32",
     }
     for data, said in cases.items():
         refused = problem(predict(api, data, model=world.adapted), 415)
