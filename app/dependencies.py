@@ -1,4 +1,4 @@
-"""What routes ask for."""
+"""Parameters that routes of several packages take: services, sessions, ids and pages."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from app.storage import Storage
 
 @dataclass(frozen=True)
 class Services:
-    """What lives as long as the application, and what routes of every kind need."""
+    """Holds the objects that live as long as the application and that routes of any kind need."""
 
     settings: Settings
     database: Database
@@ -40,18 +40,23 @@ def get_reading(services: ServicesDep) -> Iterator[Session]:
 
 
 SessionDep = Annotated[Session, Depends(get_session)]
-"""May write; the service function commits. House rule: never in this dependency."""
+"""A session that may write. The service function commits, because FastAPI runs the end of a
+dependency after it has sent the answer: a client would hold a 201 for a row that is not there yet.
+"""
 
 ReadingDep = Annotated[Session, Depends(get_reading)]
-"""Only reads."""
+"""A session that only reads."""
 
 DatasetId = Annotated[UUID, Path(description="The id of the dataset.")]
-LimitQuery = Annotated[int, Query(ge=1, le=1000, description="The most items of one answer.")]
+
+LimitQuery = Annotated[
+    int, Query(ge=1, le=1000, description="The largest number of items in the answer.")
+]
 CursorQuery = Annotated[
     str | None,
     Query(
         max_length=100,
-        description="`next` of the answer before, to go on where that one ended; without it the "
-        "list begins at its start.",
+        description="The place at which the answer begins: the value of `next` in the answer "
+        "before. Without it the answer begins at the start of the list.",
     ),
 ]

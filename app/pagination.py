@@ -1,4 +1,4 @@
-"""Opaque cursors, for lists that may grow long."""
+"""Divides long lists into pages; a cursor tells where the next page begins."""
 
 import base64
 import binascii
@@ -16,28 +16,32 @@ Item = TypeVar("Item")
 Row = TypeVar("Row")
 
 LARGEST_NUMBER = 2**31 - 1
-"""What a column of numbers holds."""
+"""The largest number that an integer column holds."""
 
 
 class Page(BaseModel, Generic[Item]):
-    """Some items of a list, and where it goes on."""
+    """One page of a list."""
 
     items: list[Item] = Field(description="The items of this page.")
     next: str | None = Field(
-        None, description="The `cursor` of the next page; none on the last page."
+        None, description="The `cursor` to ask for the next page with; none on the last page."
     )
 
 
 def newest_first(
     session: Session, query: Select[Row], limit: int, cursor: str | None
 ) -> tuple[list[Row], str | None]:
-    """A page of a table's rows by (created_at, id), newest first, and the next page's cursor."""
+    """Return a page of a table's rows, newest first, and the cursor of the next page.
+
+    Raises:
+        Invalid: the cursor names no row of the table.
+    """
     table: Any = query.column_descriptions[0]["entity"]
     key = (table.created_at, table.id)
     if cursor is not None:
         last = session.get(table, _decode(cursor, UUID))
         if last is None:
-            raise _not_ours()
+            raise _unknown_cursor()
         query = query.where(tuple_(*key) < tuple_(last.created_at, last.id))
     rows = list(session.scalars(query.order_by(*(part.desc() for part in key)).limit(limit + 1)))
     following: Any = rows[limit - 1] if len(rows) > limit else None
@@ -51,11 +55,11 @@ def by_number(
     limit: int,
     cursor: str | None,
 ) -> tuple[list[Row], str | None]:
-    """A page of rows by a number, ascending, and the next page's cursor."""
+    """Return a page of rows in the order of a number, and the cursor of the next page."""
     if cursor is not None:
         number = _decode(cursor, int)
         if not 0 <= number <= LARGEST_NUMBER:
-            raise _not_ours()
+            raise _unknown_cursor()
         query = query.where(column > number)
     rows = list(session.scalars(query.order_by(column).limit(limit + 1)))
     following = rows[limit - 1] if len(rows) > limit else None
@@ -71,9 +75,12 @@ def _decode(cursor: str, kind: type) -> Any:
         key = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         return kind(key)
     except (binascii.Error, ValueError, TypeError, AttributeError, OverflowError) as error:
-        raise _not_ours() from error
+        raise _unknown_cursor() from error
 
 
-def _not_ours() -> Invalid:
-    item = ProblemItem(where="query.cursor", message="not a cursor of this list")
-    return Invalid("the cursor is not valid; leave it out to begin anew", [item])
+def _unknown_cursor() -> Invalid:
+    message = (
+        "this list gave no such cursor: send the value of `next` of an answer, or leave the cursor "
+        "out to begin at the start"
+    )
+    return Invalid(message, [ProblemItem(where="query.cursor", message=message)])

@@ -1,4 +1,8 @@
-"""What a dataset is registered from: files under a data root, checked in the API's words."""
+"""Finds the files of a new dataset, checks them and stores them.
+
+The files come from an upload, or from a folder under one of the data roots, which the operator
+names in STYLEFILTER_DATA_ROOTS.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,11 +14,11 @@ from models.data.inputs import InputFile, folder_inputs
 from models.data.store import DomainRefused, StoredDomain, store_domain
 
 Files = tuple[Sequence[InputFile], Sequence[InputFile]]
-"""Images and masks."""
+"""The image files and the mask files of a dataset."""
 
 
 def store(request: DatasetCreate, files: Files, draft: Path, settings: Settings) -> StoredDomain:
-    """Check the files and write them to ``draft``; Invalid names each that is wrong."""
+    """Check the files and write them to ``draft``; Invalid names each file that is wrong."""
     try:
         return store_domain(request, *files, draft, max_pixels=settings.max_section_pixels)
     except DomainRefused as error:
@@ -23,11 +27,14 @@ def store(request: DatasetCreate, files: Files, draft: Path, settings: Settings)
 
 
 def folder_files(settings: Settings, folder: str) -> Files:
-    """Return the image and mask files of a folder under an allowed data root; Invalid otherwise."""
+    """Return the image and mask files of a folder under a data root; Invalid if it has none."""
     path = _allowed_folder(settings, folder)
     images, masks = folder_inputs(path, "images"), folder_inputs(path, "masks")
     if not images:
-        raise _folder_problem(f"{folder} holds no images/*.png, images/*.tif or images.zarr")
+        raise _folder_problem(
+            f"{folder!r} holds no images: put PNG or TIFF files into its folder images/, or a "
+            "Zarr array into images.zarr"
+        )
     for given in (*images, *masks):
         _check_inside(path, given)
     return images, masks
@@ -36,18 +43,24 @@ def folder_files(settings: Settings, folder: str) -> Files:
 def _allowed_folder(settings: Settings, folder: str) -> Path:
     roots = [root.resolve() for root in settings.data_roots]
     if not roots:
-        raise _folder_problem("no data root is configured (STYLEFILTER_DATA_ROOTS): upload files")
+        raise _folder_problem(
+            "this service reads no folders, because STYLEFILTER_DATA_ROOTS names none: upload the "
+            "files instead"
+        )
     if "\0" in folder:
-        raise _folder_problem("the folder's name is not valid")
+        raise _folder_problem("the folder's name holds a null character: remove it")
     for root in roots:
         path = _resolved(root / folder)
         if path is not None and path.is_relative_to(root) and path.is_dir():
             return path
-    raise _folder_problem(f"{folder!r} is no folder under an allowed data root")
+    raise _folder_problem(
+        f"{folder!r} is no folder under a data root of this service: give its path relative to one "
+        "of the folders in STYLEFILTER_DATA_ROOTS"
+    )
 
 
 def _check_inside(folder: Path, given: InputFile) -> None:
-    """Refuse links that lead out of the folder, and what is neither a file nor a folder."""
+    """Refuse links that lead out of the folder, and anything that is neither file nor folder."""
     path = given.file
     assert isinstance(path, Path)
     links = [inner for inner in (path, *path.rglob("*")) if inner.is_symlink()]
@@ -55,9 +68,13 @@ def _check_inside(folder: Path, given: InputFile) -> None:
         resolved = _resolved(link)
         if resolved is None or not resolved.is_relative_to(folder):
             inside = link.relative_to(folder)
-            raise _folder_problem(f"{inside} is a link that leads out of the folder, or nowhere")
+            raise _folder_problem(
+                f"{inside} is a link that leads out of the folder, or nowhere: copy the file itself"
+            )
     if not path.is_file() and not path.is_dir():
-        raise _folder_problem(f"{path.relative_to(folder)} is no file")
+        raise _folder_problem(
+            f"{path.relative_to(folder)} is neither a file nor a folder: remove it"
+        )
 
 
 def _folder_problem(message: str) -> Invalid:
@@ -65,7 +82,7 @@ def _folder_problem(message: str) -> Invalid:
 
 
 def _resolved(path: Path) -> Path | None:
-    """Where a path really is, all links followed; None if they lead nowhere."""
+    """Follow all links of a path and return where it is; None if a link leads nowhere."""
     try:
         return path.resolve(strict=True)
     except (OSError, RuntimeError):

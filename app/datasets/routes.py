@@ -29,7 +29,8 @@ from app.errors import Invalid, ProblemItem, TooLarge, UnsupportedMedia, invalid
 from app.pagination import LARGEST_NUMBER, Page
 from models.data.inputs import InputFile
 
-_MAX_FILES = 1000  # of one upload: each takes up to 1 MiB of memory, or a file descriptor
+# Each file of an upload takes up to 1 MiB of memory, or a file descriptor.
+_MAX_FILES = 1000
 
 router = APIRouter(prefix="/datasets", tags=["datasets"], responses=NO_DATABASE)
 
@@ -39,11 +40,19 @@ _UPLOAD_SCHEMA: dict[str, Any] = {
     "properties": {
         "metadata": {
             "type": "string",
-            "description": "The JSON of DatasetCreate, without folder.",
+            "description": "The fields of `DatasetCreate` as JSON, without `folder`.",
             "examples": [json.dumps({k: v for k, v in DATASET_EXAMPLE.items() if k != "folder"})],
         },
-        "images": {"type": "array", "items": {"type": "string", "format": "binary"}},
-        "masks": {"type": "array", "items": {"type": "string", "format": "binary"}},
+        "images": {
+            "type": "array",
+            "items": {"type": "string", "format": "binary"},
+            "description": "The images: PNG or TIFF files, or zipped Zarr arrays (N, H, W).",
+        },
+        "masks": {
+            "type": "array",
+            "items": {"type": "string", "format": "binary"},
+            "description": "The masks, each with the file name of its image.",
+        },
     },
 }
 NumberPath = Annotated[
@@ -67,11 +76,12 @@ _BODY = {
     openapi_extra={"requestBody": _BODY},
 )
 async def register(request: Request, response: Response, services: ServicesDep) -> DatasetReport:
-    """Register a dataset, from a folder (JSON) or from uploaded files (multipart).
+    """Register a dataset from a folder of the service (JSON) or from uploaded files (multipart).
 
-    Uploads: `metadata` is the JSON; `images` and `masks` are PNG or TIFF files, or zipped Zarr
-    arrays (N, H, W); a mask belongs to the image of the same name. All files are checked first, and
-    a refusal names each one that is wrong. A dataset never changes afterwards.
+    An upload has the fields of `DatasetCreate` as JSON in `metadata`, and files in `images` and
+    `masks`. The files are PNG, TIFF, or zipped Zarr arrays of shape (N, H, W). A mask belongs to
+    the image with the same file name. The service checks all files before it stores any, and a
+    refusal names each file that is wrong. A registered dataset never changes.
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
@@ -89,7 +99,10 @@ async def register(request: Request, response: Response, services: ServicesDep) 
         metadata = _parse(await request.body())
         report = await run_in_threadpool(_register_folder, services, metadata)
     else:
-        raise UnsupportedMedia("send application/json (a folder) or multipart/form-data (files)")
+        raise UnsupportedMedia(
+            f"the request has the content type {media_type!r}: send application/json to register a "
+            "folder, or multipart/form-data to upload files"
+        )
     response.headers["Location"] = f"/datasets/{report.id}"
     return report
 
@@ -98,21 +111,28 @@ async def register(request: Request, response: Response, services: ServicesDep) 
 def list_datasets(
     session: ReadingDep, limit: LimitQuery = 100, cursor: CursorQuery = None
 ) -> Page[DatasetRead]:
-    """List registered datasets, newest first."""
+    """List the registered datasets, newest first."""
     return service.list_datasets(session, limit, cursor)
 
 
 @router.get("/{dataset_id}")
 def get_dataset(dataset_id: DatasetId, session: ReadingDep) -> DatasetReport:
-    """Show a dataset with its sections, their splits, and the pixels of each class."""
+    """Return a dataset with its sections, their splits, and the number of pixels of each class."""
     return service.report(session, dataset_id)
 
 
 @router.get("/{dataset_id}/images")
 def list_images(
-    dataset_id: DatasetId, session: ReadingDep, limit: LimitQuery = 100, cursor: CursorQuery = None
+    dataset_id: DatasetId,
+    session: ReadingDep,
+    limit: LimitQuery = 100,
+    cursor: CursorQuery = None,
 ) -> Page[ImageRead]:
-    """List the images of a dataset: its tiles, or its sections if it has no tiles."""
+    """List the images of a dataset by number.
+
+    An image is what one set of labels belongs to: a tile if the dataset has `tile_px`, else a whole
+    section.
+    """
     return service.list_images(session, dataset_id, limit, cursor)
 
 
@@ -130,21 +150,24 @@ def preview_image(
         Literal["images", "masks"], Query(description="`images` shows the image, `masks` its mask.")
     ] = "images",
 ) -> Response:
-    """Show an image as PNG, or its mask: class ids, and 255 for pixels that are ignored."""
+    """Return an image, or its mask, as PNG.
+
+    A pixel of a mask holds the id of its class, or 255 where the mask ignores the pixel.
+    """
     data = service.preview(session, services.storage, dataset_id, n, layer)
-    # A dataset never changes, so a browser may keep what it saw.
+    # A dataset never changes, so a browser may keep the picture.
     return Response(data, media_type="image/png", headers={"Cache-Control": "max-age=86400"})
 
 
 @router.delete("/{dataset_id}", status_code=204)
 def delete_dataset(dataset_id: DatasetId, services: ServicesDep) -> None:
-    """Delete a dataset that no unfinished job uses; models trained on it stay."""
+    """Delete a dataset, unless an unfinished job uses it. Models trained on it stay."""
     service.remove(services.database, services.storage, dataset_id)
 
 
 def _register_folder(services: ServicesDep, metadata: DatasetCreate) -> DatasetReport:
     if metadata.folder is None:
-        message = "name a folder, or upload files as multipart/form-data"
+        message = "the request names no folder: name one, or upload files as multipart/form-data"
         raise Invalid(message, [ProblemItem(where="body.folder", message=message)])
     files = folder_files(services.settings, metadata.folder)
     return service.register(services.database, services.storage, metadata, files, services.settings)
@@ -152,31 +175,35 @@ def _register_folder(services: ServicesDep, metadata: DatasetCreate) -> DatasetR
 
 @asynccontextmanager
 async def _form(request: Request) -> AsyncIterator[FormData]:
-    """The upload; TooLarge says what to do instead if it has more files than can be held."""
+    """Yield the uploaded form; TooLarge if it has more files than the service can hold open."""
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = min(_MAX_FILES, descriptors // 2)
-    advice = "send stacks (TIFF, zipped Zarr) instead of single sections, or register a folder"
+    advice = (
+        "put the sections into stacks (TIFF or zipped Zarr), or register a folder of the service"
+    )
     try:
         async with request.form(max_files=most, max_fields=16, max_part_size=1 << 22) as form:
             yield form
     except HTTPException as error:
         if not error.detail.startswith("Too many files"):
             raise
-        raise TooLarge(f"more than {most} files in one upload: {advice}") from error
+        raise TooLarge(f"the upload has more than {most} files: {advice}") from error
     except OSError as error:
         if error.errno not in (errno.EMFILE, errno.ENFILE):
             raise
-        raise TooLarge(f"more files than the service can hold open now: {advice}") from error
+        raise TooLarge(
+            f"the upload has more files than the service can hold open now: {advice}"
+        ) from error
 
 
 def _form_parts(form: FormData) -> tuple[DatasetCreate, list[InputFile], list[InputFile]]:
     metadata = form.get("metadata")
     if not isinstance(metadata, str):
-        message = "the form needs a text field `metadata` with the dataset's JSON"
+        message = "the form has no text field `metadata`: put the dataset's description there, JSON"
         raise Invalid(message, [ProblemItem(where="body.metadata", message=message)])
     request = _parse(metadata.encode())
     if request.folder is not None:
-        message = "an upload has no folder"
+        message = "an upload cannot name a folder too: remove this field"
         raise Invalid(message, [ProblemItem(where="body.folder", message=message)])
     return request, _files(form, "images"), _files(form, "masks")
 
@@ -185,7 +212,7 @@ def _files(form: FormData, kind: str) -> list[InputFile]:
     parts = form.getlist(kind)
     files = [part for part in parts if isinstance(part, UploadFile)]
     if len(files) != len(parts):
-        message = f"{kind} must be files"
+        message = f"a part named {kind!r} is no file: send each as a file with a file name"
         raise Invalid(message, [ProblemItem(where=f"body.{kind}", message=message)])
     return [
         InputFile(f"{kind}/{PurePath(part.filename or '').name or number}", part.file)

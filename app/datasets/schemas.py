@@ -1,4 +1,4 @@
-"""What the datasets routes take and give."""
+"""Schemas of the requests and answers about datasets."""
 
 from datetime import datetime
 from uuid import UUID
@@ -18,83 +18,88 @@ DATASET_EXAMPLE: dict[str, JsonValue] = {
 
 
 class DatasetCreate(Description):
-    """A dataset to register: what its images and masks mean, and where they are."""
+    """Describes a dataset to register, and names its folder unless its files are uploaded."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [DATASET_EXAMPLE]})
 
-    name: Text = Field(min_length=1, max_length=200, description="A name for people.")
+    name: Text = Field(
+        min_length=1, max_length=200, description="A name for people; two datasets may share it."
+    )
     folder: str | None = Field(
         None,
-        description="A folder on the service's machine, below one that its operator allows. It "
-        "holds `images` and maybe `masks` with PNG or TIFF files of equal names, or `images.zarr` "
-        "and `masks.zarr` of shape (N, H, W). An upload has no folder.",
+        description="The path of a folder, relative to a data root of the service. The folder "
+        "holds `images` and, if there are masks, `masks`: PNG or TIFF files, where a mask has the "
+        "file name of its image. Or it holds `images.zarr` and `masks.zarr` of shape (N, H, W).",
     )
 
 
 class DatasetRead(BaseModel):
-    """A registered dataset; it never changes."""
+    """A registered dataset. It never changes."""
 
     model_config = ConfigDict(from_attributes=True)
 
     id: UUID = Field(description="The id of the dataset.")
-    name: str = Field(description="The name of the dataset.")
-    class_names: list[str] = Field(
-        description="The names of the classes; the first one has the id 0 in masks."
-    )
-    pixel_size_nm: float = Field(description="The side of a pixel, in nanometres.")
+    name: str = Field(description="The name that its owner gave.")
+    class_names: list[str] = Field(description="The names of the classes; their ids count from 0.")
+    pixel_size_nm: float = Field(description="The width of a pixel, in nanometres.")
     tile_px: int | None = Field(
-        description="The side of the tiles that sections are cut into, in pixels, if they are."
+        description="The side of a tile, in pixels; none if each section is one image."
     )
-    dtype: str = Field(description="The type of the images' grey values.", examples=["uint8"])
+    dtype: str = Field(description="The type of a grey value.", examples=["uint8"])
     intensity_window: tuple[float, float] = Field(
-        description="The grey values that networks see as 0 and as 1."
+        description="The grey values that become 0 (black) and 1 (white)."
     )
-    num_sections: int = Field(description="The number of sections.")
+    num_sections: int = Field(description="The number of sections, which are whole micrographs.")
     num_masks: int = Field(description="The number of sections that have a mask.")
     num_images: int = Field(
-        description="The number of images with labels of their own: of tiles, or else of sections."
+        description="The number of images that have labels of their own: of tiles, or of sections "
+        "if the dataset has no tiles."
     )
-    num_bytes: int = Field(description="The bytes that the dataset takes on disk.")
-    digest: str = Field(
-        description="SHA-256 of pixels, masks and metadata: equal for equal datasets."
-    )
-    created_at: datetime = Field(description="The time of registration.")
+    num_bytes: int = Field(description="The bytes of all images and masks before compression.")
+    digest: str = Field(description="The SHA-256 of all pixels, masks and metadata.")
+    created_at: datetime = Field(description="The time when the dataset was registered.")
 
 
 class SectionRead(BaseModel):
-    """One section of a dataset, an image as the microscope made it."""
+    """A section: one whole micrograph of a dataset."""
 
     model_config = ConfigDict(from_attributes=True)
 
-    name: str = Field(description="The name of the section, from its file.")
-    split: Split = Field(description="What the section is for.")
-    height: int = Field(description="The height in pixels.")
-    width: int = Field(description="The width in pixels.")
+    name: str = Field(
+        description="The name of its file without suffix, and its number in the file if there are "
+        "several, such as `stack/0003`."
+    )
+    split: Split = Field(
+        description="The role of the section: networks learn from `train`, `val` chooses the "
+        "weights to keep, `test` is only scored, `unused` takes no part."
+    )
+    height: int = Field(description="The height of the section, in pixels.")
+    width: int = Field(description="The width of the section, in pixels.")
     has_mask: bool = Field(description="`true` if the section has a mask.")
     group: str | None = Field(
-        None, description="The volume or crop that the section was cut from, if it was named."
+        None, description="The volume or recording that the section was cut from, if it was named."
     )
 
 
 class DatasetReport(DatasetRead):
-    """A dataset with its sections and what registration found in the masks."""
+    """A dataset with its sections, and with the pixels of each class in its masks."""
 
-    sections: list[SectionRead] = Field(description="All sections, in their order.")
+    sections: list[SectionRead] = Field(description="The sections in their order.")
     class_pixels: dict[str, int] = Field(
-        description="The number of pixels of each class in all masks."
+        description="The number of pixels of each class in all masks together."
     )
 
 
 class ImageRead(BaseModel):
-    """One image that has labels: a tile, or a whole section."""
+    """An image: a tile, or a whole section of a dataset without tiles."""
 
-    n: int = Field(description="The number of the image, from 0.")
-    section: str = Field(description="The name of the section that the image is of.")
-    split: Split = Field(description="What the section is for.")
-    y0: int = Field(description="The row of the section at which the image begins.")
-    x0: int = Field(description="The column of the section at which the image begins.")
-    height: int = Field(description="The height in pixels.")
-    width: int = Field(description="The width in pixels.")
+    n: int = Field(description="The number of the image in its dataset, from 0.")
+    section: str = Field(description="The name of the section that the image is a part of.")
+    split: Split = Field(description="The split of that section.")
+    y0: int = Field(description="The first row of the image in the section, in pixels from 0.")
+    x0: int = Field(description="The first column of the image in the section, in pixels from 0.")
+    height: int = Field(description="The height of the image, in pixels.")
+    width: int = Field(description="The width of the image, in pixels.")
     class_pixels: dict[str, int] | None = Field(
-        description="The number of pixels of each class in its mask; none without a mask."
+        description="The number of pixels of each class in the image's mask; none without a mask."
     )

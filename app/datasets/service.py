@@ -1,4 +1,4 @@
-"""Use cases of datasets: register, list, look at, delete."""
+"""Registers, lists, shows and deletes datasets."""
 
 from typing import Any
 from uuid import UUID, uuid4
@@ -36,14 +36,22 @@ def register(
     files: Files,
     settings: Settings,
 ) -> DatasetReport:
-    """Check and store the (images, masks) files, then make the dataset real in one commit."""
+    """Check and store the files, then insert the rows of the dataset in one commit.
+
+    Raises:
+        Invalid: names each file that is wrong.
+        OutOfStorage: the data folder is full.
+    """
     dataset_id = uuid4()
     try:
         with storage.new_dataset(dataset_id) as draft:
             stored = store(request, files, draft, settings)
     except OSError as error:
         if is_disk_full(error):
-            raise OutOfStorage("the data folder is full; nothing was kept") from error
+            raise OutOfStorage(
+                "the service's data folder is full, and no file of the dataset was kept: ask the "
+                "operator for more disk space, or delete datasets"
+            ) from error
         raise
     try:
         with database.session() as session:
@@ -62,15 +70,15 @@ def list_datasets(session: Session, limit: int, cursor: str | None) -> Page[Data
 
 
 def get(session: Session, dataset_id: UUID) -> Dataset:
-    """The dataset; NotFound if it never was, or is deleted."""
+    """Return the dataset; NotFound if it never existed or was deleted."""
     dataset = session.get(Dataset, dataset_id)
     if dataset is None or dataset.deleted_at is not None:
-        raise NotFound(f"there is no dataset {dataset_id}")
+        raise NotFound(f"there is no dataset {dataset_id}: GET /datasets lists those there are")
     return dataset
 
 
 def hold(session: Session, dataset_id: UUID) -> Dataset:
-    """The dataset, safe from deletion until the transaction ends."""
+    """Return the dataset, and keep others from deleting it until the transaction ends."""
     get(session, dataset_id)
     session.get(
         Dataset,
@@ -97,17 +105,18 @@ def list_images(
 def image_rows(
     session: Session, dataset_id: UUID, limit: int, cursor: str | None
 ) -> tuple[list[Image], str | None]:
-    """A page of a dataset's images by number, and the cursor of the next."""
+    """Return a page of a dataset's images by number, and the cursor of the next page."""
     query = select(Image).where(Image.dataset_id == dataset_id)
     return by_number(session, query, Image.n, limit, cursor)
 
 
 def preview(session: Session, storage: Storage, dataset_id: UUID, n: int, layer: str) -> bytes:
-    """PNG of an image, or of its mask, as stored."""
+    """Return an image, or its mask, as PNG."""
     dataset = get(session, dataset_id)
     image = session.get(Image, (dataset_id, n))
     if image is None:
-        raise NotFound(f"dataset {dataset_id} has no image {n}; it has {dataset.num_images}")
+        last = dataset.num_images - 1
+        raise NotFound(f"dataset {dataset_id} has no image {n}: its images are 0 to {last}")
     if layer == "masks" and image.class_pixels is None:
         raise NotFound(f"image {n} of dataset {dataset_id} has no mask")
     group = zarr.open_group(str(storage.dataset(dataset_id)), mode="r")
@@ -119,7 +128,7 @@ def preview(session: Session, storage: Storage, dataset_id: UUID, n: int, layer:
 
 
 def remove(database: Database, storage: Storage, dataset_id: UUID) -> None:
-    """Drop a dataset's images and bytes; its row stays for the lineage of models."""
+    """Delete a dataset's files and image rows; its own row stays, since models refer to it."""
     with database.session() as session:
         dataset = get(session, dataset_id)
         session.refresh(dataset, with_for_update=True)
@@ -134,7 +143,8 @@ def remove(database: Database, storage: Storage, dataset_id: UUID) -> None:
         )
         if in_use:
             raise Conflict(
-                f"{in_use} unfinished job(s) use dataset {dataset_id}: cancel them first"
+                f"{in_use} unfinished job(s) use dataset {dataset_id}: cancel them, or wait for "
+                "their end"
             )
         session.execute(delete(Image).where(Image.dataset_id == dataset_id))
         dataset.deleted_at = now_plus()
@@ -165,7 +175,7 @@ def _report(session: Session, dataset: Dataset) -> DatasetReport:
 
 
 def _by_class(dataset: Dataset, class_pixels: JsonValue) -> dict[str, int] | None:
-    """Return the pixels of each class; None without a mask, or where something else is stored."""
+    """Return the pixels of each class; None if there is no mask, or no number for each class."""
     counts = [count for count in stored_list(class_pixels) if isinstance(count, int)]
     names = dataset.class_names
     return dict(zip(names, counts, strict=True)) if len(counts) == len(names) else None

@@ -13,20 +13,24 @@ router = APIRouter(prefix="/datasets/{dataset_id}/labels", tags=["labels"], resp
 
 @router.put("")
 def put_labels(dataset_id: DatasetId, request: LabelsUpdate, session: SessionDep) -> LabelsSummary:
-    """Say which classes are present, absent or unknown in which images, many at once.
+    """Label many images at once: for each class, an image is present, absent or unknown.
 
-    A class that is absent never becomes a pseudo-label, which is a prediction that training takes
-    for a mask (Eq. 3 of the paper). An unknown class may. An image in which every class is absent
-    takes no part in training on the target.
+    While the adaptation trains, it predicts the class of each pixel of the target, a pseudo-label,
+    and learns from it. A pseudo-label never takes a class that the image's label calls absent
+    (Equation 3 of the paper). Present and unknown exclude nothing. An image in which each class is
+    absent has no pseudo-labels and is not learned from.
     """
     return service.update(session, dataset_id, request)
 
 
 @router.get("")
 def get_labels(
-    dataset_id: DatasetId, session: ReadingDep, limit: LimitQuery = 100, cursor: CursorQuery = None
+    dataset_id: DatasetId,
+    session: ReadingDep,
+    limit: LimitQuery = 100,
+    cursor: CursorQuery = None,
 ) -> Page[LabelsRead]:
-    """List the labels of every image, by its number."""
+    """List the labels of each image by number."""
     return service.read(session, dataset_id, limit, cursor)
 
 
@@ -34,5 +38,5 @@ def get_labels(
 def derive_labels(
     dataset_id: DatasetId, session: SessionDep, request: DeriveRequest | None = None
 ) -> LabelsSummary:
-    """Label images from their masks, replacing what they had."""
+    """Label images by their masks. The new labels replace those that the images had."""
     return service.derive(session, dataset_id, request or DeriveRequest())

@@ -1,4 +1,4 @@
-"""Use cases of image-level labels: write in bulk, read, derive from masks."""
+"""Writes and reads image-level labels, and derives them from masks."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,7 +24,7 @@ Labels = Mapping[str, str]
 
 
 def update(session: Session, dataset_id: UUID, request: LabelsUpdate) -> LabelsSummary:
-    """Write all labels of the request, or refuse it naming every wrong entry."""
+    """Write all labels of the request; Invalid names each wrong entry, and none is written."""
     dataset = datasets.hold(session, dataset_id)
     _check(dataset, request)
     wanted: dict[int, dict[str, str]] = {}
@@ -58,9 +58,10 @@ def read(session: Session, dataset_id: UUID, limit: int, cursor: str | None) -> 
 
 
 def derive(session: Session, dataset_id: UUID, request: DeriveRequest) -> LabelsSummary:
-    """Label each masked image: a class with ``min_pixels`` pixels is present, else absent.
+    """Label each image that has a mask; Invalid if no image has one.
 
-    Images without a mask, and those whose mask ignores every pixel, keep their labels.
+    A class with at least ``min_pixels`` pixels in the mask is present, any other class is absent.
+    An image without a mask, or whose mask ignores every pixel, keeps its labels.
     """
     dataset = datasets.hold(session, dataset_id)
     found = changed = 0
@@ -76,7 +77,11 @@ def derive(session: Session, dataset_id: UUID, request: DeriveRequest) -> Labels
         found += len(labels)
         changed += _write(session, dataset_id, labels)
     if not found:
-        message = "no image of the dataset (or split) has a mask to derive labels from"
+        chosen = "" if request.split is None else f" in the split {request.split!r}"
+        message = (
+            f"dataset {dataset_id} has no image with a mask{chosen}, so no label can be derived: "
+            "send labels with PUT instead"
+        )
         raise Invalid(message, [ProblemItem(where="path.dataset_id", message=message)])
     session.commit()
     return _summary(session, dataset, changed)
@@ -89,26 +94,36 @@ def _check(dataset: Dataset, request: LabelsUpdate) -> None:
         where = f"body.labels.{index}"
         if entry.image >= dataset.num_images:
             last = dataset.num_images - 1
-            message = f"there is no image {entry.image}; the last is {last}"
+            message = f"the dataset has no image {entry.image}: its images are 0 to {last}"
             problems.append(ProblemItem(where=f"{where}.image", message=message))
         problems += [
-            ProblemItem(where=f"{where}.classes.{name}", message=f"{name!r} is no class")
+            ProblemItem(
+                where=f"{where}.classes.{name}",
+                message=f"the dataset has no class {name!r}: its classes are "
+                f"{', '.join(dataset.class_names)}",
+            )
             for name in sorted(entry.classes.keys() - known)
         ]
     if problems:
         first = f"{problems[0].where}: {problems[0].message}"
-        raise Invalid(f"{len(problems)} label(s) are wrong, none was written; {first}", problems)
+        raise Invalid(
+            f"{len(problems)} label(s) are wrong, so none was written; the first is {first}",
+            problems,
+        )
 
 
 def _locked(dataset_id: UUID) -> Select[Any]:
-    """Images, locked, so that labels which others write meanwhile are merged, not lost."""
+    """Select and lock the images of a dataset, so that no label written meanwhile is lost."""
     columns = (Image.n, Image.section, Image.class_pixels, Image.labels)
     query = select(*columns).where(Image.dataset_id == dataset_id)
     return query.order_by(Image.n).with_for_update()
 
 
 def _write(session: Session, dataset_id: UUID, labels: Mapping[int, tuple[Labels, Labels]]) -> int:
-    """Write the (old, new) labels of images where they differ; how many did."""
+    """Write the new labels where they differ from the old; return the number of such images.
+
+    ``labels`` holds the old and the new labels of each image by number.
+    """
     rows = [
         {"dataset_id": dataset_id, "n": n, "labels": new}
         for n, (old, new) in labels.items()
@@ -128,7 +143,7 @@ def _derived(dataset: Dataset, class_pixels: list[int], min_pixels: int) -> Labe
 
 
 def _stored(labels: JsonValue) -> dict[str, LabelState]:
-    """Return the known labels of an image; a word that this version does not know is none."""
+    """Return the labels of an image, without words that this version does not know."""
     words = stored_object(labels)
     return {name: LabelState(word) for name, word in words.items() if word in _KNOWN}
 

@@ -22,7 +22,7 @@ def list_models(
     limit: LimitQuery = 100,
     cursor: CursorQuery = None,
 ) -> Page[ModelRead]:
-    """List trained models with what they were trained from, newest first."""
+    """List the trained models, newest first."""
     return service.list_models(session, limit, cursor, kind)
 
 
@@ -30,5 +30,5 @@ def list_models(
 def get_model(
     model_id: Annotated[UUID, Path(description="The id of the model.")], session: ReadingDep
 ) -> ModelRead:
-    """Show a trained model: its job, datasets, configuration and metrics."""
+    """Return a trained model with its job, datasets, configuration and scores."""
     return service.read(service.get(session, model_id))

@@ -1,4 +1,4 @@
-"""Use cases of trained models: list and look at."""
+"""Lists and shows trained models."""
 
 from uuid import UUID
 
@@ -14,14 +14,14 @@ from app.tables import ModelKind, TrainedModel
 def get(session: Session, model_id: UUID) -> TrainedModel:
     model = session.get(TrainedModel, model_id)
     if model is None:
-        raise NotFound(f"there is no model {model_id}")
+        raise NotFound(f"there is no model {model_id}: GET /models lists those there are")
     return model
 
 
 def list_models(
     session: Session, limit: int, cursor: str | None, kind: ModelKind | None
 ) -> Page[ModelRead]:
-    """Trained models, newest first."""
+    """Return a page of the trained models, newest first."""
     query = select(TrainedModel)
     if kind is not None:
         query = query.where(TrainedModel.kind == kind)

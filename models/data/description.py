@@ -1,4 +1,4 @@
-"""What an owner says of images and masks: classes, pixel size, tiles, splits."""
+"""Describes images and masks in their owner's words: classes, pixel size, tiles, splits."""
 
 import re
 from typing import Annotated, Self
@@ -13,7 +13,7 @@ CONTROL = re.compile("[\\x00-\\x1f\\ud800-\\udfff]")
 
 def _without_control(text: str) -> str:
     if CONTROL.search(text):
-        raise ValueError("holds a control character")
+        raise ValueError("holds a control character, such as a line break: remove it")
     return text
 
 
@@ -24,56 +24,71 @@ Grey = Annotated[float, Field(ge=-1e6, le=1e6)]
 
 
 class Description(BaseModel):
-    """What images and masks mean. Unknown fields and values out of range are errors."""
+    """Says how to read the images and masks of a domain.
+
+    Unknown fields and values out of range are errors.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     class_names: list[ClassName] = Field(
         min_length=2,
         max_length=255,
-        description="The names of the classes, in the order of their ids in masks: 0, 1, ...",
+        description="The names of the classes. The first has the id 0 in masks, the second 1, and "
+        "so on.",
     )
-    pixel_size_nm: float = Field(ge=1e-3, le=1e6, description="The side of a pixel, in nanometres.")
+    pixel_size_nm: float = Field(
+        ge=1e-3, le=1e6, description="The width of a pixel on the sample, in nanometres."
+    )
     ignore_value: int = Field(
         255,
         ge=0,
         le=65535,
-        description="The value of mask pixels that have no class: nothing is learnt of them.",
+        description="The mask value of pixels without a class. They take no part in training and "
+        "scores.",
     )
     tile_px: int | None = Field(
         None,
         ge=16,
         le=65536,
-        description="The side of tiles, in pixels, that sections are cut into; each tile has "
-        "labels of its own. Without this field each section has labels.",
+        description="The side of a tile, in pixels. Sections are divided into tiles, and each tile "
+        "has labels of its own. Without this field each section has one set of labels.",
     )
     intensity_window: tuple[Grey, Grey] | None = Field(
         None,
-        description="The grey values that networks see as 0 and as 1. Without this field they are "
-        "the 0.5 and 99.5 percentiles of the pixels of all sections, so that contrast and "
-        "brightness alone are no gap between domains. Sections of validation and test count too "
-        "(their labels do not): name a window where that matters.",
+        description="The grey values that become 0 (black) and 1 (white). Without this field they "
+        "are the 0.5 and 99.5 percentiles of all pixels of all sections, so that source and target "
+        "do not differ by brightness and contrast alone. Pixels of validation and test sections "
+        "count too, though not their masks; name a window if that must not be.",
     )
     splits: SectionLists | None = Field(
         None,
-        description="The names of the sections of each split. The name of a section is that of its "
-        "file without suffix; in a stack it is name/0000, name/0001, ... Without this field a "
-        "dataset with masks is divided 60/20/20 %: by groups, each in one split, or else into "
-        "blocks of neighbouring sections with a gap between them. Without masks, or with less than "
-        "three groups, all sections are for training.",
+        description="The names of the sections of each split. A section has the name of its file "
+        "without suffix; in a stack its number follows, as in `stack/0003`. Without this field, 60 "
+        "% of the sections of a dataset with masks train, 20 % validate and 20 % test: whole "
+        "groups if there are groups, else blocks of neighbouring sections with an unused section "
+        "between them. All sections train if there are no masks, fewer than three groups, or fewer "
+        "than five sections without groups.",
     )
     groups: dict[GroupName, Annotated[list[str], Field(min_length=1)]] | None = Field(
         None,
-        description="The names of the sections of each group, if sections come from several "
-        "volumes or crops. Each section is in one group, and a group is never divided.",
+        description="The names of the sections of each group. A group holds sections that were cut "
+        "from one volume or recording and look alike, so they are never divided between training "
+        "and test. Each section is in one group.",
     )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if len(set(self.class_names)) != len(self.class_names):
-            raise ValueError("class_names holds a name twice")
+            raise ValueError("class_names holds a name twice: give each class a name of its own")
         if self.ignore_value < len(self.class_names):
-            raise ValueError(f"ignore_value {self.ignore_value} is also the id of a class")
+            raise ValueError(
+                f"ignore_value {self.ignore_value} is also the id of a class: ids are 0 to "
+                f"{len(self.class_names) - 1}"
+            )
         if self.intensity_window and not self.intensity_window[0] < self.intensity_window[1]:
-            raise ValueError("intensity_window must be (low, high) with low < high")
+            low, high = self.intensity_window
+            raise ValueError(
+                f"intensity_window is [{low:g}, {high:g}]: its first value must be the smaller one"
+            )
         return self

@@ -67,33 +67,36 @@ def read_sections(
     except (FileNotFoundError, PermissionError) as error:
         raise ImageError(f"cannot be read: {error.strerror}") from error
     except (UnidentifiedImageError, tifffile.TiffFileError, zipfile.BadZipFile) as error:
-        raise ImageError(f"not a readable PNG, TIFF or Zarr: {error}") from error
+        raise ImageError(f"is not a readable PNG, TIFF or Zarr: {error}") from error
     except (zarr.errors.BaseZarrError, SyntaxError, EOFError, KeyError) as error:
-        raise ImageError(f"damaged: {error}") from error
+        raise ImageError(f"is damaged: {error}") from error
     except (ArithmeticError, struct.error, zlib.error) as error:
-        raise ImageError(f"damaged: {error}") from error
+        raise ImageError(f"is damaged: {error}") from error
     except (OSError, ValueError, TypeError, RuntimeError, IndexError) as error:
         # Decoders answer damaged bytes with all of these; none of them is a fault of the service.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise  # the disk's failure, not the file's; a seek to a damaged place is EINVAL
-        raise ImageError(f"damaged or not supported: {error}") from error
+        raise ImageError(f"is damaged or not supported: {error}") from error
 
 
 def decode_image(data: bytes, max_pixels: int) -> Array:
     """Decode exactly one grey (H, W) uint8 or uint16 PNG or TIFF; ImageError says what is wrong."""
     if data.startswith(_ZIP):
-        raise ImageError("is a zip file; send one PNG or TIFF")
+        raise ImageError("is a zip file: send one PNG or TIFF")
     sections = read_sections(io.BytesIO(data), max_pixels)
     first = next(sections, None)
     if first is None or next(sections, None) is not None:
-        raise ImageError("holds no image" if first is None else "holds more than one image")
+        held = "no image" if first is None else "more than one image"
+        raise ImageError(f"holds {held}: send a PNG or TIFF with one")
     return check_image(first)
 
 
 def check_image(section: Array) -> Array:
     """Return the micrograph if its dtype is uint8 or uint16; ImageError otherwise."""
     if section.dtype.name not in IMAGE_DTYPES:
-        raise ImageError(f"has dtype {section.dtype.name}; images are uint8 or uint16")
+        raise ImageError(
+            f"has the dtype {section.dtype.name}: convert it to grey values of uint8 or uint16"
+        )
     return section
 
 
@@ -106,17 +109,23 @@ def check_mask(
         ImageError: not integers, another size than its image, or a class id out of range.
     """
     if section.shape != shape:
-        raise ImageError(f"is {in_words(section.shape)}, its image is {in_words(shape)}")
+        raise ImageError(
+            f"is {in_words(section.shape)} and its image is {in_words(shape)}: both need the same "
+            "size"
+        )
     if section.dtype == bool:
         section = section.astype(np.uint8)
     if not np.issubdtype(section.dtype, np.integer):
-        raise ImageError(f"has dtype {section.dtype.name}; masks are integers")
+        raise ImageError(
+            f"has the dtype {section.dtype.name}: a mask holds class ids, which are integers"
+        )
     values = np.unique(section)
     outside = [int(v) for v in values if v != ignore_value and not 0 <= v < num_classes]
     if outside:
         shown = ", ".join(map(str, outside[:5])) + (", ..." if len(outside) > 5 else "")
         raise ImageError(
-            f"has class id {shown}; the classes are 0 to {num_classes - 1}, ignored {ignore_value}"
+            f"holds the class id {shown}, which no class has: ids are 0 to {num_classes - 1}, and "
+            f"{ignore_value} for ignored pixels"
         )
     return np.where(section == ignore_value, 255, section).astype(np.uint8)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 
 class LabelState(StrEnum):
-    """Whether an image shows a class, in the words that people and JSON use."""
+    """The label of an image for one class, in the words that people and JSON use."""
 
     PRESENT = "present"
     ABSENT = "absent"

@@ -1,4 +1,7 @@
-"""Which section trains, validates and tests: by section, never by tile."""
+"""Divides the sections of a dataset between training, validation and test.
+
+A section is never divided: all its tiles have its role.
+"""
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -45,22 +48,30 @@ def named_groups(names: Sequence[str], groups: Mapping[str, Sequence[str]]) -> l
     for group, members in groups.items():
         for name in members:
             if name not in known:
-                raise ValueError(f"{group!r} lists {name!r}, which is no section")
+                raise ValueError(
+                    f"group {group!r} lists {name!r}, which is no section: a section has the name "
+                    "of its file without suffix, and in a stack its number behind"
+                )
             if name in group_of:
-                raise ValueError(f"{name!r} is listed in {group_of[name]!r} and in {group!r}")
+                raise ValueError(
+                    f"section {name!r} is listed in group {group_of[name]!r} and in group "
+                    f"{group!r}: list it once"
+                )
             group_of[name] = group
     for name in names:
         if name not in group_of:
-            raise ValueError(f"{name!r} is in no group: name the group of every section, or none")
+            raise ValueError(
+                f"section {name!r} is in no group: name the group of each section, or of none"
+            )
     return [group_of[name] for name in names]
 
 
 class SectionLists(FrozenConfig):
-    """Names of the sections of each role; those of no list are unused."""
+    """The names of the sections of each split. A section that no list names is unused."""
 
-    train: tuple[str, ...] = Field((), description="The sections to train on.")
-    val: tuple[str, ...] = Field((), description="The sections that choose among weights.")
-    test: tuple[str, ...] = Field((), description="The sections to score on.")
+    train: tuple[str, ...] = Field((), description="The sections that networks learn from.")
+    val: tuple[str, ...] = Field((), description="The sections that choose the weights to keep.")
+    test: tuple[str, ...] = Field((), description="The sections that are only scored.")
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:
@@ -68,7 +79,9 @@ class SectionLists(FrozenConfig):
         for role in get_args(Role):
             for name in getattr(self, role):
                 if name in role_of:
-                    raise ValueError(f"{name!r} is listed in {role_of[name]} and in {role}")
+                    raise ValueError(
+                        f"section {name!r} is listed in {role_of[name]} and in {role}: list it once"
+                    )
                 role_of[name] = role
         return self
 
@@ -84,7 +97,10 @@ def named_splits(names: Sequence[str], wanted: SectionLists) -> list[Split]:
     for role in get_args(Role):
         for name in getattr(wanted, role):
             if name not in known:
-                raise ValueError(f"{role} lists {name!r}, which is no section")
+                raise ValueError(
+                    f"{role} lists {name!r}, which is no section: a section has the name of its "
+                    "file without suffix, and in a stack its number behind, as in 'stack/0003'"
+                )
             chosen[name] = role
     return [chosen.get(name, "unused") for name in names]
 
@@ -103,16 +119,16 @@ def group_splits(names: Sequence[str], groups: Sequence[str]) -> list[Split]:
 
 
 class DatasetFolds(FrozenConfig):
-    """How one dataset was divided, fold by fold."""
+    """The folds of one dataset: several ways to divide its sections into splits."""
 
     dataset: str = Field(description="The name of the dataset.")
-    digest: str = Field(description="The digest of the dataset; no other dataset has it.")
+    digest: str = Field(description="The SHA-256 of the dataset's content.")
     # A file that was published before version 0.2 calls them ``splits``.
     folds: tuple[SectionLists, ...] = Field(
         min_length=1,
         max_length=20,
         validation_alias=AliasChoices("folds", "splits"),
-        description="The sections of each role, in each fold.",
+        description="The sections of each split, fold by fold.",
     )
 
     def matching(self, names: Collection[str], digest: str) -> tuple[SectionLists, ...]:
@@ -143,7 +159,7 @@ class DatasetFolds(FrozenConfig):
 
 
 class Folds(FrozenConfig):
-    """The folds of a benchmark, to publish and to repeat it with; as JSON."""
+    """The folds of a benchmark, as JSON, so that others can repeat it with the same ones."""
 
     source: DatasetFolds = Field(description="The folds of the source.")
     target: DatasetFolds = Field(description="The folds of the target.")
@@ -152,7 +168,10 @@ class Folds(FrozenConfig):
     def _equally_many(self) -> Self:
         source, target = len(self.source.folds), len(self.target.folds)
         if source != target:
-            raise ValueError(f"the source has {source} fold(s), the target {target}")
+            raise ValueError(
+                f"the source has {source} fold(s) and the target {target}: both need the same "
+                "number of folds"
+            )
         return self
 
 

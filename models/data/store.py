@@ -116,7 +116,7 @@ class _Store:
         ranks = [permille * int(cumulative[-1]) for permille in _PERMILLES]
         low, high = np.searchsorted(1000 * cumulative, ranks).tolist()
         if low == high:
-            raise ValueError(f"nearly all pixels are {low}: name the window")
+            raise ValueError(f"nearly all pixels have the grey value {low}: name a window")
         return float(low), float(high)
 
     def _put(self, name: str, array: Array) -> None:
@@ -173,24 +173,26 @@ class _Intake:
         """Refuse at once: such a name could not even be reported with another problem."""
         for given in inputs:
             if CONTROL.search(given.name):
-                message = "has a name with characters that cannot be stored"
+                message = "has a name with control characters, which cannot be stored: rename it"
                 self._problem(ascii(given.name), message)
         self._refuse_problems()
 
     def _pair(self, images: Sequence[Input], masks: Sequence[Input]) -> dict[str, Input]:
         if not images:
-            self._problem("images", "there is no image: PNG, TIFF or Zarr")
+            self._problem("images", "there is no image: give PNG, TIFF or Zarr files")
         stems: set[str] = set()
         for image in images:
             if image.stem in stems:
-                self._problem(image.name, "another image has the same name")
+                self._problem(image.name, "another image has the same name: rename one of them")
             stems.add(image.stem)
         mask_of: dict[str, Input] = {}
         for mask in masks:
             if mask.stem in mask_of:
-                self._problem(mask.name, "another mask has the same name")
+                self._problem(mask.name, "another mask has the same name: rename one of them")
             if mask.stem not in stems:
-                self._problem(mask.name, "no image has this name: masks are paired by name")
+                self._problem(
+                    mask.name, "no image has the name of this mask: give it its image's file name"
+                )
             mask_of[mask.stem] = mask
         return mask_of
 
@@ -221,11 +223,17 @@ class _Intake:
     def _check(self, name: str, section: Array) -> None:
         check_image(section)
         if self._dtype not in ("", section.dtype.name):
-            raise ImageError(f"has dtype {section.dtype.name}, others {self._dtype}")
+            raise ImageError(
+                f"has the dtype {section.dtype.name} and other images have {self._dtype}: all "
+                "images of a dataset need the same dtype"
+            )
         self._dtype = section.dtype.name
         digest = hashlib.sha256(np.ascontiguousarray(section).data).hexdigest()
         if digest in self._seen:
-            raise ImageError(f"has the same pixels as {self._seen[digest]}")
+            raise ImageError(
+                f"has the same pixels as {self._seen[digest]}: give each image once, since a copy "
+                "could be trained on and tested on"
+            )
         self._seen[digest] = name
 
     def _mask(self, name: str, masks: "_Masks", section: Array) -> NDArray[np.uint8] | None:
@@ -257,7 +265,7 @@ class _Intake:
         tile_px = self._description.tile_px or max(shape)
         num_tiles = prod(-(-side // tile_px) for side in shape)
         if len(self._tiles) + num_tiles > _MAX_IMAGES:
-            self._problem("tile_px", f"makes more than {_MAX_IMAGES} images: take larger tiles")
+            self._problem("tile_px", f"gives more than {_MAX_IMAGES} tiles: take larger tiles")
             self._refuse_problems()
 
     def _decide(self) -> None:

@@ -24,15 +24,17 @@ def native(section: Array) -> Array:
 def check_chunk(chunk: tuple[int, ...], max_pixels: int) -> None:
     """Raise ImageError for a chunk of more pixels than four sections may have."""
     if prod(chunk) > 4 * max_pixels:  # one chunk is decoded as a whole
-        raise ImageError(f"has chunks of {in_words(chunk)}; chunk it section by section")
+        raise ImageError(f"has chunks of {in_words(chunk)}: write it with a chunk for each section")
 
 
 def check_size(shape: tuple[int, int], max_pixels: int) -> None:
     """Raise ImageError for a section (H, W) that is empty, or has more pixels than allowed."""
     if min(shape) < 1:
-        raise ImageError(f"is empty: {in_words(shape)}")
+        raise ImageError(f"is empty: its size is {in_words(shape)}")
     if shape[0] * shape[1] > max_pixels:
-        raise ImageError(f"is {in_words(shape)}, more than {max_pixels} pixels; cut it into parts")
+        raise ImageError(
+            f"is {in_words(shape)}, which is more than {max_pixels} pixels: cut it into parts"
+        )
 
 
 def in_words(shape: tuple[int, ...]) -> str:

@@ -100,26 +100,26 @@ STACK4D = np.zeros((2, 2, 8, 8), np.uint8)
         ("a.png", png(grey(1))[:20], "damaged"),
         ("a.png", RGB, "is a RGB picture; convert it to one grey channel"),
         ("a.png", encoded(COLOURED), "is a P picture; convert it to one grey channel"),
-        ("a.png", bomb(60_000, 60_000), "is 60000 x 60000 px, more than 268435456 pixels"),
-        ("a.png", bomb(2**31 - 1, 2**31 - 1), "more than 268435456 pixels"),
+        ("a.png", bomb(60_000, 60_000), "60000 x 60000 px"),
+        ("a.png", bomb(2**31 - 1, 2**31 - 1), "268435456 pixels"),
         ("a.tif", tiff(grey(1))[:300], "damaged"),
         ("a.tif", b"II*\0" + bytes(4), "holds no image"),
         ("a.tif", tiff(grey(1, 64, 64), compression="zlib")[:-500], "damaged"),
-        ("a.tif", tiff(grey(1).astype(np.float32)), "has dtype float32; images are uint8"),
-        ("a.tif", tiff(grey(1).astype(np.int16)), "has dtype int16; images are uint8 or uint16"),
+        ("a.tif", tiff(grey(1).astype(np.float32)), "float32"),
+        ("a.tif", tiff(grey(1).astype(np.int16)), "int16"),
         ("a.zip", archive(readme=b"hello"), "is not a Zarr array"),
         ("a.zip", archive(**{"..__..__evil": b"x"}), "is not a Zarr array"),
         ("a.zip", archive(**{"zarr.json": b"{"}), "is not a Zarr array"),
         ("a.zip", archive(readme=b"hello")[:-10], "not a readable PNG, TIFF or Zarr"),
         ("a.zip", zarr_metadata([5, 70_000, 70_000], [1, 64, 64]), "is 70000 x 70000 px"),
-        ("a.zip", zarr_metadata([5, 0, 64], [1, 1, 64]), "is empty: 0 x 64 px"),
+        ("a.zip", zarr_metadata([5, 0, 64], [1, 1, 64]), "0 x 64 px"),
         ("a.zip", zarr_metadata([0, 64, 64], [1, 64, 64]), "holds no image"),
         ("a.zip", zarr_metadata([64], [64]), "(H, W) or (N, H, W) is read"),
         ("a.zip", zarr_metadata([1, 2**14, 2**14], [1, 1, 1]), "chunks to a section"),
         (
             "a.zip",
             zarr_metadata([10**6, 2048, 2048], [10**6, 2048, 2048]),
-            "chunk it section by section",
+            "chunks of 1000000 x 2048 x 2048",
         ),
         # A million equal sections in a hundred bytes end at the second.
         ("a.zip", zarr_metadata([10**6, 16, 16], [1, 16, 16]), "has the same pixels as a/0000"),
@@ -153,11 +153,11 @@ def test_damaged_chunks_of_a_zarr_are_named(api: httpx.Client, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (png(mask(40, 57)), "is 40 x 57 px, its image is 40 x 56 px"),
-        (png(mask() * 5), "has class id 5; the classes are 0 to 1, ignored 255"),
-        (tiff(mask().astype(np.int16) * -3), "has class id -3"),
-        (tiff(mask().astype(np.float32)), "has dtype float32; masks are integers"),
-        (png(grey(1)), ", ...; the classes are 0 to 1, ignored 255"),
+        (png(mask(40, 57)), "40 x 57 px"),
+        (png(mask() * 5), "class id 5,"),
+        (tiff(mask().astype(np.int16) * -3), "class id -3,"),
+        (tiff(mask().astype(np.float32)), "float32"),
+        (png(grey(1)), ", ...,"),
         (RGB, "is a RGB picture"),
         (b"no mask", "is not a PNG, a TIFF or a zipped Zarr array"),
         (tiff(np.stack([mask(), mask()])), "holds more masks than its image has sections"),
@@ -231,18 +231,18 @@ def test_the_section_of_a_stack_is_named(api: httpx.Client) -> None:
         ({"pixel_size_nm": "1e999"}, "body.pixel_size_nm", "less than or equal to 1000000"),
         ({"tile_px": 15}, "body.tile_px", "greater than or equal to 16"),
         ({"ignore_value": 1}, "body", "ignore_value 1 is also the id of a class"),
-        ({"intensity_window": [5, 5]}, "body", "low < high"),
+        ({"intensity_window": [5, 5]}, "body", "[5, 5]"),
         ({"intensity_window": [0, "inf"]}, "body.intensity_window.1", "less than or equal"),
-        ({"splits": {"train": ["b"]}}, "splits", "train lists 'b', which is no section"),
+        ({"splits": {"train": ["b"]}}, "splits", "train lists 'b'"),
         ({"splits": {"train": ["a"], "val": ["a"]}}, "body.splits", "listed in train and in val"),
         ({"splits": {"holdout": []}}, "body.splits.holdout", "not permitted"),
-        ({"groups": {"g": ["b"]}}, "groups", "'g' lists 'b', which is no section"),
-        ({"groups": {"g": ["a", "a"]}}, "groups", "'a' is listed in 'g' and in 'g'"),
+        ({"groups": {"g": ["b"]}}, "groups", "'g' lists 'b'"),
+        ({"groups": {"g": ["a", "a"]}}, "groups", "'a' is listed in group 'g'"),
         ({"groups": {}}, "groups", "'a' is in no group"),
         ({"groups": {"g": []}}, "body.groups.g", "at least 1 item"),
         ({"groups": {"g\n": ["a"]}}, "body.groups.g\n.[key]", "control character"),
         ({"colour": "red"}, "body.colour", "not permitted"),
-        ({"folder": "cells"}, "body.folder", "an upload has no folder"),
+        ({"folder": "cells"}, "body.folder", "remove"),
     ],
 )
 def test_wrong_metadata_names_the_field(
@@ -269,7 +269,7 @@ def test_forms_that_lack_or_misuse_a_part(api: httpx.Client) -> None:
     text = api.post(
         "/datasets", data={"metadata": json.dumps(METADATA), "images": "x"}, files=[("x", b"")]
     )
-    tells(wrong(text), {"body.images": ("files",)})
+    tells(wrong(text), {"body.images": ("'images'", "file")})
     none = api.post("/datasets", data={"metadata": json.dumps(METADATA)}, files=[("x", b"")])
     tells(wrong(none), {"images": ("no image",)})
 
@@ -387,8 +387,8 @@ def test_a_pipe_is_no_image(api: httpx.Client, folder: Folder) -> None:
 def test_folder_without_images_and_folder_that_is_not_named(
     api: httpx.Client, folder: Folder
 ) -> None:
-    assert "holds no images" in wrong(folder.register(api))["body.folder"]
-    assert "name a folder" in wrong(folder.register(api, folder=None))["body.folder"]
+    assert "'cells'" in wrong(folder.register(api))["body.folder"]
+    assert "multipart/form-data" in wrong(folder.register(api, folder=None))["body.folder"]
 
 
 def test_no_folder_is_read_where_no_data_root_is_configured(

@@ -165,6 +165,6 @@ def test_ids_that_are_unknown_or_no_ids(api: httpx.Client) -> None:
         "/models/{}": "model_id",
     }.items():
         unknown = uuid4()
-        assert problem(api.get(path.format(unknown)), 404)["detail"].endswith(str(unknown))
+        assert str(unknown) in problem(api.get(path.format(unknown)), 404)["detail"]
         for no_id in ("1", "x" * 36, "0b0f4a0e-4f5c-4a57-8c6e-6a8f2a1f0c0"):
             assert list(wrong(api.get(path.format(no_id)))) == [f"path.{name}"]

@@ -84,7 +84,7 @@ def test_sizes_are_checked_before_pixels_are_read(tmp_path: Path) -> None:
         tmp_path / "z" / "a",
     ]
     for file in files:
-        with pytest.raises(ImageError, match="is 10 x 10 px, more than 99 pixels"):
+        with pytest.raises(ImageError, match="10 x 10 px.* 99 pixels"):
             list(read_sections(file, 99))
     assert len(list(read_sections(tmp_path / "z" / "a", 100))) == 1
 
@@ -106,9 +106,9 @@ def test_mask_values_become_classes_and_ignored_pixels_255() -> None:
     np.testing.assert_array_equal(found, [[0, 1, 2], [255, 255, 0]])
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(check_mask(mask == 9, (2, 3), 2, 255), mask == 9)
-    with pytest.raises(ImageError, match="has class id 2, 9; the classes are 0 to 1, ignored 255"):
+    with pytest.raises(ImageError, match="class id 2, 9.* 0 to 1.* 255"):
         check_mask(mask, (2, 3), 2, 255)
-    with pytest.raises(ImageError, match="is 2 x 3 px, its image is 3 x 2 px"):
+    with pytest.raises(ImageError, match="2 x 3 px.* 3 x 2 px"):
         check_mask(mask, (3, 2), 3, 9)
 
 
@@ -261,5 +261,5 @@ def test_a_tiff_of_another_compression_is_refused_in_words() -> None:
 
 
 def test_one_image_to_predict_is_no_zip() -> None:
-    with pytest.raises(ImageError, match="is a zip file; send one PNG or TIFF"):
+    with pytest.raises(ImageError, match="zip file"):
         decode_image(_zarr_bomb(bytes(64)), MANY)

@@ -120,7 +120,7 @@ def test_every_offending_input_is_named_at_once(tmp_path: Path) -> None:
         "c": "float64",
         "d": "shape (56,)",
         "e": "empty",
-        "f": "section f/0001: has class id 7",
+        "f": "section f/0001: holds the class id 7",
         "g": "no image",
     }.items():
         assert words in said[where]
