@@ -67,9 +67,8 @@ _YNET = "models.baselines.ynet:adapt_ynet"
 _FILTER = {"adaptation": {"label_filter": True}}
 _NO_FILTER = {"adaptation": {"label_filter": False}}
 _NO_ADVERSARY = {"weak_labels": {"weight_class_alignment": 0.0, "weight_output_alignment": 0.0}}
-_ESTIMATE = {
-    "adaptation": {"norm_statistics": "target", "select_on": "last"}
-}  # one result, no choice
+# An estimate has one result: there is nothing to choose.
+_ESTIMATE = {"adaptation": {"norm_statistics": "target", "select_on": "last"}}
 
 SOURCE_ONLY = Method("source-only")
 STYLEFILTER = Method("stylefilter", _SELF_TRAINING, "cut", uses_labels=True, changes=_FILTER)
