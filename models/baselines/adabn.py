@@ -1,4 +1,4 @@
-"""AdaBN (Li et al. 2016): the target's statistics for batch norm, and the source-only weights."""
+"""AdaBN (Li et al. 2016): the source-only weights with the target's batch-norm statistics."""
 
 import copy
 
@@ -14,6 +14,7 @@ from models.training.loop import Run
 from models.training.parallel import rank
 from models.training.progress import Progress
 
+# The fields of ``config.adaptation`` that decide the crops; no other field changes the result.
 _READ = {"crop_px", "batch_size", "augmentation", "norm_statistics"}
 
 
@@ -26,9 +27,12 @@ def adapt_statistics(
 ) -> UNet:
     """Return a copy of ``source_only`` with batch norm's statistics of the target, untrained.
 
-    The crops are those that every method estimates statistics from before a validation, so that
-    this shows how much of a method's gain its statistics alone bring. ValueError without batch
-    norm.
+    Every method estimates its statistics from the same crops before a validation, so the result
+    shows how much of a method's gain the statistics alone bring.
+
+    Raises:
+        ValueError: the segmenter has no batch norm, or (as NonFiniteLoss) a statistic is not
+            finite.
     """
     if not norms(source_only):
         raise ValueError("AdaBN needs a segmenter with batch norm: set segmenter.norm to batch")

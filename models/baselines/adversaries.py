@@ -1,4 +1,6 @@
-"""Paul et al.'s adversaries: discriminators of the domain, with inputs and weights of their own.
+"""Paul et al.'s adversaries: discriminators that learn to tell the target from the source.
+
+The segmenter learns to fool them, so that it treats both domains alike.
 
 Legend: B batch, C classes, D width of a feature, S side of the crop, R labelled regions.
 """
@@ -24,14 +26,14 @@ from models.networks.unet import UNet
 from models.training.loop import autocast, to_device, update
 from models.training.parallel import mean_count
 
-_BETAS = (0.9, 0.99)
+_BETAS = (0.9, 0.99)  # of Adam, as in their code
 
 
 @dataclass(frozen=True)
 class Crops:
     """Crops of one domain: images (B, 1, S, S) float32 in [0, 1], and their labelled regions.
 
-    ``inside`` is bool (B, S, S): not padding.
+    ``inside``, bool (B, S, S), is False in padding.
     """
 
     images: NDArray[np.float32]
@@ -49,7 +51,10 @@ class Outputs:
 
 @dataclass(frozen=True)
 class View:
-    """An adversary's inputs from one domain, and the weight of each of its scores."""
+    """An adversary's inputs from one domain, and the weight of each of its scores.
+
+    ``weights`` has the shape of the scores; ``target`` tells which domain it is.
+    """
 
     inputs: Tensor
     weights: Tensor
@@ -73,24 +78,30 @@ class Adversary(ABC):
 
     @abstractmethod
     def see(self, outputs: Outputs, crops: Crops) -> Tensor:
-        """Return the discriminator's input."""
+        """Return the discriminator's input, which is made of the segmenter's outputs."""
 
     @abstractmethod
     def _weigh(self, crops: Crops) -> Tensor:
-        """Weigh each score of a part, up to a factor that the parts of a batch share."""
+        """Return the weight of each score of a part, up to a factor that all parts share."""
 
     def weights(self, crops: Sequence[Crops]) -> list[Tensor]:
-        """Weigh the scores of each part of a batch; they sum to 1, in the mean of all processes."""
+        """Return the weights of the scores of each part of a batch.
+
+        All weights of a batch together sum to 1, in the mean over the processes.
+        """
         weights = [self._weigh(part) for part in crops]
         total = some(mean_count(torch.stack([each.sum() for each in weights]).sum()))
         return [each / total for each in weights]
 
     def fooled(self, view: View) -> Tensor:
-        """Return the segmenter's loss: the target should pass for the source."""
+        """Return the segmenter's loss (): low where the target passes for the source."""
         return self._loss(view, target=False)
 
     def learn(self, views: Sequence[View]) -> float:
-        """Update the discriminator by source 0, target 1, each halved; return the loss."""
+        """Update the discriminator once, and return its loss.
+
+        The right answer is 0 for the source and 1 for the target; each domain counts half.
+        """
         losses = (self._loss(view, target=view.target) / 2 for view in views)
         return sum(update(losses, self.optimiser))
 
@@ -101,9 +112,10 @@ class Adversary(ABC):
 
 
 class ClassAdversary(Adversary):
-    """Sees the feature (D) of each class in each region, and compares the classes present.
+    """An adversary that sees the feature (D) of each class in each region.
 
-    The mean is over a region's present classes, then over the regions that have any.
+    Only present classes count: the loss is the mean over a region's present classes, then over the
+    regions that have any.
     """
 
     def __init__(self, segmenter: UNet, config: WeakLabelsConfig, precision: Precision) -> None:
@@ -116,7 +128,7 @@ class ClassAdversary(Adversary):
         super().__init__(network.to(device_of(segmenter)), config, precision)
 
     def see(self, outputs: Outputs, crops: Crops) -> Tensor:
-        """Return (R, C, D), without gradient through the attention."""
+        """Return class features (R, C, D); no gradient passes through their pixels' weights."""
         at, features = crops.regions, outputs.features
         coarse = self._stride > 1
         features = at_squares(features, at, self._stride) if coarse else pooled(features, at)
@@ -129,7 +141,10 @@ class ClassAdversary(Adversary):
 
 
 class OutputAdversary(Adversary):
-    """Sees softmax maps (B, C, S, S), 0 in padding; its scores of padding alone do not count."""
+    """An adversary that sees softmax maps (B, C, S, S), which are 0 in padding.
+
+    Scores that judge nothing but padding do not count.
+    """
 
     def __init__(self, segmenter: UNet, config: WeakLabelsConfig, precision: Precision) -> None:
         self.weight = config.weight_output_alignment

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_STRIDE = 32  # of the five convolutions of the output's discriminator
+_STRIDE = 32  # of OutputDiscriminator's five convolutions together
 
 
 class ClassDiscriminators(nn.Module):
-    """One MLP D-D-D-1 per class: features (R, C, D) -> logits (R, C)."""
+    """Fully connected layers D-D-D-1 for each class: features (R, C, D) -> logits (R, C)."""
 
     def __init__(self, num_classes: int, width: int) -> None:
         super().__init__()
@@ -36,9 +36,10 @@ class ClassDiscriminators(nn.Module):
 
 
 class OutputDiscriminator(nn.Module):
-    """AdaptSegNet's (Tsai et al. 2018): softmax maps (B, C, H, W) -> logits (B, 1, H/32, W/32).
+    """AdaptSegNet's discriminator (Tsai et al. 2018) of softmax maps (B, C, H, W).
 
-    Five 4x4 convolutions of stride 2, so H and W are at least 32.
+    It gives logits (B, 1, H/32, W/32) by five 4x4 convolutions of stride 2, so H and W are at
+    least 32.
     """
 
     def __init__(self, num_classes: int, base_filters: int = 64) -> None:

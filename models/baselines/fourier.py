@@ -15,14 +15,15 @@ Image = NDArray[np.float32]
 
 
 class FourierMatch:
-    """Give an image the low-frequency amplitudes of a source's training sections, its own phase.
+    """Give an image the low-frequency amplitudes of a source, and leave its phase.
 
     An instance maps an image (H, W) float32 in [0, 1] to the same shape and range, so it can stand
     where the style transfer model stands. The paper takes the amplitudes of one random source
-    image; here it is their mean over the source, so that an image has one rendering.
+    image. This class takes their mean over the training sections, so that an image has one
+    rendering.
 
-    Frequencies up to b = floor(beta * min(H, W)) periods in both directions are exchanged: the mean
-    always, and for an image of fewer than 1 / beta pixels a side nothing else.
+    Frequencies of up to b = floor(beta * min(H, W)) periods in both directions are exchanged. The
+    mean is always one of them, and the only one if a side is shorter than 1 / beta pixels.
     """
 
     def __init__(self, images: Callable[[], Iterable[Image]], beta: float) -> None:
@@ -32,14 +33,18 @@ class FourierMatch:
 
     @classmethod
     def of(cls, source: Domain, beta: float) -> Self:
-        """Take the training sections of ``source`` at its working pixel size; 0 <= beta <= 0.5."""
+        """Take the training sections of ``source`` at its working pixel size.
+
+        Raises:
+            ValueError: ``beta`` is not in [0, 0.5], or the source has no training sections.
+        """
         if not 0 <= beta <= 0.5:
             raise ValueError(f"beta must be in [0, 0.5], not {beta}")
         sections = source.training_sections()
         return cls(lambda: map(source.image, sections), beta)
 
     def __call__(self, image: Image) -> Image:
-        """Exchange the amplitudes, and clip to [0, 1]."""
+        """Return the image (H, W) float32 with the source's amplitudes, clipped to [0, 1]."""
         shape = (image.shape[0], image.shape[1])
         spectrum = np.fft.rfft2(image.astype(np.float64))
         low = self._low(shape)
@@ -55,7 +60,8 @@ class FourierMatch:
         return np.ix_(rows, cols)
 
     def _amplitude(self, shape: tuple[int, int]) -> NDArray[np.float64]:
-        """Return amplitudes (2b + 1, b + 1), their mean over the source's images of ``shape``."""
+        """Return amplitudes (2b + 1, b + 1), the mean over the source's images cut to ``shape``."""
+        # Kept for each shape: the mean reads every training section.
         if shape not in self._amplitudes:
             low = self._low(shape)
             spectra = (np.fft.rfft2(_brought(image, shape))[low] for image in self._images())
@@ -64,7 +70,7 @@ class FourierMatch:
 
 
 def _brought(image: Image, shape: tuple[int, int]) -> NDArray[np.float64]:
-    """Cut an image about its centre, or continue it by reflection, to ``shape``."""
+    """Bring an image to ``shape``: cut it about its centre, or continue it by reflection."""
     for axis, side in enumerate(shape):
         spare = image.shape[axis] - side
         if spare >= 0:

@@ -1,4 +1,4 @@
-"""Histogram matching: the plain alternative to style transfer, always reported beside it."""
+"""Histogram matching: a plain alternative to style transfer, which needs no training."""
 
 from typing import Self
 
@@ -23,7 +23,11 @@ class HistogramMatch:
 
     @classmethod
     def to(cls, source: Domain) -> Self:
-        """Pool the training sections of ``source`` at its working pixel size."""
+        """Pool the training sections of ``source`` at its working pixel size.
+
+        Raises:
+            ValueError: the source has no training sections.
+        """
         sections = source.training_sections()
         pooled = np.concatenate([_spread(source.image(section)) for section in sections])
         return cls(np.quantile(pooled, _midpoints(_LEVELS)).astype(np.float32))
@@ -31,6 +35,7 @@ class HistogramMatch:
     def __call__(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """Replace each grey value by the source's value of the same rank."""
         _, level, counts = np.unique(image, return_inverse=True, return_counts=True)
+        # Equal values share the rank in their middle, so that they stay equal.
         ranks = (np.cumsum(counts) - counts / 2) / image.size
         matched = np.interp(ranks, _midpoints(len(self._quantiles)), self._quantiles)
         return matched.astype(np.float32)[level].reshape(image.shape)

@@ -16,6 +16,7 @@ def pooled(values: Tensor, regions: Regions) -> Tensor:
     number, width = regions.sizes.shape
     positions = to_device(regions.positions.ravel(), values.device)
     by_channel = full_precision(values).transpose(0, 1).flatten(1)  # (D, B * S * S)
+    # One position more than there are takes the pixels of no region, and is dropped.
     sums = by_channel.new_zeros(len(by_channel), number * width + 1)
     sums = sums.index_add(1, positions, by_channel)[:, :-1]
     sizes = to_device(regions.sizes, values.device).clamp_min(1)
@@ -25,7 +26,7 @@ def pooled(values: Tensor, regions: Regions) -> Tensor:
 def at_squares(values: Tensor, regions: Regions, stride: int) -> Tensor:
     """Read (R, P, D) off a map (B, D, h, w) whose values stand ``stride`` pixels apart.
 
-    A position has the value at the middle of its square of the pooling grid.
+    A position takes the value at the middle of its square of the pooling grid.
     """
     squares, pool = to_device(regions.squares, values.device), regions.pool_px
     side = grid_side(regions.positions.shape[-1], pool)

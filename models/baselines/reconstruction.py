@@ -11,10 +11,10 @@ from models.networks.unet import DoubleConv
 
 
 class ReconstructionDecoder(nn.Module):
-    """The U-Net encoder's coarsest features -> grey images (B, 1, H, W) float, meant for [0, 1].
+    """A decoder of the U-Net encoder's coarsest features into grey images (B, 1, H, W).
 
-    As deep and as wide as the U-Net's own decoder, but without skips: through them the image would
-    pass unencoded. The output is linear: nothing confines it to [0, 1].
+    It is as deep and as wide as the U-Net's own decoder, but has no skips: through them the image
+    would pass unencoded. The images are meant for [0, 1], but the output is linear and not clipped.
     """
 
     def __init__(self, config: SegmenterConfig) -> None:

@@ -1,7 +1,7 @@
-"""The parts of crops that carry image-level labels, and where they are pooled.
+"""The parts of crops that carry image-level labels, and the positions at which they are pooled.
 
-A *region* of a crop is a tile, or what the crop has of it. Its *positions* are its shares of the
-squares of a pooling grid.
+A *region* of a crop is the part of a tile that the crop shows. A grid of squares is laid over the
+crop; a *position* of a region is the part of one square that lies in the region.
 
 Legend: B batch, C classes, S side of the crop, R regions, P positions, G squares along a side.
 """
@@ -18,7 +18,7 @@ from models.data.labels import PRESENT, UNKNOWN, class_pixels, labels_of_mask
 from models.data.samples import Crop
 
 RegionMap = tuple[NDArray[np.int64], NDArray[np.int64]]
-"""Of a crop: the region of each pixel (S, S), -1 in none; labels (R, C) in {-1, 0, 1}."""
+"""A crop's regions: the region of each pixel (S, S), or -1; and labels (R, C) in {-1, 0, 1}."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Regions:
     """The regions of a batch of crops, at their positions.
 
     ``labels`` is (R, C) in {-1, 0, 1}, int64. ``sizes`` (R, P) float32 counts the pixels of each
-    position; 0 fills up regions with fewer than P. ``squares`` (R, P) is the position's square, a
-    flat index into (B, G, G). ``positions`` (B, S, S) is every pixel's position, a flat index into
-    (R, P), and R * P in no region.
+    position; 0 fills up regions with fewer than P positions. ``squares`` (R, P) holds the square of
+    each position, as a flat index into (B, G, G). ``positions`` (B, S, S) holds the position of
+    each pixel, as a flat index into (R, P), and R * P for a pixel in no region.
     """
 
     labels: NDArray[np.int64]
@@ -39,7 +39,7 @@ class Regions:
 
     @classmethod
     def of(cls, crops: Sequence[RegionMap], pool_px: int) -> Self:
-        """Pool over squares of ``pool_px``, that begin at the crop's first pixel."""
+        """Number the positions on a grid of squares of ``pool_px``, from the crop's first pixel."""
         labels = np.concatenate([of_crop for _, of_crop in crops])
         before = np.cumsum([0, *(len(of_crop) for _, of_crop in crops)])
         maps = np.stack(
@@ -51,6 +51,7 @@ class Regions:
         inside = maps >= 0
         at = (maps * side**2 + square)[inside]
         counts = np.bincount(at, minlength=number * side**2).reshape(number, side**2)
+        # A region counts only the squares that it touches, so that P stays small.
         place = np.cumsum(counts > 0, axis=1) - 1
         width = max(1, int(place.max(initial=0)) + 1)
         region, used = np.nonzero(counts)
@@ -72,8 +73,8 @@ def grid_side(side_px: int, pool_px: int) -> int:
 def tiles_of(domain: Domain, crop: Crop) -> RegionMap:
     """Return the tiles in a crop; of two that overlap the later prevails, as in ``Domain.allowed``.
 
-    Of a tile that the crop, or a later tile, has cut, what was present is unknown: it may lie in
-    the part that is missing. What was absent is absent in every part.
+    If the crop or a later tile cuts a tile, its present classes become unknown: they may lie in the
+    part that is missing. Its absent classes are absent in every part.
     """
     tiles, shape = domain.tile_windows(crop.section), domain.working_shape(crop.section)
     top, bottom, _ = crop.rows.indices(shape[0])
@@ -94,7 +95,7 @@ def tiles_of(domain: Domain, crop: Crop) -> RegionMap:
 def labelled_crop(mask: NDArray[np.int64], num_classes: int) -> RegionMap:
     """Return one region with the classes that a crop of the source shows, by its mask (S, S).
 
-    Pixels without a class, padding among them, are in none; a crop of such has no region.
+    Pixels without a class, such as padding, are in no region; a crop of such pixels has none.
     """
     known = mask != IGNORE
     labels = np.array([labels_of_mask(class_pixels(mask, num_classes))])

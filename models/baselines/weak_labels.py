@@ -1,7 +1,8 @@
 """Paul et al. (2020), "Domain Adaptive Semantic Segmentation Using Weak Labels".
 
-With image-level labels at hand, so without their pseudo-labels, and transplanted to the paper's
-U-Net and protocol; their code (sujoyp/weak-da-seg) decides what the text leaves open.
+The method is transplanted to the U-Net and the protocol of StyleFilter's paper. Image-level labels
+are given, so their pseudo-labels are left out. Their code (sujoyp/weak-da-seg) decides what their
+text leaves open.
 
 Legend: B batch, C classes, S side of the crop, G squares of ``pool_px`` along a side.
 """
@@ -44,9 +45,13 @@ def adapt_weak_labels(
 ) -> UNet:
     """Train a copy of ``source_only`` with CE(x_s, m_s) + weight * BCE(x_t, l_t) + adversaries.
 
-    An alignment of weight 0 has no discriminator; without both it is the row "Paul et al. \\ AdvL".
-    The target's images are those of ``target`` whatever ``adaptation.student_view`` says. Source
-    and target go through the network apart.
+    The adversaries align the domains by class features and by outputs. An alignment of weight 0 has
+    no discriminator; without both this is the row "Paul et al. \\ AdvL". The target's images are
+    those of ``target``, whatever ``adaptation.student_view`` says. Source and target go through
+    the network separately.
+
+    Raises:
+        ValueError: a domain has no training sections, or (as NonFiniteLoss) a loss is not finite.
     """
     pair = Pair(source, target)
     learner = _WeakLabels(copy.deepcopy(source_only), pair, config).learner()
@@ -57,15 +62,15 @@ Terms = Mapping[str, Tensor]
 """The losses of a part of a batch, by name, not yet weighted."""
 
 Views = Mapping[str, View]
-"""What each adversary is shown."""
+"""The inputs of each adversary, by its name."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A batch, or one of the parts it is computed in.
+    """A batch, or one of the parts in which a batch is computed.
 
-    ``masks`` (B, S, S) int64 are the source's. ``kept`` is bool (B, C, G, G): the target's pooled
-    logits that dropout leaves.
+    ``masks`` (B, S, S) int64 are the source's. ``kept``, bool (B, C, G, G), marks the pooled logits
+    of the target that dropout keeps.
     """
 
     source: Crops
@@ -83,6 +88,7 @@ class _WeakLabels:
         self._segmenter = segmenter
         self._device = next(segmenter.parameters()).device
         self._optimiser = adamw(segmenter, self._config)
+        # Discriminators start from the seed alone, whatever was drawn before.
         with seeded_weights(config.seed):
             self._adversaries = adversaries(segmenter, self._weak, self._config.precision)
         by_name = self._adversaries.items()
@@ -129,6 +135,7 @@ class _WeakLabels:
         values = defaultdict[str, list[Tensor]](list)
         views = defaultdict[str, list[View]](list)
 
+        # The discriminators learn from these views afterwards, without a second pass.
         def noted(terms: Terms, seen: Views) -> Tensor:
             for name, term in terms.items():
                 values[name].append(term.detach())
@@ -197,6 +204,7 @@ class _WeakLabels:
         """Return BCE(x_t, l_t) of the regions' smooth maxima."""
         weak, regions = self._weak, part.target.regions
         kept = at_squares(to_device(part.kept, self._device), regions, weak.pool_px)
+        # Divided by the share that is kept, so that the mean logit stays.
         dropped = pooled(logits, regions) * kept / (1 - weak.dropout)
         sizes, labels = (to_device(x, self._device) for x in (regions.sizes, regions.labels))
         return weak_label_loss(smooth_maximum(dropped, sizes, weak.smoothness), labels, num_labels)

@@ -1,7 +1,8 @@
 """Y-Net (Roels et al. 2019): the segmenter's encoder must also serve to reconstruct the images.
 
-Transplanted to the paper's U-Net and protocol: its authors' own network is narrower and learns from
-scratch; their code (JorisRoels/domain-adaptive-segmentation) decides what the text leaves open.
+The method is transplanted to the U-Net and the protocol of StyleFilter's paper: its authors' own
+network is narrower and learns from scratch. Their code (JorisRoels/domain-adaptive-segmentation)
+decides what their text leaves open.
 """
 
 import copy
@@ -46,9 +47,12 @@ def adapt_ynet(
 ) -> UNet:
     """Train a copy of ``source_only`` with CE(x_s, m_s) + weight * (MSE(x_s) + MSE(x_t)).
 
-    ``ynet.reconstruct`` may leave MSE(x_s) out. The target's images are those of ``target``
-    whatever ``adaptation.student_view`` says; Table 1's row has them raw. Source and target go
-    through the network apart. The second decoder starts from scratch and is thrown away.
+    ``ynet.reconstruct`` may leave MSE(x_s) out. The target's images are those of ``target``,
+    whatever ``adaptation.student_view`` says; for Table 1's row they are raw. Source and target go
+    through the network separately. The second decoder starts from scratch and is thrown away.
+
+    Raises:
+        ValueError: a domain has no training sections, or (as NonFiniteLoss) a loss is not finite.
     """
     pair = Pair(source, target)
     learner = _YNet(copy.deepcopy(source_only), pair, config).learner()
@@ -56,7 +60,7 @@ def adapt_ynet(
 
 
 class _YNet:
-    """One encoder, two decoders, and their update."""
+    """The encoder, its two decoders, and their update."""
 
     def __init__(self, segmenter: UNet, pair: Pair, config: StyleFilterConfig) -> None:
         self._pair, self._ynet = pair, config.ynet

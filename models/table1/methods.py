@@ -1,7 +1,7 @@
-"""Table 1's rows, and the methods that they test: the one place that knows them; free of torch.
+"""The rows of Table 1, and the methods that they test; free of torch.
 
-A new row is one entry in ``ROWS``, with its method; the API, the benchmark's jobs and its report
-follow. ``training.py`` trains what is named here.
+A new row is one entry in ``ROWS``, with its method. The API, the benchmark's jobs and its report
+read the entry, and ``training.py`` trains the method.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,10 +23,10 @@ class Method:
 
     name: str
     adapt: str | None = None
-    """Names the function that adapts the source-only segmenter, as ``pkgutil.resolve_name`` reads
-    it: a name and no function, for those import torch. None: the method adapts nothing."""
+    """The name of the function that adapts the source-only segmenter, for ``pkgutil.resolve_name``;
+    the function itself would import torch. None if the method adapts nothing."""
     trained_on: StyliserName = "none"
-    """How the target images that the method adapts with are stylised."""
+    """The way in which the target images that the method trains on are stylised."""
     masks_of: Literal["source", "target"] = "source"
     """The domain whose masks train the segmenter first."""
     uses_labels: bool = False
@@ -45,14 +45,14 @@ class Method:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table: a method, and how its segmenter is tested."""
+    """A row of the table: a method, and the way in which its segmenter is tested."""
 
     title: str
     about: str
     """A sentence on what the row does, for someone who has not read its paper."""
     method: Method
     tested_on: StyliserName = "none"
-    """How the test images are stylised."""
+    """The way in which the test images are stylised."""
     filtered: bool = False
     """The test images' own labels filter the prediction."""
     paper: bool = False
@@ -82,14 +82,14 @@ ROWS: dict[str, Row] = {
     ),
     "cut": Row(
         "CUT",
-        "The source-only segmenter, on test images that CUT redrew in the style of the source.",
+        "The source-only segmenter segments test images that CUT redrew in the source's style.",
         SOURCE_ONLY,
         "cut",
         paper=True,
     ),
     "y-net": Row(
         "Y-Net",
-        "The source-only segmenter trains on and at the same time learns to redraw target images.",
+        "The source-only segmenter trains further, and also learns to redraw target images.",
         Method("y-net", _YNET),
         paper=True,
     ),
@@ -102,7 +102,7 @@ ROWS: dict[str, Row] = {
     ),
     "paul-no-advl": Row(
         "Paul et al. \\ AdvL",
-        "Paul et al. without the adversaries.",
+        "The method of Paul et al., without the adversaries.",
         Method(
             "paul-no-advl",
             _PAUL,
@@ -114,7 +114,7 @@ ROWS: dict[str, Row] = {
     ),
     "paul-no-advl-cut": Row(
         "Paul et al. \\ AdvL + CUT",
-        "Paul et al. without the adversaries, with target images that CUT redrew.",
+        "The method of Paul et al., without the adversaries, on target images that CUT redrew.",
         Method(
             "paul-no-advl-cut",
             _PAUL,
@@ -148,48 +148,48 @@ ROWS: dict[str, Row] = {
     ),
     "filter-without-style": Row(
         "Filter without style",
-        "StyleFilter with target images as they are, in training and in test.",
+        "The method StyleFilter, on target images as they are, in training and in test.",
         Method("filter-without-style", _SELF_TRAINING, uses_labels=True, changes=_FILTER),
     ),
     "unfiltered": Row(
         "StyleFilter \\ filter (Eq. 2)",
-        "StyleFilter without the filter, so without any label: Equation 2 of the paper.",
+        "The method StyleFilter, without the filter and so without any label (Equation 2).",
         Method("unfiltered", _SELF_TRAINING, "cut", changes=_NO_FILTER),
         "cut",
     ),
     "filter-at-test": Row(
         "StyleFilter + filter at test",
-        "StyleFilter, and the labels of the test images filter its predictions for them, too.",
+        "The row StyleFilter; in addition, labels of the test images filter their predictions.",
         STYLEFILTER,
         "cut",
         filtered=True,
     ),
     "histogram": Row(
         "Histogram matching",
-        "The source-only segmenter, on test images with the source's distribution of grey values.",
+        "The source-only segmenter segments test images with the source's grey-value distribution.",
         SOURCE_ONLY,
         "histogram",
     ),
     "fourier": Row(
         "Fourier domain adaptation",
-        "The source-only segmenter, on test images with the source's coarse brightness pattern.",
+        "The source-only segmenter segments test images with the source's coarse brightness.",
         SOURCE_ONLY,
         "fourier",
     ),
     "adabn": Row(
         "AdaBN",
-        "The source-only segmenter, with the target's batch-norm statistics: nothing is trained.",
+        "The source-only segmenter takes the target's batch-norm statistics; nothing is trained.",
         Method("adabn", _ADABN, estimates_statistics=True, changes=_ESTIMATE),
     ),
     "adabn-cut": Row(
         "AdaBN + CUT",
-        "AdaBN with target images that CUT redrew.",
+        "The method AdaBN, on target images that CUT redrew.",
         Method("adabn-cut", _ADABN, "cut", estimates_statistics=True, changes=_ESTIMATE),
         "cut",
     ),
     "stylefilter-histogram": Row(
         "StyleFilter, histogram for CUT",
-        "StyleFilter with histogram matching in the place of CUT.",
+        "The method StyleFilter, with histogram matching in the place of CUT.",
         Method(
             "stylefilter-histogram", _SELF_TRAINING, "histogram", uses_labels=True, changes=_FILTER
         ),
@@ -197,12 +197,12 @@ ROWS: dict[str, Row] = {
     ),
     "stylefilter-fourier": Row(
         "StyleFilter, Fourier for CUT",
-        "StyleFilter with Fourier domain adaptation in the place of CUT.",
+        "The method StyleFilter, with Fourier domain adaptation in the place of CUT.",
         Method("stylefilter-fourier", _SELF_TRAINING, "fourier", uses_labels=True, changes=_FILTER),
         "fourier",
     ),
 }
-"""All rows in the table's order: the paper's nine, then those it never ran."""
+"""All rows in the table's order: first the paper's nine, then rows that it never ran."""
 
 METHODS: dict[str, Method] = {row.method.name: row.method for row in ROWS.values()}
 
@@ -218,7 +218,7 @@ MethodName = Annotated[
 
 
 def rows_by_method(rows: Iterable[RowName]) -> dict[MethodName, tuple[RowName, ...]]:
-    """Return what has to be trained for ``rows``, in the table's order, each with its rows."""
+    """Return the methods that ``rows`` test, in the table's order, each with its rows."""
     wanted, found = set(rows), dict[MethodName, tuple[RowName, ...]]()
     for name, row in ROWS.items():
         if name in wanted:
@@ -227,5 +227,5 @@ def rows_by_method(rows: Iterable[RowName]) -> dict[MethodName, tuple[RowName, .
 
 
 def needs_style(method: MethodName, rows: Iterable[RowName]) -> bool:
-    """Tell whether training the method, or testing it as ``rows`` do, takes a style model."""
+    """Tell whether a style model is needed to train the method, or to test it as ``rows`` do."""
     return "cut" in (METHODS[method].trained_on, *(ROWS[row].tested_on for row in rows))

@@ -1,4 +1,4 @@
-"""Say what a benchmark runs, and what each of its parts runs; free of torch."""
+"""The plan of a benchmark, and of each of its jobs; free of torch."""
 
 from pydantic import Field
 
@@ -19,15 +19,17 @@ class FoldSections(FrozenConfig):
 class BenchmarkPart(FrozenConfig):
     """One job of a benchmark: a stage that several rows of a fold share, or a method.
 
-    ``method`` is None for a shared stage; the job's kind says which.
+    ``method`` is None for a shared stage, which the job's kind names.
     """
 
-    fold: int = Field(description="From 0.")
+    fold: int = Field(description="The number of the fold, from 0.")
     sections: FoldSections
     method: MethodName | None = None
     rows: tuple[RowName, ...] = Field((), description="The rows that test the method's segmenter.")
     tile_px: int | None = Field(
-        None, description="Side of the labelled target tiles, native pixels; none: as registered."
+        None,
+        description="The side of the labelled target tiles, in native pixels; `null` for the tiles "
+        "of the registration.",
     )
 
     @property
@@ -47,7 +49,7 @@ class BenchmarkPlan(FrozenConfig):
     excluded: tuple[str, ...]
 
     def published(self, source: DomainInfo, target: DomainInfo) -> Folds:
-        """Return the folds as a document, to publish and to use again."""
+        """Return the folds as a document, which can be published and used again."""
         return Folds(
             source=DatasetFolds(
                 dataset=source.name,

@@ -1,4 +1,4 @@
-"""Hold Table 1 for a pair: results of rows and folds, their means, spreads and differences."""
+"""Table 1 for a pair: results of rows and folds, their means, spreads and differences."""
 
 from typing import Literal
 
@@ -10,16 +10,21 @@ from models.table1.methods import RowName
 
 
 class RowScores(FrozenConfig):
-    """What a job measured of one row on one fold."""
+    """The scores and costs of one row on one fold, as its job measured them."""
 
     row: RowName
     # Parts that ended before version 0.2 wrote it as ``split``.
-    fold: int = Field(description="From 0.", validation_alias=AliasChoices("fold", "split"))
-    tile_px: int | None = Field(
-        None, description="Side of the labelled tiles, native pixels; none: as registered."
+    fold: int = Field(
+        description="The number of the fold, from 0.",
+        validation_alias=AliasChoices("fold", "split"),
     )
-    sections: tuple[str, ...] = Field(description="Test sections with masks.")
-    groups: tuple[str, ...] = Field(description="Volume or block of each test section.")
+    tile_px: int | None = Field(
+        None,
+        description="The side of the labelled tiles, in native pixels; `null` for the tiles of the "
+        "registration.",
+    )
+    sections: tuple[str, ...] = Field(description="The test sections with masks.")
+    groups: tuple[str, ...] = Field(description="The volume or block of each test section.")
     confusions: tuple[tuple[tuple[int, ...], ...], ...] = Field(
         description="A matrix of pixel counts per test section; its rows are the truth, its "
         "columns the prediction."
@@ -34,21 +39,23 @@ class RowScores(FrozenConfig):
         None, description="The rule that chose the generator; none for a row without one."
     )
     num_labels: int = Field(
-        description="Number of labelled target tiles that were used; tiles of test sections count "
-        "where their labels filter the prediction."
+        description="The number of labelled target tiles that were used. Tiles of test sections "
+        "count if their labels filter the prediction."
     )
-    num_masks: int = Field(description="Number of target masks that training used.")
+    num_masks: int = Field(description="The number of target masks that training used.")
     peak_memory_bytes: int = Field(
-        description="The most memory that the job's process held; on a GPU, the GPU's."
+        description="The most memory that the job's process held; on a GPU, the GPU's memory."
     )
 
 
 class RowResult(RowScores):
-    """A row on one fold with its cost; the memory is the most of all jobs that worked for it."""
+    """A row on one fold with its cost; its memory is the most of all jobs that it needed."""
 
-    seconds: float = Field(description="Training time that the row needs, shared stages included.")
+    seconds: float = Field(
+        description="The training time that the row needs, in seconds, with shared stages."
+    )
     own_seconds: float = Field(
-        description="Training time of the row's own job, without shared stages."
+        description="The training time of the row's own job, in seconds, without shared stages."
     )
 
 
@@ -62,12 +69,12 @@ class FailedRow(FrozenConfig):
 
 
 class Spread(FrozenConfig):
-    """A score in [0, 1] over the folds; ``None`` where a fold's test masks lack the class."""
+    """A score in [0, 1] over the folds; ``None`` for a fold whose test masks lack the class."""
 
     per_fold: tuple[float | None, ...]
     mean: float | None
     std: float | None = Field(
-        description="Standard deviation over the folds with a score, divided by their number."
+        description="The standard deviation over the folds with a score (divided by their number)."
     )
 
 
@@ -86,7 +93,7 @@ class RowSummary(FrozenConfig):
     styles_selected: tuple[str | None, ...] = Field(
         description="The rule that chose the generator, for each fold; none for a row without one."
     )
-    num_labels: float = Field(description="Mean over the folds.")
+    num_labels: float = Field(description="The mean over the folds.")
     num_masks: float
     seconds: float
     own_seconds: float
@@ -94,29 +101,31 @@ class RowSummary(FrozenConfig):
 
 
 class Difference(FrozenConfig):
-    """Mean DICE of ``row`` less that of ``than``, with a paired bootstrap over test sections."""
+    """Mean DICE of ``row`` less mean DICE of ``than``, with an interval by a paired bootstrap."""
 
     row: RowName
     than: RowName
     mean: float
-    low: float = Field(description="2.5th percentile.")
-    high: float = Field(description="97.5th percentile.")
+    low: float = Field(description="The 2.5th percentile of the bootstrap.")
+    high: float = Field(description="The 97.5th percentile of the bootstrap.")
     standard_error: float
 
 
 class LabelValue(FrozenConfig):
-    """The gain that labels of tiles of one size bring: with the filter against without it."""
+    """The gain that labels of tiles of one size bring: DICE with the filter and without it."""
 
     tile_px: int
     num_labels: float
     with_filter: Spread
     without_filter: Spread
     low: float | None = Field(
-        description="2.5th percentile of the gain, as in ``Difference``; none without an interval."
+        description="The 2.5th percentile of the gain, as in ``Difference``; `null` without an "
+        "interval."
     )
-    high: float | None = Field(description="97.5th percentile.")
+    high: float | None = Field(description="The 97.5th percentile of the gain.")
     labels_per_point: float | None = Field(
-        description="Labels per point (0.01) of mean DICE; none where the gain may be chance."
+        description="The number of labels for each point (0.01) of mean DICE; `null` if the gain "
+        "may be chance."
     )
 
 
@@ -132,12 +141,12 @@ class Curve(FrozenConfig):
 
 
 class StyleScore(FrozenConfig):
-    """How well the source-only segmenter segments target images that a generator stylised."""
+    """The scores of the source-only segmenter on target images that a generator stylised."""
 
     step: int
-    dice: float | None = Field(description="Mean DICE on the target's validation masks.")
+    dice: float | None = Field(description="The mean DICE on the target's validation masks.")
     label_agreement: float | None = Field(
-        description="Share of the training tiles' labels that the prediction agrees with."
+        description="The share of the training tiles' labels that the prediction agrees with."
     )
     label_score: float | None = Field(
         description="The agreement plus the mean confidence; it needs no mask."
@@ -152,13 +161,13 @@ class StyleChoice(FrozenConfig):
     scores: tuple[StyleScore, ...] = Field(description="In the order of their steps.")
 
     def best(self, by: Literal["dice", "label_score"]) -> StyleScore | None:
-        """Return the generator with the highest score, the earliest of equal ones; None without."""
+        """Return the earliest generator with the highest score; None if no generator has one."""
         scored = [score for score in self.scores if getattr(score, by) is not None]
         return max(scored, key=lambda score: float(getattr(score, by)), default=None)
 
 
 class SharedStage(FrozenConfig):
-    """A stage that several rows use and that was trained once."""
+    """A stage that was trained once and that several rows use."""
 
     stage: str
     fold: int
@@ -167,17 +176,21 @@ class SharedStage(FrozenConfig):
 
 
 class BenchmarkReport(FrozenConfig):
-    """Everything that the report shows, as its JSON file holds it."""
+    """All contents of the report, as its JSON file holds them."""
 
     source: str
     target: str
     class_names: tuple[str, ...]
-    excluded: tuple[str, ...] = Field(description="Classes left out of the table and its means.")
+    excluded: tuple[str, ...] = Field(
+        description="The classes that the table and its means leave out."
+    )
     preset: PresetName
     config: StyleFilterConfig
     folds: int
     tile_px: int | None = Field(
-        None, description="Side of the labelled tiles, native pixels; none: as registered."
+        None,
+        description="The side of the labelled tiles, in native pixels; `null` for the tiles of the "
+        "registration.",
     )
     results: tuple[RowResult, ...] = Field(
         description="The results of each row on each fold, with labels of every tile size."
@@ -194,5 +207,7 @@ class BenchmarkReport(FrozenConfig):
     notes: tuple[str, ...] = Field(
         (), description="Remarks of the jobs that a reader of the numbers must know."
     )
-    seconds: float = Field(description="Time of all jobs together; a shared stage counts once.")
+    seconds: float = Field(
+        description="The time of all jobs together, in seconds; a shared stage counts once."
+    )
     versions: dict[str, str]

@@ -1,4 +1,4 @@
-"""Summarise a benchmark's results: rows, their differences, and what labels are worth; no torch.
+"""Summarise a benchmark's results: rows, differences, and the gain by labels; free of torch.
 
 Legend: R resamples, S test sections, C classes of the table.
 """
@@ -34,8 +34,12 @@ def tabulate(
 ) -> tuple[RowSummary, ...]:
     """Summarise each row over its folds, in the table's order; a row may have several tile sizes.
 
-    DICE of a class is that of all pixels of a fold's test sections together. ``excluded`` classes
-    are left out of the report and the means, but predicting one is a mistake of the class missed.
+    DICE of a class is computed on all pixels of a fold's test sections together. ``excluded``
+    classes are left out of the report and the means, but a pixel that is predicted as one of them
+    is a miss of its true class.
+
+    Raises:
+        ValueError: a fold of a row is there twice, or an excluded class does not exist.
     """
     return tuple(row.summary() for row in _rows(results, class_names, excluded))
 
@@ -49,11 +53,11 @@ def differences(
 ) -> tuple[Difference, ...]:
     """Compare each row with each that precedes it in the table, on the same test sections.
 
-    A difference is the later row's mean less the earlier one's. Its interval is a paired bootstrap:
-    within each fold the test groups, or the sections where there are no two groups, are drawn
-    again 2,000 times, the same ones for both rows. With few of them the percentiles lie somewhat
-    too close together. A pair without two groups or sections in any fold has no interval and is
-    left out.
+    A difference is the mean DICE of the later row less that of the earlier row. Its interval is a
+    paired bootstrap (Efron and Tibshirani 1993): within each fold the test groups, or the sections
+    if there is but one group, are drawn again 2,000 times, the same ones for both rows. With few
+    groups the percentiles lie somewhat too close together. A pair is left out if no fold has two
+    groups or two sections, because it has no interval.
     """
     rows = _rows(results, class_names, excluded, seed)
     pairs = [(row, than) for than, row in combinations(rows, 2) if row.tile_px == than.tile_px]
@@ -71,8 +75,8 @@ def label_values(
 ) -> tuple[LabelValue, ...]:
     """Compare StyleFilter with labels of tiles of each size with itself without labels.
 
-    Both are compared on the folds that both have. Without the filter there are no tiles, so one
-    training without serves every tile size.
+    They are compared on the folds that both have. Training without labels needs no tiles, so one
+    such training serves every tile size.
     """
     values, kept = [], _kept(class_names, excluded)
     for tile_px in tiles_px:
@@ -122,17 +126,17 @@ class _Row:
 
     @cached_property
     def dice(self) -> Scores:
-        """Return DICE as (folds, C)."""
+        """DICE of each class on each fold, (folds, C)."""
         return np.stack([_dice(self._counts(result).sum(axis=0)) for result in self.results])
 
     @property
     def means(self) -> Scores:
-        """Return the mean over the classes that occur as (folds,)."""
+        """The mean over the classes that occur, (folds,)."""
         return _mean(self.dice)
 
     @cached_property
     def resampled(self) -> Scores:
-        """Return the mean over classes and folds of each resample, as (R,)."""
+        """The mean over classes and folds of each resample, (R,)."""
         return _mean(np.stack([self._resampled(result) for result in self.results], axis=1))
 
     def summary(self) -> RowSummary:
@@ -164,9 +168,10 @@ class _Row:
         return np.stack(parts, axis=1)[:, :, kept]
 
     def _resampled(self, result: RowResult) -> Scores:
-        """Return the mean over classes of each resample, as (R,); all rows have the same draws."""
+        """Return the mean over classes of each resample, (R,)."""
         unit_of = _units(result)
         num_units = int(unit_of.max()) + 1
+        # The seed and the fold alone decide the draws: all rows get the same ones.
         rng = np.random.default_rng([self.seed, result.fold])
         drawn = rng.multinomial(num_units, np.full(num_units, 1 / num_units), size=_RESAMPLES)
         pooled = np.tensordot(drawn[:, unit_of].astype(np.float64), self._counts(result), axes=1)
@@ -200,12 +205,12 @@ def _row(
 
 def _kept(class_names: Sequence[str], excluded: Collection[str]) -> dict[str, int]:
     if unknown := sorted(set(excluded) - set(class_names)):
-        raise ValueError(f"{unknown[0]!r} is to be left out, but is no class")
+        raise ValueError(f"{unknown[0]!r} is to be left out, but there is no class of this name")
     return {name: n for n, name in enumerate(class_names) if name not in excluded}
 
 
 def _units(result: RowResult) -> NDArray[np.intp]:
-    """Number what is resampled, the group or else the section of each section, as (S,)."""
+    """Return the number of the group, or else of the section itself, for each section: (S,)."""
     groups = list(dict.fromkeys(result.groups))
     if len(groups) < 2:
         return np.arange(len(result.sections))
@@ -221,7 +226,7 @@ def _dice(counts: NDArray[np.float64]) -> Scores:
 
 
 def _mean(scores: Scores) -> Scores:
-    """Average over the last axis the scores that are no NaN; NaN where all are."""
+    """Return the mean over the last axis of the scores that are not NaN; NaN if all are NaN."""
     known = ~np.isnan(scores)
     total = np.where(known, scores, 0).sum(axis=-1)
     means: Scores = np.full(total.shape, np.nan)
@@ -239,7 +244,7 @@ def _spread(per_fold: Scores) -> Spread:
 
 
 def _difference(row: _Row, than: _Row) -> Difference | None:
-    """Compare two rows; None without equal test sections, or without an interval or a score."""
+    """Compare two rows; None if their test sections differ, or there is no interval or score."""
     if row.tested_on != than.tested_on or all(_units(result).max() == 0 for result in row.results):
         return None
     mean = _mean(row.means) - _mean(than.means)

@@ -1,6 +1,6 @@
 """Train the methods of Table 1: StyleFilter's steps, with the parts that ``methods.py`` names.
 
-What rows share is trained once, for ``Run.finished`` knows a stage by what decides its result.
+A stage that several rows share is trained once: ``Run.finished`` finds it by its identity.
 """
 
 from dataclasses import replace
@@ -18,13 +18,16 @@ from models.stylefilter import AdaptedModels, Parts, StyleFilter
 from models.table1.methods import Method, StyliserName
 
 Trained = AdaptedModels[Generator | None]
-"""What a method leaves. ``adapted`` is ``source_only`` where it adapts nothing."""
+"""The networks that a method leaves. ``adapted`` is ``source_only`` if it adapts nothing."""
 
 
 def train_method(method: Method, steps: StyleFilter, *, with_style: bool) -> Trained:
     """Train a method by StyleFilter's ``steps``, whose config is changed to the method's.
 
-    ``with_style``: a style model is trained, for the training stylises by it, or a row tests so.
+    ``with_style`` trains a style model too: the training stylises by it, or a row's test does.
+
+    Raises:
+        ValueError: as ``models.stylefilter.adapt``, or as the method's own function.
     """
     steps = replace(steps, config=method.changed(steps.config))
     if method.masks_of == "target":
@@ -42,7 +45,7 @@ def train_method(method: Method, steps: StyleFilter, *, with_style: bool) -> Tra
 def styliser(
     name: StyliserName, source: Domain, config: StyleFilterConfig, style: Generator | None
 ) -> Styliser:
-    """Return what stylises target images in the way of this name; ``cut`` by ``style``."""
+    """Return the styliser of this name; ``cut`` takes the generator ``style``."""
     match name:
         case "cut":
             assert style is not None
@@ -57,4 +60,4 @@ def styliser(
 
 
 def _no_style(*_: object) -> None:
-    """Stand in the place of ``train_style`` where no style model is needed."""
+    """Take the place of ``train_style`` where no style model is needed."""
