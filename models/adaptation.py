@@ -5,7 +5,7 @@ Each step draws samples of both domains, and validations choose the weights that
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -102,9 +102,14 @@ def source_loss(
 
     Batch norm's stored statistics stay as they are if ``norm_statistics`` is ``target``.
     """
-    own_statistics = config.norm_statistics == "target"
-    with statistics_kept(segmenter) if own_statistics else nullcontext():
+    with source_pass(segmenter, config):
         return supervised_loss(segmenter, batch, config, num_known)
+
+
+def source_pass(segmenter: UNet, config: AdaptationConfig) -> AbstractContextManager[None]:
+    """Keep batch norm's statistics the target's own, if asked for, while a source batch passes."""
+    own_statistics = config.norm_statistics == "target"
+    return statistics_kept(segmenter) if own_statistics else nullcontext()
 
 
 def _task(learner: Learner[Batch], pair: Pair, config: StyleFilterConfig, this: str) -> Task[Batch]:

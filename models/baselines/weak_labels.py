@@ -10,7 +10,7 @@ Legend: B batch, C classes, S side of the crop, G squares of ``pool_px`` along a
 import copy
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.adaptation import SELF_TRAINING, Learner, Pair, adapt_by
+from models.adaptation import SELF_TRAINING, Learner, Pair, adapt_by, source_pass
 from models.baselines.adversaries import Crops, Outputs, View, adversaries
 from models.baselines.pooling import at_squares, pooled
 from models.baselines.regions import Regions, grid_side, labelled_crop, tiles_of
@@ -29,7 +29,6 @@ from models.data.samples import source_batch, target_batch
 from models.data.sampling import Sample
 from models.data.stylised import StylisedDomain
 from models.losses import cross_entropy, smooth_maximum, weak_label_loss
-from models.networks.statistics import statistics_kept
 from models.networks.unet import UNet
 from models.segmentation import adamw, as_input, pixels_of_all
 from models.training.identity import MethodFacts
@@ -166,8 +165,7 @@ class _WeakLabels:
         self, part: Part, num_known: Tensor, weights: Mapping[str, Tensor]
     ) -> tuple[Terms, Views]:
         """Return CE(x_s, m_s), and views of the source, which teach the discriminators alone."""
-        own_statistics = self._config.norm_statistics == "target"
-        with statistics_kept(self._segmenter) if own_statistics else nullcontext():
+        with source_pass(self._segmenter, self._config):
             outputs = self._outputs(part.source)
         masks = to_device(part.masks, self._device)
         with torch.no_grad():

@@ -8,14 +8,13 @@ decides what their text leaves open.
 import copy
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.adaptation import SELF_TRAINING, Learner, Pair, adapt_by
+from models.adaptation import SELF_TRAINING, Learner, Pair, adapt_by, source_pass
 from models.baselines.reconstruction import ReconstructionDecoder
 from models.config import StyleFilterConfig
 from models.data.domain import IGNORE, Domain
@@ -29,7 +28,6 @@ from models.data.samples import (
 from models.data.sampling import Sample
 from models.data.stylised import StylisedDomain
 from models.losses import cross_entropy, reconstruction_error
-from models.networks.statistics import statistics_kept
 from models.networks.unet import UNet
 from models.segmentation import adamw, as_input, pixels_of_all
 from models.training.identity import MethodFacts
@@ -116,8 +114,7 @@ class _YNet:
         self, batch: SourceBatch, num_known: Tensor, num_inside: Tensor
     ) -> dict[str, Tensor]:
         """Return CE(x_s, m_s) and MSE(x_s) of one pass through the encoder."""
-        own_statistics = self._config.norm_statistics == "target"
-        kept = statistics_kept(self._segmenter) if own_statistics else nullcontext()
+        kept = source_pass(self._segmenter, self._config)
         with kept, autocast(self._device, self._config.precision):
             features = self._segmenter.encode(as_input(batch.images, self._device))
             logits = self._segmenter.head(self._segmenter.decode(features))
