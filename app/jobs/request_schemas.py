@@ -3,7 +3,7 @@
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, JsonValue
 
 from app.jobs.config_changes import ConfigChanges
 from models.config import PresetName
@@ -171,11 +171,14 @@ class BenchmarkRequest(_TrainingRequest):
         3,
         ge=1,
         le=20,
+        # Version 0.1 called it ``num_splits``: its clients are still understood.
+        validation_alias=AliasChoices("num_folds", "num_splits"),
         description="The number of folds. Sections of one group stay together; a dataset without "
         "groups is divided into blocks of neighbouring sections with a gap between them.",
     )
     folds: Folds | None = Field(
         None,
+        validation_alias=AliasChoices("folds", "splits"),
         description="Published folds to use instead: the content of `folds.json` of an earlier "
         "report.",
     )

@@ -84,7 +84,7 @@ def test_refusals_are_raised_in_the_words_of_the_service(
     lines = str(refused.value).splitlines()
     assert lines[0].startswith("POST /datasets: 2 ")
     assert lines[1].startswith("  images/broken.png: ")
-    assert lines[2].startswith("  images/grey.tif: damaged")
+    assert lines[2].startswith("  images/grey.tif: is damaged")
     unknown = uuid4()
     with pytest.raises(ApiError, match=f"GET /jobs/{unknown}: .* {unknown}"):
         client.job(unknown)

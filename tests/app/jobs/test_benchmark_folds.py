@@ -304,3 +304,15 @@ def test_a_dry_run_says_what_its_largest_job_takes(
     assert {stage["stage"] for stage in answer.json()["stages"]} >= {"style", "pretrain", "adapt"}
     with database.reading() as session:
         assert session.scalars(select(Job)).all() == []
+
+
+def test_names_of_version_0_1_are_understood_but_not_beside_todays(
+    api: httpx.Client, database: Database, pair: dict[str, str]
+) -> None:
+    request = pair | {"preset": "smoke", "rows": ["source-only"], "num_splits": 5}
+    job = api.post("/jobs/benchmark", json=request).json()
+    with database.reading() as session:
+        plan = BenchmarkPlan.model_validate(session.get_one(Job, UUID(job["id"])).plan)
+    assert len(plan.folds) == 5
+    refused = problem(api.post("/jobs/benchmark", json=request | {"num_folds": 3}), 422)
+    assert [each["where"] for each in refused["errors"]] == ["body.num_splits"]
