@@ -106,7 +106,7 @@ def test_rows_of_a_fold_become_a_report(service: Service, pair: dict[str, UUID])
     assert "charts/mean.svg" in shown
     with service.database.reading() as session:
         assert all(jobs.report(session, service.storage, job_id, name) for name in shown)
-    assert set(shown) < set(get_args(ReportFile))
+    assert set(shown) < set(get_args(get_args(ReportFile)[0]))
     with Image.open(folder / "figure.png") as figure:
         assert figure.format == "PNG"
     folds = Folds.model_validate_json((folder / "folds.json").read_bytes())
