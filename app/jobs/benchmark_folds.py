@@ -1,4 +1,4 @@
-"""Plans a benchmark: which sections train, validate and test in each fold."""
+"""Plans a benchmark: chooses the sections that train, validate and test in each fold."""
 
 from collections.abc import Sequence
 from itertools import compress
@@ -22,11 +22,15 @@ def plan(
     pair: tuple[Dataset, Dataset],
     config: StyleFilterConfig,
 ) -> BenchmarkPlan:
-    """Return what a benchmark runs; Invalid where its datasets cannot be divided that way."""
+    """Return the plan of a benchmark; Invalid if its datasets cannot be divided as it needs."""
     source, target = pair
     for name in request.excluded:
         if name not in target.class_names:
-            raise refusal("excluded", f"the target has no class {name!r}: leave it out")
+            raise refusal(
+                "excluded",
+                f"the target has no class {name!r}: its classes are "
+                f"{', '.join(target.class_names)}",
+            )
     if len(set(request.excluded)) == len(target.class_names):
         raise refusal("excluded", "all classes are excluded: leave at least one to score")
     _check_rows(request, config)
@@ -63,14 +67,14 @@ def plan(
 
 
 def _check_rows(request: BenchmarkRequest, config: StyleFilterConfig) -> None:
-    """Refuse rows that this configuration would make equal to other rows, or impossible."""
+    """Refuse rows that this configuration makes impossible, or that could not be compared."""
     others = [tile_px for tile_px in request.label_tiles_px if tile_px != request.tile_px]
     if others and config.style.select_on == "labels":
         raise refusal(
             "label_tiles_px",
-            f"labels choose the generator here, and labels of {others[0]} px tiles would choose "
-            "another one than the other rows use: set config.style.select_on to target_val or "
-            "last, or leave label_tiles_px out",
+            "config.style.select_on is labels, so labels choose the style model. Labels of tiles "
+            f"of {others[0]} px could choose another style model than that of the other rows: set "
+            "config.style.select_on to target_val or last, or leave label_tiles_px out",
         )
     estimating = [row for row in request.rows if ROWS[row].method.estimates_statistics]
     if estimating and config.segmenter.norm != "batch":
@@ -84,7 +88,7 @@ def _check_rows(request: BenchmarkRequest, config: StyleFilterConfig) -> None:
 def _divided(
     session: Session, dataset: Dataset, num_folds: int, where: str
 ) -> Sequence[SectionLists]:
-    """Divide a dataset by its groups, or else by blocks of neighbouring sections."""
+    """Divide a dataset into folds by its groups or, without groups, by neighbouring sections."""
     names = [section.name for section in dataset.sections]
     groups = [section.group for section in dataset.sections]
     try:

@@ -1,4 +1,7 @@
-"""Makes the jobs of a benchmark: rows of a fold share what they can, any worker takes any."""
+"""Makes the parts of a benchmark: jobs that several rows share where they can.
+
+Any worker may take any part.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,20 +15,20 @@ from models.table1.plan import BenchmarkPart, BenchmarkPlan
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a benchmark, and the parts that have to succeed before it."""
+    """A part of a benchmark; ``needs`` holds the jobs that have to succeed before it."""
 
     job: Job
     needs: list[UUID] = field(default_factory=list)
 
 
 def parts(plan: BenchmarkPlan, benchmark: Job, config: StyleFilterConfig) -> Iterator[Part]:
-    """Yield all jobs of a benchmark, each after those that it needs."""
+    """Yield all parts of a benchmark, each after the parts that it needs."""
     for fold in range(len(plan.folds)):
         yield from _Fold(plan, fold, benchmark, config).parts()
 
 
 class _Fold:
-    """Makes the jobs of one fold."""
+    """Makes the parts of one fold."""
 
     def __init__(
         self, plan: BenchmarkPlan, fold: int, benchmark: Job, config: StyleFilterConfig
@@ -41,7 +44,7 @@ class _Fold:
             yield pretrain
         if any(needs_style(method, rows) for method, rows, _ in methods):
             needs = [pretrain.job.id] if self._chosen_by_segmenter and pretrain else []
-            # Labels may choose the generator: those that the rows learn from.
+            # Labels may choose the style model: the same labels that the rows learn from.
             plan = BenchmarkPart(**self._place(), tile_px=self._plan.tile_px)
             style = self._part(JobKind.TRAIN_STYLE, plan, needs)
             yield style
@@ -59,7 +62,7 @@ class _Fold:
         plan = self._plan
         rows: set[RowName] = set(plan.rows)
         if plan.label_tiles_px:
-            rows.add("unfiltered")  # what labels of any tile are compared with
+            rows.add("unfiltered")  # labels of tiles of any size are compared with this row
         for method, its_rows in rows_by_method(rows).items():
             yield method, its_rows, plan.tile_px
         for tile_px in plan.label_tiles_px:

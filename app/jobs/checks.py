@@ -1,4 +1,7 @@
-"""Checks of datasets and models that a job needs; a refusal names the field of the request."""
+"""Checks the datasets and models of a request for a job.
+
+Each refusal names the field of the request that is wrong; ``where`` is this field.
+"""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -25,27 +28,26 @@ from models.table1.plan import FoldSections
 
 @dataclass(frozen=True)
 class Context:
-    """The database session and the settings that a request for a job is checked with."""
+    """Holds the database session and the settings that requests are checked with."""
 
     session: Session
     settings: Settings
 
 
 def held_dataset(context: Context, dataset_id: UUID, where: str) -> Dataset:
-    """Return a dataset, safe from deletion until the transaction ends."""
+    """Return a dataset, and keep others from deleting it until the transaction ends."""
     with _naming(where):
         return datasets.hold(context.session, dataset_id)
 
 
 def trained_model(context: Context, model_id: UUID, where: str, *kinds: ModelKind) -> TrainedModel:
-    """Return a trained model of one of these kinds."""
+    """Return a trained model; Invalid if it is of none of these kinds."""
     with _naming(where):
         model = registry.get(context.session, model_id)
     if model.kind not in kinds:
         raise refusal(
             where,
-            f"model {model_id} is of kind {model.kind}, and this field needs one of kind "
-            f"{' or '.join(kinds)}",
+            f"model {model_id} is of kind {model.kind}: name a model of kind {' or '.join(kinds)}",
         )
     return model
 
@@ -61,7 +63,7 @@ def config_of(model: TrainedModel, where: str) -> StyleFilterConfig:
 def training_pair(
     context: Context, source_id: UUID, target_id: UUID, config: StyleFilterConfig
 ) -> tuple[Dataset, Dataset]:
-    """Return a pair of datasets that both have sections to train on."""
+    """Return source and target; Invalid if they do not match or one has no section to train on."""
     pair = matching_pair(context, source_id, target_id, config)
     for where, dataset in zip(("source", "target"), pair, strict=True):
         if not any(section.split == "train" for section in dataset.sections):
@@ -75,7 +77,7 @@ def training_pair(
 def matching_pair(
     context: Context, source_id: UUID, target_id: UUID, config: StyleFilterConfig
 ) -> tuple[Dataset, Dataset]:
-    """Return source and target, which share their classes and fit at one pixel size."""
+    """Return source and target; Invalid if their classes differ or a section becomes too large."""
     source = held_dataset(context, source_id, "source")
     target = held_dataset(context, target_id, "target")
     check_classes(target, source.class_names, "target")
@@ -96,8 +98,8 @@ def check_scale(context: Context, dataset: Dataset, nm: float, where: str) -> No
                 where,
                 f"the {where} has pixels of {dataset.pixel_size_nm:.9g} nm and the job works at "
                 f"{nm:.9g} nm per pixel, so section {section.name!r} would be resampled to "
-                f"{height} x {width} px, more than the {limit} pixels allowed: let the job "
-                "work at larger pixels, or register the section in smaller pieces",
+                f"{height} x {width} px. The service allows {limit} pixels: set a larger "
+                "config.pixel_size_factor, or register the section in smaller pieces",
             )
 
 
@@ -106,13 +108,13 @@ def check_classes(dataset: Dataset, class_names: Sequence[str], where: str) -> N
     if list(dataset.class_names) != list(class_names):
         raise refusal(
             where,
-            f"the {where} has the classes {', '.join(dataset.class_names)}, and this job needs "
-            f"{', '.join(class_names)} in this order: register the {where} with these classes",
+            f"the {where} has the classes {', '.join(dataset.class_names)}, and this job needs the "
+            f"classes {', '.join(class_names)}, in this order: register the {where} with them",
         )
 
 
 def check_masks(dataset: Dataset, split: Split, where: str) -> None:
-    """Refuse a dataset without a mask in a split."""
+    """Refuse a dataset that has no mask in a split."""
     if not any(section.split == split and section.has_mask for section in dataset.sections):
         raise refusal(
             where,
@@ -124,7 +126,7 @@ def check_masks(dataset: Dataset, split: Split, where: str) -> None:
 def notes_on_classes(
     context: Context, source: Dataset, fold: FoldSections | None = None
 ) -> tuple[str, ...]:
-    """Refuse a source whose training masks hold no class, and return what to say of a single one.
+    """Return a note if the source's training masks hold one class only; refuse one without classes.
 
     ``fold`` names the training sections; None stands for the source's own train split.
     """
@@ -139,15 +141,15 @@ def notes_on_classes(
         return ()
     return (
         f"The source's training masks hold one class only, {classes[0]}: a network that is trained "
-        "on them predicts this class everywhere.",
+        "on them predicts this class for every pixel.",
     )
 
 
 def check_room(context: Context, estimate: Estimate, config: StyleFilterConfig) -> None:
-    """Refuse a job that needs more memory or disk than there is, with the numbers."""
+    """Refuse a job that needs more memory or disk than there is; the refusal tells how much."""
     settings = context.settings
     room = Room(
-        # What a trainer takes of main memory beside a GPU was never measured.
+        # Nobody has measured how much main memory a trainer takes beside a GPU.
         memory_bytes=settings.job_memory_bytes if config.device == "cpu" else None,
         gpu_memory_bytes=settings.gpu_memory_bytes,
         disk_bytes=shutil.disk_usage(settings.data_folder).free,
@@ -162,7 +164,7 @@ def check_room(context: Context, estimate: Estimate, config: StyleFilterConfig) 
 
 @contextmanager
 def _naming(where: str) -> Iterator[None]:
-    """Add the field of the request to the refusal of an id that is not known."""
+    """Add the field of the request to the refusal of an unknown id."""
     try:
         yield
     except NotFound as error:

@@ -1,4 +1,4 @@
-"""The part of a config that a request gives, and the schema that documents it."""
+"""Holds the fields of a configuration that a request changes, and documents them."""
 
 from collections.abc import Mapping
 
@@ -12,16 +12,17 @@ _DEFINITIONS = "#/$defs/"
 
 
 class _Partial(GenerateJsonSchema):
-    """Generates the schema of a part: no field has a default."""
+    """Generates the schema of a part of a configuration, in which no field has a default."""
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
         return self.generate_inner(schema["schema"])
 
 
 class ConfigChanges(RootModel[dict[str, JsonValue]]):
-    """Holds raw fields of a configuration, to be checked where they replace those of a preset.
+    """Holds fields of a configuration as they came; they are checked together with the preset.
 
-    Their ranges depend on each other, so a part of a configuration is neither right nor wrong.
+    The range of a field may depend on another field, so a part of a configuration alone is neither
+    right nor wrong.
     """
 
     @classmethod
@@ -33,14 +34,14 @@ class ConfigChanges(RootModel[dict[str, JsonValue]]):
         assert isinstance(inlined, dict)
         return inlined | {
             "title": "ConfigChanges",
-            "description": "Fields of the configuration to change, in their places; every other "
-            "field stays as the preset has it.",
+            "description": "The fields of the preset to change. Every other field stays as the "
+            "preset has it.",
             "examples": [{"style": {"steps": 300}, "adaptation": {"accumulate": 2}, "seed": 1}],
         }
 
 
 def _inlined(schema: JsonValue, definitions: Mapping[str, JsonValue]) -> JsonValue:
-    """Return a schema with the definitions that it refers to in their places, nothing required."""
+    """Return a schema in which each reference is replaced by the definition that it names."""
     if isinstance(schema, list):
         return [_inlined(item, definitions) for item in schema]
     if not isinstance(schema, dict):

@@ -1,9 +1,10 @@
-"""Reads series of metrics, thinned in the database: reading one takes as long at any length.
+"""Reads series of metrics, and thins long ones in the database.
 
-Finding the least and greatest value of every stretch would read all rows, more than a second for
-each million. So a thinned series is a sample: the first point, then each time the first that is at
-least a fixed number of steps later, and the last. All are points as they were reported; a peak
-between two of them is not shown.
+A thinned series is a sample: its first point, then each time the first point that is at least a
+fixed number of steps later, and its last point. All are points as they were reported, but a peak
+between two of them is not shown. Reading a sample takes as long for a short series as for a long
+one. To find the least and greatest value of each stretch instead, the database would have to read
+all rows, which takes more than a second for each million.
 """
 
 import math
@@ -42,7 +43,9 @@ class MetricsQuery(BaseModel):
     def _in_order(cls, value: int | None, info: ValidationInfo) -> int | None:
         first = info.data.get("from_step", 0)
         if value is not None and value < first:
-            raise ValueError(f"is {value}, before from_step, which is {first}")
+            raise ValueError(
+                f"to_step is {value} and from_step is {first}: from_step must not be the larger one"
+            )
         return value
 
 
@@ -64,7 +67,7 @@ def names(session: Session, job_id: UUID) -> Iterator[tuple[str, str]]:
 
 
 def read(session: Session, job_id: UUID, stage: str, name: str, asked: MetricsQuery) -> Series:
-    """Return the steps of a series that are asked for, with no more points than asked for."""
+    """Return the points of a series in the steps that are asked for, at most ``asked.points``."""
     of_series = (
         MetricPoint.job_id == job_id,
         MetricPoint.stage == stage,
@@ -92,10 +95,10 @@ def read(session: Session, job_id: UUID, stage: str, name: str, asked: MetricsQu
 def _sample(
     of_series: tuple[ColumnElement[bool], ...], ends: Sequence[int], points: int
 ) -> Select[tuple[int, float]]:
-    """Return a recursive query that seeks one point after the other, from first step to last.
+    """Return a recursive query that seeks one point after the other, from the first to the last.
 
-    ORDER BY with LIMIT and subqueries instead of min(), max() and a join: so no plan of either
-    database reads the series, whatever its statistics say.
+    It uses ORDER BY with LIMIT and subqueries instead of min(), max() and a join, so that neither
+    database chooses a plan that reads the whole series, whatever its statistics say.
     """
     step = MetricPoint.step
     first, last = ends

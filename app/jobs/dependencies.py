@@ -1,4 +1,4 @@
-"""What routes of jobs ask for."""
+"""Hands the queue and the event streams to the routes of jobs."""
 
 from typing import Annotated, cast
 

@@ -1,4 +1,4 @@
-"""From a request to a job that may be stored: a function for each kind of job."""
+"""Checks requests and makes jobs of them, with a function for each kind of job."""
 
 import math
 from dataclasses import dataclass
@@ -28,12 +28,12 @@ JobRequest = TrainingRequest | EvaluateRequest
 
 _SEGMENTERS = (ModelKind.SEGMENTER, ModelKind.STYLEFILTER, ModelKind.BASELINE)
 _INHERITED = ("style", "segmenter", "pretrain", "pixel_size_factor")
-"""Parts of the config that an adaptation of trained models takes from them."""
+"""The parts of the configuration that the kind `stylefilter` takes from its two models."""
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A job that suits its datasets and models; it is not stored yet."""
+    """A job that suits its datasets and models, and is not stored yet."""
 
     job: Job
     config: StyleFilterConfig
@@ -48,7 +48,12 @@ class TrainingDraft(Draft):
 
 
 def draft(context: Context, request: JobRequest) -> Draft:
-    """Check a request and make its job; Invalid or NotFound name the field that is wrong."""
+    """Check a request and make its job.
+
+    Raises:
+        Invalid: names the field of the request that is wrong.
+        NotFound: names the field whose dataset or model does not exist.
+    """
     if isinstance(request, EvaluateRequest):
         return draft_evaluation(context, request)
     return draft_training(context, request)
@@ -146,7 +151,7 @@ def draft_evaluation(context: Context, request: EvaluateRequest) -> Draft:
 def _config(
     context: Context, request: TrainingRequest, inherited: dict[str, object] | None = None
 ) -> StyleFilterConfig:
-    """Return the preset with what the models and then the request put in its place."""
+    """Return the preset, changed by the fields of the models and then by those of the request."""
     fields = {} if request.config is None else request.config.root
     device = {"device": context.settings.device}
     try:
@@ -165,7 +170,7 @@ def _job(
 def _fitting(
     context: Context, job: Job, config: StyleFilterConfig, notes: tuple[str, ...] = ()
 ) -> TrainingDraft:
-    """Estimate what a job takes, and refuse one that cannot fit."""
+    """Estimate the steps, memory and disk of a job, and refuse a job that cannot fit."""
     num_processes = context.settings.processes
     estimate = preflight.estimate(context.session, job, config, num_processes=num_processes)
     checks.check_room(context, estimate, config)
@@ -175,12 +180,12 @@ def _fitting(
 def _inherited(
     request: StyleFilterRequest, style: TrainedModel, segmenter: TrainedModel
 ) -> dict[str, object]:
-    """Return the parts of the config that both models settle."""
+    """Return the parts of the configuration that come from the two models."""
     if style.source_id != segmenter.source_id:
         raise refusal(
             "segmenter_model",
-            "the segmenter model was trained on another source than the style model: name two "
-            "models of one source",
+            f"the segmenter was trained on source {segmenter.source_id} and the style model on "
+            f"source {style.source_id}: name two models of one source",
         )
     _check_same_scale(style, segmenter, "segmenter_model")
     given = set() if request.config is None else request.config.root.keys()
@@ -188,7 +193,7 @@ def _inherited(
         if name in given:
             raise refusal(
                 f"config.{name}",
-                f"config.{name} comes from the trained models in this job: leave it out",
+                f"a job of this kind takes config.{name} from its trained models: leave it out",
             )
     of_style = checks.config_of(style, "style_model")
     of_segmenter = checks.config_of(segmenter, "segmenter_model")
@@ -212,7 +217,8 @@ def _style_for(context: Context, request: EvaluateRequest, model: TrainedModel) 
     if model.style_model_id is None:
         raise refusal(
             "style_model",
-            "the model was not adapted with a style model: name one, or set stylise to false",
+            f"model {model.id} was not adapted with a style model: name one, or set stylise to "
+            "false",
         )
     return model.style_model_id
 

@@ -1,4 +1,7 @@
-"""One look at a job: what happened to it since the last, ready to be sent."""
+"""Reads the new events, log lines and progress of a job, and encodes them for a stream.
+
+Reading them once is called a look.
+"""
 
 import json
 from collections.abc import Sequence
@@ -35,7 +38,10 @@ _SHOWN = (
 
 @dataclass(frozen=True)
 class Found:
-    """What one look at a job found, ready to be sent."""
+    """The results of one look at a job, encoded for a stream.
+
+    ``events`` holds each stored event with its id. ``more`` says that there are further events.
+    """
 
     events: Sequence[tuple[int, bytes]]
     log: Sequence[bytes]
@@ -47,7 +53,7 @@ class Found:
 
 
 class Reader:
-    """Reads one job, in any thread but in one at a time."""
+    """Reads one job. Any thread may use it, but only one at a time."""
 
     def __init__(self, database: Database, storage: Storage, job_id: UUID) -> None:
         self.job_id = job_id
@@ -56,7 +62,10 @@ class Reader:
         self._progress: ProgressEvent | None = None
 
     def look(self, after: int) -> Found | None:
-        """The events after this one and what else changed since the last look; None: no job."""
+        """Return the events after the one with the id ``after``, and other changes since last time.
+
+        None says that there is no such job.
+        """
         joined = and_(JobEvent.job_id == Job.id, JobEvent.id > after)
         current = and_(JobStage.job_id == Job.id, JobStage.stage == Job.stage)
         statement = (
@@ -93,14 +102,14 @@ class Reader:
         )
 
     def _losses(self, session: Session, job: Job) -> dict[str, float | None]:
-        """The last value of each series of the stage; read where the job went on."""
+        """Return the last value of each loss of the stage, reading only steps that are new."""
         before = self._progress
         known: dict[str, float | None] = {}
         since = -1
         if before is not None and (before.attempt, before.stage) == (job.attempt, job.stage):
             if before.step == job.step:
                 return before.losses
-            if before.step < job.step:  # else the stage began once more
+            if before.step < job.step:  # otherwise the stage has begun again
                 known, since = before.losses, before.step
         if job.stage is None:
             return known
@@ -144,5 +153,5 @@ def _recorded(event: JobEvent) -> tuple[int, bytes]:
 
 
 def _encode(kind: str, event: BaseModel) -> bytes:
-    # In ASCII: clients that split text at more characters than line feeds are not uncommon.
+    # The JSON is ASCII, because some clients split text at other characters than line feeds.
     return format_sse_event(data_str=event.model_dump_json(ensure_ascii=True), event=kind)

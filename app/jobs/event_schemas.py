@@ -1,4 +1,4 @@
-"""What the event stream of a job carries."""
+"""The events in the stream of a job."""
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
@@ -7,14 +7,14 @@ from app.tables import JobState
 
 
 class _Recorded(BaseModel):
-    """An event with a row, and so with an id to resume after."""
+    """An event that is stored. A client that comes back can ask for the events after its id."""
 
     id: int
     attempt: int = 0
 
 
 class StateEvent(_Recorded):
-    """The job went over to another state."""
+    """The job has another state now. ``code`` and ``message`` say why, if it failed."""
 
     state: JobState
     code: str | None = None
@@ -31,7 +31,7 @@ class StageEvent(_Recorded):
 
 
 class ValidationEvent(_Recorded):
-    """DICE by class at a step of a stage, in [0, 1]."""
+    """The networks were scored; ``scores`` holds the DICE of each class, in [0, 1]."""
 
     stage: str
     step: int
@@ -40,7 +40,7 @@ class ValidationEvent(_Recorded):
 
 
 class PictureEvent(_Recorded):
-    """What the networks make of a piece of an image now: ``GET /jobs/{id}/pictures/{name}``."""
+    """A picture of the networks' outputs was stored: ``GET /jobs/{job_id}/pictures/{name}``."""
 
     stage: str
     step: int
@@ -55,26 +55,30 @@ class PriorityEvent(_Recorded):
 
 
 class ProgressEvent(BaseModel):
-    """The job as its row says now; sent when that changed, never replayed."""
+    """The job has moved on. This event is not stored, so it is never sent again."""
 
     state: JobState
     attempt: int
     stage: str | None
     step: int
     total: int
-    seconds: float = Field(description="That the stage took so far, in all attempts.")
+    seconds: float = Field(description="The seconds that the stage took so far, in all attempts.")
     steps_per_second: float | None
     eta_seconds: float | None
-    losses: dict[str, float | None] = Field(description="The last of the stage.")
-    parts: PartsRead | None = Field(None, description="Of a benchmark; none for other jobs.")
+    losses: dict[str, float | None] = Field(description="The latest losses of the stage.")
+    parts: PartsRead | None = Field(
+        None, description="The parts of a benchmark, counted; none for other jobs."
+    )
 
 
 class LogEvent(BaseModel):
-    """Lines that the trainer wrote; never replayed: ``GET /jobs/{id}/log`` has them."""
+    """The trainer wrote some lines. ``GET /jobs/{job_id}/log`` shows them again; no event does."""
 
     attempt: int
     lines: list[str]
-    skipped_bytes: int = Field(0, description="Left out before these lines: they were too many.")
+    skipped_bytes: int = Field(
+        0, description="The bytes that were left out before these lines, because they were many."
+    )
 
 
 EventRead = (
@@ -99,7 +103,7 @@ _KINDS: dict[str, TypeAdapter[EventRead]] = {
 
 
 def parse_event(kind: str, data: str) -> EventRead | None:
-    """Return the event with this name and JSON; None for one of another version's kind or shape."""
+    """Return the event of this name and JSON; None if this version does not know such an event."""
     adapter = _KINDS.get(kind)
     try:
         return None if adapter is None else adapter.validate_json(data)

@@ -1,4 +1,7 @@
-"""What happens to jobs, as it happens: one reader for each watched job, however many listen."""
+"""Sends the events of jobs to the clients that watch them.
+
+Each watched job has one reader, however many clients watch it.
+"""
 
 import asyncio
 import logging
@@ -22,18 +25,18 @@ _PING_SECONDS = 15.0
 _READERS = 2
 _LISTENER_BYTES = 1 << 20
 _GATHER_SECONDS = 0.05
-# Browsers wait some seconds by default.
+# This tells browsers to come back after one second; by default they wait longer.
 _GREETING = format_sse_event(retry=1000)
 
 
 class Listener:
-    """One open stream: what it was not sent yet, up to a bound."""
+    """One open stream, with the events that wait to be sent on it, up to a limit of bytes."""
 
     def __init__(self, after: int | None) -> None:
         self.last = after or 0
         self.fresh = after is None
         self.began: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        """Set at the first look: whether there is such a job."""
+        """The first look at the job sets this: True if the job exists."""
         self.closed = False
         self._waiting: list[bytes] = []
         self._num_bytes = 0
@@ -41,11 +44,14 @@ class Listener:
 
     @property
     def over(self) -> bool:
-        """There is nothing to send, and there will be nothing."""
+        """Tell whether the stream has ended and everything on it was sent."""
         return self.closed and not self._waiting
 
     def offer(self, event: bytes, event_id: int | None = None) -> None:
-        """Send this, unless it was sent before. A client too slow for it has to come again."""
+        """Queue an event, unless it was sent before. Close the stream of a client that is too slow.
+
+        That client has to come again, with the id of the last event that it received.
+        """
         if self.closed or (event_id is not None and event_id <= self.last):
             return
         if self._waiting and self._num_bytes + len(event) > _LISTENER_BYTES:
@@ -58,10 +64,10 @@ class Listener:
         self._news.set()
 
     def take(self, found: Found, *, is_first: bool) -> None:
-        """Send of one look what this listener has not heard."""
+        """Queue the results of one look at the job, without events that were sent before."""
         news = [(event_id, event) for event_id, event in found.events if event_id > self.last]
         if found.ended and not news and not self.fresh:
-            return  # it has been told everything: no stream, so that browsers stop asking
+            return  # the client knows everything; an empty stream makes browsers stop asking
         final = news.pop() if found.ended and news else None
         for event_id, event in news:
             self.offer(event, event_id)
@@ -77,12 +83,12 @@ class Listener:
             self.offer(final[1], final[0])
 
     def close(self) -> None:
-        """Send what is waiting, and end."""
+        """End the stream after the events that wait."""
         self.closed = True
         self._news.set()
 
     async def stream(self) -> AsyncIterator[bytes]:
-        """Server-sent events until the end, with a sign of life where there is nothing to say."""
+        """Yield server-sent events until the end, and a comment every 15 s while there are none."""
         yield _GREETING
         while not self.over:
             if self._waiting:
@@ -99,19 +105,26 @@ class Listener:
 
 
 class Broadcaster:
-    """Reads each watched job once for all its listeners; lives as long as the event loop."""
+    """Reads each watched job once for all its listeners. It lives as long as the event loop."""
 
     def __init__(self, database: Database, storage: Storage) -> None:
         self._database = database
         self._storage = storage
         self._channels: dict[UUID, _Channel] = {}
-        # Few, so that many watched jobs leave connections and threads to everyone else.
+        # The limit is low, so that many watched jobs leave connections and threads to requests.
         self._limiter = CapacityLimiter(_READERS)
         self._closed = False
 
     @asynccontextmanager
     async def listen(self, job_id: UUID, after: int | None) -> AsyncIterator[Listener]:
-        """A listener to all events after this one, or to all there are and what goes on now."""
+        """Yield a listener to the events of a job after the one with the id ``after``.
+
+        With None it hears all stored events, and the present progress and log.
+
+        Raises:
+            NotFound: there is no such job.
+            Busy: the service is stopping.
+        """
         if self._closed:
             raise _stopping()
         listener = Listener(after)
@@ -123,7 +136,7 @@ class Broadcaster:
         channel.join(listener)
         try:
             if not await listener.began:
-                raise NotFound(f"there is no job {job_id}")
+                raise NotFound(f"there is no job {job_id}: GET /jobs lists those there are")
             yield listener
         finally:
             channel.leave(listener)
@@ -136,7 +149,7 @@ class Broadcaster:
             channel.end()
 
     def close(self) -> None:
-        """End all streams, and begin none."""
+        """End all streams, and refuse new ones."""
         self._closed = True
         for channel in self._channels.values():
             channel.end()
@@ -165,7 +178,7 @@ class _Channel:
             self._wake.set()
 
     def end(self) -> None:
-        """Close all listeners; those who heard nothing yet are refused."""
+        """Close all listeners, and refuse those that have not heard anything yet."""
         for listener in self._listeners:
             listener.close()
             if not listener.began.done():
@@ -173,10 +186,10 @@ class _Channel:
         self._listeners.clear()
 
     async def run(self) -> None:
-        """Look and tell, as long as somebody listens."""
+        """Look at the job and tell its listeners, again and again, as long as there is one."""
         while self._listeners:
             self._wake.clear()
-            # Who joins during the look is served by the next one, which begins at once.
+            # A listener that joins during this look is served by the next, which begins at once.
             served = list(self._listeners)
             after = min(listener.last for listener in served)
             try:
@@ -196,11 +209,11 @@ class _Channel:
     async def _pause(self) -> None:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), _LOOK_SECONDS)
-            await asyncio.sleep(_GATHER_SECONDS)  # who comes in a crowd is served by one look
+            await asyncio.sleep(_GATHER_SECONDS)  # one look then serves all who came together
 
     def _fail(self, served: Sequence[Listener], error: SQLAlchemyError) -> None:
-        """Refuse who has just come; the others wait until the database is back."""
-        if not self._lost:  # said once, not at every look
+        """Refuse the listeners that have just come; the others wait until the database is back."""
+        if not self._lost:  # logged once, not at each look
             logger.warning("events_not_read job=%s error=%s", self._reader.job_id, error)
         self._lost = True
         for listener in served:
@@ -223,4 +236,4 @@ class _Channel:
 
 
 def _stopping() -> Busy:
-    return Busy("the service is stopping", retry_after_seconds=5)
+    return Busy("the service is stopping: send the request again later", retry_after_seconds=5)

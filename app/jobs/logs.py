@@ -89,7 +89,7 @@ class LogFollower:
                 start = max(known, size - _LOOK_BYTES)
                 log.seek(start)
                 data = log.read(_LOOK_BYTES)
-        except OSError:  # not there yet, or no more
+        except OSError:  # the file does not exist yet, or exists no longer
             self._offset = self._offset or 0
             return 0, b""
         self._offset = start + len(data)
@@ -97,5 +97,5 @@ class LogFollower:
 
 
 def _from_a_line(data: bytes) -> bytes:
-    """Drop the rest of a line at the start, unless there is nothing else."""
+    """Drop the end of a line at the start, unless there is nothing else."""
     return data[data.find(b"\n") + 1 :] or data

@@ -1,4 +1,4 @@
-"""Estimates what a job will take, from rows of the database; no image is read."""
+"""Estimates the steps, memory and disk of a job from rows of the database, without any image."""
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -18,17 +18,17 @@ _STAGES: dict[JobKind, tuple[Stage, ...]] = {
     JobKind.TRAIN_STYLE: ("style",),
     JobKind.PRETRAIN: ("pretrain",),
     JobKind.STYLEFILTER: ("stylise", "adapt"),
-    # Each on its own needs no more than an adaptation.
+    # A part of a benchmark needs no more than an adaptation.
     JobKind.METHOD: ("pretrain", "style", "stylise", "adapt"),
     JobKind.BENCHMARK: ("pretrain", "style", "stylise", "adapt"),
 }
 
 _FIRST_IS_KNOWN = (JobKind.ADAPT, JobKind.TRAIN_STYLE, JobKind.PRETRAIN, JobKind.STYLEFILTER)
-"""Kinds of jobs that begin with the first of their stages, whatever they train."""
+"""The kinds of jobs that always begin with the first of their stages."""
 
 
 def stages_of(kind: JobKind, target: Extent | None) -> tuple[Stage, ...]:
-    """Return the stages of a job that trains; test masks of the target add ``evaluate``."""
+    """Return the stages of a job that trains; if the target has test masks, with ``evaluate``."""
     stages = _STAGES[kind]
     scored = "adapt" in stages and target is not None and target.count("test", masked=True)
     return (*stages, "evaluate") if scored else stages
@@ -54,7 +54,7 @@ def estimate(
 
 
 def fold_of(job: Job) -> FoldSections | None:
-    """Return the fold that a benchmark part works on: of a benchmark its first, else None."""
+    """Return the fold of a benchmark part, the first fold of a benchmark, or else None."""
     if job.plan is None:
         return None
     if job.kind == JobKind.BENCHMARK:
@@ -65,7 +65,7 @@ def fold_of(job: Job) -> FoldSections | None:
 def first_stage(
     session: Session, job: Job, config: StyleFilterConfig, *, num_processes: int
 ) -> tuple[Stage, int] | None:
-    """Return the first stage of a job and its steps; None where only its trainer can tell."""
+    """Return the first stage of a job and its steps; None if only the trainer can tell them."""
     if job.kind == JobKind.EVALUATE and job.target_id is not None:
         target = session.get_one(Dataset, job.target_id)
         scored = [s for s in target.sections if s.split == job.split and s.has_mask]
@@ -79,7 +79,11 @@ def first_stage(
 
 
 def _may_be_reused(session: Session, job: Job, stage: Stage) -> bool:
-    """Tell whether a model was trained with the same numbers, on these data or on others."""
+    """Return True if some model was trained with the job's numbers for this stage.
+
+    The model may have been trained on other data. Only the trainer compares the data too, and then
+    takes the model over or trains another.
+    """
     kind = {"style": ModelKind.STYLE, "pretrain": ModelKind.SEGMENTER}.get(stage)
     configs = session.scalars(select(TrainedModel.config).where(TrainedModel.kind == kind))
     own = stored_object(job.config).get(stage)
@@ -87,7 +91,7 @@ def _may_be_reused(session: Session, job: Job, stage: Stage) -> bool:
 
 
 def classes_to_learn(session: Session, source: Dataset, fold: FoldSections | None) -> list[str]:
-    """Return the classes in the training masks; after the second one others may be missing."""
+    """Return classes in the training masks: all of them, or at least two if there are more."""
     sections = _sections(source, None if fold is None else fold.source)
     training = {section.index for section in sections if section.split == "train"}
     query = select(Image.section, Image.class_pixels).where(Image.dataset_id == source.id)

@@ -1,8 +1,9 @@
-"""Sends ids of jobs to the workers, as one rings a bell; holds all of Celery's settings.
+"""Announces jobs to the workers through Celery, and holds all of Celery's settings.
 
-The row is the truth about a job; a message may be lost or come twice without harm, so messages are
-acknowledged early, nothing is stored as a result, and a failed send is only logged: the reconciler
-announces again.
+A message only says that a job waits; which job a worker takes, it reads from the database. So a
+message may be lost or come twice without harm: messages are acknowledged before the job runs, no
+result is stored, and a message that cannot be sent is only logged. The reconciler announces waiting
+jobs again.
 """
 
 import json
@@ -26,7 +27,7 @@ RUN_JOB = "stylefilter.run_job"
 
 
 def make_celery(settings: Settings) -> Celery:
-    """Make the Celery application of either side; the worker adds its task to it."""
+    """Make the Celery application that sends messages, or to which the worker adds its task."""
     broker = settings.broker
     app = Celery("stylefilter", broker=broker, set_as_current=False)
     app.conf.update(
@@ -72,14 +73,14 @@ def _transport_options(broker: str, folder: Path) -> dict[str, object]:
 
 
 class FolderChannel(filesystem.Channel):
-    """Is kombu's channel, but a file is whole or not there, and a torn one is passed over.
+    """Keeps messages in files as kombu's channel does, but writes whole files and skips torn ones.
 
-    kombu writes a message under its final name, where a worker may read half of it, and a worker
-    that reads half a message, or a sender that reads half an exchange, ends by it.
+    kombu writes a message under its final name, so a worker may read half of it. A worker that
+    reads half a message ends, and so does a sender that reads half an exchange.
     """
 
     def _put(self, queue: str, payload: object, **_: Any) -> None:  # type: ignore[override] # kombu's own two differ
-        # Padded: messages are read in the order of their names.
+        # The time is padded with zeros, because messages are read in the order of their names.
         path = Path(self.data_folder_out) / f"{time_ns():020d}_{uuid4().hex}.{queue}.msg"
         with written_aside(path) as draft:
             draft.write_text(json.dumps(payload))
@@ -101,7 +102,7 @@ class FolderChannel(filesystem.Channel):
 
 
 class FolderTransport(filesystem.Transport):
-    """Is kombu's ``filesystem://`` transport with the channel above."""
+    """Runs kombu's ``filesystem://`` transport with the channel above."""
 
     Channel = FolderChannel
 
@@ -115,19 +116,22 @@ class JobQueue:
         self._celery.conf.broker_transport_options["max_retries"] = 0
 
     def announce(self, job_id: UUID, lane: str) -> None:
-        """Ring once. A broker that is down is logged, not raised: the job is safe in its row."""
+        """Send one message that a job waits in this lane.
+
+        If the broker is down this is logged and not raised, because the job is safe in its row.
+        """
         try:
             self._celery.send_task(RUN_JOB, args=[str(job_id)], queue=queue_of(Lane(lane)))
         except (OperationalError, OSError) as error:
             logger.warning("announce_failed job=%s error=%s", job_id, error)
 
     def problem(self) -> str | None:
-        """Return why the broker cannot be reached, or None."""
+        """Return the reason why the broker cannot be reached, or None if it can."""
         try:
             with self._celery.connection_for_write() as connection:
                 connection.ensure_connection(max_retries=0, timeout=4)
         except (OperationalError, OSError) as error:
-            return f"broker is not reachable: {error}"
+            return f"the broker cannot be reached: {error}"
         return None
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""From rows of jobs to what is shown of them."""
+"""Makes the answers about jobs from their rows."""
 
 from collections.abc import Collection, Sequence
 from uuid import UUID
@@ -26,7 +26,7 @@ _REUSED = TypeAdapter(list[ReusedModel])
 
 
 def read_jobs(session: Session, jobs: Sequence[Job]) -> list[JobRead]:
-    """Return what is shown of some jobs, in their order, by the same few queries for any number."""
+    """Return the answers about some jobs in their order, with a few queries for all of them."""
     ids = [job.id for job in jobs]
     stages: dict[UUID, list[StageRead]] = {job_id: [] for job_id in ids}
     query = select(JobStage).where(JobStage.job_id.in_(ids)).order_by(JobStage.position)
@@ -54,7 +54,7 @@ def read_jobs(session: Session, jobs: Sequence[Job]) -> list[JobRead]:
 
 
 def count_parts(session: Session, benchmarks: Collection[UUID]) -> dict[UUID, PartsRead]:
-    """Return of each benchmark how many parts it has, and how many of them have ended."""
+    """Count the parts of each benchmark, and those that have ended."""
     if not benchmarks:
         return {}
     ended = func.sum(case((Job.state.in_(ENDED), 1), else_=0))
@@ -66,7 +66,7 @@ def count_parts(session: Session, benchmarks: Collection[UUID]) -> dict[UUID, Pa
 
 
 def _reused(job: Job) -> list[UUID]:
-    """Return the models that a job took over, as far as its stored result tells them."""
+    """Return the models that a job took over; none if its result tells of none."""
     try:
         reused = _REUSED.validate_python(stored_object(job.result).get("reused", []))
     except ValidationError:
@@ -75,7 +75,7 @@ def _reused(job: Job) -> list[UUID]:
 
 
 def _part(job: Job) -> str | None:
-    """Return the title of a part of a benchmark; None where its plan is not one of today's."""
+    """Return the title of a benchmark part; None if this version cannot read its plan."""
     if job.parent_id is None:
         return None
     try:

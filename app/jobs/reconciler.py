@@ -1,6 +1,7 @@
-"""Keeps rows and reality together: announces waiting jobs again, finds jobs whose worker is lost.
+"""Finds jobs whose worker is lost, announces waiting jobs again, and deletes what is outdated.
 
-Runs in every API process; each change is one conditional UPDATE, so many may run at once.
+Each API process runs a reconciler. Each of its changes is one conditional UPDATE, so many may run
+at once.
 """
 
 import logging
@@ -28,7 +29,7 @@ _CHECKPOINTS_EVERY_SECONDS = 3600.0
 
 
 class Reconciler:
-    """A thread that looks at the jobs table every ``reconcile_seconds``."""
+    """Runs a thread that looks at the table of jobs every ``reconcile_seconds``."""
 
     def __init__(
         self, database: Database, storage: Storage, queue: JobQueue, settings: Settings
@@ -49,7 +50,7 @@ class Reconciler:
         self._thread.join(timeout=10)
 
     def reconcile(self) -> None:
-        """One round."""
+        """Do one round: lost jobs, hopeless jobs, announcements, files and old rows."""
         with self._database.session() as session:
             lost = transitions.expire(session)
             session.commit()
@@ -64,18 +65,18 @@ class Reconciler:
             logger.warning("job_lost job=%s", lease.job_id)
             self._storage.remove(self._storage.attempt(lease.job_id, lease.attempt))
         self._tidy()
-        if monotonic() >= self._next_checkpoints:  # it looks into the folder of every job
+        if monotonic() >= self._next_checkpoints:  # seldom: this looks into the folder of each job
             self._next_checkpoints = monotonic() + _CHECKPOINTS_EVERY_SECONDS
             days = self._settings.failed_checkpoint_days
             retention.drop_checkpoints(self._database, self._storage, days)
 
     def _tidy(self) -> None:
-        """See to the files of jobs that ended with, or without, a worker that is gone."""
+        """Remove the files that an ended job needs no more, where its worker did not do so."""
         with self._database.reading() as session:
             untidy = transitions.untidy(session)
         for job in untidy:
             lease, succeeded = job.lease, job.state == JobState.SUCCEEDED
-            saved = job.state == JobState.FAILED  # for a retry
+            saved = job.state == JobState.FAILED  # a retry goes on from the saved state
             self._storage.tidy(lease.job_id, lease.attempt, succeeded=succeeded, saved=saved)
             with self._database.session() as session:
                 transitions.release(session, lease)
@@ -90,7 +91,11 @@ class Reconciler:
                 logger.warning("reconcile_failed error=%s", error)
 
     def _due(self, session: Session) -> list[tuple[UUID, str]]:
-        """Jobs that may be taken up, to announce again; pauses double: a long queue is quiet."""
+        """Return the jobs to announce again, with their lanes.
+
+        The pause before the next announcement of a job doubles, so that a long queue causes few
+        messages.
+        """
         query = (
             select(Job.id, Job.lane, Job.announcements)
             .where(transitions.claimable(), Job.announce_at <= now_plus())
@@ -114,7 +119,7 @@ class Reconciler:
         return due
 
     def _forget(self, session: Session) -> None:
-        """Drop idempotency keys that no client will send again, and what is past its time."""
+        """Delete idempotency keys after a day, and the history of jobs that ended long ago."""
         old = IdempotencyKey.created_at < retention.ago(_KEYS_KEPT_SECONDS)
         session.execute(delete(IdempotencyKey).where(old))
         if self._settings.metrics_days is not None:

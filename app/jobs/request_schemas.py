@@ -27,8 +27,8 @@ class _JobRequest(BaseModel):
         0,
         ge=-100,
         le=100,
-        description="The place in the queue: of all waiting jobs, a worker takes one with the "
-        "highest priority.",
+        description="The priority of the job. A worker takes the waiting job with the highest "
+        "priority, and of several the oldest.",
     )
     after: list[UUID] = Field(
         [],
@@ -39,16 +39,16 @@ class _JobRequest(BaseModel):
         None,
         ge=1,
         le=100,
-        description="How often the job may lose its worker before it fails. An attempt is the time "
-        "from when a worker takes the job until it ends or the worker is lost. Without this field "
-        "the service's own number counts.",
+        description="The number of attempts that the job may lose before it fails. An attempt is "
+        "one time that a worker runs the job; it is lost if its worker crashes. Without this field "
+        "the operator's number counts.",
     )
     webhook_url: str | None = Field(
         None,
         max_length=2000,
-        description="An address that is told of each change of the job's state, in order: a POST "
-        "that is signed as Standard Webhooks says. The URL begins with https:// or http://, holds "
-        "no password, and its host has a public address.",
+        description="The URL that receives a POST request, a webhook, for each change of the job's "
+        "state. Each request is signed as https://www.standardwebhooks.com says. The URL begins "
+        "with https:// or http://, holds no password, and its host has a public address.",
     )
 
 
@@ -57,17 +57,18 @@ class _TrainingRequest(_JobRequest):
 
     preset: PresetName = Field(
         "quick",
-        description="The set of all training numbers to start from: `smoke` takes seconds and "
-        "shows only that everything runs, `quick` takes minutes, `paper` has the numbers of the "
-        "paper and needs a GPU.",
+        description="The set of training numbers to start from. `smoke` takes seconds and only "
+        "shows that everything runs, `quick` takes minutes, `paper` has the numbers of the paper "
+        "and needs a GPU.",
     )
     reuse: bool = Field(
         True,
-        description="`true` takes over a trained stage of an earlier job if data, labels, "
-        "configuration and code were the same; `false` trains every stage again.",
+        description="`true` takes models from earlier jobs instead of training them again, if "
+        "data, labels, configuration and code were the same; `false` trains each model anew.",
     )
     config: ConfigChanges | None = Field(
-        None, description="The fields of the preset to change. The answer shows the whole result."
+        None,
+        description="The fields of the preset to change. The answer shows the whole configuration.",
     )
 
 
@@ -76,7 +77,7 @@ def _examples(*examples: JsonValue) -> ConfigDict:
 
 
 class AdaptRequest(_TrainingRequest):
-    """Asks for a whole adaptation: train CUT, pre-train the U-Net, run StyleFilter, evaluate."""
+    """Asks for a whole adaptation of a segmentation model to a target."""
 
     model_config = _examples(
         {
@@ -89,22 +90,22 @@ class AdaptRequest(_TrainingRequest):
 
     source: SourceId
     target: UUID = Field(
-        description="The id of the target, the dataset to adapt to. Labels of its images say which "
-        "classes are in them."
+        description="The id of the target, the dataset to adapt to. Label its images first: the "
+        "labels say which classes each image shows."
     )
 
 
 class TrainStyleRequest(_TrainingRequest):
-    """Asks for CUT alone, the network that renders images of the target in the source's style."""
+    """Asks for CUT alone, a network that renders images of the target in the source's style."""
 
     model_config = _examples({"source": _SOURCE, "target": _TARGET, "preset": "quick"})
 
-    source: UUID = Field(description="The id of the source. Images are enough.")
-    target: UUID = Field(description="The id of the target. Images are enough.")
+    source: UUID = Field(description="The id of the source. It needs no masks.")
+    target: UUID = Field(description="The id of the target. It needs no masks and no labels.")
 
 
 class PretrainRequest(_TrainingRequest):
-    """Asks for a U-Net, the network that segments, which is trained on the source alone."""
+    """Asks for a segmenter, a U-Net, that is trained on the source alone."""
 
     model_config = _examples({"source": _SOURCE, "preset": "quick"})
 
@@ -112,15 +113,16 @@ class PretrainRequest(_TrainingRequest):
 
 
 class StyleFilterRequest(_TrainingRequest):
-    """Asks to adapt a segmenter to the target of a style model.
+    """Asks to adapt a segmenter to a target, with models that earlier jobs have trained.
 
-    Source, target, architecture and pixel size come from the two models.
+    Source, target, architecture and pixel size are those of the two models.
     """
 
     model_config = _examples({"style_model": _MODEL, "segmenter_model": _MODEL, "preset": "quick"})
 
     style_model: UUID = Field(
-        description="The id of a trained model of kind `style`, which was trained for the target."
+        description="The id of a trained model of kind `style`, which was trained for the target "
+        "to adapt to."
     )
     segmenter_model: UUID = Field(
         description="The id of a trained model of kind `segmenter`, which was trained on the same "
@@ -139,7 +141,7 @@ class EvaluateRequest(_JobRequest):
         "Sections are scored at the dataset's own pixel size."
     )
     split: Literal["train", "val", "test"] = Field(
-        "test", description="The split whose sections are scored."
+        "test", description="The sections to score: those of this split."
     )
     stylise: bool = Field(
         True, description="`true` renders each image in the source's style before it is segmented."
@@ -152,10 +154,11 @@ class EvaluateRequest(_JobRequest):
 
 
 class BenchmarkRequest(_TrainingRequest):
-    """Asks for the paper's Table 1 of a pair of datasets: methods as rows, measured over folds.
+    """Asks for the paper's Table 1 for a pair of datasets: one row for each method.
 
-    A row is a method. A fold is one way to divide the sections into those to train on and those to
-    test on. The benchmark runs as many jobs, its parts, which share what they can.
+    Each method is measured in several folds. A fold is one way to divide the sections into those to
+    train on and those to test on. A benchmark consists of many jobs, its parts; rows that need the
+    same training share one part.
     """
 
     model_config = _examples(
@@ -163,9 +166,11 @@ class BenchmarkRequest(_TrainingRequest):
     )
 
     source: UUID = Field(description="The id of the source, a dataset with masks.")
-    target: UUID = Field(description="The id of the target, with masks to score by.")
+    target: UUID = Field(
+        description="The id of the target, a dataset with masks, by which each row is scored."
+    )
     rows: list[RowName] = Field(
-        list(ROWS), min_length=1, description="The rows to measure; without this field, all."
+        list(ROWS), min_length=1, description="The rows to measure; without this field, all rows."
     )
     num_folds: int = Field(
         3,
@@ -174,26 +179,28 @@ class BenchmarkRequest(_TrainingRequest):
         # Version 0.1 called it ``num_splits``: its clients are still understood.
         validation_alias=AliasChoices("num_folds", "num_splits"),
         description="The number of folds. Sections of one group stay together; a dataset without "
-        "groups is divided into blocks of neighbouring sections with a gap between them.",
+        "groups is divided into blocks of neighbouring sections with an unused section between "
+        "them.",
     )
     folds: Folds | None = Field(
         None,
         validation_alias=AliasChoices("folds", "splits"),
-        description="Published folds to use instead: the content of `folds.json` of an earlier "
-        "report.",
+        description="The folds of an earlier benchmark, to use the same ones: the content of "
+        "`folds.json` in its report.",
     )
     tile_px: TilePx | None = Field(
         None,
-        description="The side, in the target's own pixels, of square tiles whose labels are read "
-        "off its masks, in an annotator's place. Without this field the labels of the dataset are "
-        "used.",
+        description="The side of square tiles, in pixels of the target. With this field the labels "
+        "of the tiles are derived from the target's masks, as an annotator would give them. "
+        "Without it the labels of the dataset are used.",
     )
     label_tiles_px: list[TilePx] = Field(
         [],
         max_length=8,
-        description="Further sides of such tiles: StyleFilter is measured with each, which shows "
-        "how much is gained by more and smaller tiles.",
+        description="More sides of tiles. StyleFilter is measured with labels of each, which shows "
+        "how much more and smaller tiles improve it.",
     )
     excluded: list[str] = Field(
-        [], description="The names of classes to leave out of the table and of its means."
+        [],
+        description="The names of classes to leave out of the table and of its mean DICE.",
     )

@@ -1,4 +1,4 @@
-"""What a job leaves in its row when it has ended."""
+"""Describes the result that a job stores in its row when it succeeds."""
 
 from uuid import UUID
 
@@ -10,8 +10,8 @@ from app.tables import ModelKind
 class EvaluationRead(BaseModel):
     """DICE of one method on the masks of a split.
 
-    DICE measures how well predicted and true pixels of a class overlap: 1 is perfect, 0 is nothing.
-    It is computed once from the counts of all sections together.
+    DICE measures how well predicted and true pixels of a class overlap, from 0 (not at all) to 1
+    (fully). It is computed once, from the pixels of all sections together.
     """
 
     method: str = Field(description="The name of the method.", examples=["StyleFilter"])
@@ -38,7 +38,7 @@ class ReusedModel(BaseModel):
 
 
 class JobResult(BaseModel):
-    """What a job that succeeded measured."""
+    """The scores of a job that succeeded, and what a reader of them has to know."""
 
     evaluations: list[EvaluationRead] = Field([], description="The scores of each method.")
     reused: list[ReusedModel] = Field(
@@ -49,9 +49,11 @@ class JobResult(BaseModel):
     notes: list[str] = Field([], description="Sentences that a reader of the scores has to know.")
     changed: list[str] = Field(
         [],
-        description="The fields of the configuration that were changed to fit the memory of the "
-        "GPU, in words.",
+        description="The changes of the configuration that made the job fit the GPU's memory, in "
+        "words.",
     )
     peak_memory_bytes: int | None = Field(
-        None, description="The most memory that the trainer used: of the GPU, or else of the CPU."
+        None,
+        description="The most memory that the trainer used, in bytes: of the GPU or, without a "
+        "GPU, main memory.",
     )

@@ -1,4 +1,4 @@
-"""What is not kept for ever: metrics and events of old jobs, checkpoints of failed ones."""
+"""Deletes the metrics and events of old jobs, and the checkpoints of failed jobs."""
 
 import logging
 from typing import Any
@@ -19,14 +19,17 @@ _DAY_SECONDS = 24 * 3600.0
 
 
 def ago(seconds: float) -> ScalarSelect[Any]:
-    """A time of the database; read once in a statement, so that PostgreSQL seeks it in an index."""
+    """Return a past time by the database's clock.
+
+    A statement evaluates this subquery once, so that PostgreSQL can seek the time in an index.
+    """
     return select(now_plus(-seconds)).scalar_subquery()
 
 
 def forget_history(session: Session, days: float) -> None:
-    """Delete metrics and events of jobs that ended so long ago, first of the oldest.
+    """Delete metrics and events of jobs that ended more than ``days`` ago, the oldest jobs first.
 
-    Only so many rows that it takes no time to speak of; the next call goes on.
+    One call deletes a limited number of rows, so that it is quick; the next call goes on.
     """
     old = (
         select(Job.id)
@@ -48,10 +51,13 @@ def forget_history(session: Session, days: float) -> None:
 
 
 def drop_checkpoints(database: Database, storage: Storage, days: float) -> None:
-    """Remove checkpoints of jobs that ended so long ago; a retry then starts from nothing."""
+    """Remove checkpoints of jobs that ended more than ``days`` ago.
+
+    A job that is retried afterwards begins anew.
+    """
     for job_id in storage.with_checkpoints():
         with database.session() as session:
-            # A retry at this moment waits for the row, and finds all of the folder or nothing.
+            # A retry at this moment waits for the row; it then finds the whole folder or none.
             old = (
                 select(Job.id)
                 .where(Job.id == job_id, Job.state.not_in(UNFINISHED))
@@ -69,7 +75,7 @@ def drop_checkpoints(database: Database, storage: Storage, days: float) -> None:
 def _delete(
     session: Session, job_id: UUID, key: tuple[InstrumentedAttribute[Any], ...], most: int
 ) -> int:
-    """Delete the rows of a job in the order of their key, up to so many; how many."""
+    """Delete up to ``most`` rows of a job, in the order of their key; return their number."""
     table = key[0].class_
     of_job = table.job_id == job_id
     ordered = select(*key).where(of_job).order_by(*key)

@@ -1,4 +1,4 @@
-"""Jobs over HTTP after their submission: watched, stopped, continued."""
+"""Shows, stops and continues jobs over HTTP."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
@@ -41,7 +41,7 @@ def list_jobs(
 
 @router.get("/{job_id}")
 def get_job(job_id: JobId, session: ReadingDep) -> JobRead:
-    """Show a job: its state, stage, speed and time left, and its models and scores at the end."""
+    """Show a job: its state, stage, speed and time left and, after its end, models and scores."""
     return service.get(session, job_id)
 
 
@@ -49,10 +49,10 @@ def get_job(job_id: JobId, session: ReadingDep) -> JobRead:
 def get_metrics(
     job_id: JobId, session: ReadingDep, asked: Annotated[MetricsQuery, Query()]
 ) -> MetricsRead:
-    """Show losses and validation DICE by step.
+    """Show the losses and the DICE on validation masks, step by step.
 
-    If a series has more points than are asked for, the answer is a sample of them. Ask for fewer
-    steps, `from_step` to `to_step`, to see more of their points.
+    If a series has more points than are asked for, the answer holds a sample of them. To see more
+    points of a part of the series, ask for its steps alone with `from_step` and `to_step`.
     """
     return service.metrics(session, job_id, asked)
 
@@ -65,7 +65,8 @@ LastEventId = Annotated[
         alias="Last-Event-ID",
         ge=0,
         le=_MAX_ID,
-        description="The id of the last event that was heard; the stream goes on after it.",
+        description="The id of the last event that the client has received. The stream goes on "
+        "after it.",
     ),
 ]
 After = Annotated[
@@ -96,13 +97,13 @@ _STREAM: dict[int | str, dict[str, Any]] = {
         "priority, progress and log; their data is JSON.",
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
     },
-    204: {"description": "The job has ended, and nothing happened after the given event."},
+    204: {"description": "The job has ended, and there is no event after the given one."},
 }
 
 
 @router.get("/{job_id}/events", response_class=Response, responses=_STREAM)
 async def follow_events(listener: Annotated[Listener, Depends(get_listener)]) -> Response:
-    """Tell what happens to a job until it has ended, as server-sent events.
+    """Follow a job until its end: a stream of server-sent events tells each change.
 
     Events with an id are stored. They come in order, from the first one or after `Last-Event-ID`.
     The events `progress` and `log` have no id and are not sent again.
@@ -120,13 +121,22 @@ def get_log(
     session: ReadingDep,
     services: ServicesDep,
     attempt: Annotated[
-        int | None, Query(ge=1, description="The number of the attempt; by default the last.")
+        int | None,
+        Query(
+            ge=1,
+            description="The number of the attempt, from 1. Without it, the last attempt that has "
+            "a log.",
+        ),
     ] = None,
     tail_bytes: Annotated[
-        int, Query(ge=1, le=1 << 24, description="The most bytes of the end of the log.")
+        int, Query(ge=1, le=1 << 24, description="The largest size of the answer, in bytes.")
     ] = 1 << 16,
 ) -> Response:
-    """Show the end of what the trainer wrote in an attempt."""
+    """Show the end of the log that the trainer wrote.
+
+    The trainer is the process that trains for the job. Each attempt to run the job has one trainer
+    and one log.
+    """
     return PlainTextResponse(service.log(session, services.storage, job_id, attempt, tail_bytes))
 
 
@@ -137,13 +147,16 @@ def get_picture(
         str,
         Path(
             pattern=r"^[a-z]+-[0-9]+-[0-9]+\.png$",
-            description="The name of the picture, as an event told it.",
+            description="The name of the picture, which an event `picture` holds.",
         ),
     ],
     session: ReadingDep,
     services: ServicesDep,
 ) -> Response:
-    """Show what the networks made of a piece of an image at a step, as PNG."""
+    """Show a picture that was taken during training, as PNG.
+
+    It shows a piece of an image and the outputs of the networks for it at that step.
+    """
     return FileResponse(service.picture(session, services.storage, job_id, name))
 
 
@@ -169,31 +182,34 @@ ReportFile = Annotated[
 def get_report(
     job_id: JobId, session: ReadingDep, services: ServicesDep, name: ReportFile = "report.html"
 ) -> Response:
-    """Show the report of a benchmark: its table as a page, or another of its files."""
+    """Show the report of a benchmark that has succeeded: a page, or another file of the report."""
     return FileResponse(service.report(session, services.storage, job_id, name))
 
 
 @router.post("/{job_id}/cancel", status_code=202)
 def cancel_job(job_id: JobId, session: SessionDep) -> JobRead:
-    """Cancel a job. A waiting one ends at once; a running one when its trainer has stopped."""
+    """Cancel a job. A waiting job ends at once, a running job when its trainer has stopped."""
     return service.cancel(session, job_id)
 
 
 @router.post("/{job_id}/pause", status_code=202)
 def pause_job(job_id: JobId, session: SessionDep) -> JobRead:
-    """Pause a job. A waiting one stops at once; a running one when its state is saved."""
+    """Pause a job. A waiting job stops at once, a running job when its state is saved."""
     return service.pause(session, job_id)
 
 
 @router.post("/{job_id}/resume", status_code=202)
 def resume_job(job_id: JobId, session: SessionDep, queue: QueueDep) -> JobRead:
-    """Let a paused job go on exactly where it stopped, or an interrupted one wait no longer."""
+    """Resume a paused job: it goes on exactly where it stopped.
+
+    An interrupted job, which pauses because its worker was lost, is queued at once.
+    """
     return service.resume(session, queue, job_id)
 
 
 @router.post("/{job_id}/retry", status_code=202)
 def retry_job(job_id: JobId, session: SessionDep, queue: QueueDep) -> JobRead:
-    """Queue a failed job again; it goes on from the last state that was saved."""
+    """Queue a failed job again. It goes on from the last state that was saved."""
     return service.retry(session, queue, job_id)
 
 

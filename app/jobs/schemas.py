@@ -1,4 +1,4 @@
-"""Answers about jobs."""
+"""Schemas of the answers about jobs."""
 
 from datetime import datetime
 from uuid import UUID
@@ -26,10 +26,10 @@ _RESULT = JobResult(
 
 
 class JobError(BaseModel):
-    """Why a job failed."""
+    """The reason why a job failed."""
 
     code: str = Field(
-        description="A short name of the cause, the same in all versions.",
+        description="A short name of the cause, for programs; later versions keep it.",
         examples=["worker_lost"],
     )
     message: str = Field(description="The cause in words.")
@@ -40,14 +40,14 @@ class JobError(BaseModel):
 
 
 class StageRead(BaseModel):
-    """How far one stage of a job is. A stage is a part of the work, such as training CUT."""
+    """The progress of one stage of a job. A stage is a part of the work, such as training CUT."""
 
     model_config = ConfigDict(from_attributes=True)
 
     stage: str = Field(
-        description="The name of the stage: `style` trains CUT, `pretrain` the U-Net, `stylise` "
-        "renders the target in the source's style, `adapt` trains the U-Net on it, and `evaluate` "
-        "scores.",
+        description="The name of the stage. `style` trains CUT, `pretrain` trains the segmenter on "
+        "the source, `stylise` renders the target in the source's style, `adapt` trains the "
+        "segmenter on source and target, and `evaluate` scores it.",
         examples=["style"],
     )
     step: int = Field(description="The number of steps done.")
@@ -57,7 +57,7 @@ class StageRead(BaseModel):
 
 
 class StageEstimateRead(BaseModel):
-    """What one stage will take."""
+    """The steps and the memory that one stage will take."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -72,11 +72,11 @@ class StageEstimateRead(BaseModel):
 
 
 class JobEstimate(BaseModel):
-    """What a job would take. This is the answer to a dry run: the job fits, and is not stored."""
+    """The answer to a dry run: the steps, memory and disk that the job would take."""
 
     stages: list[StageEstimateRead] = Field(
-        description="The stages in their order. A stage that an earlier job has trained is counted "
-        "too."
+        description="The stages in their order. They include stages whose model could be taken "
+        "from an earlier job."
     )
     memory_bytes: int = Field(description="The main memory of the stage that needs most.")
     gpu_memory_bytes: int = Field(
@@ -84,7 +84,8 @@ class JobEstimate(BaseModel):
     )
     disk_bytes: int = Field(description="The most disk space that the job needs at any time.")
     notes: list[str] = Field(
-        description="Sentences about what is allowed and may still be a mistake."
+        description="Warnings: sentences about things that the service accepts, and that may be a "
+        "mistake."
     )
     config: StyleFilterConfig = Field(
         description="The whole configuration: the preset with the fields that the request changes."
@@ -99,80 +100,87 @@ class PriorityChange(BaseModel):
     priority: int = Field(
         ge=-100,
         le=100,
-        description="The new place in the queue: a worker takes the highest priority first.",
+        description="The new priority. A worker takes the waiting job with the highest priority.",
     )
 
 
 class PartsRead(BaseModel):
-    """How far a benchmark is."""
+    """The parts of a benchmark, counted. A part is a job for one training in one fold."""
 
-    ended: int = Field(description="The number of parts that have succeeded, failed or stopped.")
-    total: int = Field(description="The number of its parts.")
+    ended: int = Field(
+        description="The number of parts that have succeeded, failed or been cancelled."
+    )
+    total: int = Field(description="The number of all parts of the benchmark.")
 
 
 class JobRead(BaseModel):
-    """A job: what it does, where it is, and what came of it."""
+    """A job: one run that the service does, such as an adaptation."""
 
     id: UUID = Field(description="The id of the job.")
     kind: JobKind = Field(
-        description="What the job does. `method` is a part of a benchmark that trains and tests "
-        "one method on one fold."
+        description="The kind of the job, which is the last word of the path that it was sent to. "
+        "`method` is a part of a benchmark that trains and tests one method in one fold."
     )
     state: JobState = Field(
-        description="Where the job is. `queued` waits for a worker. `interrupted` has lost its "
-        "worker and waits for another one. `pausing` and `cancelling` wait for the trainer to stop."
+        description="The state of the job. A `queued` job waits for a worker. An `interrupted` job "
+        "has lost its worker and waits for another one. A `pausing` or `cancelling` job waits "
+        "until its trainer has stopped."
     )
     lane: Lane = Field(
-        description="The queue in which the job waits: for a GPU that trains, for a GPU that "
-        "evaluates, or for a CPU."
+        description="The queue in which the job waits: for a worker that trains on a GPU "
+        "(`gpu-train`), one that only evaluates on a GPU (`gpu-infer`), or one with a CPU (`cpu`)."
     )
     parent: UUID | None = Field(
         description="The id of the benchmark that this job is a part of, if any."
     )
     part: str | None = Field(
-        description="What this job measures as a part of a benchmark.",
+        description="The fold, the method and the size of the tiles that this part of a benchmark "
+        "is for; none for a job that is no part.",
         examples=["fold 1: stylefilter, tiles of 128 px"],
     )
     parts: PartsRead | None = Field(
-        description="The parts of a benchmark; none for a job of another kind."
+        description="The parts of a benchmark, counted; none for a job of another kind."
     )
     priority: int = Field(
-        description="The place in the queue: a worker takes the highest priority first."
+        description="The priority of the job. A worker takes the waiting job with the highest "
+        "priority."
     )
     after: list[UUID] = Field(
-        description="The ids of the jobs that this one waits for; of a benchmark, its parts."
+        description="The ids of the jobs that this one waits for. A benchmark waits for its parts."
     )
     attempt: int = Field(
-        description="The number of the attempt: how often a worker has taken the job, 0 before the "
-        "first time."
+        description="The number of times that a worker has taken the job. Each time is an attempt."
     )
     lost_attempts: int = Field(
-        description="The number of attempts that ended because their worker or trainer was lost."
+        description="The number of attempts that were lost, because their worker or trainer "
+        "crashed."
     )
     max_attempts: int = Field(description="The number of lost attempts after which the job fails.")
     not_before: datetime | None = Field(
-        description="The time from which on an interrupted job may be taken by another worker."
+        description="The time before which no worker may take an interrupted job."
     )
     stage: str | None = Field(
-        description="The name of the stage that runs; none before the first, and of a benchmark."
+        description="The name of the stage that runs; none before the first, and none for a "
+        "benchmark."
     )
     step: int = Field(description="The number of steps done in this stage.")
     total: int = Field(description="The number of steps of this stage.")
     steps_per_second: float | None = Field(description="The speed of this stage.")
     eta_seconds: float | None = Field(
-        description="The seconds that this stage still takes, at its present speed."
+        description="The seconds that this stage will still take at its present speed."
     )
     stages: list[StageRead] = Field(description="All stages that have begun, in their order.")
     error: JobError | None = Field(description="The reason why the job failed, if it has.")
     source: UUID | None = Field(description="The id of the source.")
     target: UUID | None = Field(
-        description="The id of the target; of an evaluation, of the dataset that is scored."
+        description="The id of the target. For an evaluation it is the dataset that is scored."
     )
     models: list[UUID] = Field(
-        description="The ids of the trained models that this job made or took over."
+        description="The ids of the trained models that this job has made, or has taken from "
+        "earlier jobs."
     )
     result: JsonValue = Field(
-        description="What the job measured, as it was stored at its end; none before.",
+        description="The scores and notes that the job stored when it succeeded; none before.",
         examples=[_RESULT.model_dump(mode="json")],
     )
     config: JsonValue = Field(
@@ -201,9 +209,9 @@ class Series(BaseModel):
         examples=["dice/mean"],
     )
     thinned: bool = Field(
-        description="`true` if there are more points than were asked for. Then the series has the "
-        "first and the last point, and a sample of the others at even distances. All are real "
-        "points, but a peak between two of them is not shown."
+        description="`true` if the series has more points than were asked for. It then holds the "
+        "first point, the last, and some between them at even distances. A peak between two of "
+        "these points is not shown."
     )
     steps: list[int] = Field(description="The step of each point.")
     values: list[float] = Field(description="The value of each point.")

@@ -1,4 +1,4 @@
-"""Use cases of jobs that exist: look at, stop, go on. Submitting is in ``submission.py``."""
+"""Shows, stops and continues jobs. ``submission.py`` makes them."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,7 +33,7 @@ def list_jobs(
     state: JobState | None = None,
     parent: UUID | None = None,
 ) -> Page[JobRead]:
-    """Jobs, newest first."""
+    """Return a page of jobs, newest first."""
     query = select(Job)
     if parent is not None:
         query = query.where(Job.parent_id == parent)
@@ -48,7 +48,7 @@ def get(session: Session, job_id: UUID) -> JobRead:
 
 
 def metrics(session: Session, job_id: UUID, asked: curves.MetricsQuery) -> MetricsRead:
-    """All series of a job, or those of a stage or a name; each with at most so many points."""
+    """Return the series of a job that are asked for, each with no more points than asked for."""
     _row(session, job_id)
     series = [
         curves.read(session, job_id, stage, name, asked)
@@ -61,7 +61,7 @@ def metrics(session: Session, job_id: UUID, asked: curves.MetricsQuery) -> Metri
 def log(
     session: Session, storage: Storage, job_id: UUID, attempt: int | None, tail_bytes: int
 ) -> str:
-    """The end of the log of an attempt; by default of the last that has one."""
+    """Return the end of the log of an attempt; without ``attempt``, of the last that has a log."""
     attempts = _row(session, job_id).attempt
     if attempt is None:
         path = newest_log(storage, job_id, attempts)
@@ -75,7 +75,7 @@ def log(
 
 
 def picture(session: Session, storage: Storage, job_id: UUID, name: str) -> Path:
-    """The file of a picture."""
+    """Return the path of a picture."""
     _row(session, job_id)
     path = storage.pictures(job_id) / name
     if not path.is_file():
@@ -94,7 +94,7 @@ def pause(session: Session, job_id: UUID) -> JobRead:
 
 
 def resume(session: Session, queue: JobQueue, job_id: UUID) -> JobRead:
-    """Queue a paused job, or one that waits out an interruption."""
+    """Queue a paused job, or an interrupted job before its pause has passed."""
     _check_usable(session, job_id)
     job = _changed(session, job_id, _also_parts(session, job_id, transitions.resume), "resumed")
     _announce(session, queue, job_id)
@@ -102,11 +102,12 @@ def resume(session: Session, queue: JobQueue, job_id: UUID) -> JobRead:
 
 
 def retry(session: Session, queue: JobQueue, job_id: UUID) -> JobRead:
-    """Queue a failed job again, to go on from what it had saved."""
+    """Queue a failed job again; it goes on from the last state that was saved."""
     _check_usable(session, job_id)
     changed = transitions.retry(session, job_id)
     if changed:
-        # In the same transaction: or those that waited for one that failed would be given up again.
+        # The parts change in the same transaction. Otherwise the reconciler could fail parts that
+        # wait for a part which has failed and is not queued again yet.
         for part in _parts(session, job_id):
             transitions.retry(session, part)
     job = _changed(session, job_id, changed, "retried")
@@ -123,32 +124,40 @@ def set_priority(session: Session, job_id: UUID, priority: int) -> JobRead:
 
 
 _EARLIER_NAMES = {"folds.json": "splits.json"}
-"""Names of files in reports that were written before version 0.2."""
+"""Names that files of reports had before version 0.2."""
 
 
 def report(session: Session, storage: Storage, job_id: UUID, name: str) -> Path:
-    """Find a file of a benchmark's report."""
+    """Return the path of a file of a benchmark's report."""
     job = _row(session, job_id)
     if job.kind != JobKind.BENCHMARK:
-        raise NotFound(f"job {job_id} is of kind {job.kind}: only a benchmark has a report")
+        raise NotFound(
+            f"job {job_id} is of kind {job.kind} and has no report: name a job of kind benchmark"
+        )
     path = storage.attempt(job_id, job.attempt) / "report" / name
     if name in _EARLIER_NAMES and not path.is_file():
         path = path.with_name(_EARLIER_NAMES[name])
     if job.state != JobState.SUCCEEDED:
-        raise Conflict(f"job {job_id} is {job.state}: its report is written at its end")
+        raise Conflict(
+            f"job {job_id} is {job.state}: a report is written when its job succeeds, so ask again "
+            "then"
+        )
     if not path.is_file():
         raise NotFound(f"the report of job {job_id} has no {name}")
     return path
 
 
 def _also_parts(session: Session, job_id: UUID, change: Callable[[Session, UUID], bool]) -> bool:
-    """Change a job and, of a benchmark, its parts: those whose state allows it."""
+    """Change a job and the parts of a benchmark, where the state allows it; True if one changed."""
     changed = [change(session, one) for one in (job_id, *_parts(session, job_id))]
     return any(changed)
 
 
 def _announce(session: Session, queue: JobQueue, job_id: UUID) -> None:
-    """Ring once in each lane in which the job, or a part of it, waits: workers look for more."""
+    """Announce once in each lane in which the job or a part of it waits.
+
+    One message a lane is enough, because workers look for more jobs by themselves.
+    """
     query = select(Job.lane, Job.id).where(
         or_(Job.id == job_id, Job.parent_id == job_id), Job.state.in_(WAITING)
     )
@@ -162,7 +171,7 @@ def _parts(session: Session, job_id: UUID) -> Sequence[UUID]:
 
 
 def _changed(session: Session, job_id: UUID, changed: bool, words: str) -> JobRead:
-    """The job after a change of state; Conflict where its state does not allow that."""
+    """Commit a change of state and return the job; Conflict if its state does not allow it."""
     session.commit()
     only_read(session)
     if not changed:
@@ -172,7 +181,7 @@ def _changed(session: Session, job_id: UUID, changed: bool, words: str) -> JobRe
 
 
 def _check_usable(session: Session, job_id: UUID) -> None:
-    """Refuse to let a job go on whose configuration its trainer would refuse."""
+    """Refuse to continue a job if this version cannot use its stored configuration."""
     try:
         _row(session, job_id).usable_config()
     except ConfigUnusable as error:
@@ -182,5 +191,5 @@ def _check_usable(session: Session, job_id: UUID) -> None:
 def _row(session: Session, job_id: UUID) -> Job:
     job = session.get(Job, job_id)
     if job is None:
-        raise NotFound(f"there is no job {job_id}")
+        raise NotFound(f"there is no job {job_id}: GET /jobs lists those there are")
     return job

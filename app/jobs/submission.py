@@ -1,4 +1,4 @@
-"""Submitting jobs: check the request, commit the job, then ring the doorbell."""
+"""Submits jobs: checks the request, commits the job, then announces it to the workers."""
 
 import hashlib
 import json
@@ -23,7 +23,10 @@ from models.table1.plan import BenchmarkPlan
 def submit(
     context: Context, queue: JobQueue, request: JobRequest, key: str | None = None
 ) -> JobRead:
-    """Store and announce a job. A ``key`` that came before answers with the job it made."""
+    """Store a job, announce it and return it.
+
+    If the same request came before with the same ``key``, return the job that it made then.
+    """
     _check_webhook(context.settings, request.webhook_url)
     session, digest = context.session, _digest(request)
     if key is not None and (known := session.get(IdempotencyKey, key)) is not None:
@@ -35,19 +38,19 @@ def submit(
     try:
         session.commit()
     except IntegrityError:
-        # The same key came twice at once, and the other was first.
+        # Two requests with the same key came at once, and the other one was stored first.
         session.rollback()
         if key is None or (known := session.get(IdempotencyKey, key)) is None:
             raise
         return _answer(context, known, digest)
     for lane, waiting in {job.lane: job.id for job in jobs}.items():
-        queue.announce(waiting, lane)  # one message is enough: workers look for more
+        queue.announce(waiting, lane)  # one message a lane is enough: workers look for more jobs
     only_read(session)
     return service.get(session, job_id)
 
 
 def estimate(context: Context, request: TrainingRequest) -> JobEstimate:
-    """Return what a job would take; the request is checked like one to submit, and not stored."""
+    """Check a request as if it were submitted, and return the estimate of its job."""
     _check_webhook(context.settings, request.webhook_url)
     drafted = draft_training(context, request)
     found = drafted.estimate
@@ -62,13 +65,18 @@ def estimate(context: Context, request: TrainingRequest) -> JobEstimate:
 
 
 def _check_webhook(settings: Settings, url: str | None) -> None:
-    """Before all statements: a slow name server would prolong SQLite's one write lock."""
+    """Refuse a URL that no webhook can be sent to.
+
+    This check comes before any SQL statement, because a slow name server would prolong SQLite's
+    one write lock.
+    """
     if url is None:
         return
     if settings.webhook_secret_file is None:
         raise refusal(
             "webhook_url",
-            "this service has no secret to sign webhooks with: set STYLEFILTER_WEBHOOK_SECRET_FILE",
+            "this service sends no webhooks, because it has no secret to sign them with: leave "
+            "webhook_url out, or ask the operator to set STYLEFILTER_WEBHOOK_SECRET_FILE",
         )
     try:
         targets.find(url, settings.webhook_hosts)
@@ -82,29 +90,33 @@ def _digest(request: JobRequest) -> str:
 
 
 def _answer(context: Context, known: IdempotencyKey, digest: str) -> JobRead:
-    """Return the job that a key made before; Invalid if the key came with another request."""
+    """Return the job that this key made before; Invalid if it came with another request then."""
     if known.request_digest != digest:
-        message = "this Idempotency-Key came with another request before: send a new key"
+        message = (
+            f"the Idempotency-Key {known.key!r} came with another request before: send a new key"
+        )
         raise Invalid(message, [ProblemItem(where="header.Idempotency-Key", message=message)])
     return service.get(context.session, known.job_id)
 
 
 def _add(context: Context, drafted: Draft, request: JobRequest) -> list[Job]:
-    """Add a job, what it waits for, and a benchmark's parts; return the job and its parts."""
+    """Add a job, its dependencies and, for a benchmark, its parts; return the job and its parts."""
     session, job = context.session, drafted.job
     job.id = uuid4()
     job.webhook_url = request.webhook_url
     _add_job(context, drafted, request)
     for index, needed in enumerate(request.after):
         if session.get(Job, needed) is None:
-            raise refusal(f"after.{index}", f"there is no job {needed}")
+            raise refusal(
+                f"after.{index}", f"there is no job {needed}: name jobs that GET /jobs lists"
+            )
         session.merge(JobDependency(job_id=job.id, needs_id=needed))
     parts = _add_parts(context, drafted, request) if job.kind == JobKind.BENCHMARK else []
     return [job, *parts]
 
 
 def _add_job(context: Context, drafted: Draft, request: JobRequest) -> None:
-    """Add a job's row, with what holds for all jobs of its request."""
+    """Add the row of a job, with the fields that all jobs of the request share."""
     job, settings = drafted.job, context.settings
     job.config = drafted.config.model_dump()
     job.lane = _lane(JobKind(job.kind), drafted.config.device)
@@ -117,7 +129,7 @@ def _add_job(context: Context, drafted: Draft, request: JobRequest) -> None:
 
 
 def _add_parts(context: Context, benchmark: Draft, request: JobRequest) -> list[Job]:
-    """Add a benchmark's parts, for whose end, whichever it is, the benchmark waits."""
+    """Add the parts of a benchmark, which waits until each has ended, in success or failure."""
     session, plan = context.session, BenchmarkPlan.model_validate(benchmark.job.plan)
     jobs = []
     for part in benchmark_parts.parts(plan, benchmark.job, benchmark.config):

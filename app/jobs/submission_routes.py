@@ -1,4 +1,4 @@
-"""Submitting jobs over HTTP: each request is answered at once, with 202 and where the job is."""
+"""Takes requests for jobs over HTTP; each is answered at once with 202 and the job's address."""
 
 from typing import Annotated, Any
 
@@ -26,13 +26,13 @@ router = APIRouter(prefix="/jobs", tags=["jobs"], responses=NO_DATABASE)
 DryRun = Annotated[
     bool,
     Query(
-        description="`true` checks the request and answers 200 with what the job would take; it "
-        "stores no job."
+        description="`true` only checks the request: the answer is 200 with the steps, memory and "
+        "disk that the job would take, and no job is stored."
     ),
 ]
 
 _DRY: dict[int | str, dict[str, Any]] = {
-    200: {"model": JobEstimate, "description": "The answer to a dry run: the job can be taken."}
+    200: {"model": JobEstimate, "description": "The job could be taken; answers a dry run."}
 }
 
 
@@ -57,7 +57,7 @@ ContextDep = Annotated[Context, Depends(get_context)]
 
 
 class Submission:
-    """Takes the requests of all submitting routes."""
+    """Answers the requests of all routes that take jobs."""
 
     def __init__(
         self, response: Response, context: ContextDep, queue: QueueDep, key: Key = None
@@ -65,14 +65,14 @@ class Submission:
         self._response, self._context, self._queue, self._key = response, context, queue, key
 
     def take(self, request: TrainingRequest, dry_run: bool) -> JobRead | Response:
-        """Answer 202 with the job, or 200 with what it would take."""
+        """Answer 202 with the job or, for a dry run, 200 with its estimate."""
         if dry_run:
             found = estimate(self._context, request)
             return Response(found.model_dump_json(), media_type="application/json")
         return self.store(request)
 
     def store(self, request: JobRequest) -> JobRead:
-        """Answer 202 with the job, and tell where it is."""
+        """Store the job, and answer 202 with it and its address."""
         job = submit(self._context, self._queue, request, self._key)
         self._response.headers["Location"] = f"/jobs/{job.id}"
         return job
@@ -85,7 +85,13 @@ SubmissionDep = Annotated[Submission, Depends()]
 def adapt(
     request: AdaptRequest, submission: SubmissionDep, dry_run: DryRun = False
 ) -> JobRead | Response:
-    """Adapt a source to a target: train CUT, pre-train the U-Net, run StyleFilter, evaluate."""
+    """Adapt a segmentation model to a target. This job runs the whole method of the paper.
+
+    The job trains CUT, a network that renders images of the target in the style of the source. It
+    trains the segmenter, a U-Net, on the source and its masks. It then trains a copy of the
+    segmenter on source and target together, with pseudo-labels that the labels of the target's
+    images filter. Where the target has masks in its test split, the result is scored.
+    """
     return submission.take(request, dry_run)
 
 
@@ -93,7 +99,7 @@ def adapt(
 def train_style(
     request: TrainStyleRequest, submission: SubmissionDep, dry_run: DryRun = False
 ) -> JobRead | Response:
-    """Train CUT alone, the network that renders images of the target in the source's style."""
+    """Train only CUT, the network that renders images of the target in the source's style."""
     return submission.take(request, dry_run)
 
 
@@ -101,7 +107,7 @@ def train_style(
 def pretrain(
     request: PretrainRequest, submission: SubmissionDep, dry_run: DryRun = False
 ) -> JobRead | Response:
-    """Train the U-Net, the network that segments, on the source alone."""
+    """Train only the segmenter, a U-Net, on the source and its masks."""
     return submission.take(request, dry_run)
 
 
@@ -109,7 +115,11 @@ def pretrain(
 def stylefilter(
     request: StyleFilterRequest, submission: SubmissionDep, dry_run: DryRun = False
 ) -> JobRead | Response:
-    """Adapt a pre-trained segmenter with a trained style model and image-level labels."""
+    """Adapt a segmenter to the target with models that earlier jobs have trained.
+
+    The job takes a segmenter of the source and a style model, and does the last part of an
+    adaptation: training on source and target with filtered pseudo-labels.
+    """
     return submission.take(request, dry_run)
 
 
@@ -117,7 +127,11 @@ def stylefilter(
 def benchmark(
     request: BenchmarkRequest, submission: SubmissionDep, dry_run: DryRun = False
 ) -> JobRead | Response:
-    """Measure the rows of Table 1 over folds; `GET /jobs/{id}/report` shows the table."""
+    """Measure Table 1 of the paper for a pair of datasets: many methods, each as a row.
+
+    Each method is trained and tested several times, on other sections each time; such a repetition
+    is a fold. `GET /jobs/{job_id}/report` shows the table when the job has succeeded.
+    """
     return submission.take(request, dry_run)
 
 

@@ -1,20 +1,23 @@
-"""Every way from one state of a job to another: a conditional UPDATE with its event.
+"""Changes the states of jobs; each change is one conditional UPDATE and one event.
 
     queued, interrupted --claim--> running --> succeeded | failed
-    running --hand back--> queued            a worker that stops; the next attempt goes on
-    running --lose--> interrupted | failed   a worker or trainer that is lost; failed at the limit
-    running --pause--> pausing --> paused    the trainer saves its state and ends first
+    running --hand back--> queued            its worker stops; the next attempt goes on
+    running --lose--> interrupted | failed   its worker or trainer is lost; failed at the limit
+    running --pause--> pausing --> paused    its trainer saves the state and ends first
     running --cancel--> cancelling --> cancelled
     queued, interrupted --pause--> paused --resume--> queued;  failed --retry--> queued
     queued, interrupted, paused --cancel--> cancelled
 
-A job that ends keeps its lease until its files are tidy: its worker sees to that and releases it;
-where the worker is gone, the reconciler does, once the lease has run out.
+A worker holds a job by a lease, a time until which the job is its own, and renews the lease while
+it works. Each claim begins a new attempt, and each write of a worker carries the number of its
+attempt. A write with an older number changes no row, so a worker that slept longer than its lease
+learns at its first write that the job is no longer its own.
 
-Each claim begins a new attempt, and every write of a worker carries the number of its attempt. A
-write with an older number changes no row, so a worker that slept through its lease learns at its
-first write that the job is no longer its own. Times are the database's. Functions that take a
-session leave the commit to the caller.
+A job that has ended keeps its lease until the files that it needs no more are removed. Its worker
+removes them and releases the job. If the worker is lost, the reconciler does so after the lease.
+
+All times are those of the database's clock. Functions that take a session leave the commit to the
+caller.
 """
 
 from collections.abc import Collection
@@ -44,7 +47,7 @@ _LONGEST_PAUSE_SECONDS = 300.0
 _DOUBLINGS = 7
 
 DEPENDENCY_FAILED = "dependency_failed"
-"""The error code of a job that waited for one in vain."""
+"""The error code of a job that waited for another job which then failed or was cancelled."""
 
 _NO_ERROR: dict[str, Any] = {
     "error_code": None,
@@ -55,7 +58,7 @@ _NO_ERROR: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Lease:
-    """The right to write one attempt of a job."""
+    """The right of a worker to write one attempt of a job."""
 
     job_id: UUID
     attempt: int
@@ -63,7 +66,7 @@ class Lease:
 
 @dataclass(frozen=True)
 class Changed:
-    """A job that changed, and what it is now."""
+    """A job that changed, and its state now."""
 
     lease: Lease
     state: JobState
@@ -71,26 +74,29 @@ class Changed:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why an attempt ended: a stable code, words, and where."""
+    """The reason why an attempt ended: a stable code, a sentence, and the place in the code."""
 
     code: str
     message: str
     trace: str | None = None
 
 
-# --- of a worker ----------------------------------------------------------------------------------
+# --- changes by a worker --------------------------------------------------------------------------
 
 
 def claim(
     database: Database, owner: str, seconds: float, lanes: Collection[Lane] = tuple(Lane)
 ) -> Lease | None:
-    """Take the waiting job that is next in these lanes: by priority, then by age. None: no job."""
+    """Take the next waiting job in these lanes; return None if no job waits.
+
+    The next job has the highest priority and, among equals, waits longest.
+    """
     following = (
         select(Job.id)
         .where(claimable(), Job.lane.in_(lanes))
         .order_by(Job.priority.desc(), Job.created_at)
         .limit(1)
-        .with_for_update(skip_locked=True)  # SQLite has one writer at a time anyway
+        .with_for_update(skip_locked=True)  # SQLite ignores this: it has one writer at a time
     )
     statement = (
         update(Job)
@@ -113,7 +119,7 @@ def claim(
 
 
 def renew(database: Database, lease: Lease, seconds: float) -> JobState | None:
-    """Extend the lease and return the job's state; None if the job is no longer ours."""
+    """Extend the lease and return the job's state; None if the lease is lost."""
     with database.session() as session:
         state = write(session, lease, lease_until=now_plus(seconds))
         session.commit()
@@ -121,13 +127,16 @@ def renew(database: Database, lease: Lease, seconds: float) -> JobState | None:
 
 
 def write(session: Session, lease: Lease, **values: Any) -> JobState | None:
-    """Change columns of the job while it is ours; its state, or None if it is no longer ours."""
+    """Change columns of the job and return its state; change nothing if the lease is lost.
+
+    None says that the lease is lost.
+    """
     state = session.scalar(_of(lease).values(**values).returning(Job.state))
     return None if state is None else JobState(state)
 
 
 def succeed(session: Session, lease: Lease, result: dict[str, Any]) -> bool:
-    """End the attempt with a result; False if the job is no longer ours."""
+    """End the attempt with a result; return False if the lease is lost."""
     statement = _of(lease).values(
         state=JobState.SUCCEEDED, result=result, finished_at=now_plus(), steps_per_second=None
     )
@@ -135,9 +144,9 @@ def succeed(session: Session, lease: Lease, result: dict[str, Any]) -> bool:
 
 
 def fail(session: Session, lease: Lease, failure: Failure) -> bool:
-    """End the attempt for a reason that another attempt would meet again.
+    """Fail a job for a reason that would stop another attempt too; False if the lease is lost.
 
-    A job that its user is cancelling becomes cancelled.
+    A job in the state ``cancelling`` becomes cancelled instead.
     """
     cancelling = Job.state == JobState.CANCELLING
     statement = _of(lease).values(
@@ -152,7 +161,10 @@ def fail(session: Session, lease: Lease, failure: Failure) -> bool:
 
 
 def hand_back(session: Session, lease: Lease) -> bool:
-    """Leave the attempt where it was last saved: for the next worker, or as its user asked."""
+    """End the attempt and queue the job again, or pause or cancel it if its user asked for that.
+
+    The next attempt goes on from the last state that was saved.
+    """
     statement = _of(lease).values(
         state=_as_asked(JobState.QUEUED),
         announcements=0,
@@ -163,22 +175,23 @@ def hand_back(session: Session, lease: Lease) -> bool:
 
 
 def lose(session: Session, lease: Lease, failure: Failure) -> bool:
-    """The trainer of the attempt is gone: let another go on after a pause, up to the limit."""
+    """End an attempt whose trainer is lost; another may begin after a pause, up to the limit."""
     return bool(_change(session, _lost(_of(lease), failure), code=failure.code))
 
 
 def expire(session: Session) -> list[Changed]:
-    """Do the same for all jobs whose lease ran out; the attempts that were lost."""
+    """End all attempts whose lease has run out, and return them."""
     failure = Failure(
         "worker_lost",
-        "The worker fell silent: it was killed, ran out of memory, or its host is down.",
+        "The worker stopped renewing its lease: it was killed, ran out of memory, or its host is "
+        "down.",
     )
     held = update(Job).where(Job.state.in_(ACTIVE), Job.lease_until < now_plus())
     return _change(session, _lost(held, failure), code=failure.code)
 
 
 def untidy(session: Session) -> list[Changed]:
-    """Ended jobs that nobody released while their lease ran, with their last attempts."""
+    """Return the jobs that have ended and whose lease ran out before their worker released them."""
     query = select(Job.id, Job.attempt, Job.state).where(
         Job.state.in_(ENDED), Job.lease_until < now_plus()
     )
@@ -188,18 +201,18 @@ def untidy(session: Session) -> list[Changed]:
 
 
 def release(session: Session, lease: Lease) -> None:
-    """Let go of a job that has ended, and whose files are tidy."""
+    """Release a job that has ended, after the files that it needs no more are removed."""
     statement = update(Job).where(
         Job.id == lease.job_id, Job.attempt == lease.attempt, Job.state.in_(ENDED)
     )
     session.execute(statement.values(lease_owner=None, lease_until=None))
 
 
-# --- of a user ------------------------------------------------------------------------------------
+# --- changes by a user ----------------------------------------------------------------------------
 
 
 def cancel(session: Session, job_id: UUID) -> bool:
-    """Cancel a job that nobody holds at once; ask the worker of another to stop."""
+    """Cancel a waiting or paused job at once; ask the worker of a running job to stop."""
     held = Job.state.in_(ACTIVE)
     statement = (
         update(Job)
@@ -208,7 +221,7 @@ def cancel(session: Session, job_id: UUID) -> bool:
             state=case((held, JobState.CANCELLING.value), else_=JobState.CANCELLED.value),
             announce_at=None,
             finished_at=_finished_if(~held),
-            # What earlier attempts saved is for the reconciler.
+            # After this lease the reconciler removes the files that earlier attempts saved.
             lease_until=case((held, Job.lease_until), else_=now_plus()),
         )
     )
@@ -216,7 +229,7 @@ def cancel(session: Session, job_id: UUID) -> bool:
 
 
 def pause(session: Session, job_id: UUID) -> bool:
-    """Keep a job from being taken up; ask the worker of a running one to save and stop."""
+    """Pause a waiting job at once; ask the worker of a running job to save its state and stop."""
     running = Job.state == JobState.RUNNING
     statement = (
         update(Job)
@@ -231,7 +244,7 @@ def pause(session: Session, job_id: UUID) -> bool:
 
 
 def resume(session: Session, job_id: UUID) -> bool:
-    """Queue a paused job, or an interrupted one without its pause; one still pausing goes on."""
+    """Queue a paused or interrupted job at once; let a job that is still pausing run on."""
     pausing = Job.state == JobState.PAUSING
     stopped = (JobState.PAUSED, JobState.PAUSING, JobState.INTERRUPTED)
     statement = (
@@ -248,7 +261,7 @@ def resume(session: Session, job_id: UUID) -> bool:
 
 
 def retry(session: Session, job_id: UUID) -> bool:
-    """Queue a failed job again; it goes on from what was saved, with all its attempts."""
+    """Queue a failed job again. It goes on from its saved state, and may lose attempts anew."""
     statement = (
         update(Job)
         .where(Job.id == job_id, Job.state == JobState.FAILED)
@@ -268,7 +281,7 @@ def retry(session: Session, job_id: UUID) -> bool:
 
 
 def set_priority(session: Session, job_id: UUID, priority: int) -> bool:
-    """Of a job that has not ended; it matters when it next waits."""
+    """Change the priority of a job that has not ended; it counts when the job waits again."""
     statement = update(Job).where(Job.id == job_id, Job.state.in_(UNFINISHED))
     changed = session.scalar(statement.values(priority=priority).returning(Job.id))
     if changed is not None:
@@ -282,7 +295,7 @@ def submitted(session: Session, job: Job) -> None:
 
 
 def give_up_dependents(session: Session) -> list[UUID]:
-    """Fail jobs that wait for one that failed or was cancelled; their ids."""
+    """Fail the jobs that wait for a job which failed or was cancelled; return their ids."""
     needed, other = aliased(JobDependency), aliased(Job)
     hopeless = exists().where(
         needed.job_id == Job.id,
@@ -296,7 +309,8 @@ def give_up_dependents(session: Session) -> list[UUID]:
         finished_at=now_plus(),
         announce_at=None,
         error_code=DEPENDENCY_FAILED,
-        error_message="A job that this one waits for failed or was cancelled.",
+        error_message="A job that this one waited for failed or was cancelled: retry that job "
+        "first, then this one.",
     )
     return [changed.lease.job_id for changed in _change(session, statement)]
 
@@ -305,7 +319,10 @@ def give_up_dependents(session: Session) -> list[UUID]:
 
 
 def record(session: Session, job_id: UUID, kind: str, data: dict[str, Any]) -> int:
-    """Add to what happened to a job, after a change of its row: that lock keeps their order."""
+    """Store an event of a job and return its id.
+
+    The caller has changed the job's row before: the lock on the row keeps events in their order.
+    """
     event = JobEvent(job_id=job_id, kind=kind, data=data)
     session.add(event)
     session.flush()
@@ -319,7 +336,7 @@ def _tell(session: Session, job_id: UUID, webhook_url: str | None, data: dict[st
 
 
 def _change(session: Session, statement: Update, **told: Any) -> list[Changed]:
-    """Run a change of state and record it for each job that it met."""
+    """Run a change of state, and record an event for each job that changed."""
     columns = (Job.id, Job.attempt, Job.state, Job.error_code, Job.error_message, Job.webhook_url)
     changed = []
     for job_id, attempt, state, code, message, url in session.execute(
@@ -337,7 +354,10 @@ def _change(session: Session, statement: Update, **told: Any) -> list[Changed]:
 
 
 def claimable() -> ColumnElement[bool]:
-    """Whether a worker may take a job: it waits, for no pause to pass and for no other job."""
+    """Return the SQL condition that a worker may take a job.
+
+    The job waits, its pause has passed, and it waits for no other job.
+    """
     needed, other = aliased(JobDependency), aliased(Job)
     unmet = exists().where(
         needed.job_id == Job.id,
@@ -346,8 +366,8 @@ def claimable() -> ColumnElement[bool]:
         or_(needed.success, other.state.not_in(ENDED)),
     )
     return and_(
-        Job.announce_at.is_not(None),  # as its index says
-        # Not IN (waiting): SQLite would then sort all that wait instead of taking that index.
+        Job.announce_at.is_not(None),  # the condition of the index ix_jobs_waiting
+        # With IN (waiting states) SQLite would sort all waiting jobs instead of using that index.
         Job.state.not_in([state for state in JobState if state not in WAITING]),
         or_(Job.not_before.is_(None), Job.not_before <= now_plus()),
         ~unmet,
@@ -361,7 +381,7 @@ def _of(lease: Lease) -> Update:
 
 
 def _as_asked(otherwise: JobState | ColumnElement[str]) -> ColumnElement[str]:
-    """The state of a job that nobody holds any more."""
+    """Return the SQL for the state that a user asked for while a worker held the job."""
     asked = {
         JobState.CANCELLING.value: JobState.CANCELLED.value,
         JobState.PAUSING.value: JobState.PAUSED.value,
@@ -374,7 +394,7 @@ def _finished_if(condition: ColumnElement[bool]) -> ColumnElement[Any]:
 
 
 def _ended_if(condition: ColumnElement[bool]) -> dict[str, Any]:
-    """What a job that its attempt lets go of keeps: its lease only if this is its end."""
+    """Return the columns to set when an attempt ends; the lease stays only if the job ends too."""
     return {
         "finished_at": _finished_if(condition),
         "lease_owner": case((condition, Job.lease_owner), else_=null()),
