@@ -1,8 +1,8 @@
-"""What a job will take, before it runs: steps, memory, disk; free of torch.
+"""Estimate the steps, the memory and the disk that a job will take; free of torch.
 
-Weights and what the layers keep for the gradient are counted (``footprint.py``); the rest is
-measured. On a CPU the sum is between 10 % less and 40 % more than the peak of a real training
-process. On a GPU the same sums are taken, and what is marked so was never measured there.
+Weights and the values that layers keep for the gradient are counted (``footprint.py``); the other
+numbers were measured. On a CPU the sum lies between 10 % below and 40 % above the peak of a real
+training process. On a GPU the sums are the same, but numbers marked "not measured" are guesses.
 
 Legend: H height, W width, C classes.
 """
@@ -20,20 +20,20 @@ from models.training.lengths import Lengths, Schedule, sections_per_epoch
 from models.training.progress import Stage
 
 PROCESS_BYTES = 430 * 10**6
-"""A trainer on a CPU that trains next to nothing: 370 MB, and 30 MB of the service's modules."""
+"""The memory of a trainer on a CPU that trains next to nothing; 30 MB are the service's modules."""
 
 GPU_PROCESS_BYTES = 600 * 10**6
-"""What CUDA itself takes of a GPU; not measured."""
+"""The GPU memory that CUDA itself takes; not measured."""
 
 CUDA_PROCESS_BYTES = 3 * 10**9
-"""Of main memory, a trainer that uses a GPU; not measured."""
+"""The main memory of a trainer that uses a GPU; not measured."""
 
 HEAP_BYTES = 200 * 10**6
-"""Tensors of a few megabytes stay on the heap when they are freed: as much again, up to this; and
-what training left there is still there when images are segmented."""
+"""The most memory that tensors of a few megabytes leave on the heap when they are freed. It adds to
+the peak of training, and is still held when images are segmented."""
 
 BF16_SHARES = {"style": 0.8, "segmenter": 0.6}
-"""Of what float32 keeps."""
+"""The share of float32's kept values that bfloat16 keeps, by network."""
 
 _FLOAT = 4
 _LOG_BYTES = 1 << 20
@@ -43,7 +43,7 @@ Cause = Literal["training", "images"]
 
 @dataclass(frozen=True)
 class Extent:
-    """A dataset's sections and the pixel sizes they are stored and worked on at."""
+    """A dataset's sections, and the pixel sizes at which they are stored and worked on."""
 
     num_classes: int
     pixel_size_nm: float
@@ -59,7 +59,7 @@ class Extent:
         return len(self._of(splits, masked))
 
     def shapes(self, *splits: str, masked: bool = False) -> list[tuple[int, int]]:
-        """Return the shapes (H, W) of some splits' sections at the working pixel size."""
+        """Return the shapes (H, W), at the working pixel size, of the sections of some splits."""
         return [
             working_shape((s.height, s.width), self.pixel_size_nm, self.working_nm)
             for s in self._of(splits, masked)
@@ -67,7 +67,7 @@ class Extent:
 
     @property
     def largest_stored(self) -> int:
-        """Pixels of the largest section as it is stored."""
+        """The number of pixels of the largest section, as it is stored."""
         return max((s.height * s.width for s in self.sections), default=0)
 
     def _of(self, splits: Sequence[str], masked: bool) -> list[Section]:
@@ -76,9 +76,10 @@ class Extent:
 
 @dataclass(frozen=True)
 class StageEstimate:
-    """Steps and peak memory of a stage; ``cause`` says what takes most: a step, or large images.
+    """The steps and the peak memory of a stage; ``cause`` names what takes most of the memory.
 
-    ``memory_bytes`` is main memory, of all processes; ``gpu_memory_bytes`` of each GPU, 0 on a CPU.
+    ``memory_bytes`` is the main memory of all processes, ``gpu_memory_bytes`` the memory of each
+    GPU, 0 on a CPU.
     """
 
     stage: Stage
@@ -90,7 +91,7 @@ class StageEstimate:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a job takes: its stages, and the most that lies on the disk at a time."""
+    """The needs of a job: of each stage, and the most that lies on the disk at a time."""
 
     stages: tuple[StageEstimate, ...]
     disk_bytes: int
@@ -112,7 +113,7 @@ def estimate(
     *,
     num_processes: int = 1,
 ) -> Estimate:
-    """Return what these stages take, run one after the other; pre-training needs no ``target``."""
+    """Estimate a job that runs ``stages`` one after the other; pre-training has no ``target``."""
     job = _Job(config, stages, source, target or replace(source, sections=()), num_processes)
     return Estimate(tuple(job.stage(stage) for stage in stages), job.disk_bytes())
 
@@ -143,7 +144,8 @@ class _Job:
         )
 
     def disk_bytes(self) -> int:
-        """States stay until the job ends, and the largest is written anew before the old goes."""
+        """Return the most bytes that lie on the disk at a time."""
+        # States stay until the job ends, and the largest is written anew before the old one goes.
         states = [self._state_bytes(stage) for stage in self.stages]
         networks = {"style": self._generator, "pretrain": self._unet, "adapt": self._unet}
         results = sum(networks.get(stage, 0) for stage in self.stages)
@@ -183,7 +185,8 @@ class _Job:
         return Lengths.of(config, num_sections, num_processes=self.num_processes).steps
 
     def _weights_bytes(self, stage: Stage) -> int:
-        """Networks in memory: in training with gradients, both moments, and the best weights."""
+        """Return the bytes of the networks in memory, with what training keeps beside them."""
+        # Training keeps gradients, both of Adam's moments, and the best weights.
         averaged = self.config.adaptation.pseudo_labeler != "current"
         earlier = self._generator if len(self.stages) > 1 else 0
         values = {
@@ -196,7 +199,7 @@ class _Job:
         return _FLOAT * values
 
     def _state_bytes(self, stage: Stage) -> int:
-        """Return the bytes of a checkpoint: weights, both moments, and the best weights."""
+        """Return the bytes of a saved state: weights, both moments, and the best weights."""
         averaged = self.config.adaptation.pseudo_labeler == "ema"
         values = {
             "style": 3 * self._cut,
@@ -246,7 +249,7 @@ class _Job:
         return views * (config.batch_size // config.accumulate) * values
 
     def _images_bytes(self, stage: Stage) -> int:
-        """Return the most bytes that the networks take on whole images."""
+        """Return the most bytes that the networks take for whole images."""
         validated = self.source.shapes("val", masked=True)
         tested = self.target.shapes("test", masked=True)
         if stage == "pretrain":
@@ -293,13 +296,14 @@ def _pixels(shapes: Sequence[tuple[int, int]]) -> int:
 
 
 def _cached(shapes: Sequence[tuple[int, int]]) -> int:
-    """Images in float32 and masks: all, or as many as the cache takes, but at least one."""
+    """Return the bytes of cached sections: all, or as many as the cache holds, at least one."""
+    # Five bytes a pixel: an image in float32 and a mask.
     largest = max((height * width for height, width in shapes), default=0)
     return max(min(5 * _pixels(shapes), CACHE_BYTES), 5 * largest)
 
 
 def _applied(shapes: Sequence[tuple[int, int]], per_pixel: int, channels: int) -> int:
-    """Return the bytes that a network takes on the largest image, whole or in summed-up tiles."""
+    """Return the bytes that a network takes for the largest image, whole or in summed-up tiles."""
     most = 0
     for height, width in shapes:
         pixels = height * width

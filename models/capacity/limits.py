@@ -1,4 +1,4 @@
-"""Whether a job fits, and in words what it lacks; free of torch."""
+"""Compare a job's needs with the memory and the disk there are; free of torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from models.training.progress import Stage
 
 @dataclass(frozen=True)
 class Room:
-    """What a job may take; None where that is not known."""
+    """The memory and the disk that a job may take; None if that is not known."""
 
     memory_bytes: int | None = None
     gpu_memory_bytes: int | None = None
@@ -19,7 +19,7 @@ class Room:
 
 @dataclass(frozen=True)
 class Shortage:
-    """One thing that a job needs more of than there is, in words, and the field it comes from."""
+    """A need that exceeds the room, in words, and the config field that matters most for it."""
 
     field: str
     message: str
@@ -30,7 +30,7 @@ class DoesNotFit(ValueError):
 
 
 def shortages(estimate: Estimate, room: Room) -> list[Shortage]:
-    """Return what does not fit: of each kind of memory the stage that needs most, and the disk."""
+    """Return the needs that exceed the room: the hungriest stage of each memory, and the disk."""
     found = []
     main = max(estimate.stages, key=lambda stage: stage.memory_bytes)
     gpu = max(estimate.stages, key=lambda stage: stage.gpu_memory_bytes)
@@ -41,14 +41,14 @@ def shortages(estimate: Estimate, room: Room) -> list[Shortage]:
         if there is not None and needed > there:
             field, advice = _ADVICE[stage.cause][stage.stage]
             message = (
-                f"stage {stage.stage} needs about {in_words(needed)} of {kind}, there are "
+                f"stage {stage.stage} needs about {in_words(needed)} of {kind}, but there is only "
                 f"{in_words(there)}: {advice}"
             )
             found.append(Shortage(field, message))
     if room.disk_bytes is not None and estimate.disk_bytes > room.disk_bytes:
         message = (
-            f"the job needs up to {in_words(estimate.disk_bytes)} of disk, "
-            f"{in_words(room.disk_bytes)} are free in the data folder: make room, lower "
+            f"the job needs up to {in_words(estimate.disk_bytes)} of disk, but only "
+            f"{in_words(room.disk_bytes)} is free in the data folder: make room, lower "
             "base_filters, or raise pixel_size_factor"
         )
         found.append(Shortage("", message))
@@ -56,7 +56,11 @@ def shortages(estimate: Estimate, room: Room) -> list[Shortage]:
 
 
 def check(estimate: Estimate, room: Room) -> None:
-    """DoesNotFit, with the numbers, where a job is short of anything."""
+    """Refuse a job whose needs exceed the room.
+
+    Raises:
+        DoesNotFit: the message names each need, the room for it, and what to change.
+    """
     if found := shortages(estimate, room):
         raise DoesNotFit("; ".join(shortage.message for shortage in found))
 
@@ -64,27 +68,28 @@ def check(estimate: Estimate, room: Room) -> None:
 def in_less_memory(config: StyleFilterConfig, stage: str) -> tuple[StyleFilterConfig, str] | None:
     """Return the config with a training stage in about half the memory, and the change in words.
 
-    A batch is computed in twice as many parts, which leaves its gradient (but for batch norm) as
-    it is; a batch of one has a crop of half the side. None where neither is possible.
+    The batch is computed in twice as many parts, which keeps its gradient (except for batch norm).
+    If it cannot be divided, the crop gets half the side. None if neither is possible.
     """
     name = {"style": "style", "pretrain": "pretrain", "adapt": "adaptation"}.get(stage)
     if name is None:
         return None
     old: StyleConfig | PretrainConfig = getattr(config, name)
+    # The generator needs a side that is a multiple of 4.
     parts, side = 2 * old.accumulate, old.crop_px // 2 // 4 * 4
     if old.batch_size % parts == 0:
         change: dict[str, int] = {"accumulate": parts}
         words = f"{name}.accumulate {old.accumulate} -> {parts}: the same batch in smaller parts"
     elif side >= max(32, config.segmenter.min_px if name != "style" else 0):
         change = {"crop_px": side}
-        words = f"{name}.crop_px {old.crop_px} -> {side}: the result is not what was asked for"
+        words = f"{name}.crop_px {old.crop_px} -> {side}: this changes the result"
     else:
         return None
     return config.model_copy(update={name: old.model_copy(update=change)}), words
 
 
 def in_words(num_bytes: int) -> str:
-    """Bytes as 0.72 GB."""
+    """Return a number of bytes in words, such as 0.72 GB."""
     return f"{num_bytes / 10**9:.2f} GB"
 
 
@@ -103,4 +108,4 @@ _ADVICE: Mapping[Cause, Mapping[Stage, tuple[str, str]]] = {
         "evaluate": ("pixel_size_factor", _COARSER.format("segmenter")),
     },
 }
-"""The field of the config that matters most, and what to change."""
+"""The config field that matters most for a cause and a stage, and the advice."""

@@ -9,7 +9,7 @@ from models.networks.generator import xavier_init
 
 
 class Discriminator(nn.Module):
-    """Score patches of images (B, 1, H, W) in [-1, 1]: (B, 1, h, w), 1 is real, no sigmoid.
+    """Score patches of images (B, 1, H, W) in [-1, 1]: (B, 1, h, w), near 1 for real, no sigmoid.
 
     H and W are at least 32; 32 gives 2, 128 gives 14, 256 gives 30.
     """

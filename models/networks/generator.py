@@ -1,6 +1,6 @@
 """CUT's generator: ResNet with anti-aliased resampling (Park et al. 2020, reference b3ac297).
 
-One flat sequence: the index of a layer matters, because PatchNCE taps are indices into it.
+The layers are one flat sequence: PatchNCE's taps, and the names of weights, are indices into it.
 Legend: B batch, C channels, H height, W width, c base filters.
 """
 
@@ -15,14 +15,14 @@ from models.networks.cpu.resampling import BlurDown, BlurUp
 TAPS = (0, 4, 8, 12, 16)
 """Layers whose output PatchNCE compares: padded input, two convolutions, blocks one and five."""
 
-XAVIER_GAIN = 0.02
+XAVIER_GAIN = 0.02  # the reference's
 
 
 class ResidualBlock(nn.Module):
     """x + two reflect-padded 3x3 convolutions; no activation behind the sum.
 
-    The convolutions pad; an ``Identity`` stands where the reference has a layer that does, so that
-    weights keep their names.
+    The convolutions pad themselves. An ``Identity`` takes the place of the reference's padding
+    layers, so that weights have the reference's names.
     """
 
     def __init__(self, channels: int) -> None:
@@ -79,7 +79,7 @@ class Generator(nn.Module):
         return _run(list(self.model)[: TAPS[-1] + 1], x)[1]
 
     def translate(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return the translation and the tapped features of ``x``: one pass for both."""
+        """Return the translation (B, 1, H, W) of ``x`` and its tapped features, in one pass."""
         return _run(self.model, x)
 
 
@@ -88,6 +88,7 @@ def tap_sizes(height: int, width: int) -> tuple[int, ...]:
 
     ``height`` and ``width`` of the input are multiples of 4.
     """
+    # The first tap is the input padded by 3 pixels on each side.
     full, quarter = height * width, (height // 4) * (width // 4)
     return ((height + 6) * (width + 6), full, 4 * quarter, quarter, quarter)
 

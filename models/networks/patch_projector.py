@@ -16,7 +16,7 @@ _EPSILON = 1e-7
 
 
 class PatchProjector(nn.Module):
-    """One two-layer MLP per tap, then L2 normalisation."""
+    """Two fully connected layers for each tap, followed by L2 normalisation."""
 
     def __init__(self, tap_channels: Sequence[int], width: int = 256) -> None:
         super().__init__()
@@ -44,14 +44,15 @@ def sample_positions(
 def gather(feature: Tensor, positions: Tensor) -> Tensor:
     """Pick (B, P, C) from (B, C, H, W) at flat positions (P,), the same for every image.
 
-    Picks before any reshaping, which would copy the whole map in one memory layout or the other.
+    It picks before any reshaping, which in one of the memory layouts would copy the whole map.
     """
     at, width = positions.to(feature.device), feature.shape[3]
     return feature.permute(0, 2, 3, 1)[:, at // width, at % width]
 
 
 def unit_vectors(vectors: Tensor) -> Tensor:
-    """v / (|v| + 1e-7) on the last axis; finite values and gradients at zero vectors."""
+    """Return v / (|v| + 1e-7) along the last axis, finite at zero vectors too."""
+    # The root has no finite gradient at 0, so squares stay above it.
     squares = vectors.square().sum(-1, keepdim=True)
     lengths = squares.clamp_min(torch.finfo(vectors.dtype).tiny).sqrt()
     return vectors / (lengths + _EPSILON)

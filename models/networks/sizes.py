@@ -1,7 +1,7 @@
-"""Sizes that networks are run by, which estimates of memory need too; free of torch."""
+"""Sizes that decide how networks run, and that estimates of memory need; free of torch."""
 
 WINOGRAD_FROM = 64
-"""Convolutions on a CPU go by Winograd's algorithm with at least so many channels in and out."""
+"""The number of channels, in and out, from which a CPU convolves by Winograd's algorithm."""
 
 WHOLE_PX, TILE_PX = 2048, 1024
-"""Images up to the first on both sides are taken whole, larger ones in tiles of the second."""
+"""The longest side of an image that is taken whole, and the side of larger images' tiles."""

@@ -1,8 +1,8 @@
-"""Batch norm's stored statistics: whose images they describe.
+"""Batch norm's stored statistics, and the choice of the images that they describe.
 
-In training batch norm normalises each batch by its own mean and variance; in evaluation by stored
-ones, a running mean over the last ten batches or so. With one or a few crops per batch that mean
-is noisy, and where two domains take turns it describes neither.
+In training batch norm normalises each batch by the batch's own mean and variance, in evaluation by
+stored ones: a running mean over the last ten batches or so. With one or a few crops per batch this
+mean is noisy, and if two domains take turns it describes neither.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,10 +19,10 @@ def norms(network: nn.Module) -> list[nn.BatchNorm2d]:
 
 @contextmanager
 def statistics_kept(network: nn.Module) -> Iterator[None]:
-    """Passes inside, in training mode too, leave the stored statistics as they are."""
+    """Leave the stored statistics as they are in all passes inside, in training mode too."""
     momenta = [(norm, norm.momentum) for norm in norms(network)]
     for norm, _ in momenta:
-        norm.momentum = 0.0
+        norm.momentum = 0.0  # the share of the new batch
     try:
         yield
     finally:
@@ -34,8 +34,9 @@ def statistics_kept(network: nn.Module) -> Iterator[None]:
 def estimate_statistics(network: nn.Module, batches: Iterable[Tensor]) -> None:
     """Store the plain mean of the batches' statistics under the present weights.
 
-    AdaBN (Li et al. 2016) with the precise statistics of Wu and Johnson (2021, "Rethinking Batch
-    in BatchNorm"). Leaves ``network`` in training mode; does nothing where it has no batch norm.
+    This is AdaBN (Li et al. 2016) with the precise statistics of Wu and Johnson (2021, "Rethinking
+    Batch in BatchNorm"). ``batches`` are network inputs (B, 1, H, W). ``network`` is left in
+    training mode; a network without batch norm is left alone.
     """
     momenta = [(norm, norm.momentum) for norm in norms(network)]
     if not momenta:

@@ -13,7 +13,7 @@ from models.config import NormName, SegmenterConfig
 
 
 class DoubleConv(nn.Sequential):
-    """Twice: 3x3 convolution (zero padding), normalisation, ReLU."""
+    """Twice a 3x3 convolution (zero padding), a normalisation and a ReLU."""
 
     def __init__(self, channels_in: int, channels_out: int, norm: NormName) -> None:
         super().__init__(
@@ -23,7 +23,7 @@ class DoubleConv(nn.Sequential):
 
 
 class Up(nn.Module):
-    """Transposed 2x2 convolution, zero-padded to the skip's size, then ``DoubleConv`` of both."""
+    """A transposed 2x2 convolution, zero-padded to the skip's size; then ``DoubleConv`` of both."""
 
     def __init__(self, channels_in: int, channels_out: int, norm: NormName) -> None:
         super().__init__()
@@ -33,16 +33,17 @@ class Up(nn.Module):
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         x = self.up(x)
         rows, cols = skip.shape[-2] - x.shape[-2], skip.shape[-1] - x.shape[-1]
+        # Poolings round down, so the skip may be a pixel larger.
         x = F.pad(x, (cols // 2, cols - cols // 2, rows // 2, rows - rows // 2))
         merged: Tensor = self.conv(torch.cat([skip, x], dim=1))
         return merged
 
 
 class UNet(nn.Module):
-    """Grey images (B, 1, H, W) float in [-1, 1] (2x - 1 of [0, 1]) -> logits (B, C, H, W).
+    """The U-Net: grey images (B, 1, H, W) float in [-1, 1] -> logits (B, C, H, W).
 
-    Every class has a channel of its own; there is no extra background channel. H and W are at
-    least ``min_px``.
+    A grey value x in [0, 1] is given as 2x - 1. Every class has a channel of its own; there is no
+    extra background channel. H and W are at least ``min_px``.
     """
 
     def __init__(self, num_classes: int, config: SegmenterConfig) -> None:
@@ -66,7 +67,11 @@ class UNet(nn.Module):
         return logits
 
     def encode(self, x: Tensor) -> list[Tensor]:
-        """Features (B, filters * 2^level, H / 2^level, W / 2^level), from fine to coarse."""
+        """Return features (B, filters * 2^level, H / 2^level, W / 2^level), from fine to coarse.
+
+        Raises:
+            ValueError: a side of the image is shorter than ``min_px``.
+        """
         if min(x.shape[-2:]) < self.min_px:
             raise ValueError(
                 f"image of {x.shape[-2]}x{x.shape[-1]} px is smaller than {self.min_px} px"
@@ -77,7 +82,7 @@ class UNet(nn.Module):
         return features
 
     def decode(self, features: list[Tensor]) -> Tensor:
-        """Return what the head sees, (B, filters, H, W), of the encoder's features."""
+        """Return the features (B, filters, H, W) that the head reads, from those of the encoder."""
         *skips, x = features
         for up in self.ups:
             x = up(x, skips.pop())

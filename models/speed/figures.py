@@ -1,4 +1,4 @@
-"""The figures that ``models.speed.measure`` writes and the command line shows; torch-free."""
+"""The figures that ``models.speed.measure`` writes and the command line shows; free of torch."""
 
 import statistics
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from models.frozen_config import FrozenConfig
 
 
 class Timing(FrozenConfig):
-    """Seconds of a step (median, least and most), and the peak memory of its process, bytes."""
+    """The seconds of a step (median, least, most), and the peak memory of its process in bytes."""
 
     median: float
     least: float
@@ -28,10 +28,11 @@ class Timing(FrozenConfig):
 
 
 class StyleResult(FrozenConfig):
-    """A CUT step, and the reference's if it was measured beside it.
+    """The figures of a CUT step, and of the reference's step if it was measured too.
 
-    ``gflop`` is what convolutions and matrix products take by definition, ``gflop_done`` what our
-    step does of it. The fractions are these per second, of the machine's float32 matrix product.
+    ``gflop`` counts the operations (10^9) of convolutions and matrix products by definition,
+    ``gflop_done`` those that our step does. The fractions are these numbers per second, as shares
+    of the machine's float32 matrix product.
     """
 
     case: str
@@ -47,11 +48,11 @@ class StyleResult(FrozenConfig):
 
 
 class StageResult(FrozenConfig):
-    """A step of pre-training or adaptation as users run it, with its data.
+    """The figures of a step of pre-training or adaptation, with its data, as users run it.
 
-    ``step`` is one of the last, when every section was read before; ``first_seconds`` the median
-    of the first, most of whose sections are read from disk. ``wait_share`` is the share of the time
-    in which training waits for data.
+    ``step`` is that of the last steps, when every section was read before. ``first_seconds`` is the
+    median of the first steps, which read most sections from disk. ``wait_share`` is the share of
+    the time in which training waits for data.
     """
 
     case: str
@@ -70,7 +71,7 @@ class Growth(FrozenConfig):
 
 
 class Machine(FrozenConfig):
-    """The processor that was measured; ``matrix_gflops`` are those of its matrix products."""
+    """The processor that was measured; ``matrix_gflops`` is the speed of its matrix products."""
 
     cores: int | None
     threads: int
@@ -81,7 +82,7 @@ class Machine(FrozenConfig):
 
 
 class Figures(FrozenConfig):
-    """All figures of one run: ``steps`` were timed of each CUT case."""
+    """All figures of one run, with ``steps`` timed steps of each CUT case."""
 
     machine: Machine
     steps: int

@@ -1,4 +1,4 @@
-"""How fast training is on this machine: whole steps, peak memory, and the share of the peak.
+"""Measure how fast this machine trains: whole steps, peak memory, and the share of its peak.
 
 ``python -m models.speed.measure OUT.json`` measures. Every case runs in a process of its own, so
 that its peak memory is its own. Cases that are compared take turns, step by step, so that other
@@ -42,7 +42,7 @@ from models.training.loop import Run
 from models.training.progress import Progress
 
 CASES = ("128x32", "128x64", "256x64", "pretrain-8", "pretrain-400", "adapt-8", "adapt-400")
-"""CUT: side of the images and filters; the segmenter's stages: sections of each dataset."""
+"""CUT's cases: side of the images x filters. The segmenter's: stage - sections of each dataset."""
 
 _SECTION_PX, _STAGE_STEPS = 256, 125  # of four sections: all 400 are read once, and some again
 
@@ -77,7 +77,13 @@ class _Process:
 def measure_style(
     case: str, steps: int, peak_gflops: float, reference: Path | None
 ) -> list[StyleResult]:
-    """Time a CUT step in both precisions and the reference's, in turns."""
+    """Time a CUT step in both precisions, and the reference's step, in turns.
+
+    ``reference`` is a checkout of the public CUT.
+
+    Raises:
+        RuntimeError: a process under measurement ended.
+    """
     size = case.split("x")
     script = Path(__file__).with_name("reference.py")
     precisions: list[Precision] = ["float32", "bf16"] if cpu_has_bf16() else ["float32"]
@@ -109,12 +115,12 @@ def measure_style(
 
 
 def measure_stage(case: str, steps: int = _STAGE_STEPS) -> StageResult:
-    """Time a step of pre-training or adaptation."""
+    """Time the steps of pre-training or adaptation in a process of its own."""
     return StageResult.model_validate_json(_output("stage", case, steps))
 
 
 def matrix_gflops(dtype: torch.dtype, side: int, repeats: int = 5) -> float:
-    """GFLOP/s of the best of some square matrix products."""
+    """Return the GFLOP/s of the fastest of some square matrix products."""
     a, b = torch.ones(2, side, side, dtype=dtype)
     seconds = []
     for _ in range(repeats):
@@ -125,7 +131,7 @@ def matrix_gflops(dtype: torch.dtype, side: int, repeats: int = 5) -> float:
 
 
 def measure(cases: Sequence[str], steps: int, reference: Path | None) -> Figures:
-    """Measure all cases, and the processor itself."""
+    """Measure the cases and the processor itself."""
     peaks: dict[Precision, float] = {
         "float32": matrix_gflops(torch.float32, 2048),
         "bf16": matrix_gflops(torch.bfloat16, 512),
@@ -251,7 +257,7 @@ def stage_config(steps: int) -> StyleFilterConfig:
 
 
 def synthetic_domain(store: Path, num_sections: int) -> Domain:
-    """Training sections of random grey values and classes."""
+    """Write training sections of random grey values and classes, and open them as a domain."""
     group, rng, sections = zarr.open_group(str(store), mode="w"), np.random.default_rng(0), []
     for index in range(num_sections):
         shape = (_SECTION_PX, _SECTION_PX)
@@ -263,12 +269,20 @@ def synthetic_domain(store: Path, num_sections: int) -> Domain:
 
 
 def main() -> None:
-    """Measure, or be measured."""
+    """Measure all cases, or be the process of one case."""
     parser = ArgumentParser(prog="python -m models.speed.measure")
-    parser.add_argument("out", nargs="?", type=Path, help="Takes the figures as JSON.")
-    parser.add_argument("--reference", type=Path, help="Checkout of the public CUT.")
-    parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES)
+    parser.add_argument(
+        "out", nargs="?", type=Path, help="The file that takes the figures, as JSON."
+    )
+    parser.add_argument(
+        "--reference",
+        type=Path,
+        help="A folder with a checkout of the public CUT, to measure beside ours.",
+    )
+    parser.add_argument("--steps", type=int, default=5, help="Timed steps of each CUT case.")
+    parser.add_argument(
+        "--cases", nargs="+", choices=CASES, default=CASES, help="The cases to measure."
+    )
     parser.add_argument("--as", dest="role", nargs="+", help="For the module's own use.")
     chosen = parser.parse_args()
     if chosen.role is not None:

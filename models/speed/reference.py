@@ -1,4 +1,4 @@
-"""Whole training steps of the public CUT reference, from a user's own checkout of it.
+"""Take whole training steps of the public CUT, from a user's own checkout of it.
 
 ``python reference.py CHECKOUT SIDE FILTERS`` speaks as ``models.speed.measure`` expects of a
 process under measurement: a line when it is ready, then the seconds of one step for each line that
@@ -39,7 +39,7 @@ def main(checkout: str, side: int, filters: int) -> None:
 
 
 def _stand_in(package: str) -> list[str]:
-    """Put an empty module in place of a package that is imported, but used by no step."""
+    """Put an empty module in place of a package that the reference imports and no step uses."""
     try:
         importlib.import_module(package)
     except ModuleNotFoundError:
@@ -49,7 +49,7 @@ def _stand_in(package: str) -> list[str]:
 
 
 def _options(filters: int) -> Namespace:
-    """Its defaults for CUT, but grey images, one at a time, on the CPU."""
+    """Return the reference's defaults for CUT, but for grey images, one at a time, on the CPU."""
     return Namespace(
         isTrain=True, gpu_ids=[], checkpoints_dir=".", name="", preprocess="none", direction="AtoB",
         input_nc=1, output_nc=1, batch_size=1, ngf=filters, ndf=filters, n_layers_D=3,

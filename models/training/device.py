@@ -1,4 +1,4 @@
-"""The device and the precision a config asks for, or a refusal before any work."""
+"""The device and the precision that a config asks for, or a refusal before any work."""
 
 from collections.abc import Collection
 
@@ -9,11 +9,11 @@ from models.training.progress import Stage
 
 
 class DeviceUnavailable(ValueError):
-    """The machine lacks the device a config asks for, or the device lacks the precision."""
+    """The machine lacks the device that was asked for, or the device lacks the precision."""
 
 
 def resolve(device: Device, precision: Precision = "float32") -> torch.device:
-    """Return the torch device that computes in ``precision``; never another than asked for.
+    """Return the torch device that was asked for, never another, able to compute in ``precision``.
 
     Raises:
         DeviceUnavailable: there is no GPU, or bf16 is asked of a CPU without such instructions.
@@ -21,7 +21,7 @@ def resolve(device: Device, precision: Precision = "float32") -> torch.device:
     if device == "cuda" and not torch.cuda.is_available():
         raise DeviceUnavailable("device 'cuda' was asked for, but this machine offers no CUDA GPU")
     if device == "cpu" and precision == "bf16" and not cpu_has_bf16():
-        # torch would compute, a hundred times slower than in float32.
+        # torch would emulate it, a hundred times slower than float32.
         raise DeviceUnavailable(
             "precision 'bf16' was asked for, but this machine's processor has no bfloat16 "
             "instructions: set precision to float32, or device to cuda on a machine with a GPU"
@@ -43,6 +43,6 @@ def check_stages(config: StyleFilterConfig, stages: Collection[Stage]) -> None:
 
 
 def cpu_has_bf16() -> bool:
-    """Return whether this processor has instructions that multiply bfloat16."""
+    """Tell whether this processor has instructions that multiply bfloat16."""
     capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))

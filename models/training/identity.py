@@ -1,7 +1,8 @@
-"""Fingerprints: digests of what decides a stage's result, its data, config and method version.
+"""The identity of a stage: a digest of all that decides its result.
 
-Two stages of one identity would train the same network, so the second takes the first one's. The
-device is no part of it: the same steps on another device differ by rounding only.
+That is its data, its config and the version of the method. Two stages of one identity would train
+the same network, so the second takes the network of the first. The device is no part of the
+identity: the same steps on another device differ by rounding only.
 """
 
 import hashlib
@@ -18,10 +19,10 @@ from models.metadata import METHOD_VERSION
 from models.training.parallel import num_processes
 
 FROZEN_LABELER: Mapping[str, object] = {"labels_with": "stored statistics"}
-"""A setting of StyleFilter whose pseudo-labels are made by the weights it starts from.
+"""An extra fact about StyleFilter with frozen weights that make the pseudo-labels.
 
-They label with their stored statistics, and did not when version 5 began: the setting keeps apart
-what they trained before, without a new version for every other stage.
+These weights label with their stored statistics, and did not when version 5 began. The fact tells
+their results from earlier ones, without a new version, which would affect every other stage.
 """
 
 
@@ -57,8 +58,8 @@ def of_pretraining(source: Domain, config: StyleFilterConfig) -> str:
 class MethodFacts:
     """The facts that decide an adaptation beside ``config.adaptation`` and the data.
 
-    ``labels``: whether image-level labels do. ``settings`` are the method's own. ``unused`` names
-    fields of ``config.adaptation`` that do not.
+    ``labels`` tells whether image-level labels are among them. ``settings`` are the method's own.
+    ``unused`` names the fields of ``config.adaptation`` that the method does not read.
     """
 
     labels: bool
@@ -73,10 +74,11 @@ def of_adaptation(
     config: StyleFilterConfig,
     method: MethodFacts,
 ) -> str:
-    """Identify the adapted theta_seg, by the weights it starts from and the image-level labels too.
+    """Identify the adapted theta_seg, also by the weights it starts from and by labels it uses.
 
     ``target`` is the stylised domain, whose digest stands for the generator as well.
     """
+    # Fields that the method does not read must not tell two equal trainings apart.
     defaults = AdaptationConfig().model_dump(include=set(method.unused))
     return _digest(
         config,
@@ -100,7 +102,7 @@ def of_weights(network: nn.Module) -> str:
 
 
 def _data(domain: Domain) -> list[object]:
-    # By index: of a stylised domain only some sections are listed.
+    # With their index: a stylised domain lists only some sections.
     splits = [[section.index, section.split] for section in domain.sections]
     return [domain.info.digest, splits, domain.info.intensity_window, domain.working_nm]
 

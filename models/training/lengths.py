@@ -1,4 +1,4 @@
-"""How many steps a stage takes, and at which learning rate; free of torch."""
+"""The number of steps of a stage, and CUT's learning rate at each of them; free of torch."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -8,7 +8,7 @@ from models.config import AdaptationConfig, PretrainConfig, StyleConfig
 
 @dataclass(frozen=True)
 class Schedule:
-    """CUT's: full learning rate for ``constant`` periods, then linear decay over ``decay`` ones.
+    """CUT's learning rate: full for ``constant`` periods, then falling evenly over ``decay`` ones.
 
     A period is an epoch of ``period_steps`` steps, or one step where the config counts in steps.
     """
@@ -33,9 +33,9 @@ class Schedule:
         return (self.constant + self.decay) * self.period_steps
 
     def factor(self, step: int) -> float:
-        """Return the factor of the learning rate at ``step``, from 1.
+        """Return the factor of the learning rate at ``step``, which counts from 1.
 
-        The last period still has 1 / (decay + 1).
+        In the last period it is still 1 / (decay + 1), as in the reference.
         """
         period = (step - 1) // self.period_steps + 1
         return 1 - max(0, period - self.constant) / (self.decay + 1)
@@ -43,7 +43,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Lengths:
-    """Steps of a stage, and steps between its validations."""
+    """The number of steps of a stage, and from one validation to the next."""
 
     steps: int
     interval: int
@@ -52,7 +52,7 @@ class Lengths:
     def of(cls, config: PretrainConfig, num_sections: int, *, num_processes: int = 1) -> Self:
         """Return the lengths of a segmenter's training.
 
-        An epoch is one pass over ``num_sections``; its last batch is filled from the next.
+        An epoch is one pass over ``num_sections``; its last batch is filled from the next epoch.
         """
         per_epoch = -(-num_sections // (config.batch_size * num_processes))
         return cls(
@@ -62,6 +62,6 @@ class Lengths:
 
 
 def sections_per_epoch(config: AdaptationConfig, num_source: int, num_target: int) -> int:
-    """Training sections that one epoch of adaptation passes over."""
+    """Return the number of training sections that one epoch of adaptation passes over."""
     choices = {"source": num_source, "target": num_target, "max": max(num_source, num_target)}
     return choices[config.epoch_by]

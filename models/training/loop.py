@@ -1,4 +1,4 @@
-"""The one training loop, and what every stage's step needs."""
+"""The one training loop, and functions that the steps of all stages share."""
 
 import copy
 import logging
@@ -33,11 +33,11 @@ log = logging.getLogger(__name__)
 
 Batch = TypeVar("Batch")
 
-_PICTURES = 8  # of a stage, and one after its first step
+_PICTURES = 8  # pictures of a stage, besides the one after its first step
 
 
 class NonFiniteLoss(ValueError):
-    """A loss or its gradient became NaN or infinite; no weight took it up."""
+    """A loss or its gradient became NaN or infinite; it changed no weight."""
 
 
 class OutOfGpuMemory(RuntimeError):
@@ -49,11 +49,11 @@ class OutOfGpuMemory(RuntimeError):
 
 
 class KeepBest:
-    """Scores ``module`` every ``interval`` steps and keeps its weights where ``by`` is highest.
+    """The rule that keeps the weights of ``module`` with the highest score ``by``.
 
-    ``score`` returns named values. Where ``by`` is None, or never among them (nothing to validate
-    on), the last weights stay. ``score_start`` scores the weights before the first step, where
-    these may be kept too.
+    ``score`` returns scores by name; it is called every ``interval`` steps. If ``by`` is None, or
+    never among them (there is nothing to validate on), the last weights stay. ``score_start``
+    scores the weights before the first step, if they may be kept too.
     """
 
     def __init__(
@@ -69,16 +69,17 @@ class KeepBest:
         self.best: Best | None = None
 
     def before_steps(self) -> Mapping[str, float]:
-        """Validation values of the weights that training starts from; empty if not asked for."""
+        """Return the scores of the weights that training starts from; empty if they cannot stay."""
         return self._consider(0, self._score_start())
 
     def after_step(self, step: int, total: int) -> Mapping[str, float]:
-        """Validation values of this step; empty between validations."""
+        """Return the scores after a step; empty between validations."""
         if step % self._interval and step != total:
             return {}
         return self._consider(step, self._score())
 
     def _consider(self, step: int, own_scores: Mapping[str, float]) -> Mapping[str, float]:
+        # Of the first process: rounding must not let two processes keep different weights.
         scores = from_first(own_scores)
         by = None if self._by is None else scores.get(self._by)
         if by is not None and (self.best is None or by > self.best.by):
@@ -86,7 +87,7 @@ class KeepBest:
         return scores
 
     def restore(self, stage: Stage) -> None:
-        """Load the best weights; say so where there was nothing to choose by."""
+        """Load the best weights, and log which ones they are."""
         if self.best is None:
             reason = "as_asked" if self._by is None else "no_validation_masks"
             log.warning("weights_kept stage=%s which=last reason=%s", stage, reason)
@@ -97,12 +98,12 @@ class KeepBest:
 
 @dataclass(frozen=True)
 class Task(Generic[Batch]):
-    """What a stage trains and how.
+    """A stage of training, as the loop runs it.
 
     ``batch`` prepares the data of a step (from 1) and depends on nothing but that number, for it
     runs ahead in a thread. ``step`` updates all weights once and returns the losses by name.
     ``modules`` and ``optimisers`` are everything that a step changes. ``identity`` stands for all
-    that decides what is trained: data, config, code.
+    that decides the result (``identity.py``).
     """
 
     stage: Stage
@@ -114,14 +115,14 @@ class Task(Generic[Batch]):
     step: Callable[[int, Batch], Mapping[str, float]]
     keep: KeepBest | None = None
     picture: Callable[[], Picture] | None = None
-    """Shows what the networks make of an image now; it must leave no trace in them."""
+    """Shows the networks' output for an image now; it must leave no trace in them."""
 
     @property
     def device(self) -> torch.device:
         return next(next(iter(self.modules.values())).parameters()).device
 
     def state(self, step: int, values: Mapping[str, float]) -> State:
-        """Return what a checkpoint of this step holds; it shares memory with the weights."""
+        """Return the state after a step, to be saved; it shares memory with the weights."""
         return State(
             identity=self.identity,
             step=step,
@@ -132,7 +133,7 @@ class Task(Generic[Batch]):
         )
 
     def resume(self, state: State) -> None:
-        """Put everything back to a state."""
+        """Set networks, optimisers and the best weights back to a saved state."""
         for name, module in self.modules.items():
             module.load_state_dict(state.modules[name])
         for name, optimiser in self.optimisers.items():
@@ -142,7 +143,7 @@ class Task(Generic[Batch]):
         log.info("resumed stage=%s step=%d", self.stage, state.step)
 
     def progress(self, step: int, values: Mapping[str, float]) -> Progress:
-        """Return the report of a step; the last weights are the best where nothing chooses."""
+        """Return the report of a step; the last weights are the best if nothing chooses."""
         kept = self.keep.best if self.keep is not None else None
         best = None if kept is None else {**kept.scores, "selected_step": float(kept.step)}
         if best is None and step == self.steps:
@@ -156,10 +157,10 @@ class Task(Generic[Batch]):
 
 @dataclass(frozen=True)
 class Run:
-    """What surrounds the stages of a run.
+    """The surroundings of a run's stages.
 
-    ``report`` is told of each step; ``checkpoints`` keep the state of a stage, if they are given;
-    ``finished`` knows where a stage of an identity was trained to its end before, if it was.
+    ``report`` is told of each step. ``checkpoints``, if given, save and find the state of a stage.
+    ``finished`` returns the folder of the network that a stage of this identity left, or None.
     """
 
     report: Report
@@ -168,10 +169,15 @@ class Run:
 
 
 def train(task: Task[Batch], run: Run) -> None:
-    """Run a task's steps: from the last checkpoint, saving, validating and reporting on the way.
+    """Run a task's steps from its last checkpoint, and save, validate and report on the way.
 
-    The best weights are in place at the end. Of several processes the first reports and saves; all
-    of them validate, so that they agree on which weights are the best.
+    The best weights are in place at the end. If several processes train, the first one reports and
+    saves; all of them validate, so that they agree on which weights are the best.
+
+    Raises:
+        NonFiniteLoss: a loss or a gradient is not finite.
+        OutOfGpuMemory: a batch does not fit the GPU.
+        ValueError: the only checkpoint is damaged.
     """
     saved = run.checkpoints.load(task.stage, task.identity) if run.checkpoints else None
     done = 0 if saved is None else saved.step
@@ -197,7 +203,7 @@ def train(task: Task[Batch], run: Run) -> None:
 
 
 def _values(task: Task[Batch], step: int, batch: Batch) -> dict[str, float]:
-    """Losses and scores of a step that is done here."""
+    """Take a step, and return its losses and scores."""
     try:
         losses = task.step(step, batch)
     except NonFiniteLoss as error:
@@ -210,7 +216,7 @@ def _values(task: Task[Batch], step: int, batch: Batch) -> dict[str, float]:
 
 
 def _after_step(task: Task[Batch], step: int, values: Mapping[str, float], run: Run) -> None:
-    """Report, and save where it is time to; a stop saves first."""
+    """Report a step, and save the state if it is due; before a stop it is saved too."""
     last = step == task.steps
     try:
         run.report(task.progress(step, values))
@@ -242,12 +248,13 @@ def update(
 ) -> list[float]:
     """Step each optimiser once along the summed gradient of ``losses``; return the losses' values.
 
-    A gradient longer than ``clip_norm``, over all parameters, is shortened to it.
+    A gradient longer than ``clip_norm``, over all parameters, is shortened to it. The losses are
+    the terms and parts of one batch's loss. Each is made, differentiated and freed before the next
+    one, so that a batch in parts needs the memory of one part.
 
-    The losses are the terms and parts of one batch's loss. Each is made, differentiated and freed
-    before the next, so a batch in parts needs the memory of a part. A loss or gradient that is not
-    finite is refused before any weight changes: by all processes at once, that none waits for ever
-    for one that ended.
+    Raises:
+        NonFiniteLoss: a loss or the gradient is not finite. No weight changes, and all processes
+            raise at once, so that none waits for ever for one that ended.
     """
     for optimiser in optimisers:
         optimiser.zero_grad(set_to_none=True)
@@ -258,6 +265,7 @@ def update(
     own = gradients(optimisers)
     average_gradients(own)
     *values, norm = torch.stack([*terms, get_total_norm(own)]).tolist()
+    # The mean over the processes is not finite if one process's value is not.
     seen = mean_values({"loss": sum(values), "gradient": norm}, terms[0].device)
     for name in ("loss", "gradient"):
         if not math.isfinite(seen[name]):
@@ -270,14 +278,14 @@ def update(
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[None]:
-    """Convolutions and matrix products inside run in ``precision``; norms and losses do not."""
+    """Run the convolutions and matrix products inside in ``precision``; norms stay in float32."""
     if precision == "float32":
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16)
 
 
 def to_device(array: NDArray[np.generic], device: torch.device) -> Tensor:
-    """Return an array as a tensor on ``device``; to a GPU by pinned memory, without waiting."""
+    """Return an array as a tensor on ``device``; a GPU gets it by pinned memory, unawaited."""
     tensor = torch.from_numpy(array)
     if device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
@@ -286,7 +294,7 @@ def to_device(array: NDArray[np.generic], device: torch.device) -> Tensor:
 
 @contextmanager
 def seeded_weights(seed: int) -> Iterator[None]:
-    """Modules built inside get reproducible weights; torch's global stream is left as it was."""
+    """Give modules built inside reproducible weights; torch's global stream stays as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield

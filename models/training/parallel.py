@@ -1,10 +1,9 @@
 """Several processes that train one network: torch.distributed, started by torchrun.
 
 Every process holds the same weights, draws its own part of each batch and averages gradients with
-the others. Averaging here rather than in DistributedDataParallel's hooks, because a CUT step goes
-through its generator three times and updates another network in between, and because gradients
-are then exchanged once per step however many parts a batch has. Without a process group all of
-this does nothing.
+the others. DistributedDataParallel's hooks would not do: a CUT step goes through its generator
+three times and updates another network in between. Here gradients are exchanged once per step,
+however many parts a batch has. Without a process group all of this does nothing.
 """
 
 import os
@@ -34,15 +33,17 @@ def process_group(device: Device) -> Iterator[None]:
 
 
 def num_processes() -> int:
+    """Return the number of processes that train together; 1 without a process group."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def rank() -> int:
+    """Return the number of this process, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def from_first(value: Value) -> Value:
-    """Return the first process's ``value``, in all of them."""
+    """Return the ``value`` of the first process, in every process."""
     if num_processes() == 1:
         return value
     values = [value]
@@ -65,6 +66,7 @@ def average_gradients(own: Sequence[Tensor]) -> None:
     """Replace every gradient by its mean over the processes, in one exchange."""
     if num_processes() == 1:
         return
+    # One exchange of one array: hundreds of small ones would wait for each other.
     flat = torch.cat([gradient.flatten() for gradient in own])
     dist.all_reduce(flat)
     flat /= num_processes()

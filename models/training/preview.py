@@ -1,4 +1,4 @@
-"""Pictures of what a network makes of a piece of an image while it trains."""
+"""Pictures of a network's output for a piece of an image, made while the network trains."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

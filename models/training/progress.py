@@ -1,4 +1,4 @@
-"""How every stage reports; free of torch, so the service may import it."""
+"""The reports of every stage; free of torch, so that the service may import them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ LABEL_SCORES = ("label_agreement", "confidence", "label_score")
 
 
 def is_score(name: str) -> bool:
-    """Return whether a value is of a validation, not of a step."""
+    """Tell whether a value is a score of a validation, and not a loss of a step."""
     return "dice/" in name or name in LABEL_SCORES
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A piece (H, W) of an image, and what a network makes of it: something to look at.
+    """A piece (H, W) of an image, and a network's output for it, to look at.
 
     ``image`` and ``stylised`` are float32 in [0, 1], ``classes`` uint8 class ids.
     """
@@ -35,11 +35,11 @@ class Picture:
 class Progress:
     """Step ``step`` (from 1) of ``total`` of a stage is done.
 
-    ``values`` holds the losses of the step. At steps with a validation also ``dice/<class>`` and
-    ``dice/mean`` of the domain the stage is for, in adaptation ``source_dice/...`` too, all in
-    [0, 1], and ``LABEL_SCORES`` where generators are chosen. ``best`` then holds the scores of the
-    weights that would be kept if this were the end, and their step as ``selected_step``. Step 0
-    is a validation before training.
+    ``values`` holds the losses of the step by name. At a step with a validation it also holds
+    ``dice/<class>`` and ``dice/mean`` of the domain that the stage is for, and in adaptation
+    ``source_dice/...``, all in [0, 1]; and ``LABEL_SCORES`` if generators are chosen. ``best`` then
+    holds the scores of the weights that would be kept if the stage ended now, and their step as
+    ``selected_step``. Step 0 is a validation before training.
     """
 
     stage: Stage
@@ -55,8 +55,8 @@ class Progress:
 
 
 Report = Callable[[Progress], None]
-"""Called after each step. To stop the run it raises; nothing in ``models`` catches that."""
+"""A function that is called after each step; an exception that it raises ends the run."""
 
 
 class Stop(Exception):
-    """Raised by a report to end the run for now: its state is saved before it ends."""
+    """A report raises it to end the run for now; the state of the stage is saved first."""

@@ -1,4 +1,4 @@
-"""The state of a running stage on disk, so that a killed run goes on where it was.
+"""The state of a running stage on disk, so that a killed run goes on where it stopped.
 
 Finished networks are kept by ``checkpoint.py``.
 """
@@ -21,10 +21,10 @@ from models.training.progress import Stage
 _FORMAT = 1
 
 _ABANDONED_SECONDS = 600
-"""A state that is being saved grows all the time: one that did not for so long never will."""
+"""A draft that has not grown for so long belongs to a killed process: saving never pauses."""
 
 _DAMAGE = (OSError, EOFError, RuntimeError, LookupError, TypeError, ValueError, zipfile.BadZipFile)
-"""What reading a damaged file was seen to raise."""
+"""The exceptions that reading a damaged file was seen to raise."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Best:
 
 @dataclass(frozen=True)
 class State:
-    """All that step ``step`` left, and what was reported of it; the next steps depend on no more.
+    """The state of a stage after a step; the next steps depend on nothing else.
 
-    ``identity`` says which data, config and code these steps are of.
+    ``values`` were reported of the step. ``identity`` is that of the stage (``identity.py``).
     """
 
     identity: str
@@ -53,10 +53,10 @@ class State:
 
 
 class Checkpoints:
-    """Saves the state of each stage of a run, at most every ``every_seconds``, and finds it again.
+    """The saved states of a run's stages, each written at most every ``every_seconds``.
 
-    ``folder`` may hold the files of earlier attempts at the same run: of a stage's states the
-    furthest is loaded. ``attempt`` names the files of this one, so that attempts never write to one
+    ``folder`` may hold files of earlier attempts at the same run; the furthest state of a stage is
+    loaded. ``attempt`` is a part of this attempt's file names, so that no two attempts write to one
     file.
     """
 
@@ -72,8 +72,11 @@ class Checkpoints:
     def load(self, stage: Stage, identity: str) -> State | None:
         """Return the furthest state of a stage with this identity that an attempt left, or None.
 
-        A file that cannot be read is passed over only if another can be: a damaged one alone is an
-        error, for a run that silently begins anew is not what its user asked for.
+        A damaged file is passed over if another can be read.
+
+        Raises:
+            ValueError: a file is damaged and no other has such a state. To begin anew silently is
+                not what the user of the run asked for.
         """
         self._sweep()
         states: list[State] = []
@@ -90,7 +93,7 @@ class Checkpoints:
         return max(states, key=lambda state: state.step, default=None)
 
     def save(self, stage: Stage, state: State) -> None:
-        """Write the state of a stage in place of this attempt's last; never half a state."""
+        """Replace this attempt's saved state of a stage, as a whole or not at all."""
         # Not dataclasses.asdict: it would copy every tensor.
         best = None if state.best is None else vars(state.best)
         content = {"format": _FORMAT} | vars(state) | {"best": best}
@@ -102,7 +105,7 @@ class Checkpoints:
         self._saved = monotonic()
 
     def _sweep(self) -> None:
-        """Delete what saves that were killed left; never the save of another attempt under way."""
+        """Delete drafts that killed processes left, but none that another attempt is writing."""
         for path in self._folder.glob(f".*{PARTIAL_SUFFIX}"):
             with suppress(FileNotFoundError):  # it was renamed or swept meanwhile
                 if time() - path.stat().st_mtime > _ABANDONED_SECONDS:
@@ -110,7 +113,7 @@ class Checkpoints:
 
 
 def _read(path: Path) -> Any:
-    """Return what was saved; an altered byte of a tensor, which torch would take, is an error."""
+    """Return the content of a file; an altered byte, which torch would accept, is an error."""
     with zipfile.ZipFile(path) as archive:
         if altered := archive.testzip():
             raise ValueError(f"{altered} was altered")

@@ -1,7 +1,7 @@
 """Instance normalisation (Ulyanov et al. 2016) whose gradient is right in every memory layout.
 
 Delete this file when torch's ``InstanceNorm2d`` passes the tests of this one: torch 2.13 on a CPU
-silently answers a channels-last gradient at batch 1 with a wrong one. Here the forward pass is
+silently gives a wrong gradient for one channels-last image. Here the forward pass is
 group norm with one channel a group, and the gradient is written out: it needs no particular layout,
 and group norm's own is slow in channels-last.
 """
@@ -16,9 +16,9 @@ _EPSILON = 1e-5
 
 
 class InstanceNorm(nn.Module):
-    """Divide (B, C, H, W) less its mean by its deviation, per image and channel; no parameters.
+    """Subtract the mean of (B, C, H, W) and divide by the deviation, per image and channel.
 
-    Statistics and gradients are computed in float32 also where values come in bfloat16.
+    It has no parameters. Statistics and gradients are computed in float32, also for bfloat16.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -34,6 +34,7 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def forward(ctx: _Context, x: Tensor) -> Tensor:
         images, channels, height, width = x.shape
+        # With one channel a group, group norm is instance norm.
         y, mean, inverse = torch.native_group_norm(
             full_precision(_dense(x)),
             None,

@@ -12,7 +12,7 @@ from models.losses import full_precision
 
 
 class BlurDown(nn.Module):
-    """Halve H and W (rounded up) behind the blur outer([1, 2, 1], [1, 2, 1]) / 16; in float32."""
+    """Blur by outer([1, 2, 1], [1, 2, 1]) / 16, then halve H and W (rounded up); in float32."""
 
     kernel: Tensor
 
@@ -28,7 +28,7 @@ class BlurDown(nn.Module):
 
 
 class BlurUp(nn.Module):
-    """Double H and W; the reference's [1, 3, 3, 1] blur is bilinear interpolation exactly."""
+    """Double H and W bilinearly, which is exactly the reference's blur by [1, 3, 3, 1]."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
@@ -40,11 +40,11 @@ class _Context(FunctionCtx):
 
 
 class _BlurDown(torch.autograd.Function):
-    """Written out because ``conv2d`` would keep the padded image for a kernel that is constant."""
+    """The blur with a gradient of its own: ``conv2d`` would keep the padded image for nothing."""
 
     @staticmethod
     def forward(ctx: _Context, x: Tensor, kernel: Tensor) -> Tensor:
-        ctx.save_for_backward(kernel)
+        ctx.save_for_backward(kernel)  # and not the image: the kernel takes no gradient
         ctx.size = x.shape
         padded = F.pad(full_precision(x), (1, 1, 1, 1), mode="reflect")
         weight = kernel.expand(x.shape[1], 1, 3, 3)

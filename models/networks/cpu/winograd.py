@@ -30,20 +30,21 @@ from models.networks.cpu.resampling import fold_reflection
 _POINTS = (0, 1, -1, 2, -2)  # and infinity
 _WINDOW = len(_POINTS) + 1
 _TILES = 128
-"""In work at a time: what they become stays in the processor's cache."""
+"""The number of tiles in work at a time, whose transforms stay in the processor's cache."""
 
 
 def winograd_conv2d(x: Tensor, weight: Tensor, bias: Tensor, *, reflect: bool) -> Tensor:
-    """Stride 1, kernels of 3 or 4, one pixel of padding: (B, C, H, W) -> (B, D, h, w).
+    """Convolve (B, C, H, W) to (B, D, h, w) with kernels (D, C, k, k) of k = 3 or 4.
 
-    The result is in channels-last layout. ``x`` and ``weight`` are of one type.
+    The stride is 1, the padding one pixel, the result in channels-last layout. ``x`` and ``weight``
+    are of one dtype.
     """
     y: Tensor = _Winograd.apply(x, weight, bias, reflect)  # type: ignore[no-untyped-call]
     return y
 
 
 class _Transforms(NamedTuple):
-    """Matrices along one axis: of a window (6, 6), a kernel (6, k), a product (m, 6)."""
+    """The matrices along one axis, for a window (6, 6), a kernel (6, k) and a product (m, 6)."""
 
     window: Tensor
     kernel: Tensor
@@ -52,7 +53,7 @@ class _Transforms(NamedTuple):
 
 @lru_cache
 def _transforms(kernel: int, dtype: torch.dtype) -> _Transforms:
-    """Return the transposed transforms of a polynomial product: correlation is its adjoint."""
+    """Return the transforms of a correlation: those of a polynomial product, transposed."""
     window = torch.linalg.inv(_evaluation(_WINDOW)).T
     product = _evaluation(_WINDOW + 1 - kernel).T
     return _Transforms(*(t.to(dtype).contiguous() for t in (window, _evaluation(kernel), product)))
@@ -69,16 +70,17 @@ _Name = Literal["tiles", "halfway", "product", "kernels", "gradient"]
 
 
 class _Workspace(threading.local):
-    """Memory of a thread for what lives within a call, used again and again.
+    """The memory of a thread for values that live within a call, used again and again.
 
-    Fresh pages would take as long as the arithmetic, and holes between long-lived tensors add up.
+    To get fresh pages would take as long as the arithmetic, and holes between long-lived tensors
+    would add up.
     """
 
     def __init__(self) -> None:
         self._memory: dict[tuple[_Name, torch.dtype], Tensor] = {}
 
     def take(self, name: _Name, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-        """Uninitialised; what was taken under this name before is lost."""
+        """Return uninitialised memory; values taken under this name before are lost."""
         size = math.prod(shape)
         memory = self._memory.get((name, dtype))
         if memory is None or memory.numel() < size:
@@ -105,13 +107,13 @@ def _on_both_axes(matrix: Tensor, tiles: Tensor, name: _Name = "tiles") -> Tenso
 
 
 def _products(left: Tensor, right: Tensor, name: _Name) -> Tensor:
-    """Matrix products at every point."""
+    """Multiply matrices at every point."""
     out = _workspace.take(name, (len(left), left.shape[1], right.shape[2]), left.dtype)
     return torch.bmm(left, right, out=out)
 
 
 class _Tiling:
-    """Images (B, C, H, W) cut up: windows overlap by k - 1 pixels, tiles of the output do not."""
+    """The cuts of images (B, C, H, W): windows overlap by k - 1 pixels, output tiles do not."""
 
     def __init__(self, size: torch.Size, kernel: int, *, reflect: bool) -> None:
         self.images, _, self.height, self.width = size
@@ -137,7 +139,7 @@ class _Tiling:
         return gradient[:, 1:-1, 1:-1].permute(0, 3, 1, 2)
 
     def whole_tiles(self, channels: int, dtype: torch.dtype) -> Tensor:
-        """Room for the output, and what fills its last tiles: (B, channels, m R, m S)."""
+        """Return memory for the output, filled up to whole tiles: (B, channels, m R, m S)."""
         size = self.images, channels, self.rows * self.side, self.cols * self.side
         return torch.empty(size, dtype=dtype, memory_format=torch.channels_last)
 
@@ -153,7 +155,7 @@ class _Tiling:
         return y.permute(0, 2, 3, 1).view(shape)
 
     def cropped(self, y: Tensor) -> Tensor:
-        """Return the output without what fills its last tiles; no view, so layers may change it."""
+        """Return the output without its last tiles' fill; no view, so that layers may change it."""
         if self._missing() == (0, 0):
             return y
         height, width = self.out
@@ -232,7 +234,7 @@ class _Winograd(torch.autograd.Function):
 
 
 class _InputGradient:
-    """The gradients of windows that overlap, added up as they come."""
+    """The sum of the gradients of overlapping windows, which come one after the other."""
 
     def __init__(self, tiling: _Tiling, weight: Tensor) -> None:
         self._tiling, side = tiling, tiling.side
@@ -264,7 +266,7 @@ class _InputGradient:
 
 
 def _kernel_spectrum(weight: Tensor) -> Tensor:
-    """Kernels (D, C, k, k), transformed: (P, D, C)."""
+    """Transform kernels (D, C, k, k) to (P, D, C)."""
     matrix = _kernel_transform(weight.shape[-1], weight.dtype)
     pixels = weight.flatten(0, 1).flatten(1).T
     spectrum = _workspace.take("kernels", (_WINDOW**2, pixels.shape[1]), weight.dtype)
@@ -280,6 +282,7 @@ def _kernel_gradient(gradient: Tensor, shape: torch.Size) -> Tensor:
 
 @lru_cache
 def _kernel_transform(kernel: int, dtype: torch.dtype) -> Tensor:
-    """Along both axes at once, (P, k * k): kernels lie with their pixels last."""
+    """Return the transform of kernels along both axes at once, (P, k * k)."""
+    # At once, because kernels lie in memory with their pixels last.
     matrix = _transforms(kernel, torch.float64).kernel
     return torch.kron(matrix, matrix).to(dtype)
