@@ -11,9 +11,9 @@ _MID_GREY = 0.5
 def photometric(
     image: NDArray[np.float32], config: AugmentationConfig, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Random contrast about mid grey, brightness and noise of an image (H, W) in [0, 1]; clipped.
+    """Return an image (H, W) in [0, 1] with random contrast, brightness and noise, clipped.
 
-    Contrast turns about a fixed grey, not the image's mean, so padding cannot change it.
+    Contrast changes about mid grey, not about the image's mean, so that padding cannot change it.
     """
     contrast = 1 + rng.uniform(-config.contrast, config.contrast)
     brightness = rng.uniform(-config.brightness, config.brightness)

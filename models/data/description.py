@@ -1,4 +1,4 @@
-"""Describes images and masks in their owner's words: classes, pixel size, tiles, splits."""
+"""The description that an owner gives of images and masks: classes, pixel size, tiles, splits."""
 
 import re
 from typing import Annotated, Self
@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from models.data.splits import SectionLists
 
 CONTROL = re.compile("[\\x00-\\x1f\\ud800-\\udfff]")
-"""Characters that PostgreSQL or UTF-8 cannot store, or that break lines."""
+"""The characters that PostgreSQL or UTF-8 cannot store, or that break lines."""
 
 
 def _without_control(text: str) -> str:
@@ -24,7 +24,7 @@ Grey = Annotated[float, Field(ge=-1e6, le=1e6)]
 
 
 class Description(BaseModel):
-    """Says how to read the images and masks of a domain.
+    """The facts by which the images and masks of a domain are read.
 
     Unknown fields and values out of range are errors.
     """

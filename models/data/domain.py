@@ -1,4 +1,4 @@
-"""A registered dataset as training sees it: sections at the working pixel size, on demand.
+"""A dataset as training sees it: sections at the working pixel size, read on demand.
 
 A *section* is one micrograph; a *tile* is a window of it that carries image-level labels of its
 own. Training reads whole sections, so a crop keeps its context across tile borders, and every pixel
@@ -21,17 +21,17 @@ from models.data.labels import ABSENT, UNKNOWN
 from models.data.sections import Section, Split
 
 IGNORE = 255
-"""Mask value of pixels without a class: left out of every loss, label and score."""
+"""The mask value of pixels without a class, which take part in no loss, label or score."""
 
 A = TypeVar("A", bound=NDArray[np.generic])
 
 CACHE_BYTES = 512 << 20
-"""What a domain keeps in memory: 100 sections of 1024 px with their masks."""
+"""The memory of a domain's cache: 100 sections of 1024 x 1024 pixels with their masks."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A window of a section, native pixels; ``labels`` is one of -1, 0, 1 per class."""
+    """A window of a section in native pixels; ``labels`` has a code (``labels.py``) per class."""
 
     section: int
     y0: int
@@ -42,15 +42,15 @@ class Tile:
 
     @property
     def labelled(self) -> bool:
-        """Return whether the label of at least one class is known."""
+        """Tell whether the label of at least one class is known."""
         return any(label != UNKNOWN for label in self.labels)
 
 
 @dataclass(frozen=True)
 class DomainInfo:
-    """What holds for all sections: ordered classes, pixel size, and the intensity window.
+    """The facts that hold for all sections: ordered classes, pixel size, and intensity window.
 
-    ``digest`` stands for the content: images, masks, and what else was registered with them.
+    ``digest`` identifies the content: images, masks, and what was registered with them.
     ``intensity_window`` (low, high) maps stored grey values to [0, 1] and clips; it is fixed at
     registration so that training and prediction normalise alike.
     """
@@ -71,7 +71,7 @@ class Domain:
     and ``tile_windows`` in pixels of the working size, which networks see. Without ``working_nm``
     both are the same.
 
-    What was read last is kept in memory, 512 MiB of it; a section is read when it is asked for.
+    A section is read when it is asked for. Those used last stay in memory, up to 512 MiB.
     """
 
     def __init__(
@@ -100,11 +100,15 @@ class Domain:
         return len(self.info.class_names)
 
     def split(self, name: Split, *, masked: bool = False) -> tuple[Section, ...]:
-        """Sections of a split; only those with a mask when ``masked``."""
+        """Return the sections of a split; only those with a mask if ``masked``."""
         return tuple(s for s in self.sections if s.split == name and (s.has_mask or not masked))
 
     def training_sections(self, *, masked: bool = False) -> tuple[Section, ...]:
-        """Return ``split("train")``; ValueError if it is empty."""
+        """Return ``split("train")``.
+
+        Raises:
+            ValueError: there is no such section.
+        """
         sections = self.split("train", masked=masked)
         if not sections:
             what = "training sections with masks" if masked else "training sections"
@@ -147,10 +151,11 @@ class Domain:
     def allowed(
         self, section: Section, rows: slice = slice(None), cols: slice = slice(None)
     ) -> NDArray[np.bool_]:
-        """Return (C, H, W) of a window: False where a tile's label calls the class absent (Eq. 3).
+        """Return the classes that each pixel of a window may have by Eq. 3: bool (C, H, W).
 
-        A pseudo-label may take any other class: unknown allows. Where all classes are absent
-        nothing is allowed, and the pixel takes no part in the target loss.
+        A class is False where the label of the pixel's tile calls it absent; an unknown class is
+        allowed. Where all classes are absent nothing is allowed, and the pixel takes no part in the
+        target loss.
         """
         height, width = self.working_shape(section)
         top, bottom, _ = rows.indices(height)
@@ -178,6 +183,7 @@ class Domain:
 
     def _tile_windows(self, section: Section) -> "TileWindows":
         height, width = self.working_shape(section)
+        # Not the ratio of pixel sizes: the shape was rounded, and tiles must fill it.
         scale_y, scale_x = height / section.height, width / section.width
         tiles = self._labels.get(section.index, [])
         edges = [
@@ -195,22 +201,22 @@ class Domain:
 
 @dataclass(frozen=True)
 class TileWindows:
-    """The tiles of a section at the working size: ``edges`` (T, 4) are y0, y1, x0, x1.
+    """The T tiles of a section at the working size: ``edges`` (T, 4) are y0, y1, x0, x1.
 
-    ``labels`` (T, C) are -1, 0 or 1.
+    ``labels`` (T, C) are -1 (unknown), 0 (absent) or 1 (present).
     """
 
     edges: NDArray[np.int64]
     labels: NDArray[np.int64]
 
     def touching(self, top: int, bottom: int, left: int, right: int) -> NDArray[np.intp]:
-        """Return the numbers of a window's tiles in order: where two overlap the later prevails."""
+        """Return the numbers of the tiles that touch a window, in order: later ones prevail."""
         y0, y1, x0, x1 = self.edges.T
         return np.flatnonzero((y0 < bottom) & (y1 > top) & (x0 < right) & (x1 > left))
 
 
 class _Cache:
-    """The arrays used last, of ``budget`` bytes in all, or one that is larger."""
+    """The arrays that were used last: ``budget`` bytes in all, or one array that is larger."""
 
     def __init__(self, budget: int) -> None:
         self._budget = budget
@@ -237,7 +243,7 @@ class _Cache:
 def working_shape(
     shape: tuple[int, int], pixel_size_nm: float, working_nm: float
 ) -> tuple[int, int]:
-    """Shape (H, W) of an image of ``pixel_size_nm`` resampled to ``working_nm``; at least 1."""
+    """Return the shape (H, W) that resampling to ``working_nm`` gives; no side is less than 1."""
     scale = pixel_size_nm / working_nm
     return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
 
@@ -254,6 +260,7 @@ def resample_image(image: NDArray[np.float32], shape: tuple[int, int]) -> NDArra
     """Resample (H, W) float32 to ``shape``; anti-aliased when shrinking (bilinear support)."""
     if image.shape == shape:
         return image
+    # Pillow gives a shape as (width, height).
     resized = Image.fromarray(image).resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
     return np.asarray(resized, dtype=np.float32)
 
@@ -263,6 +270,7 @@ def resample_mask(mask: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np
     if mask.shape == shape:
         return mask
     values = np.unique(mask)
+    # Each class by its share of the area: an id between two ids would be another class.
     shares = [
         np.asarray(
             Image.fromarray((mask == value).astype(np.float32)).resize(

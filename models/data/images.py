@@ -1,8 +1,8 @@
-"""Reads micrographs and masks: PNG, TIFF and Zarr. Nothing is guessed; what is wrong is said.
+"""Read micrographs and masks: PNG, TIFF and Zarr. Nothing is guessed: errors say what is wrong.
 
 A file holds one section (H, W) or a stack of sections (N, H, W). The declared size is checked
 before a pixel is decoded, and no strip, tile or chunk may unpack into more than it declares, so
-that a small file cannot take more memory than allowed. What cannot be bounded is refused.
+that a small file cannot take more memory than allowed. A file without such bounds is refused.
 """
 
 import errno
@@ -32,7 +32,7 @@ _ZIP = b"PK\x03\x04"
 
 
 def section_name(file_name: str) -> str:
-    """File name without folders and known suffix: what images and masks are paired by."""
+    """Return a file's name without folders and known suffix; it pairs an image with its mask."""
     name = file_name.replace("\\", "/").rpartition("/")[2]
     for suffix in sorted(SUFFIXES, key=len, reverse=True):
         if name.lower().endswith(suffix) and len(name) > len(suffix):
@@ -47,12 +47,12 @@ def read_sections(
 
     Args:
         file: a PNG, a TIFF, a zipped Zarr array, or the folder of a Zarr array.
-        max_pixels: largest H * W accepted.
-        indexed: read the palette indices of a PNG, as masks are often saved. The indices of a
-            micrograph would be no grey values.
+        max_pixels: the largest H * W that is accepted.
+        indexed: read the palette indices of a PNG, as masks are often saved. In a micrograph such
+            indices are not grey values.
 
     Raises:
-        ImageError: not one of these formats, damaged, not grey, or too large.
+        ImageError: the file has another format, is damaged, is not grey, or is too large.
     """
     try:
         if isinstance(file, Path) and file.is_dir():
@@ -80,7 +80,11 @@ def read_sections(
 
 
 def decode_image(data: bytes, max_pixels: int) -> Array:
-    """Decode exactly one grey (H, W) uint8 or uint16 PNG or TIFF; ImageError says what is wrong."""
+    """Decode a PNG or TIFF that holds one grey image (H, W) uint8 or uint16.
+
+    Raises:
+        ImageError: as ``read_sections`` and ``check_image``, or there is not exactly one image.
+    """
     if data.startswith(_ZIP):
         raise ImageError("is a zip file: send one PNG or TIFF")
     sections = read_sections(io.BytesIO(data), max_pixels)
@@ -92,7 +96,11 @@ def decode_image(data: bytes, max_pixels: int) -> Array:
 
 
 def check_image(section: Array) -> Array:
-    """Return the micrograph if its dtype is uint8 or uint16; ImageError otherwise."""
+    """Return the micrograph, whose dtype has to be uint8 or uint16.
+
+    Raises:
+        ImageError: it has another dtype.
+    """
     if section.dtype.name not in IMAGE_DTYPES:
         raise ImageError(
             f"has the dtype {section.dtype.name}: convert it to grey values of uint8 or uint16"
@@ -103,10 +111,10 @@ def check_image(section: Array) -> Array:
 def check_mask(
     section: Array, shape: tuple[int, int], num_classes: int, ignore_value: int
 ) -> NDArray[np.uint8]:
-    """Return the mask as uint8 class indices with 255 for ignored pixels.
+    """Return the mask as class ids (H, W) uint8, with 255 for ignored pixels.
 
     Raises:
-        ImageError: not integers, another size than its image, or a class id out of range.
+        ImageError: it is not of integers or not of its image's size, or a class id is out of range.
     """
     if section.shape != shape:
         raise ImageError(
@@ -131,7 +139,7 @@ def check_mask(
 
 
 def png_bytes(image: Array) -> bytes:
-    """Encode (H, W) uint8 or uint16 as PNG; level 1, since encoding can outlast inference."""
+    """Encode (H, W) uint8 or uint16 as PNG, at level 1: encoding can outlast inference."""
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(image)).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()

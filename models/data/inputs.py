@@ -1,4 +1,4 @@
-"""What a domain is made from: files of a folder, files that were sent, or arrays.
+"""The inputs of a domain: files of a folder, files that were sent, or arrays.
 
 Legend: N sections of a stack, H height, W width.
 """
@@ -13,7 +13,7 @@ from models.data.readers.limits import Array, ImageError, check_size, native
 
 
 class Input(Protocol):
-    """One image, mask or stack of them, with the name to speak of it by."""
+    """An image, a mask or a stack of either; messages call it by its ``name``."""
 
     @property
     def name(self) -> str: ...
@@ -23,7 +23,7 @@ class Input(Protocol):
         """Return the name that an image and its mask share."""
 
     def sections(self, max_pixels: int, *, indexed: bool = False) -> Iterator[Array]:
-        """Yield the sections (H, W), one at a time; ImageError says what is wrong."""
+        """Yield the sections (H, W), one at a time; raise ImageError if one is wrong."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class InputArray:
     def sections(self, max_pixels: int, *, indexed: bool = False) -> Iterator[Array]:  # noqa: ARG002 - files have palettes
         array = self.array
         if array.ndim not in (2, 3):
-            raise ImageError(f"has shape {array.shape}; sections are (H, W), stacks (N, H, W)")
+            raise ImageError(f"has the shape {array.shape}: give (H, W), or (N, H, W) for a stack")
         check_size((array.shape[-2], array.shape[-1]), max_pixels)
         for section in array if array.ndim == 3 else [array]:
             yield native(section)
@@ -65,8 +65,8 @@ def folder_inputs(folder: Path, kind: str) -> list[InputFile]:
     """Return ``folder/kind.zarr`` where that is a Zarr folder, else the files ``folder/kind/*``.
 
     ``kind`` is ``images`` or ``masks``. Systems leave files of their own (.DS_Store, ._a.png)
-    beside the user's, which are passed over; any other file is returned, that what is no image be
-    refused by its name.
+    beside the user's, which are passed over. Any other file is returned, so that one that is not an
+    image is refused by its name.
     """
     stack = folder / f"{kind}.zarr"
     if stack.is_dir():

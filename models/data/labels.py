@@ -19,7 +19,7 @@ class LabelState(StrEnum):
 
 
 UNKNOWN, ABSENT, PRESENT = -1, 0, 1
-"""The same three states as numbers, in tiles and arrays."""
+"""The codes of the same three states, in tiles and arrays."""
 
 _CODES = {LabelState.PRESENT: PRESENT, LabelState.ABSENT: ABSENT, LabelState.UNKNOWN: UNKNOWN}
 
@@ -28,7 +28,7 @@ def known_labels(labels: Mapping[str, str]) -> dict[str, LabelState]:
     """Return the labels (class name -> word) without the unknown ones, which nobody has to store.
 
     Raises:
-        ValueError: a word is none of ``LabelState``.
+        ValueError: a word is not one of ``LabelState``.
     """
     for name, word in labels.items():
         if word not in set(LabelState):
@@ -38,18 +38,19 @@ def known_labels(labels: Mapping[str, str]) -> dict[str, LabelState]:
 
 
 def label_codes(labels: Mapping[str, str], class_names: Sequence[str]) -> tuple[int, ...]:
-    """Return one of -1, 0, 1 per class, in order; a class that ``labels`` does not name is -1."""
+    """Return a code per class, -1, 0 or 1, in order; a class that ``labels`` lacks has -1."""
     known = known_labels(labels)
     return tuple(_CODES[known.get(name, LabelState.UNKNOWN)] for name in class_names)
 
 
 def class_pixels(mask: NDArray[np.integer], num_classes: int) -> NDArray[np.int64]:
     """Count the pixels of each class in a mask of any shape: (C,). Ignored pixels do not count."""
+    # 256 bins also hold 255, the ignored pixels, which the slice drops.
     return np.bincount(mask.ravel(), minlength=256)[:num_classes]
 
 
 def present_classes(counts: Sequence[int] | NDArray[np.int64], min_pixels: int = 1) -> list[bool]:
-    """Return of each class whether an image shows it: with at least ``min_pixels`` pixels.
+    """Tell for each class whether an image shows it, by at least ``min_pixels`` pixels.
 
     This is the only rule by which masks or predictions become image-level labels.
     """
@@ -57,7 +58,7 @@ def present_classes(counts: Sequence[int] | NDArray[np.int64], min_pixels: int =
 
 
 def labels_of_mask(counts: Sequence[int] | NDArray[np.int64]) -> tuple[int, ...]:
-    """Return the labels that a mask with these pixels of each class gives: -1, 0 or 1 per class.
+    """Return the label, -1, 0 or 1, of each class for a mask with these numbers of pixels.
 
     A mask that ignores every pixel says nothing: all classes are unknown.
     """

@@ -25,7 +25,7 @@ A = TypeVar("A", bound=np.generic)
 
 @dataclass(frozen=True)
 class Crop:
-    """A square window of a section, then ``quarter_turns`` rotations by 90 degrees."""
+    """A square window of a section, ``mirrored`` or not, then turned by 90 degrees a few times."""
 
     section: Section
     y0: int
@@ -43,11 +43,11 @@ class Crop:
         return slice(self.x0, self.x0 + self.side)
 
     def padded(self, array: NDArray[A], fill: float) -> NDArray[A]:
-        """Cut (..., H, W) to (..., S, S); what lies outside, bottom and right, is ``fill``."""
+        """Cut (..., H, W) to (..., S, S); below and right of the section it is ``fill``."""
         return self.completed(self._window(array), fill)
 
     def completed(self, window: NDArray[A], fill: float) -> NDArray[A]:
-        """Pad and turn a window, ``rows`` and ``cols`` of an array, as ``padded`` does."""
+        """Pad and turn a window that is cut to ``rows`` and ``cols`` already, as in ``padded``."""
         return self._turned(_padded(window, self.side, fill))
 
     def reflected(self, array: NDArray[A]) -> NDArray[A]:
@@ -67,7 +67,7 @@ class Crop:
 class SourceBatch:
     """Labelled crops: images (B, 1, S, S) float32 in [0, 1], masks (B, S, S) int64 with 255.
 
-    ``inside`` is (B, S, S) bool: not padding. Unlabelled pixels inside have the mask 255 too.
+    ``inside``, (B, S, S) bool, is False in padding. Pixels without a class have the mask 255 too.
     """
 
     images: NDArray[np.float32]
@@ -77,11 +77,12 @@ class SourceBatch:
 
 @dataclass(frozen=True)
 class TargetBatch:
-    """Target crops: what labels them, what the student sees, and what constrains the labels.
+    """Target crops: the images to label, the views of the student, and the allowed labels.
 
-    ``stylised`` is (B, 1, S, S) float32 in [0, 1]. ``students`` is (B, V, 1, S, S) of the V views
-    the student sees (stylised, raw, or both in this order), with photometric noise. ``allowed`` is
-    (B, C, S, S), ``inside`` (B, S, S) bool: not padding. ``crops`` are the B windows that were cut.
+    ``stylised`` is (B, 1, S, S) float32 in [0, 1]. ``students`` is (B, V, 1, S, S): the V views
+    that the student sees (stylised, raw, or both in this order), with photometric noise.
+    ``allowed`` is (B, C, S, S) bool. ``inside``, (B, S, S) bool, is False in padding. ``crops`` are
+    the B windows that were cut.
     """
 
     stylised: NDArray[np.float32]
@@ -95,7 +96,7 @@ BatchT = TypeVar("BatchT", SourceBatch, TargetBatch)
 
 
 def random_crop(domain: Domain, section: Section, side: int, rng: np.random.Generator) -> Crop:
-    """Return a uniformly placed window; a side the section lacks starts at 0 and is padded."""
+    """Return a window at a random place; along a side that is too short it starts at 0."""
     height, width = domain.working_shape(section)
     y0 = int(rng.integers(max(0, height - side) + 1))
     x0 = int(rng.integers(max(0, width - side) + 1))
@@ -121,6 +122,7 @@ def style_image(
     crop = random_crop(domain, section, side, rng)
     turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
     crop = Crop(section, crop.y0, crop.x0, side, turns, mirrored)
+    # Reflected, not zero-padded: black borders would become part of the style.
     return to_network(crop.reflected(domain.image(section)))
 
 
@@ -139,7 +141,7 @@ def source_batch(domain: Domain, samples: Sequence[Sample], config: PretrainConf
 def target_batch(
     target: StylisedDomain, samples: Sequence[Sample], config: AdaptationConfig
 ) -> TargetBatch:
-    """Return one crop of each sample, of the same geometry in all views and in the labels' map."""
+    """Return one crop of each sample, of the same geometry in all views and in ``allowed``."""
     crops = [segmentation_crop(target, s.section, config, s.rng) for s in samples]
     insides = [_inside(crop, target) for crop in crops]
     views = {
@@ -180,7 +182,7 @@ def _noisy(
     config: PretrainConfig,
     rng: np.random.Generator,
 ) -> NDArray[np.float32]:
-    return photometric(image, config.augmentation, rng) * inside
+    return photometric(image, config.augmentation, rng) * inside  # padding stays 0
 
 
 def _inside(crop: Crop, domain: Domain) -> NDArray[np.bool_]:

@@ -1,6 +1,6 @@
-"""Which section, and which random numbers, belong to which sample of a run.
+"""The section and the random numbers of each sample of a run.
 
-Every draw is a function of the seed, the stage and a position, never of what was drawn before. So a
+Every draw is a function of the seed, the stage and a position, never of earlier draws. Therefore a
 run resumes from its step alone, a thread can prepare batches ahead, and processes that share a
 batch each derive their part without talking.
 """
@@ -15,12 +15,13 @@ import numpy as np
 from models.data.sections import Section
 from models.training.progress import Stage
 
+# The place of a name is part of the seed: a new one goes to the end.
 Purpose = Literal["source", "target", "step", "statistics"]
 _SAMPLE, _ORDER = range(2)
 
 
 def stream(seed: int, stage: Stage, purpose: Purpose, position: int) -> np.random.Generator:
-    """Return the random numbers of one position of a stage."""
+    """Return the generator of random numbers for one position of a stage."""
     return np.random.default_rng([*_key(seed, stage, purpose), _SAMPLE, position])
 
 
@@ -43,12 +44,13 @@ class Sampler:
     ) -> None:
         self._sections = sections
         self._stream = (seed, stage, purpose)
+        # A batch may reach into the next pass, and is drawn ahead of its step.
         self._order = lru_cache(maxsize=4)(self._draw_order)
 
     def batch(
         self, step: int, size: int, *, part: int = 0, parts: int = 1, replacement: bool = False
     ) -> list[Sample]:
-        """Return ``size`` samples of a step (from 1): the part of process ``part`` of ``parts``."""
+        """Return ``size`` samples of a step (from 1), those of process ``part`` among ``parts``."""
         first = ((step - 1) * parts + part) * size
         return [self._sample(first + i, replacement) for i in range(size)]
 

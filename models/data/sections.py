@@ -17,4 +17,4 @@ class Section:
     width: int
     has_mask: bool
     group: str | None = None
-    """The volume or crop it was cut from, if that was said."""
+    """The volume or crop that the section was cut from, if its owner said so."""

@@ -1,4 +1,4 @@
-"""Divides the sections of a dataset between training, validation and test.
+"""Divide the sections of a dataset between training, validation and test.
 
 A section is never divided: all its tiles have its role.
 """
@@ -25,7 +25,7 @@ def block_splits(num_sections: int) -> list[Split]:
     """Split sections in order into contiguous blocks, 60 / 20 / 20 %.
 
     Neighbouring sections are nearly the same picture, so one section between blocks is left
-    ``unused``. Fewer than five sections cannot be divided so: all train.
+    ``unused``. Fewer than five sections cannot be divided in this way: all train.
     """
     if num_sections < 5:
         return ["train"] * num_sections
@@ -38,7 +38,7 @@ def block_splits(num_sections: int) -> list[Split]:
 
 
 def named_groups(names: Sequence[str], groups: Mapping[str, Sequence[str]]) -> list[str]:
-    """Give each section the group its name is listed under.
+    """Return the group of each section, under which its name is listed.
 
     Raises:
         ValueError: a listed name is no section, or is listed twice; or a section is in no group.
@@ -50,7 +50,7 @@ def named_groups(names: Sequence[str], groups: Mapping[str, Sequence[str]]) -> l
             if name not in known:
                 raise ValueError(
                     f"group {group!r} lists {name!r}, which is no section: a section has the name "
-                    "of its file without suffix, and in a stack its number behind"
+                    "of its file without suffix, in a stack followed by its number"
                 )
             if name in group_of:
                 raise ValueError(
@@ -87,7 +87,7 @@ class SectionLists(FrozenConfig):
 
 
 def named_splits(names: Sequence[str], wanted: SectionLists) -> list[Split]:
-    """Give each section the split its name is listed under; unlisted sections are unused.
+    """Return the split of each section, under which its name is listed; else it is unused.
 
     Raises:
         ValueError: a listed name is no section.
@@ -99,20 +99,20 @@ def named_splits(names: Sequence[str], wanted: SectionLists) -> list[Split]:
             if name not in known:
                 raise ValueError(
                     f"{role} lists {name!r}, which is no section: a section has the name of its "
-                    "file without suffix, and in a stack its number behind, as in 'stack/0003'"
+                    "file without suffix, in a stack followed by its number, as in 'stack/0003'"
                 )
             chosen[name] = role
     return [chosen.get(name, "unused") for name in names]
 
 
 def with_splits(sections: Sequence[Section], wanted: SectionLists) -> tuple[Section, ...]:
-    """Return the sections in the splits that their names are listed under, as ``named_splits``."""
+    """Return the sections in the splits that ``wanted`` lists, as ``named_splits`` does."""
     splits = named_splits([section.name for section in sections], wanted)
     return tuple(replace(s, split=split) for s, split in zip(sections, splits, strict=True))
 
 
 def group_splits(names: Sequence[str], groups: Sequence[str]) -> list[Split]:
-    """Split sections about 60 / 20 / 20 %, no group in two roles; fewer than three: all train."""
+    """Split sections about 60 / 20 / 20 %, by whole groups; all train if groups are below three."""
     if len(set(groups)) < len(_SHARES):
         return ["train"] * len(names)
     return named_splits(names, cross_validation(names, groups, num_folds=1)[0])
@@ -135,8 +135,8 @@ class DatasetFolds(FrozenConfig):
         """Return the folds if they are those of the dataset with these sections.
 
         Raises:
-            ValueError: it is another dataset, a section is none of its own, or nothing is left to
-                train or test on.
+            ValueError: it is another dataset, a listed section does not exist, or a fold has no
+                section to train or to test on.
         """
         if digest != self.digest:
             raise ValueError(
@@ -184,10 +184,10 @@ def cross_validation(
 ) -> list[SectionLists]:
     """Divide sections into train, val and test, about 60 / 20 / 20 %, in several ways.
 
-    Without ``groups``, by contiguous blocks, of which each is tested on in turn. With the group of
-    each section (the volume it was cut from), no group spans two roles, test sets differ from fold
-    to fold, and every class that at least three groups have, by ``classes`` of each group, is in
-    all three roles.
+    Without ``groups``, sections are divided into contiguous blocks, and each fold tests on another
+    block. ``groups`` names the group of each section (the volume it was cut from): no group spans
+    two roles, and no two folds test the same groups. ``classes`` names the classes of each group:
+    every class that at least three groups have is in all three roles.
 
     Raises:
         ValueError: there are too few sections or groups for that.
@@ -211,10 +211,11 @@ def _lists(names: Sequence[str], roles: Sequence[Split]) -> SectionLists:
 
 
 def _rotated_blocks(names: Sequence[str], num_folds: int) -> list[SectionLists]:
-    """Fold i tests on block i, validates on the next, the first after the last, trains on others.
+    """Return folds by blocks: fold i tests on block i, validates on the next, trains on the others.
 
-    Neighbouring sections are nearly the same picture, so one is unused at every border of two
-    roles: never one of the test, so with as many folds as blocks each section is tested once.
+    The first block follows the last. Neighbouring sections are nearly the same picture, so one is
+    unused at every border of two roles. It is never a test section: with as many folds as blocks,
+    each section is tested once.
     """
     num_blocks = max(_MIN_BLOCKS, num_folds)
     if len(names) < 2 * num_blocks:
@@ -249,6 +250,7 @@ def _divided(
     occurrences = Counter(name for group in sizes for name in set(classes.get(group, ())))
     wanted = {name for name, count in occurrences.items() if count >= len(_SHARES)}
     for attempt in range(_TRIES):
+        # By fold and attempt alone, so that the same groups are always divided alike.
         order = np.random.default_rng([fold, attempt]).permutation(sorted(sizes)).tolist()
         division = _greedy(order, sizes)
         if _tested(division) not in tested and _all_have(division, classes, wanted):
@@ -281,7 +283,7 @@ def _tested(division: Mapping[str, Role]) -> frozenset[str]:
 def _all_have(
     division: Mapping[str, Role], classes: Mapping[str, Collection[str]], wanted: set[str]
 ) -> bool:
-    """Return whether every role has groups, and all ``wanted`` classes in them."""
+    """Tell whether every role has groups, and these have all ``wanted`` classes."""
     for role in _SHARES:
         groups = [group for group, its in division.items() if its == role]
         if not groups or not wanted <= {n for group in groups for n in classes.get(group, ())}:

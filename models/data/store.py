@@ -1,4 +1,4 @@
-"""Reads images and masks once: checks them, stores them as Zarr, and takes stock."""
+"""Read images and masks once, check them, store them as Zarr, and count what they hold."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ from models.data.splits import block_splits, group_splits, named_groups, named_s
 from models.data.tiles import tile_windows
 
 MAX_SECTION_PIXELS = 1 << 28
-"""Largest section that is read unless another limit is given."""
+"""The most pixels of a section that is read, unless another limit is given."""
 
 _CHUNK_PX = 512
 _PERMILLES = (5, 995)
@@ -29,7 +29,7 @@ _MAX_IMAGES = 1_000_000
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong, and where: the name of a file, or a field of the description."""
+    """A fault and its place: the name of a file, or a field of the description."""
 
     where: str
     message: str
@@ -58,7 +58,7 @@ class StoredTile:
 
 @dataclass(frozen=True)
 class StoredDomain:
-    """What was found in the images and masks, and decided by default.
+    """The sections and tiles of stored images and masks, and what was decided by default.
 
     ``dtype`` is uint8 or uint16. ``window`` (low, high) holds the grey values that become 0 and 1.
     ``num_bytes`` counts pixels of images and masks before compression. ``digest`` is the SHA-256 of
@@ -93,7 +93,7 @@ def store_domain(
 
 
 class _Store:
-    """The arrays of a domain as they are written, and what is summed up over all of them."""
+    """The arrays of a domain as they are written, and the sums over all of them."""
 
     def __init__(self, folder: Path) -> None:
         self._group = zarr.create_group(str(folder))
@@ -132,7 +132,7 @@ class _Store:
 
 
 class _Intake:
-    """Reads section by section; collects every problem before it refuses."""
+    """The intake of a domain, section by section: every problem is collected before it refuses."""
 
     def __init__(self, description: Description, folder: Path, max_pixels: int) -> None:
         self._description = description
@@ -170,7 +170,7 @@ class _Intake:
         self._problems.append(Problem(where, message))
 
     def _check_names(self, inputs: Sequence[Input]) -> None:
-        """Refuse at once: such a name could not even be reported with another problem."""
+        """Refuse names that cannot be stored at once: no other report could hold them."""
         for given in inputs:
             if CONTROL.search(given.name):
                 message = "has a name with control characters, which cannot be stored: rename it"
@@ -190,9 +190,7 @@ class _Intake:
             if mask.stem in mask_of:
                 self._problem(mask.name, "another mask has the same name: rename one of them")
             if mask.stem not in stems:
-                self._problem(
-                    mask.name, "no image has the name of this mask: give it its image's file name"
-                )
+                self._problem(mask.name, "no image has this name: name a mask as its image")
             mask_of[mask.stem] = mask
         return mask_of
 
@@ -230,10 +228,8 @@ class _Intake:
         self._dtype = section.dtype.name
         digest = hashlib.sha256(np.ascontiguousarray(section).data).hexdigest()
         if digest in self._seen:
-            raise ImageError(
-                f"has the same pixels as {self._seen[digest]}: give each image once, since a copy "
-                "could be trained on and tested on"
-            )
+            # A copy could be trained on and tested on.
+            raise ImageError(f"has the same pixels as {self._seen[digest]}: give each image once")
         self._seen[digest] = name
 
     def _mask(self, name: str, masks: "_Masks", section: Array) -> NDArray[np.uint8] | None:
@@ -269,7 +265,7 @@ class _Intake:
             self._refuse_problems()
 
     def _decide(self) -> None:
-        """Decide by all sections what the description says, or leaves to the defaults."""
+        """Set groups, splits and the window, as described or by default, from all sections."""
         for where, decide in (
             ("groups", self._set_groups),
             ("splits", self._set_splits),
@@ -281,7 +277,7 @@ class _Intake:
                 self._problem(where, str(error))
         said = set(Description.model_fields)
         if self._description.groups is None:
-            said.remove("groups")  # digests of before there were any
+            said.remove("groups")  # so that digests made before there were groups stay
         self._store.digest.update(self._description.model_dump_json(include=said).encode())
 
     def _set_groups(self) -> None:
@@ -333,12 +329,12 @@ class _Masks:
 
 
 def _of_section(name: str, error: ImageError) -> str:
-    """Return the error's words, and which section of a stack it is about."""
+    """Return the error's words, with the section's name if it is one of a stack."""
     return f"section {name}: {error}" if "/" in name else str(error)
 
 
 def _numbered(stem: str, sections: Iterator[Array]) -> Iterator[tuple[str, Array]]:
-    """Name sections: a lone one by its file, those of a stack with their number behind."""
+    """Yield sections with names: the stem, and for those of a stack their number after it."""
     first = next(sections, None)
     if first is None:
         return

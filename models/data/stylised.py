@@ -1,4 +1,4 @@
-"""The target as the source's microscope would show it: stylised once, then read like any domain."""
+"""The target in the style of the source: stylised once, then read like any domain."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,14 +14,15 @@ from models.data.sections import Section
 class StylisedDomain(Domain):
     """The sections of ``raw`` with the images of ``store``: float32 in [0, 1], working pixel size.
 
-    ``store`` is a Zarr group of arrays ``images/<index>``, made by the generator that ``style``
-    stands for. Masks, tiles and labels are the raw domain's own; it is kept as ``raw``. Only
-    sections found in the store are listed.
+    ``store`` is a Zarr group of arrays ``images/<index>``, made by the styliser whose identity is
+    ``style``. Masks, tiles and labels are those of ``raw``. Only sections with an image in the
+    store are listed.
     """
 
     def __init__(self, raw: Domain, store: Path, style: str) -> None:
         self._images = zarr.open_group(str(store), mode="r")
         stylised = [s for s in raw.sections if array_name(s) in self._images]
+        # Another generator makes other data: stages must not take each other's results.
         info = replace(raw.info, digest=f"{raw.info.digest} stylised by {style}")
         super().__init__(raw.store, info, stylised, raw.tiles, working_nm=raw.working_nm)
         self.raw = raw
@@ -33,5 +34,5 @@ class StylisedDomain(Domain):
 
 
 def array_name(section: Section) -> str:
-    """Return where the store keeps a section's image."""
+    """Return the name of a section's image in the store."""
     return f"images/{section.index:06d}"

@@ -1,4 +1,4 @@
-"""Tiles: how sections are cut, and labels that their masks give."""
+"""Cut sections into tiles, and label the tiles by their masks."""
 
 from collections.abc import Collection, Iterator
 
@@ -24,8 +24,8 @@ def relabelled(
 ) -> Domain:
     """Return the same dataset with tiles of ``tile_px`` native pixels, labelled by its masks.
 
-    A class is present where the tile has a pixel of it, else absent. Unlabelled are the tiles of
-    sections without a mask or of other ``splits``, and those whose mask ignores every pixel.
+    A class is present if the tile has a pixel of it, else absent. A tile stays unlabelled if its
+    section has no mask or is of another split than ``splits``, or if its mask ignores every pixel.
     """
     tiles = [
         tile

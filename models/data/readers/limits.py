@@ -1,4 +1,4 @@
-"""What all formats share: bounds of sizes, and words for what exceeds them."""
+"""The bounds of sizes that all formats share, and the words for sizes beyond them."""
 
 import zlib
 from math import prod
@@ -7,17 +7,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 SLACK = 1 << 16
-"""Bytes of a header, or of the padding that some writers leave."""
+"""The bytes that a header takes, or the padding that some writers leave."""
 
 Array = NDArray[np.generic]
 
 
 class ImageError(ValueError):
-    """What is wrong with an image, in words for its owner."""
+    """An image cannot be used; the message follows its name and tells its owner why."""
 
 
 def native(section: Array) -> Array:
-    """Return the section in this machine's byte order, that equal pixels have equal bytes."""
+    """Return the section in this machine's byte order, so that equal pixels have equal bytes."""
     return section.astype(section.dtype.newbyteorder("="), copy=False)
 
 
@@ -43,5 +43,5 @@ def in_words(shape: tuple[int, ...]) -> str:
 
 
 def inflated_bytes(data: bytes, limit: int) -> int:
-    """Return how many bytes zlib would unpack into; ``limit`` + 1 stands for all that are more."""
+    """Count the bytes that zlib would unpack into; ``limit`` + 1 stands for any number above."""
     return len(zlib.decompressobj().decompress(data, limit + 1))

@@ -1,4 +1,4 @@
-"""PNG, by Pillow."""
+"""Read PNG files by Pillow."""
 
 from typing import BinaryIO
 
@@ -19,7 +19,7 @@ def read_png(stream: BinaryIO, max_pixels: int, indexed: bool) -> Array:
         if image.mode in ("P", "1") and (indexed or _has_grey_palette(image)):
             return np.asarray(image, dtype=np.uint8)
         if image.mode not in _GREY_MODES:
-            raise ImageError(f"is a {image.mode} picture; convert it to one grey channel")
+            raise ImageError(f"is a {image.mode} picture: convert it to one grey channel")
         return np.asarray(image).astype(_GREY_MODES[image.mode])
 
 

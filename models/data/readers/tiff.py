@@ -1,4 +1,4 @@
-"""TIFF, by tifffile: uncompressed, deflate or PackBits."""
+"""Read TIFF files by tifffile: uncompressed, deflate or PackBits."""
 
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -26,9 +26,9 @@ def tiff_sections(stream: BinaryIO, max_pixels: int) -> Iterator[Array]:
             if not isinstance(page, tifffile.TiffPage):
                 page = page.aspage()
             if page.samplesperpixel != 1:
-                raise ImageError(f"has {page.samplesperpixel} channels; convert it to one")
+                raise ImageError(f"has {page.samplesperpixel} channels: convert it to one")
             if page.imagedepth != 1 or len(page.shape) != 2:
-                raise ImageError(f"has pages of shape {page.shape}; sections are (H, W)")
+                raise ImageError(f"has pages of shape {page.shape}: a page is one section (H, W)")
             check_size((page.imagelength, page.imagewidth), max_pixels)
             if page.is_tiled:
                 check_chunk((page.tilelength, page.tilewidth), max_pixels)
@@ -37,12 +37,12 @@ def tiff_sections(stream: BinaryIO, max_pixels: int) -> Iterator[Array]:
 
 
 def _check_segments(page: tifffile.TiffPage) -> None:
-    """Refuse strips and tiles that would unpack into more pixels than they have."""
+    """Refuse strips and tiles that would unpack into more pixels than they declare."""
     if page.compression == _NONE:
         return
     if page.compression not in (*_DEFLATE, _PACKBITS):
         name = getattr(page.compression, "name", page.compression)
-        raise ImageError(f"is compressed by {name}; none, deflate and packbits are read")
+        raise ImageError(f"is compressed by {name}: save it with deflate, packbits or none")
     rows, cols = min(page.rowsperstrip, page.imagelength), page.imagewidth
     if page.is_tiled:
         rows, cols = page.tilelength, page.tilewidth
@@ -52,11 +52,11 @@ def _check_segments(page: tifffile.TiffPage) -> None:
         data = page.parent.filehandle.read(count)
         packed = page.compression == _PACKBITS
         if (_packbits_bytes(data) if packed else inflated_bytes(data, limit)) > limit:
-            raise ImageError("has strips or tiles that unpack into more pixels than they have")
+            raise ImageError("has strips or tiles that unpack into more pixels than they declare")
 
 
 def _packbits_bytes(data: bytes) -> int:
-    """Return how many bytes PackBits would unpack: a run costs two bytes, a literal its length."""
+    """Count the bytes that PackBits would unpack: a run has two bytes, a literal its length."""
     position = total = 0
     while position < len(data):
         head = data[position]

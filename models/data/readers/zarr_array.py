@@ -1,4 +1,4 @@
-"""Zarr arrays, of version 2 or 3, in a folder or a zip file."""
+"""Read Zarr arrays, of version 2 or 3, in a folder or a zip file."""
 
 import tempfile
 import zipfile
@@ -55,12 +55,12 @@ def zip_sections(stream: BinaryIO, max_pixels: int) -> Iterator[Array]:
 def _member(archive: zipfile.ZipFile, key: str) -> BinaryIO:
     info = archive.getinfo(key)
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ImageError("is a zip file packed with another method than deflate")
+        raise ImageError("is a zip file that is not packed by deflate: pack it again")
     return archive.open(info)  # type: ignore[return-value]
 
 
 class _Members(dict[str, Buffer]):
-    """What a Zarr store holds, read when asked for, and never more of it than allowed."""
+    """The members of a Zarr store, read on demand and never beyond the size allowed."""
 
     def __init__(self, open_member: Callable[[str], BinaryIO]) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class _Members(dict[str, Buffer]):
         self._chunk_bytes = 0
 
     def expect(self, codec: str, chunk_bytes: int) -> None:
-        """Read chunks from now on: of so many bytes, unpacked by ``codec`` if it is named."""
+        """Expect chunks from now on: of so many bytes, packed by ``codec`` unless it is empty."""
         self._codec, self._chunk_bytes = codec, chunk_bytes
 
     def __getitem__(self, key: str) -> Buffer:
@@ -98,13 +98,13 @@ class _Members(dict[str, Buffer]):
         codec = _CODECS[self._codec]
         if codec is None:
             if inflated_bytes(data, self._chunk_bytes) > self._chunk_bytes:
-                raise ImageError("has chunks that unpack into more pixels than they have")
+                raise ImageError("has chunks that unpack into more pixels than they declare")
             return
         try:
             codec.decode(data, out=np.empty(self._chunk_bytes, np.uint8))
         except (ValueError, RuntimeError) as error:
             raise ImageError(
-                f"has chunks that are damaged, or unpack into more pixels than they have: {error}"
+                f"has chunks that are damaged, or unpack into more pixels than declared: {error}"
             ) from error
 
 
@@ -116,12 +116,12 @@ def _sections(members: _Members, max_pixels: int) -> Iterator[Array]:
             raise
         raise ImageError("is not a Zarr array (its root must be one array, not a group)") from error
     if array.ndim not in (2, 3):
-        raise ImageError(f"is a Zarr array of shape {array.shape}; (H, W) or (N, H, W) is read")
+        raise ImageError(f"is a Zarr array of shape {array.shape}: save it as (H, W) or (N, H, W)")
     check_size((array.shape[-2], array.shape[-1]), max_pixels)
     check_chunk(array.chunks, max_pixels)
     rows, cols = (-(-array.shape[axis] // array.chunks[axis]) for axis in (-2, -1))
     if rows * cols > _MAX_CHUNKS:
-        raise ImageError(f"has {rows * cols} chunks to a section; make them larger")
+        raise ImageError(f"has {rows * cols} chunks to a section: make them larger")
     members.expect(_packed_by(array), prod(array.chunks) * array.dtype.itemsize)
     if array.ndim == 2:
         yield native(np.asarray(array[:]))
@@ -131,16 +131,16 @@ def _sections(members: _Members, max_pixels: int) -> Iterator[Array]:
 
 
 def _packed_by(array: zarr.Array[Any]) -> str:
-    """Return the compressor's name, empty for none; ImageError for one that cannot be bounded."""
+    """Return the compressor's name, empty for none; refuse one whose output has no bound."""
     if array.dtype.kind not in "buifc":
-        raise ImageError(f"has dtype {array.dtype}; numbers are read")
+        raise ImageError(f"has the dtype {array.dtype}: save it as numbers")
     codecs = [c for c in array.filters if not isinstance(c, TransposeCodec)]
     if codecs or array.shards or not isinstance(array.serializer, BytesCodec | None):
-        raise ImageError("has Zarr filters or shards; save it without")
+        raise ImageError("has Zarr filters or shards: save it without them")
     compressors: tuple[Any, ...] = array.compressors
     names = [getattr(c, "codec_id", None) or c.to_dict()["name"] for c in compressors]
     if len(names) > 1 or not set(names) <= _CODECS.keys():
         listed = ", ".join(map(str, names))
         known = ", ".join(_CODECS)
-        raise ImageError(f"is compressed by {listed}; none or one of {known} is read")
+        raise ImageError(f"is compressed by {listed}: save it with one of {known}, or with none")
     return str(names[0]) if names else ""

@@ -3,6 +3,7 @@
 import io
 import json
 import random
+import re
 import struct
 import tracemalloc
 import zipfile
@@ -199,9 +200,9 @@ def test_a_zarr_chunk_unpacks_into_no_more_than_its_pixels(name: str) -> None:
     codec = numcodecs.get_codec({"id": name})
     config = codec.get_config()
     said = _refusal(_zarr_bomb(codec.encode(ZEROS[: 8 << 20]), compressor=config))
-    assert "more pixels than they have" in said
+    assert "more pixels than" in said
     said = _refusal(_zarr_bomb(codec.encode(ZEROS), compressor=config))
-    assert "more pixels than they have" in said or "of more than" in said
+    assert "more pixels than" in said or "of more than" in said
     image = grey(1, 8, 8)
     good = _zarr_bomb(codec.encode(image), compressor=config)
     (section,) = read_sections(io.BytesIO(good), MANY)
@@ -213,11 +214,11 @@ def test_zarr_filters_and_other_compressors_and_objects_are_refused() -> None:
     twice = gzip.encode(gzip.encode(ZEROS))
     config = gzip.get_config()
     bomb = _zarr_bomb(twice, filters=[config], compressor=config)
-    assert _refusal(bomb) == "has Zarr filters or shards; save it without"
+    assert "Zarr filters or shards" in _refusal(bomb)
     packed = _zarr_bomb(numcodecs.BZ2().encode(ZEROS), compressor={"id": "bz2", "level": 1})
-    assert _refusal(packed).startswith("is compressed by bz2; none or one of zlib, gzip")
+    assert re.search("by bz2: .* zlib, gzip", _refusal(packed))
     objects = _zarr_bomb(b"", dtype="|O", filters=[{"id": "vlen-utf8"}])
-    assert _refusal(objects).startswith("has dtype ")
+    assert "dtype" in _refusal(objects)
 
 
 def test_a_member_of_the_zip_that_lies_about_its_size_is_refused() -> None:
@@ -249,7 +250,7 @@ def test_a_tiff_strip_unpacks_into_no_more_than_its_pixels(how: str) -> None:
     changed = bytearray(data + bomb)
     for offset, (code, value) in at.items():
         changed[offset : offset + 12] = struct.pack("<HHII", code, 4, 1, value)
-    assert "unpack into more pixels than they have" in _refusal(bytes(changed))
+    assert "more pixels than" in _refusal(bytes(changed))
 
 
 def test_a_tiff_of_another_compression_is_refused_in_words() -> None:
@@ -257,7 +258,7 @@ def test_a_tiff_of_another_compression_is_refused_in_words() -> None:
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         offset = file.pages[0].tags["Compression"].valueoffset
     data[offset : offset + 2] = struct.pack("<H", 34925)
-    assert _refusal(bytes(data)).startswith("is compressed by LZMA; none, deflate and packbits")
+    assert re.search("by LZMA: .* deflate, packbits", _refusal(bytes(data)))
 
 
 def test_one_image_to_predict_is_no_zip() -> None:
