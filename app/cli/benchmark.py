@@ -17,6 +17,7 @@ from app.cli.console import console
 from app.cli.folder_upload import FolderError, send_folder
 from app.cli.options import PRESET, SEED, SERVICE, SOURCE, TARGET, TILE_PX
 from app.cli.temporary_service import own_service
+from app.cli.watch import end_of
 from app.client import ApiError, Client, Unavailable
 from app.errors import invalid_fields
 from app.jobs.request_schemas import BenchmarkRequest
@@ -39,20 +40,26 @@ _CONFIG = typer.Option(
 )
 _ROW = typer.Option(
     "--row",
-    help="A row of the table, such as cut. It may be given several times; default: all rows.",
+    help="A row of the table, such as cut. Give the option once for each row; without it all rows "
+    "are measured.",
 )
-_FOLDS = typer.Option(min=1, max=20, help="The number of folds.")
+_FOLDS = typer.Option(
+    min=1, max=20, help="The number of folds: how often each method is trained and tested."
+)
 _LABEL_TILE = typer.Option(
     "--label-tile",
-    help="A side of tiles, in pixels: StyleFilter is measured with labels of such tiles too. It "
-    "may be given several times.",
+    help="Another side of tiles, in pixels. StyleFilter is measured with the labels of such tiles "
+    "too. Give the option once for each side.",
 )
-_EXCLUDE = typer.Option(help="A class to leave out of the table and its means.")
+_EXCLUDE = typer.Option(
+    help="A class to leave out of the table and of its mean DICE. Give the option once for each "
+    "class."
+)
 
 
 @dataclass(frozen=True)
 class TableOptions:
-    """The options of the command; ``body`` is the request's, without its datasets."""
+    """The options of the command; ``body`` is the body of the request, without its datasets."""
 
     source: Path
     target: Path
@@ -62,12 +69,14 @@ class TableOptions:
 
 
 class _State(BaseModel):
-    """Keeps how far the benchmark of a folder has come."""
+    """Remembers the datasets and the job of a benchmark, in the folder of its report."""
 
     asked: dict[str, Any]
-    datasets: dict[str, UUID] = Field({}, description="The datasets that are registered, by name.")
+    datasets: dict[str, UUID] = Field(
+        {}, description="The datasets that are registered already, by role."
+    )
     key: UUID = Field(
-        default_factory=uuid4, description="The key with which the benchmark is submitted once."
+        default_factory=uuid4, description="The Idempotency-Key of the request for the benchmark."
     )
     job: UUID | None = None
 
@@ -75,7 +84,7 @@ class _State(BaseModel):
 def benchmark(  # noqa: PLR0913 - options of a command are its parameters
     source: Annotated[Path, SOURCE],
     target: Annotated[Path, TARGET],
-    out: Annotated[Path, typer.Option(help="The folder that takes the report.")],
+    out: Annotated[Path, typer.Option(help="The folder to write the report to.")],
     preset: Annotated[PresetName, PRESET] = "quick",
     config: Annotated[Path | None, _CONFIG] = None,
     rows: Annotated[list[str] | None, _ROW] = None,
@@ -86,11 +95,11 @@ def benchmark(  # noqa: PLR0913 - options of a command are its parameters
     seed: Annotated[int | None, SEED] = None,
     url: Annotated[str | None, SERVICE] = None,
 ) -> None:
-    """Measure each row of the paper's Table 1 for two folders, and write the report.
+    """Measure Table 1 of the paper for two folders of images, and write a report.
 
-    A row is a method. Each is trained and tested on every fold, a way to divide the images into
-    those to train on and those to test on. If the command is stopped, the same command goes on
-    where it was.
+    Each row of the table is a method. Each method is trained and tested in several folds; a fold is
+    one way to divide the images into those to train on and those to test on. If the command is
+    stopped, the same command goes on where it stopped.
     """
     body: dict[str, Any] = {
         "preset": preset,
@@ -107,19 +116,21 @@ def benchmark(  # noqa: PLR0913 - options of a command are its parameters
 
 
 def _config_fields(path: Path | None, name: PresetName, seed: int | None) -> dict[str, Any]:
-    """Read the fields that a file changes of a preset, and refuse those that do not suit it."""
+    """Read the fields of a preset that a file changes, and refuse those that do not suit it."""
     try:
         fields = {} if path is None else json.loads(path.read_text())
     except ValueError as error:
-        raise typer.BadParameter(f"{path} is no JSON: {error}") from error
+        raise typer.BadParameter(f"{path} holds no valid JSON: {error}") from error
     if not isinstance(fields, dict):
-        raise typer.BadParameter(f"{path} holds no JSON object")
+        raise typer.BadParameter(
+            f'{path} holds no JSON object: write the fields to change, such as {{"seed": 1}}'
+        )
     if seed is not None and "seed" in fields:
-        raise typer.BadParameter(f"--seed is given, and {path} has a seed too: leave one out")
+        raise typer.BadParameter(f"--seed is given, and {path} holds a seed too: remove one")
     if seed is not None:
         fields["seed"] = seed
     try:
-        preset(name).changed(fields)  # before folders are sent in vain
+        preset(name).changed(fields)  # a mistake shows before any folder is uploaded
     except ValidationError as error:
         reason = invalid_fields(error.errors(), "config").detail
         raise typer.BadParameter(f"{path} does not suit preset {name}: {reason}") from error
@@ -137,7 +148,7 @@ def run_table(options: TableOptions, console: Console) -> int:
         console.print(f"[red]Stopped:[/red] {error}", highlight=False)
         return 1
     except KeyboardInterrupt:
-        console.print("Interrupted; the same command goes on from here.")
+        console.print("Interrupted. The same command goes on where this one stopped.")
         return 130
 
 
@@ -152,13 +163,12 @@ def _run(client: Client, options: TableOptions, console: Console) -> int:
     elif job.state == JobState.SUCCEEDED and any(
         part.state == JobState.FAILED for part in client.jobs(parent=job_id)
     ):
-        # What succeeded is taken over.
+        # A new benchmark repeats the parts that failed, and takes the models of the others over.
         state.key, state.job = uuid4(), None
         job_id = _submit(client, options, state)
     job = _follow(client, job_id, console)
     if job.state != JobState.SUCCEEDED:
-        reason = job.error.message if job.error else "it was cancelled"
-        raise ApiError(f"job {job.id} has {job.state}: {reason}")
+        raise ApiError(end_of(job))
     (options.out / "charts").mkdir(exist_ok=True)
     shown = _SHOWN.findall(client.report(job_id, "report.md").decode())
     for name in (*_FILES, *shown):
@@ -172,21 +182,22 @@ def _asked(options: TableOptions) -> dict[str, Any]:
 
 
 def _begun(options: TableOptions) -> _State:
-    """Return how far this benchmark has come; FolderError if the folder holds another one."""
+    """Return what an earlier call of this command remembered; FolderError if it was another one."""
     path, asked = options.out / _STATE, _asked(options)
     if not path.exists():
         return _State(asked=asked)
     try:
         state = _State.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise FolderError(f"{path} is damaged: delete it to begin again") from error
+        raise FolderError(f"{path} is damaged: delete it to begin anew") from error
     if state.asked == asked:
         return state
     if state.job is not None:
         raise FolderError(
-            f"{path} is of another benchmark: give the same options, or another --out"
+            f"{options.out} holds a benchmark with other options: give the same options as then, "
+            "or another folder with --out"
         )
-    return _State(asked=asked)  # no job is known of the other one
+    return _State(asked=asked)  # the other benchmark was never submitted
 
 
 def _begin(client: Client, options: TableOptions, state: _State, console: Console) -> UUID:
@@ -203,13 +214,13 @@ def _begin(client: Client, options: TableOptions, state: _State, console: Consol
 def _submit(client: Client, options: TableOptions, state: _State) -> UUID:
     datasets = {name: str(dataset) for name, dataset in state.datasets.items()}
     request = BenchmarkRequest.model_validate(options.body | datasets)
-    _write(options, state)  # who is stopped before the answer asks for the same job again
+    _write(options, state)  # if the command is stopped now, the next one sends the same key
     try:
         state.job = client.benchmark(request, str(state.key)).id
     except Unavailable:
         raise
     except ApiError:
-        (options.out / _STATE).unlink()  # refused: mended folders are to be registered anew
+        (options.out / _STATE).unlink()  # after a refusal the user mends the folders first
         raise
     _write(options, state)
     return state.job
@@ -221,7 +232,7 @@ def _write(options: TableOptions, state: _State) -> None:
 
 
 def _follow(client: Client, job_id: UUID, console: Console) -> JobRead:
-    """Print each part that changes, until the benchmark has ended."""
+    """Print each part of the benchmark that starts or ends, until the benchmark has ended."""
     told: dict[UUID, JobState] = {}
     while True:
         for part in client.jobs(parent=job_id):

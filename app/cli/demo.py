@@ -1,4 +1,4 @@
-"""``stylefilter demo`` drives the service over HTTP as a user would, then shows what it brought."""
+"""``stylefilter demo`` uses the service over HTTP as a user would, and shows the result."""
 
 import io
 import time
@@ -19,7 +19,7 @@ from app.cli.folder_upload import FolderError, send_folder
 from app.cli.options import PRESET, SEED, SERVICE, SOURCE, TARGET, TILE_PX
 from app.cli.synthetic import write_domain
 from app.cli.temporary_service import own_service
-from app.cli.watch import draw
+from app.cli.watch import draw, end_of
 from app.client import ApiError, Client
 from app.datasets.schemas import DatasetReport
 from app.figure import comparison
@@ -58,16 +58,17 @@ def demo(  # noqa: PLR0913 - options of a command are its parameters
     tile_px: Annotated[int, TILE_PX] = 128,
     seed: Annotated[int, SEED] = 0,
     out: Annotated[
-        Path, typer.Option(help="The folder that takes the picture, the table and all data.")
+        Path, typer.Option(help="The folder to write the picture, the table and all data to.")
     ] = Path("demo"),
     url: Annotated[str | None, SERVICE] = None,
 ) -> None:
-    """Adapt a source to a target through the HTTP API, and show what the adaptation brings.
+    """Adapt a segmentation model from a source to a target, and compare it with the unadapted one.
 
-    Without folders the demo draws a synthetic pair of microscopes.
+    The source is images with masks, the target is images of another microscope. Without the two
+    folders the demo draws a pair of its own.
     """
     if (source is None) != (target is None):
-        raise typer.BadParameter("give both --source and --target, or neither")
+        raise typer.BadParameter("only one of --source and --target is given: give both or neither")
     options = DemoOptions(
         source=source, target=target, preset=preset, tile_px=tile_px, seed=seed, out=out, url=url
     )
@@ -87,7 +88,7 @@ def run_demo(options: DemoOptions, console: Console) -> int:
         console.print(f"[red]The demo stopped:[/red] {error}", highlight=False)
         return 1
     except KeyboardInterrupt:
-        console.print("Interrupted.")
+        console.print("Interrupted. The job of the demo is cancelled.")
         return 130
     console.print(f"Done in {time.monotonic() - started:.0f} s.")
     return 0
@@ -107,8 +108,8 @@ class Demo:
         target = self._register(target_folder, tile_px=self._options.tile_px)
         summary = self._client.derive_labels(target.id, DeriveRequest(split="train"))
         self._console.print(
-            f"Labelled {summary.changed_images} training tiles of {target.name!r} with the classes "
-            "in them, read off its masks in an annotator's place."
+            f"Labelled {summary.changed_images} training tiles of {target.name!r}: the classes "
+            "that each tile shows, derived from its mask as an annotator would name them."
         )
         request = AdaptRequest.model_validate(
             {
@@ -122,20 +123,19 @@ class Demo:
         try:
             job = draw(self._client, submitted.id, self._console)
         except KeyboardInterrupt:
-            self._client.cancel(submitted.id)  # or it would begin anew at the next start
+            self._client.cancel(submitted.id)  # otherwise it would go on at the next start
             raise
         if job.state != JobState.SUCCEEDED:
-            reason = job.error.message if job.error else "it was cancelled"
-            raise DemoError(f"job {job.id} has {job.state}: {reason}")
+            raise DemoError(end_of(job))
         self._figure(job, target, target_folder)
         self._table(job)
 
     def _changes(self) -> dict[str, object]:
         """Return the fields of the preset that suit the synthetic pair.
 
-        The pair is easy, so stages are shorter. Its classes are plain enough that weights learn
-        from their own pseudo-labels and lose no class; the weights of the source alone would be
-        wrong about most of it.
+        The pair is easy, so its stages can be shorter. The pseudo-labels come from the weights that
+        are being trained: on this pair such weights lose no class, while the weights of the source
+        alone are wrong about most of the target.
         """
         if self._options.source is not None or self._options.preset != "quick":
             return {}
@@ -176,7 +176,9 @@ class Demo:
         """Predict a test section with both models, and draw the masks beside the true one."""
         tested = [s.name for s in target.sections if s.split == "test" and s.has_mask]
         if not tested:
-            self._console.print("The target has no masked test section: no picture.")
+            self._console.print(
+                "No picture was drawn, because the target has no test section with a mask."
+            )
             return
         models = {model.kind: model for model in map(self._client.model, job.models)}
         image = folder / "images" / f"{tested[0]}.png"
@@ -196,9 +198,13 @@ class Demo:
     def _table(self, job: JobRead) -> None:
         evaluations = JobResult.model_validate(job.result or {}).evaluations
         if not evaluations:
-            self._console.print("Nothing was scored: the target has no masks in its test split.")
+            self._console.print(
+                "Nothing was scored, because the target has no test section with a mask."
+            )
             return
-        table = Table(title=f"DICE, %, on {evaluations[0].num_sections} test sections")
+        table = Table(
+            title=f"DICE on {evaluations[0].num_sections} test sections, in % (100 is perfect)"
+        )
         table.add_column("method")
         names = list(evaluations[0].dice)
         for name in [*names, "mean"]:
@@ -215,7 +221,7 @@ class Demo:
 @contextmanager
 def _own_service(out: Path, console: Console) -> Iterator[str]:
     with own_service(out, {}) as service:
-        console.print(f"Started the service at {service.url} (log: {service.log})")
+        console.print(f"Started a service at {service.url}; its log is {service.log}")
         yield service.url
 
 

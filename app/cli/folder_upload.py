@@ -1,4 +1,4 @@
-"""Sends a folder of this machine (images, masks and meta.json) to the service as a dataset."""
+"""Registers a folder of this computer (images, masks and meta.json) as a dataset, by upload."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ _SPLITS = ("train", "val", "test")
 
 
 class FolderMeta(BaseModel):
-    """Holds what is read of a folder's ``meta.json``; ``splits`` has numbers of sorted images."""
+    """The fields of ``meta.json`` that are read; ``splits`` counts the sorted images from 0."""
 
     name: str
     classes: list[str]
@@ -21,7 +21,7 @@ class FolderMeta(BaseModel):
 
 
 class FolderError(Exception):
-    """Says why a folder is no dataset."""
+    """A folder cannot be registered; the message says why."""
 
 
 def send_folder(client: Client, folder: Path, *, tile_px: int | None) -> DatasetReport:
@@ -33,7 +33,10 @@ def send_folder(client: Client, folder: Path, *, tile_px: int | None) -> Dataset
     try:
         splits = {name: tuple(stems[i] for i in meta.splits.get(name, [])) for name in _SPLITS}
     except IndexError as error:
-        raise FolderError(f"{folder}/meta.json lists a section that is not there") from error
+        raise FolderError(
+            f"{folder}/meta.json lists an image in splits that does not exist: the {len(stems)} "
+            "images are numbered from 0"
+        ) from error
     request = DatasetCreate(
         name=meta.name,
         class_names=meta.classes,
@@ -45,12 +48,12 @@ def send_folder(client: Client, folder: Path, *, tile_px: int | None) -> Dataset
 
 
 def read_meta(folder: Path) -> FolderMeta:
-    """Return a folder's ``meta.json``; FolderError says what is wrong with it."""
+    """Read a folder's ``meta.json``; FolderError if it cannot be read or a field is wrong."""
     path = folder / "meta.json"
     try:
         return FolderMeta.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise FolderError(f"{path}: {error.strerror}") from error
+        raise FolderError(f"{path} cannot be read: {error.strerror}") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))

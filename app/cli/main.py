@@ -1,4 +1,4 @@
-"""The ``stylefilter`` command: each of its subcommands stands in a file of that name."""
+"""The command ``stylefilter``. Each of its subcommands has a file of the same name."""
 
 import typer
 
@@ -11,7 +11,7 @@ from app.cli.up import migrate, up
 from app.cli.watch import watch
 
 cli = typer.Typer(
-    help="Adapt a network that segments organelles to the images of another electron microscope.",
+    help="Adapt a model that segments organelles to the images of another electron microscope.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",  # joins the lines of a paragraph

@@ -1,28 +1,35 @@
-"""Options that several commands share, and the help of each."""
+"""Options that several commands share, with their help texts."""
 
 import typer
 
 SOURCE = typer.Option(
     exists=True,
     file_okay=False,
-    help="The folder of the source, the microscope whose images have masks. It holds images/ and "
-    "masks/ with PNG files of equal names, and meta.json, for example: "
-    '{"name": "mine", "classes": ["background", "mitochondrion"], "pixel_size_nm": 8}',
+    help="The folder of the source: images that have masks. It holds images/ and masks/ with PNG "
+    "files, where a mask has the file name of its image, and a file meta.json such as "
+    '{"name": "mine", "classes": ["background", "mitochondrion"], "pixel_size_nm": 8}.',
 )
 TARGET = typer.Option(
     exists=True,
     file_okay=False,
-    help="The folder of the target, the other microscope; it holds the same.",
+    help="The folder of the target: images of the other microscope. It has the same layout. Its "
+    "masks give the image-level labels and the scores.",
 )
 PRESET = typer.Option(
-    help="The set of all training numbers: smoke takes seconds and shows only that everything "
-    "runs, quick takes minutes, paper has the numbers of the paper and needs a GPU."
+    help="The set of training numbers: smoke takes seconds and only shows that everything runs, "
+    "quick takes minutes, paper has the numbers of the paper and needs a GPU."
 )
-TILE_PX = typer.Option(min=16, help="Side of the square tiles that get labels, in pixels.")
-SEED = typer.Option(min=0, max=2**31 - 1, help="The seed of all randomness.")
-SERVICE = typer.Option(help="The address of a running service; by default one is started.")
+TILE_PX = typer.Option(
+    min=16,
+    help="The side of a tile, in pixels. A tile is a square part of a target image that has labels "
+    "of its own.",
+)
+SEED = typer.Option(min=0, max=2**31 - 1, help="The seed of all random numbers.")
+SERVICE = typer.Option(
+    help="The address of a running service; without this option the command starts one."
+)
 EMPTY_DATABASE = typer.Option(
-    help="The URL of an empty database, which is filled and left so: give one that may be dropped. "
-    "By default it is an SQLite file in a new folder."
+    help="The URL of an empty database. The command fills it and does not empty it again. Without "
+    "this option it is an SQLite file in a temporary folder."
 )
-FIGURES = typer.Option(help="A file that takes all figures, as JSON.")
+FIGURES = typer.Option(help="The file to write all figures to, as JSON.")

@@ -12,7 +12,7 @@ _LONGEST_PAUSE_SECONDS = 30.0
 
 
 class WorkerProcess:
-    """Runs one worker, and starts it again, after growing pauses, whenever it ends by itself."""
+    """Runs one worker, and starts another after a pause if the worker ends by itself."""
 
     def __init__(self) -> None:
         self._stopping = threading.Event()
@@ -21,7 +21,7 @@ class WorkerProcess:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ask the worker to end and wait; it hands a running job back to the queue."""
+        """Ask the worker to end, and wait for it. It hands a running job back to the queue."""
         self._stopping.set()
         self._process.terminate()
         try:
@@ -32,8 +32,9 @@ class WorkerProcess:
         self._thread.join(timeout=_STOP_SECONDS)
 
     def _start(self) -> subprocess.Popen[bytes]:
-        # A session of its own: Ctrl-C reaches this process alone, which then stops the worker.
-        # The pipe on its standard input closes when this process dies, and the worker ends too.
+        # The worker has a session of its own, so Ctrl-C reaches only this process, which then
+        # stops the worker. If this process dies, the pipe on the worker's standard input closes,
+        # and the worker ends too.
         return subprocess.Popen(
             [sys.executable, "-m", "worker.main", "--end-with-parent"],
             stdin=subprocess.PIPE,

@@ -1,10 +1,11 @@
-"""A synthetic source and target domain, so that the demo runs anywhere, offline.
+"""Draws a synthetic source and target, so that the demo runs on any computer without a download.
 
-Both domains draw the same biology: cells side by side, some with a nucleus, mitochondria or a cloud
-of vesicles. Geometry is in nanometres and independent of the microscope; two microscopes then
-image it. The target is a fast scan: noisier for its contrast than any brightness curve could mend,
-less sharp, striped and unevenly lit, and of another pixel size. It also lacks a class: it has no
-vesicles, only bright granules in the cytosol that look like them.
+Both domains show the same biology: cells side by side, some with a nucleus, mitochondria or a cloud
+of vesicles. The geometry is in nanometres and does not depend on the microscope; then each domain
+is imaged by a microscope of its own. The target is a fast scan: noisy, less sharp, striped and
+unevenly lit, and with another pixel size. No brightness curve turns its images into source images.
+The target also lacks a class: it has no vesicles, only bright granules in the cytosol that look
+like vesicles.
 
 Legend: H, W are pixels; *signed distance* is in nm, negative inside a shape; grey is 0 to 1.
 """
@@ -30,16 +31,16 @@ Field = NDArray[np.floating]
 _MIN_SIZE_PX = 64  # below this a section may hold no organelle at all
 _CELL_NM = 1650.0  # mean distance between cell centres
 _MEMBRANE_NM = 23.0  # half the width of two apposed plasma membranes and the gap between them
-_GAP_NM = 25.0  # organelles keep this distance, so that no two labels compete for a pixel
-_WARP_NM = 85.0  # bends straight cell borders and perfect ellipses
-_CRISTAE_NM = 62.0  # period
+_GAP_NM = 25.0  # organelles keep this distance, so that no two classes compete for a pixel
+_WARP_NM = 85.0  # amplitude of the warp that bends straight cell borders and perfect ellipses
+_CRISTAE_NM = 62.0  # period of the cristae
 _EDGE_NM = 8.5  # a lipid bilayer with its stain; about a pixel, so that edges do not alias
 _FAR_NM = 1e4
 
 
 @dataclass(frozen=True)
 class SyntheticSection:
-    """One micrograph and its dense labels.
+    """One micrograph and its mask.
 
     ``image``: uint8 (H, W). ``mask``: uint8 (H, W), index into ``CLASSES``, or 255 to ignore.
     """
@@ -50,7 +51,10 @@ class SyntheticSection:
 
 @dataclass(frozen=True)
 class _Microscope:
-    """How a domain is stained (grey levels) and imaged; ``*_nm`` in nanometres."""
+    """The staining of a domain, in grey levels from 0 to 1, and the faults of its microscope.
+
+    Fields that end in ``_nm`` are in nanometres, those in ``_px`` in pixels.
+    """
 
     pixel_nm: float
     cytosol: float
@@ -111,7 +115,7 @@ _MICROSCOPES: dict[DomainName, _Microscope] = {
 
 
 class _Ellipse(NamedTuple):
-    """Centre, semi-axes in nm, and the angle of the long axis in radians."""
+    """An ellipse: its centre and semi-axes in nm, and the angle of its long axis in radians."""
 
     y: float
     x: float
@@ -122,9 +126,10 @@ class _Ellipse(NamedTuple):
 
 @dataclass(frozen=True)
 class _Scene:
-    """Distances in nm of every pixel, float32 (H, W); ``cell_border`` is unsigned.
+    """The distance of every pixel from each kind of structure, in nm: float32 (H, W).
 
-    ``along``: position along the nearest mitochondrion's long axis. ``ignore``: bool (H, W).
+    The distances are signed, except for ``cell_border``. ``along`` is the position along the long
+    axis of the nearest mitochondrion, in nm. ``ignore`` is bool (H, W).
     """
 
     cell_border: Field
@@ -136,7 +141,7 @@ class _Scene:
 
 
 class _Canvas:
-    """Warped pixel coordinates in nm, and how far each pixel is from anything placed so far."""
+    """Holds warped coordinates of each pixel, and its distance from all placed shapes, in nm."""
 
     def __init__(self, size_px: int, pixel_nm: float, rng: np.random.Generator) -> None:
         self.shape = (size_px, size_px)
@@ -148,11 +153,11 @@ class _Canvas:
         self.free = np.full(self.shape, _FAR_NM, np.float32)
 
     def noise(self, rng: np.random.Generator, scale_nm: float) -> Field:
-        """Smooth noise of about unit variance and correlation length ``scale_nm``: (H, W)."""
+        """Return smooth noise (H, W) of about unit variance and correlation length ``scale_nm``."""
         height, width = self.shape
         num = int(np.ceil(self.extent_nm / scale_nm)) + 2
         coarse = Image.fromarray(rng.standard_normal((num, num), dtype=np.float32))
-        # The box keeps the scale the same whatever the size of the section.
+        # The box keeps the correlation length the same for sections of any size.
         span = self.extent_nm / scale_nm
         fine = coarse.resize(
             (width, height), Image.Resampling.BICUBIC, box=(1, 1, 1 + span, 1 + span)
@@ -160,7 +165,7 @@ class _Canvas:
         return np.asarray(fine, np.float32) * np.float32(1.22)  # interpolation loses variance
 
     def window(self, shape: _Ellipse) -> tuple[slice, slice]:
-        """Rows and columns that can hold the ellipse and its gap."""
+        """Return the rows and columns that can hold the ellipse and the gap around it."""
         reach = shape.long + 2 * _GAP_NM + 2 * _WARP_NM
 
         def span(centre: float) -> slice:
@@ -170,18 +175,21 @@ class _Canvas:
         return span(shape.y), span(shape.x)
 
     def distance(self, shape: _Ellipse) -> tuple[Field, Field]:
-        """Signed distance to the ellipse, and position along its long axis, in its window."""
+        """Return the signed distance to the ellipse and the position along its long axis, in nm.
+
+        Both arrays cover the window of the ellipse only.
+        """
         window = self.window(shape)
         dy, dx = self.y[window] - shape.y, self.x[window] - shape.x
         cos, sin = np.float32(np.cos(shape.angle)), np.float32(np.sin(shape.angle))
         along, across = dx * cos + dy * sin, dy * cos - dx * sin
         radius = np.hypot(along / shape.long, across / shape.short)
-        # First-order distance to an ellipse: the level set over the length of its gradient.
+        # The distance to an ellipse to first order is its level set over the gradient's length.
         slope = np.hypot(along / shape.long**2, across / shape.short**2) + 1e-6
         return radius * (radius - 1) / slope, along
 
     def place(self, shape: _Ellipse) -> bool:
-        """Take the ellipse's room if all of it is free."""
+        """Reserve the pixels of an ellipse; return False if another shape is too near."""
         window = self.window(shape)
         distance, _ = self.distance(shape)
         room = self.free[window]
@@ -192,7 +200,7 @@ class _Canvas:
         return True
 
     def nearest(self, shapes: Iterable[_Ellipse]) -> tuple[Field, Field]:
-        """Signed distance to the nearest shape, and position along that shape: (H, W) each."""
+        """Return the signed distance to the nearest shape and the position along it: (H, W)."""
         distance = np.full(self.shape, _FAR_NM, np.float32)
         along = np.zeros(self.shape, np.float32)
         for shape in shapes:
@@ -204,12 +212,12 @@ class _Canvas:
 
 
 def make_section(domain: DomainName, seed: int, size_px: int) -> SyntheticSection:
-    """Draw one square section; equal arguments give equal bytes.
+    """Draw one square section of ``size_px`` pixels; equal arguments give equal bytes.
 
-    The two domains never share a scene, whatever the seeds: they are unpaired.
+    The two domains never show the same scene, not even with the same seed, so they are unpaired.
     """
     if size_px < _MIN_SIZE_PX:
-        raise ValueError(f"size_px must be at least {_MIN_SIZE_PX}, got {size_px}")
+        raise ValueError(f"size_px is {size_px}, and must be at least {_MIN_SIZE_PX}")
     microscope = _MICROSCOPES[domain]
     rng = np.random.default_rng([seed, list(_MICROSCOPES).index(domain)])
     canvas = _Canvas(size_px, microscope.pixel_nm, rng)
@@ -222,9 +230,9 @@ def make_section(domain: DomainName, seed: int, size_px: int) -> SyntheticSectio
 def write_domain(
     folder: Path, domain: DomainName, *, num_sections: int, size_px: int, seed: int
 ) -> None:
-    """Write ``images/000.png``, ``masks/000.png``, ... and ``meta.json`` (8-bit grey PNG)."""
+    """Write ``images/000.png``, ``masks/000.png`` and so on (8-bit grey), and ``meta.json``."""
     if num_sections < 1:
-        raise ValueError(f"num_sections must be at least 1, got {num_sections}")
+        raise ValueError(f"num_sections is {num_sections}, and must be at least 1")
     for name in ("images", "masks"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     seeds = np.random.default_rng(seed).integers(2**31, size=num_sections)
@@ -249,7 +257,7 @@ def write_domain(
 
 
 def _splits(num_sections: int) -> dict[str, list[int]]:
-    """60/20/20 by section; too few sections for three parts are all for training."""
+    """Divide sections 60/20/20 % between train, val and test; fewer than three all train."""
     held_out = max(1, round(0.2 * num_sections)) if num_sections >= 3 else 0
     val, test = num_sections - 2 * held_out, num_sections - held_out
     indices = list(range(num_sections))
@@ -257,7 +265,7 @@ def _splits(num_sections: int) -> dict[str, list[int]]:
 
 
 def _grow(canvas: _Canvas, microscope: _Microscope, rng: np.random.Generator) -> _Scene:
-    """Lay out cells and their organelles; not every cell holds every kind."""
+    """Place cells and their organelles; a cell holds some kinds of organelles, not all."""
     centres = _cell_centres(canvas, rng)
     border = _distance_to_border(canvas, centres)
     np.minimum(canvas.free, border - _MEMBRANE_NM, out=canvas.free)
@@ -286,16 +294,22 @@ def _grow(canvas: _Canvas, microscope: _Microscope, rng: np.random.Generator) ->
 
 
 def _cell_centres(canvas: _Canvas, rng: np.random.Generator) -> NDArray[np.float64]:
-    """A jittered grid that reaches one cell beyond the section: (num_cells, 2), y and x in nm."""
+    """Return a jittered grid of cell centres (num_cells, 2): y and x in nm.
+
+    The grid reaches one cell beyond the section.
+    """
     num = int(np.ceil(canvas.extent_nm / _CELL_NM)) + 3
     rows, columns = np.indices((num, num)).reshape(2, -1)
-    # Brick-wise, because cells meet by threes; a square grid meets by fours.
+    # The grid is laid like bricks, because three cells meet in a point; in a square grid four do.
     grid = np.stack([rows, columns + rows % 2 / 2], axis=1)
     return (grid - 1.5 + rng.random(2) + rng.uniform(-0.3, 0.3, grid.shape)) * _CELL_NM
 
 
 def _distance_to_border(canvas: _Canvas, centres: NDArray[np.float64]) -> Field:
-    """Distance to the border between the two nearest cells (their perpendicular bisector)."""
+    """Return the distance to the border between the two nearest cells, in nm: (H, W).
+
+    The border is the perpendicular bisector of the two centres.
+    """
     first = np.full(canvas.shape, np.inf, np.float32)
     second = first.copy()
     owner = np.zeros(canvas.shape, np.intp)
@@ -315,7 +329,7 @@ def _distance_to_border(canvas: _Canvas, centres: NDArray[np.float64]) -> Field:
 def _place_nucleus(
     canvas: _Canvas, centre: NDArray[np.float64], rng: np.random.Generator
 ) -> list[_Ellipse]:
-    """One nucleus near the middle of the cell, as large as its size drawn by chance and fits."""
+    """Place a nucleus of random size near the middle of the cell, smaller if it does not fit."""
     y, x = centre + rng.normal(0, 60, 2)
     angle, largest, ratio = rng.uniform([0, 380, 0.75], [np.pi, 520, 0.95])
     for scale in (1.0, 0.85, 0.7):
@@ -328,7 +342,7 @@ def _place_nucleus(
 def _place_mitochondria(
     canvas: _Canvas, centre: NDArray[np.float64], rng: np.random.Generator
 ) -> list[_Ellipse]:
-    """Up to four, together at one side of the cell."""
+    """Place up to four mitochondria together at one side of the cell."""
     placed: list[_Ellipse] = []
     side = centre + rng.normal(0, 0.25 * _CELL_NM, 2)
     for _ in range(40):
@@ -346,7 +360,7 @@ def _place_dots(
     radius_nm: tuple[float, float],
     rng: np.random.Generator,
 ) -> list[_Ellipse]:
-    """A cloud of vesicles or granules at one side of the cell."""
+    """Place a cloud of vesicles or granules at one side of the cell."""
     cloud = centre + rng.normal(0, 0.25 * _CELL_NM, 2)
     placed: list[_Ellipse] = []
     for _ in range(60):
@@ -359,7 +373,7 @@ def _place_dots(
 
 
 def _unannotated_corner(canvas: _Canvas, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """In one section of three, a corner that the annotator left out: bool (H, W)."""
+    """Return a corner that no annotator has labelled, in one section of three: bool (H, W)."""
     size = canvas.shape[0]
     cut, flip_y, flip_x = rng.random(3)
     if cut > 1 / 3:
@@ -370,7 +384,10 @@ def _unannotated_corner(canvas: _Canvas, rng: np.random.Generator) -> NDArray[np
 
 
 def _label(scene: _Scene, microscope: _Microscope) -> NDArray[np.uint8]:
-    """Class index per pixel; the outermost pixel of a nuclear envelope could be either side."""
+    """Return the class of each pixel: uint8 (H, W).
+
+    The pixel on the border of a nucleus is ignored, because it could belong to either side.
+    """
     mask = np.full(scene.dot.shape, CYTOSOL, np.uint8)
     mask[scene.nucleus < 0] = NUCLEUS
     mask[scene.mitochondrion < 0] = MITOCHONDRION
@@ -385,15 +402,15 @@ def _label(scene: _Scene, microscope: _Microscope) -> NDArray[np.uint8]:
 def _stain(
     scene: _Scene, canvas: _Canvas, microscope: _Microscope, rng: np.random.Generator
 ) -> Field:
-    """Grey level of the specimen before the microscope adds its own: (H, W)."""
+    """Return the grey level of the stained specimen, without the microscope's faults: (H, W)."""
     tint = microscope
     ribosomes, patches, reticulum = (canvas.noise(rng, scale) for scale in (22.0, 420.0, 260.0))
     faint = (tint.cytosol + tint.membrane) / 2
     image: Field = tint.cytosol + tint.granularity * (ribosomes + 0.4 * patches)
-    # Endoplasmic reticulum: unlabelled membranes along the zero line of a noise, here and there.
+    # The endoplasmic reticulum has no class: it is drawn in places, along the zero line of a noise.
     image = _line(image, faint, 150 * reticulum + _FAR_NM * (patches < 0.5))
 
-    # Chromatin is denser along the envelope.
+    # Chromatin is denser near the nuclear envelope.
     clumps = 0.8 * canvas.noise(rng, 75.0) + 0.5 * np.exp(np.minimum(scene.nucleus, 0) / 60)
     nucleus = _mix(tint.nucleoplasm, tint.chromatin, np.clip(0.5 + clumps, 0, 1))
     image = _fill(image, nucleus + 0.6 * tint.granularity * ribosomes, scene.nucleus)
@@ -413,25 +430,28 @@ def _stain(
 
 
 def _mix(image: Field | float, grey: Field | float, cover: Field) -> Field:
-    """``grey`` over ``image`` where ``cover`` is 1."""
+    """Lay ``grey`` over ``image`` as far as ``cover`` (0 to 1) says."""
     mixed: Field = image + cover * (grey - image)
     return mixed
 
 
 def _fill(image: Field, grey: Field | float, distance: Field) -> Field:
-    """Paint the inside of a signed distance."""
+    """Paint the inside of a shape, where its signed distance is negative."""
     return _mix(image, grey, np.clip(0.5 - distance / _EDGE_NM, 0, 1))
 
 
 def _line(image: Field, grey: float, distance: Field) -> Field:
-    """Paint a membrane where the distance is zero."""
+    """Paint a membrane, where the signed distance is zero."""
     return _mix(image, grey, np.exp(-((distance / _EDGE_NM) ** 2)))
 
 
 def _expose(
     stained: Field, canvas: _Canvas, microscope: _Microscope, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Blur, uneven illumination, curtaining (vertical stripes) and shot noise: uint8 (H, W)."""
+    """Image the specimen: blur, uneven light, curtaining (vertical stripes) and shot noise.
+
+    Return uint8 (H, W).
+    """
     image = _blur(stained, microscope.blur_px)
     image = image + microscope.shading * canvas.noise(rng, 1500.0)
     curtain = rng.standard_normal((1, canvas.shape[1]), dtype=np.float32)
@@ -443,7 +463,7 @@ def _expose(
 
 
 def _blur(image: Field, sigma_px: float) -> Field:
-    """Separable Gaussian blur, edges replicated."""
+    """Blur with a separable Gaussian; edges are replicated."""
     reach = int(np.ceil(3 * sigma_px))
     offsets = np.arange(-reach, reach + 1)
     kernel = np.exp(-0.5 * (offsets / sigma_px) ** 2).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Runs a service of its own for as long as a block runs, for demo and measurements."""
+"""Starts a service for the demo, a benchmark or a measurement, and stops it at the end."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ _STOP_SECONDS = 45
 
 @dataclass(frozen=True)
 class OwnService:
-    """A running ``stylefilter up``; its process is the API's."""
+    """A running ``stylefilter up``; ``pid`` is the process of the API."""
 
     url: str
     pid: int
@@ -40,12 +40,13 @@ def own_service(folder: Path, variables: Mapping[str, str]) -> Iterator[OwnServi
     environment = {**os.environ, "STYLEFILTER_DATA_FOLDER": str(folder / "service"), **variables}
     command = [sys.executable, "-m", "app.cli.main", "up", "--port", str(port)]
     with log_path.open("wb") as log:
-        # A session of its own: after Ctrl-C its user may still have a job to cancel.
+        # The service has a session of its own, so that Ctrl-C does not stop it at once: the
+        # command may still have a job to cancel.
         process = subprocess.Popen(
             command, env=environment, stdout=log, stderr=log, start_new_session=True
         )
         service = OwnService(f"http://127.0.0.1:{port}", process.pid, log_path)
-        # Who stops this process is not to find its service still running.
+        # If somebody stops this process, its service has to stop too.
         at_sigterm = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             _wait_ready(service, process)
@@ -66,7 +67,12 @@ def _wait_ready(service: OwnService, process: "subprocess.Popen[bytes]") -> None
     with Client(service.url) as client:
         while not client.ready():
             if process.poll() is not None:
-                raise Unavailable(f"the service ended at once:\n{log.read_text()[-2000:]}")
+                raise Unavailable(
+                    f"the service ended while it started. The end of its log, {log}:\n"
+                    f"{log.read_text()[-2000:]}"
+                )
             if time.monotonic() > deadline:
-                raise Unavailable(f"the service is not ready after {_START_SECONDS} s: {log}")
+                raise Unavailable(
+                    f"the service is not ready after {_START_SECONDS} s: its log {log} says why"
+                )
             time.sleep(0.2)

@@ -21,25 +21,27 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def migrate() -> None:
-    """Bring the tables of the database to the form that this version needs."""
+    """Bring the tables of the database to the form that this version of the service needs."""
     settings = Settings()
     Database(settings.database).migrate()
-    console.print("The database schema is up to date.")
+    console.print("The tables of the database are up to date.")
 
 
 def up(
     host: Annotated[
         str,
-        typer.Option(help="The address to listen on; 127.0.0.1 is this computer alone."),
+        typer.Option(help="The address to listen on; only this computer reaches 127.0.0.1."),
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.")] = 8000,
+    port: Annotated[
+        int, typer.Option(help="The port to listen on; 0 stands for any free port.")
+    ] = 8000,
 ) -> None:
     """Start the service on this computer: the API and one worker.
 
-    It brings the database to this version's form first. Ctrl-C stops both; jobs go on at the next
-    start.
+    The command first brings the tables of the database to the form that this version needs. Ctrl-C
+    stops API and worker; jobs go on at the next start.
     """
-    from app.main import create_app  # other commands need no web framework
+    from app.main import create_app  # other commands start faster without the web framework
 
     settings = Settings()
     if host not in _LOOPBACK:
@@ -48,12 +50,15 @@ def up(
     Storage(settings.data_folder)
     listener = listen(host, port)
     Database(settings.database).migrate()
-    # uvicorn raises the signal that ended it once more: let that end in the `finally` below.
+    # uvicorn raises the signal that ended it once more; this handler leads to the `finally` below.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     worker = WorkerProcess()
     try:
         address = f"http://{host}:{listener.getsockname()[1]}"
-        console.print(f"StyleFilter Service: {address} (docs: {address}/docs). Ctrl-C stops it.")
+        console.print(
+            f"StyleFilter Service runs at {address}, and {address}/docs describes its API. Ctrl-C "
+            "stops it."
+        )
         config = uvicorn.Config(
             lambda: create_app(settings),
             factory=True,
@@ -68,21 +73,21 @@ def up(
 
 
 def _open_to(host: str, settings: Settings) -> Settings:
-    """Warn of who reaches the service from outside, and let it answer to the host's name."""
+    """Warn that other computers reach the service, and let it answer to the host's name."""
     console.print(
-        f"[bold red]Warning:[/] whoever reaches {host} can use and delete everything: the service "
-        "has no authentication. Put a proxy that asks who they are in front of it.\n"
-        f"It answers to {host} and to the names in STYLEFILTER_ALLOWED_HOSTS."
+        f"[bold red]Warning:[/] the service has no authentication, so everybody who reaches {host} "
+        "can use and delete everything. Put a proxy with a login in front of it.\n"
+        f"The service answers to {host} and to the host names in STYLEFILTER_ALLOWED_HOSTS."
     )
     allowed = (*settings.allowed_hosts, host.lower())
     return settings.model_copy(update={"allowed_hosts": allowed})
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Bind a TCP socket to the address, or refuse the options."""
+    """Bind a TCP socket to the address; BadParameter if that is impossible."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio sets TCP_NODELAY only where the protocol is named. Without it each answer on a
-    # kept-alive connection waits 40 ms for an acknowledgement.
+    # asyncio sets TCP_NODELAY only if the socket names its protocol. Without TCP_NODELAY each
+    # answer on a kept-alive connection waits 40 ms for an acknowledgement.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -90,6 +95,7 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise typer.BadParameter(
-            f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}; choose --port"
+            f"the service cannot listen on {host}:{port} ({os.strerror(error.errno or 0)}): choose "
+            "another port with --port"
         ) from error
     return listener

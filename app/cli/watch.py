@@ -1,4 +1,4 @@
-"""``stylefilter jobs watch``: a bar for each stage of a job, and what happens in lines above."""
+"""``stylefilter jobs watch`` draws a bar for each stage of a job, and prints its events above."""
 
 from types import TracebackType
 from typing import Annotated, Self
@@ -29,7 +29,7 @@ def watch(
     job: Annotated[UUID, typer.Argument(help="The id of the job.")],
     url: Annotated[str, typer.Option(help="The address of the service.")] = "http://127.0.0.1:8000",
 ) -> None:
-    """Draw a job live until it has ended. Ctrl-C stops watching; the job goes on.
+    """Show the progress of a job until it has ended. Ctrl-C stops only the display.
 
     The exit code tells how the job ended: 0 if it succeeded, 1 if it failed, 3 if it was
     cancelled. It is 2 if the job cannot be watched.
@@ -38,23 +38,24 @@ def watch(
 
 
 def run_watch(url: str, job_id: UUID, console: Console) -> int:
-    """Draw a job until it has ended, and return the exit code."""
+    """Show the progress of a job until it has ended, and return the exit code."""
     try:
         with Client(url) as client:
             job = draw(client, job_id, console, in_words=True)
     except ApiError as error:
-        console.print(f"[red]Not watched:[/red] {error}", highlight=False)
+        console.print(f"[red]The job cannot be watched:[/red] {error}", highlight=False)
         return _NOT_WATCHED
     except KeyboardInterrupt:
         console.print(
-            f"No longer watched; the job goes on. Cancel: POST {url}/jobs/{job_id}/cancel"
+            f"The display has stopped and the job goes on. To cancel the job, send POST "
+            f"{url}/jobs/{job_id}/cancel"
         )
         return _INTERRUPTED
-    return _EXIT_CODES.get(job.state, _NOT_WATCHED)  # else it was just retried
+    return _EXIT_CODES.get(job.state, _NOT_WATCHED)  # a job without such a state was just retried
 
 
 def draw(client: Client, job_id: UUID, console: Console, *, in_words: bool = False) -> JobRead:
-    """Draw the stages of a job until it has ended, and on demand say what happens in them."""
+    """Draw a bar for each stage of a job until its end; ``in_words`` prints its events too."""
     with _Stages(console) as stages:
         stages.take(client.job(job_id))
         for event in client.events(job_id):
@@ -68,8 +69,15 @@ def draw(client: Client, job_id: UUID, console: Console, *, in_words: bool = Fal
     return job
 
 
+def end_of(job: JobRead) -> str:
+    """Say how a job ended that did not succeed."""
+    if job.error is None:
+        return f"job {job.id} was {job.state}"
+    return f"job {job.id} {job.state}: {job.error.message}"
+
+
 class _Stages:
-    """One bar per stage."""
+    """Draws a bar for each stage."""
 
     def __init__(self, console: Console) -> None:
         columns = (
@@ -95,7 +103,7 @@ class _Stages:
         self._progress.stop()
 
     def take(self, job: JobRead) -> None:
-        """All stages as the job's row and theirs say."""
+        """Draw all stages of a job."""
         for stage in job.stages:
             self._show(stage.stage, stage.step, stage.total, stage.seconds)
         self._show_parts(job.parts)
@@ -139,7 +147,7 @@ def _words(event: EventRead) -> list[str]:
         if event.done:
             return [f"{event.stage} is done"]
         if event.step == 0:
-            return [f"{event.stage} is being prepared, steps: {event.total}"]
+            return [f"{event.stage} is being prepared: {event.total} steps"]
         return [f"{event.stage} begins at step {event.step} of {event.total}"]
     if isinstance(event, ValidationEvent):
         scores = ", ".join(f"{name} {_number(value)}" for name, value in event.scores.items())

@@ -1,4 +1,4 @@
-"""``stylefilter measure claims``: what it takes to hand out jobs, beside more and more old ones."""
+"""``stylefilter measure claims`` measures how long it takes to hand a job to a worker."""
 
 import tempfile
 import time
@@ -25,7 +25,7 @@ _ROWS_AT_A_TIME = 20_000
 
 
 class ClaimFigures(BaseModel):
-    """Seconds that it took to claim and end one of the waiting jobs."""
+    """The seconds to claim and end one waiting job, while the table holds ``ended_jobs`` others."""
 
     ended_jobs: int
     median: float
@@ -33,13 +33,13 @@ class ClaimFigures(BaseModel):
 
 
 class Figures(BaseModel):
-    """All figures, from the fewest ended jobs to the most."""
+    """All figures of one run, from the fewest ended jobs to the most."""
 
     database: str
     waiting_jobs: int
     claims: list[ClaimFigures]
     ratio: float
-    """The median beside the most ended jobs, as a multiple of that beside the fewest."""
+    """The median with the most ended jobs, divided by the median with the fewest."""
 
 
 def claims(
@@ -48,17 +48,19 @@ def claims(
         list[int] | None,
         typer.Option(
             min=0,
-            help="A number of jobs that have ended before; by default 1000, 100000 and 1000000.",
+            help="A number of ended jobs that lie in the table. Give the option once for each "
+            "number; without it they are 1000, 100000 and 1000000.",
         ),
     ] = None,
     waiting: Annotated[
-        int, typer.Option(min=2, help="The number of waiting jobs to hand out beside each.")
+        int, typer.Option(min=2, help="The number of waiting jobs to hand out each time.")
     ] = 1000,
     out: Annotated[Path | None, FIGURES] = None,
 ) -> None:
-    """Measure how long the database takes to hand a waiting job to a worker and to end it.
+    """Measure how long the database takes to hand a waiting job to a worker, and to end it.
 
-    The jobs do nothing. More and more jobs that have ended lie in the same table.
+    The jobs do nothing. The measurement is repeated with more and more ended jobs in the table, to
+    show that old jobs do not slow the service down.
     """
     with tempfile.TemporaryDirectory() as folder:
         url = database_url or f"sqlite:///{folder}/stylefilter.db"
@@ -79,7 +81,7 @@ def measure(database: Database, ended_jobs: Sequence[int], waiting_jobs: int) ->
     """Fill an empty database step by step, and time all claims after each step."""
     with database.reading() as session:
         if session.scalar(select(Job.id).limit(1)) is not None:
-            raise ValueError("the database holds jobs; name an empty one")
+            raise ValueError("the database holds jobs already: name an empty database")
     claims: list[ClaimFigures] = []
     ended = 0
     for number in sorted(ended_jobs):
@@ -95,7 +97,7 @@ def measure(database: Database, ended_jobs: Sequence[int], waiting_jobs: int) ->
                 percentile_95=quantiles(seconds, n=20)[-1],
             )
         )
-        ended = number + waiting_jobs  # those that waited have ended
+        ended = number + waiting_jobs  # the jobs that waited have ended by now
     return Figures(
         database=database.engine.dialect.name,
         waiting_jobs=waiting_jobs,
@@ -126,7 +128,7 @@ def _add(database: Database, number: int, **columns: Any) -> None:
 
 
 def _settle(database: Database) -> None:
-    """Let PostgreSQL do at once what it does by itself some time after many rows came."""
+    """Run VACUUM ANALYZE on PostgreSQL, which would run it later by itself after many new rows."""
     if database.engine.dialect.name == "postgresql":
         engine = database.engine.execution_options(isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:

@@ -7,7 +7,10 @@ from rich.table import Table
 
 
 class Plan(BaseModel):
-    """What to measure: ``pairs`` of windows of each job, one without and one with streams."""
+    """The plan of a measurement: ``pairs`` of windows of time, one without and one with streams.
+
+    ``jobs`` jobs are measured one after the other, each in so many pairs of windows.
+    """
 
     streams: int
     jobs: int
@@ -16,7 +19,10 @@ class Plan(BaseModel):
 
 
 class Start(BaseModel):
-    """Seconds until a client hears of the first stage and its length, and of the first step."""
+    """The seconds until a client hears of the first stage of a job, and of its first step.
+
+    They count from the submission of the job, and from its claim by the worker.
+    """
 
     claim_to_stage: float
     claim_to_step: float
@@ -25,19 +31,19 @@ class Start(BaseModel):
 
 
 class Window(BaseModel):
-    """What was measured in a window of time, while so many streams were open."""
+    """The figures of one window of time, in which ``streams`` event streams were open."""
 
     streams: int
     steps_per_second: float
     api_cpu_share: float = Field(description="The share of a core that the API used.")
     api_rss_bytes: int
     clients_cpu_share: float = Field(
-        description="The share of a core that this process used; it reads all streams."
+        description="The share of a core that the measuring process used to read all streams."
     )
 
 
 class Delays(BaseModel):
-    """Seconds from when the database stored an event until it arrived, in all streams."""
+    """The seconds from the storing of an event in the database to its arrival, over all streams."""
 
     arrivals: int
     median: float
@@ -50,7 +56,7 @@ class Figures(BaseModel):
     database: str
     plan: Plan
     ratio: float
-    """The median, over pairs, of the speed with streams as a multiple of that without."""
+    """The median, over pairs, of the speed with streams divided by the speed without."""
     ratio_quartiles: tuple[float, float]
     delays: Delays
     starts: list[Start]
@@ -58,7 +64,7 @@ class Figures(BaseModel):
 
 
 def table(figures: Figures) -> Table:
-    """Return the figures as a table; it shows medians."""
+    """Return a table of the medians of the figures."""
     plan, delays = figures.plan, figures.delays
     windows = f"{plan.jobs * plan.pairs} pairs of windows of {plan.seconds:g} s"
     title = f"{figures.database}, {plan.jobs} jobs, {windows}"
@@ -68,20 +74,20 @@ def table(figures: Figures) -> Table:
         values = (_middle(figures.windows, n, name) / unit for n in (0, plan.streams))
         shown.add_row(words, *(f"{value:.{digits}f}" for value in values))
 
-    row("steps of the training a second", "steps_per_second", 1, 1)
-    row("the API's share of a core, %", "api_cpu_share", 0.01, 1)
-    row("the API's memory (RSS), MB", "api_rss_bytes", 1e6, 0)
-    row("the clients' share of a core, %", "clients_cpu_share", 0.01, 1)
-    shown.add_row("steps a second, with : without", "", f"{figures.ratio:.3f}")
+    row("training steps per second", "steps_per_second", 1, 1)
+    row("API: share of a core, %", "api_cpu_share", 0.01, 1)
+    row("API: memory (RSS), MB", "api_rss_bytes", 1e6, 0)
+    row("clients: share of a core, %", "clients_cpu_share", 0.01, 1)
+    shown.add_row("training speed, with / without", "", f"{figures.ratio:.3f}")
     first, third = figures.ratio_quartiles
     shown.add_row("middle half of the pairs", "", f"{first:.3f} to {third:.3f}")
-    shown.add_row("an event's row to its arrival, s", "", f"{delays.median:.2f}")
-    shown.add_row("95th percentile", "", f"{delays.percentile_95:.2f}")
+    shown.add_row("delay of an event, median, s", "", f"{delays.median:.2f}")
+    shown.add_row("delay, 95th percentile, s", "", f"{delays.percentile_95:.2f}")
     shown.add_section()
     for origin in ("claim", "submission"):
         for what, words in (("stage", "first stage"), ("step", "first step")):
             seconds = median(getattr(start, f"{origin}_to_{what}") for start in figures.starts)
-            shown.add_row(f"{origin} to the {words} shown, s", f"{seconds:.2f}", "")
+            shown.add_row(f"from {origin} to {words}, s", f"{seconds:.2f}", "")
     return shown
 
 

@@ -1,4 +1,4 @@
-"""``stylefilter measure streams``: what open event streams cost a training and the API."""
+"""``stylefilter measure streams`` measures how open event streams slow a training and the API."""
 
 import asyncio
 import json
@@ -37,7 +37,7 @@ _PATIENCE_SECONDS = 60
 _LINE_BYTES = 1 << 22
 _CONFIG = {
     "style": {"steps": 4},
-    # Longer than any measurement; a validation is an event.
+    # This stage is longer than any measurement. Each validation is an event.
     "pretrain": {"steps": 1_000_000, "validate_every_steps": 25},
 }
 
@@ -51,14 +51,17 @@ def streams(  # noqa: PLR0913 - options of a command are its parameters
         int, typer.Option(min=1, help="The number of jobs to measure, one after the other.")
     ] = 3,
     pairs: Annotated[
-        int, typer.Option(min=2, help="The number of windows without, and with, open streams.")
+        int,
+        typer.Option(
+            min=2, help="The number of pairs of windows: one without, one with open streams."
+        ),
     ] = 6,
     seconds: Annotated[float, typer.Option(min=0, help="The length of a window, in seconds.")] = 5,
     out: Annotated[Path | None, FIGURES] = None,
 ) -> None:
-    """Measure what many open event streams of a job cost its training and the API.
+    """Measure how much many open event streams of a job slow its training and the API.
 
-    A service is started for it, and trains in windows of time without and with open streams.
+    The command starts a service, which trains in windows of time without and with open streams.
     """
     plan = Plan(streams=number, jobs=jobs, pairs=pairs, seconds=seconds)
     try:
@@ -66,7 +69,7 @@ def streams(  # noqa: PLR0913 - options of a command are its parameters
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     except ApiError as error:
-        console.print(f"[red]Not measured:[/red] {error}", highlight=False)
+        console.print(f"[red]The measurement stopped:[/red] {error}", highlight=False)
         raise typer.Exit(1) from error
     if out is not None:
         out.write_text(figures.model_dump_json(indent=2))
@@ -76,7 +79,9 @@ def streams(  # noqa: PLR0913 - options of a command are its parameters
 def measure(database_url: str | None, plan: Plan) -> Figures:
     """Start a service, and measure one endless job after the other."""
     if not Path("/proc/self/stat").exists():
-        raise ValueError("CPU and memory of a process are read from /proc, which is not here")
+        raise ValueError(
+            "this computer has no /proc, from which CPU time and memory are read: measure on Linux"
+        )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         settings = Settings(data_folder=folder / "service", database_url=database_url or "")
@@ -88,7 +93,7 @@ def measure(database_url: str | None, plan: Plan) -> Figures:
             database.migrate()
             with database.reading() as session:
                 if session.scalar(select(Job.id).limit(1)) is not None:
-                    raise ValueError("the database holds jobs; name an empty one")
+                    raise ValueError("the database holds jobs already: name an empty database")
             with own_service(folder, variables) as service, Client(service.url) as client:
                 return _Measurement(plan, database, service, client).run(folder)
 
@@ -113,7 +118,7 @@ class _Measurement:
             starts.append(start)
             self._mark(job_id)
             for number in range(self._plan.pairs):
-                # In turns, so that what drifts meanwhile is no advantage of either.
+                # They take turns, so that a drift of the machine's speed favours neither.
                 order = (0, self._plan.streams) if number % 2 == 0 else (self._plan.streams, 0)
                 windows += [asyncio.run(self._beside(job_id, streams)) for streams in order]
             self._client.cancel(job_id)
@@ -165,7 +170,7 @@ class _Measurement:
                 stage = stage or now
                 if event.step > 0:
                     step = now
-                    break  # which closes the stream
+                    break  # this closes the stream
         if not step:
             raise Unavailable(f"job {job_id} ended before its first step")
         return job_id, Start(
@@ -180,7 +185,7 @@ class _Measurement:
             return session.get_one(JobEvent, event_id).created_at.timestamp()
 
     async def _beside(self, job_id: UUID, streams: int) -> Window:
-        """Measure while so many streams of the job are open."""
+        """Measure one window of time while ``streams`` streams of the job are open."""
         address = urlsplit(self._service.url)
         request = f"GET /jobs/{job_id}/events HTTP/1.1\r\nHost: {address.netloc}\r\n\r\n".encode()
         opened = []
@@ -228,7 +233,10 @@ class _Measurement:
         )
 
     def _mark(self, job_id: UUID) -> tuple[int, float, float, float]:
-        """Wait for a report of the long stage; return its step, the time and all CPU seconds."""
+        """Wait until the job's step changes; return the step, the time and all CPU seconds.
+
+        The CPU seconds are those of the API and of this process.
+        """
         deadline = time.monotonic() + _PATIENCE_SECONDS
         before: int | None = None
         for row in self._rows(job_id):
@@ -251,11 +259,11 @@ class _Measurement:
 
 
 async def _listen(reader: asyncio.StreamReader, since: float, delays: list[float]) -> None:
-    """Note how late each event arrives that is stored from now on."""
+    """Add the delay of each event that is stored after ``since`` to ``delays``."""
     while True:
         event = await reader.readuntil(b"\n\n")
         if b"\nid: " not in event:
-            continue  # a progress or a log: it has no row of its own
+            continue  # progress and log events are not stored
         data = next(line for line in event.splitlines() if line.startswith(b"data: "))
         at = datetime.fromisoformat(json.loads(data[6:])["at"]).timestamp()
         if at > since:

@@ -1,4 +1,4 @@
-"""``stylefilter measure training`` lets ``models.speed.measure`` measure, and shows its figures."""
+"""``stylefilter measure training`` runs ``models.speed.measure`` and shows its figures."""
 
 import subprocess
 import sys
@@ -20,21 +20,26 @@ def training(
     reference: Annotated[
         Path | None,
         typer.Option(
-            exists=True, file_okay=False, help="A checkout of the public CUT, to compare with."
+            exists=True,
+            file_okay=False,
+            help="A folder with the source code of the public CUT, to compare the speed with.",
         ),
     ] = None,
     steps: Annotated[
-        int, typer.Option(min=1, help="The number of steps of which the median is shown.")
+        int, typer.Option(min=1, help="The number of steps to measure; the median is shown.")
     ] = 5,
     cases: Annotated[
         list[str] | None,
-        typer.Option(help="A case, such as 128x64 or pretrain-8; by default all are measured."),
+        typer.Option(
+            help="A case to measure, such as 128x64 or pretrain-8. Give the option once for each "
+            "case; without it all cases are measured."
+        ),
     ] = None,
 ) -> None:
-    """Measure the seconds and the memory of whole training steps on this computer.
+    """Measure the time and the memory of training steps on this computer.
 
-    Each case runs in a process of its own. With --reference each CUT step takes turns with one of
-    the public CUT.
+    Each case runs in a process of its own. With --reference, steps of this project's CUT and of the
+    public CUT take turns.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = out or Path(folder) / "figures.json"
@@ -56,7 +61,16 @@ def tables(figures: Figures) -> Iterator[Table]:
 
 
 def _style_table(results: Sequence[StyleResult]) -> Table:
-    table = Table("CUT", "precision", "s/step", "reference", "ratio", "GB", "of its", "of peak")
+    table = Table(
+        "CUT case",
+        "precision",
+        "s a step",
+        "public CUT, s",
+        "speed-up",
+        "peak memory, GB",
+        "of public CUT's memory",
+        "of peak speed",
+    )
     for result in results:
         theirs = result.reference
         table.add_row(
@@ -67,13 +81,20 @@ def _style_table(results: Sequence[StyleResult]) -> Table:
             f"{result.speedup:.2f}x" if result.speedup else "",
             f"{result.step.peak_bytes / 1e9:.2f}",
             f"{result.memory_ratio:.0%}" if result.memory_ratio else "",
-            f"{result.fraction_of_peak:.0%} (done: {result.fraction_done:.0%})",
+            f"{result.fraction_of_peak:.0%} (really computed: {result.fraction_done:.0%})",
         )
     return table
 
 
 def _stage_table(results: Sequence[StageResult]) -> Table:
-    table = Table("stage-sections", "s/step", "at first", "waiting for data", "GB", "G passes")
+    table = Table(
+        "stage-sections",
+        "s a step",
+        "first steps, s",
+        "waiting for data",
+        "peak memory, GB",
+        "generator passes",
+    )
     for result in results:
         table.add_row(
             result.case,

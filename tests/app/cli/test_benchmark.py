@@ -211,9 +211,9 @@ def test_one_that_was_refused_may_be_begun_anew(run: Run, worker: Worker, out: P
 @pytest.mark.parametrize(
     ("content", "options", "words"),
     [
-        ("{", [], "is no JSON"),
-        ("[1]", [], "holds no JSON object"),
-        ('{"seed": 2}', ["--seed=3"], "has a seed too: leave one out"),
+        ("{", [], "no valid JSON"),
+        ("[1]", [], "no JSON object"),
+        ('{"seed": 2}', ["--seed=3"], "--seed"),
         ('{"pretrain": {"accumulate": 3}}', [], "config.pretrain: accumulate 3 does not divide"),
         ('{"style": {"filters": 3}}', [], "config.style.filters"),
     ],

@@ -198,7 +198,7 @@ def test_splits_are_disjoint_and_complete(
 
 
 def test_sizes_without_room_for_a_section_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="at least 64, got 63"):
+    with pytest.raises(ValueError, match="63.* 64"):
         make_section("source", 0, 63)
-    with pytest.raises(ValueError, match="at least 1, got 0"):
+    with pytest.raises(ValueError, match="num_sections is 0"):
         write_domain(tmp_path, "source", num_sections=0, size_px=64, seed=0)

@@ -93,7 +93,7 @@ def test_a_job_is_drawn_until_it_has_succeeded(
     said = [
         "queued",
         "running, attempt 1",
-        "style is being prepared, steps: 8",
+        "style is being prepared: 8 steps",
         "style validated at step 8: dice/mean 0.500, dice/none -",
         "style is done",
         "  | said [by the trainer]",
