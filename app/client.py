@@ -23,25 +23,26 @@ from app.pagination import Page
 from app.registry.schemas import ModelRead
 from app.tables import UNFINISHED
 
-# The service gives a sign of life every 15 s.
+# The service writes a comment to an idle stream every 15 s.
 _STREAM_SECONDS = 45
 _AGAIN_SECONDS = 1.0
 PATIENCE_SECONDS = 30.0
-"""How long ``events`` waits for a service that went away."""
+"""The time for which ``events`` waits for a service that cannot be reached."""
 
 
 class ApiError(Exception):
-    """Says why the service refused a request, or cannot be reached."""
+    """The service refused a request, or cannot be reached; the message says why."""
 
 
 class Unavailable(ApiError):
-    """Says that the service is away or has failed: the same request may work later."""
+    """The service cannot be reached or has failed. The same request may succeed later."""
 
 
 class Client:
-    """Talks to one service; to be used as a context manager.
+    """Sends requests to one service. Use it as a context manager.
 
-    Every method raises ApiError where the service refuses, and Unavailable where it is away.
+    Each method raises ApiError if the service refuses the request, and Unavailable if the service
+    cannot be reached.
     """
 
     def __init__(self, url: str, timeout_seconds: float = 600) -> None:
@@ -59,7 +60,7 @@ class Client:
         self._http.close()
 
     def ready(self) -> bool:
-        """Tell whether the service answers and is ready."""
+        """Return True if the service answers and is ready."""
         try:
             return self._http.get("/readyz", timeout=10).status_code == 200
         except httpx.HTTPError:
@@ -68,7 +69,7 @@ class Client:
     def upload_dataset(
         self, metadata: DatasetCreate, images: Sequence[Path], masks: Sequence[Path] = ()
     ) -> DatasetReport:
-        """Register PNG, TIFF or zipped Zarr files of this machine as a dataset.
+        """Register PNG, TIFF or zipped Zarr files of this computer as a dataset.
 
         A mask belongs to the image whose file has the same name.
         """
@@ -83,18 +84,18 @@ class Client:
         return DatasetReport.model_validate_json(response.content)
 
     def register_folder(self, metadata: DatasetCreate) -> DatasetReport:
-        """Register ``metadata.folder``, a folder of the service's machine, as a dataset."""
+        """Register ``metadata.folder``, a folder of the service's computer, as a dataset."""
         response = self._send("POST", "/datasets", json=metadata.model_dump(mode="json"))
         return DatasetReport.model_validate_json(response.content)
 
     def put_labels(self, dataset: UUID, labels: LabelsUpdate) -> LabelsSummary:
-        """Say which classes are in which images."""
+        """Label images: for each class, an image is present, absent or unknown."""
         body = labels.model_dump(mode="json")
         response = self._send("PUT", f"/datasets/{dataset}/labels", json=body)
         return LabelsSummary.model_validate_json(response.content)
 
     def derive_labels(self, dataset: UUID, request: DeriveRequest) -> LabelsSummary:
-        """Label images by what is in their masks."""
+        """Label images by their masks."""
         body = request.model_dump(mode="json")
         response = self._send("POST", f"/datasets/{dataset}/labels/derive", json=body)
         return LabelsSummary.model_validate_json(response.content)
@@ -106,7 +107,7 @@ class Client:
         return JobRead.model_validate_json(response.content)
 
     def benchmark(self, request: BenchmarkRequest, key: str) -> JobRead:
-        """Submit a benchmark. Sent again with the same ``key``, it answers with the same job."""
+        """Submit a benchmark. A second call with the same ``key`` returns the same job."""
         body = request.model_dump(mode="json", exclude_unset=True)
         headers = {"Idempotency-Key": key}
         response = self._send("POST", "/jobs/benchmark", json=body, headers=headers)
@@ -132,7 +133,7 @@ class Client:
                 return found
 
     def job(self, job: UUID, *, patience_seconds: float = 0) -> JobRead:
-        """Return the job; ask again for ``patience_seconds`` while the service is away."""
+        """Return a job. If the service cannot be reached, try for ``patience_seconds``."""
         began = time.monotonic()
         while True:
             try:
@@ -143,19 +144,19 @@ class Client:
                 time.sleep(_AGAIN_SECONDS)
 
     def cancel(self, job: UUID) -> JobRead:
-        """Cancel a job; a running one ends when its trainer has stopped."""
+        """Cancel a job. A running job ends when its trainer has stopped."""
         return JobRead.model_validate_json(self._send("POST", f"/jobs/{job}/cancel").content)
 
     def pause(self, job: UUID) -> JobRead:
-        """Pause a job; a running one saves its state first."""
+        """Pause a job. A running job saves its state first."""
         return JobRead.model_validate_json(self._send("POST", f"/jobs/{job}/pause").content)
 
     def resume(self, job: UUID) -> JobRead:
-        """Let a paused job go on where it stopped."""
+        """Resume a paused job where it stopped."""
         return JobRead.model_validate_json(self._send("POST", f"/jobs/{job}/resume").content)
 
     def retry(self, job: UUID) -> JobRead:
-        """Queue a failed job again, to go on from what it had saved."""
+        """Queue a failed job again. It goes on from the last state that was saved."""
         return JobRead.model_validate_json(self._send("POST", f"/jobs/{job}/retry").content)
 
     def watch(self, job: UUID, interval_seconds: float = 1.0) -> Iterator[JobRead]:
@@ -170,9 +171,11 @@ class Client:
     def events(
         self, job: UUID, after: int | None = None, *, patience_seconds: float = PATIENCE_SECONDS
     ) -> Iterator[EventRead]:
-        """Yield what happens to a job until it has ended, from the first event on or after one.
+        """Yield the events of a job until it has ended: all of them, or those after one.
 
-        A stream that breaks is taken up where it stopped, unless the service stays away too long.
+        ``after`` is the id of the last event that is known already. If the stream breaks, the
+        client opens it again where it broke, unless the service cannot be reached for
+        ``patience_seconds``.
         """
         path = f"/jobs/{job}/events"
         reached, lost = False, 0.0
@@ -185,7 +188,7 @@ class Client:
                     for event in _read_events(response.iter_lines()):
                         after = getattr(event, "id", after)
                         yield event
-                after = after or 0  # without it the service would begin anew
+                after = after or 0  # without an id the service would send all events again
             except httpx.HTTPError as error:
                 lost = lost or time.monotonic()
                 if not reached or time.monotonic() - lost > patience_seconds:
@@ -193,13 +196,13 @@ class Client:
                 time.sleep(_AGAIN_SECONDS)
 
     def metrics(self, job: UUID, asked: MetricsQuery) -> MetricsRead:
-        """Return the losses and scores of a job by step, as far as they are asked for."""
+        """Return the series of losses and scores of a job that are asked for."""
         params = asked.model_dump(exclude_none=True)
         response = self._send("GET", f"/jobs/{job}/metrics", params=params)
         return MetricsRead.model_validate_json(response.content)
 
     def log(self, job: UUID, attempt: int | None = None) -> str:
-        """Return the end of what the trainer wrote in an attempt, by default in the last one."""
+        """Return the end of the log of an attempt, by default of the last one."""
         params = {} if attempt is None else {"attempt": attempt}
         return self._send("GET", f"/jobs/{job}/log", params=params).text
 
@@ -208,7 +211,10 @@ class Client:
         return ModelRead.model_validate_json(self._send("GET", f"/models/{model}").content)
 
     def predict(self, image: Path, fields: dict[str, str], accept: str = "image/png") -> bytes:
-        """Return the mask of one image file; ``fields`` are the form fields of POST /predict."""
+        """Segment an image file and return the mask as a file of the type ``accept``.
+
+        ``fields`` are the other fields of the form of POST /predict.
+        """
         with closing(_FileOnDemand(image)) as stream:
             response = self._send(
                 "POST",
@@ -233,7 +239,7 @@ class Client:
         try:
             response = self._http.request(method, path, **kwargs)  # type: ignore[arg-type]
         except (httpx.HTTPError, OSError) as error:
-            # OSError: of a file to send
+            # An OSError comes from a file that was to be sent.
             kind = ApiError if isinstance(error, OSError) else Unavailable
             raise kind(f"{method} {path}: {error or type(error).__name__}") from error
         if response.is_error:
@@ -257,7 +263,7 @@ def _read_events(lines: Iterable[str]) -> Iterator[EventRead]:
 
 
 class _FileOnDemand:
-    """Opens a file to send only while it is being read, so that of many one is open at a time."""
+    """Opens a file only while it is sent, so that one file of many is open at a time."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -267,7 +273,7 @@ class _FileOnDemand:
         return 0 if self._stream is None else self._stream.tell()
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to the start, or only tell where the end is: httpx asks for no more."""
+        """Go to the start, or only return where the end is. httpx needs nothing else."""
         if whence == os.SEEK_END:
             return self._path.stat().st_size
         self.close()

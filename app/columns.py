@@ -1,4 +1,4 @@
-"""Types of columns that hold JSON."""
+"""The types of columns that hold JSON."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, fields
@@ -17,7 +17,7 @@ _STORED = {field.name for field in fields(Section)} - {"index"}
 
 
 class Names(TypeDecorator[tuple[str, ...]]):
-    """Ordered names, stored as a list; there are none where something else was stored."""
+    """Stores ordered names as a list; anything else that was stored reads as no names."""
 
     impl = Json
     cache_ok = True
@@ -32,9 +32,9 @@ class Names(TypeDecorator[tuple[str, ...]]):
 
 
 class Sections(TypeDecorator[tuple[Section, ...]]):
-    """The sections of a dataset, stored as a list of objects in their order.
+    """Stores the sections of a dataset as a list of objects, in their order.
 
-    Fields that this version does not know are passed over.
+    Fields that this version does not know are ignored.
     """
 
     impl = Json

@@ -1,4 +1,4 @@
-"""One synchronous session module for API and worker, on SQLite and PostgreSQL."""
+"""Connects API and workers to the database, SQLite or PostgreSQL, by synchronous sessions."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,7 +32,7 @@ MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """Aware UTC on both engines: SQLite alone would give naive times back."""
+    """Stores times in UTC, and returns them with their time zone, which SQLite does not keep."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -47,7 +47,10 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class now_plus(FunctionElement[Any]):
-    """The database's clock plus whole ``seconds``: leases never compare two machines' clocks."""
+    """Gives the time of the database's clock, plus ``seconds``.
+
+    All times come from this one clock, so that leases never depend on the clocks of two machines.
+    """
 
     type = UtcDateTime()
     inherit_cache = True
@@ -65,12 +68,13 @@ def _now_postgresql(element: now_plus, compiler: SQLCompiler, **kwargs: Any) -> 
 @compiles(now_plus, "sqlite")
 def _now_sqlite(element: now_plus, compiler: SQLCompiler, **kwargs: Any) -> str:
     seconds = compiler.process(element.clauses, **kwargs)
-    # SQLAlchemy reads the fraction as microseconds, SQLite writes milliseconds: pad to six digits.
+    # SQLAlchemy reads the fraction as microseconds and SQLite writes milliseconds, so the fraction
+    # is padded to six digits.
     return f"(strftime('%Y-%m-%d %H:%M:%f', 'now', {seconds} || ' seconds') || '000')"
 
 
 class Database:
-    """An engine and its sessions."""
+    """Holds the SQLAlchemy engine of a database, opens sessions and migrates the tables."""
 
     def __init__(self, url: str) -> None:
         self.url = make_url(url)
@@ -87,29 +91,32 @@ class Database:
 
     @contextmanager
     def session(self) -> Iterator[Session]:
-        """A session that may write; the caller commits."""
+        """Open a session that may write; the caller commits."""
         with Session(self.engine, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A session that only reads: on SQLite it takes no write lock."""
+        """Open a session that only reads; on SQLite it takes no write lock."""
         engine = self.engine.execution_options(read_only=True)
         with Session(engine, expire_on_commit=False) as session:
             yield session
 
     def migrate(self) -> None:
-        """Bring the schema to the newest revision; safe to run from several processes."""
+        """Bring the tables to the newest revision. Several processes may do so at once."""
         command.upgrade(self._alembic(), "head")
 
     def revision_problem(self) -> str | None:
-        """Why the schema does not fit this code, or None when it does."""
+        """Return the reason why the tables do not fit this code, or None if they do."""
         head = ScriptDirectory.from_config(self._alembic()).get_current_head()
         with self.engine.execution_options(read_only=True).connect() as connection:
             current = MigrationContext.configure(connection).get_current_revision()
         if current == head:
             return None
-        return f"schema is at {current or 'nothing'}, code needs {head}: run `stylefilter migrate`"
+        return (
+            f"the tables are at revision {current or 'nothing'} and this version needs {head}: run "
+            "`stylefilter migrate`"
+        )
 
     def _alembic(self) -> Config:
         config = Config()
@@ -122,12 +129,15 @@ class Database:
 
 
 def only_read(session: Session) -> None:
-    """After a commit: what follows in this session reads, and takes no write lock on SQLite."""
+    """Declare, after a commit, that the session only reads from now on.
+
+    On SQLite it then takes no write lock.
+    """
     session.connection(execution_options={"read_only": True})
 
 
 def _configure_sqlite(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
-    # Without this pysqlite begins transactions itself, too late to take the lock we want.
+    # Otherwise pysqlite begins transactions by itself, too late to take the write lock at once.
     connection.isolation_level = None
     cursor = connection.cursor()
     for pragma in ("journal_mode=WAL", "foreign_keys=ON", "synchronous=NORMAL"):
@@ -136,6 +146,7 @@ def _configure_sqlite(connection: DBAPIConnection, _record: ConnectionPoolEntry)
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    # A transaction that reads first and writes later cannot wait for the lock: take it at once.
+    # A transaction that has read cannot wait for the write lock any more, so a session that may
+    # write takes the lock when it begins.
     read_only = connection.get_execution_options().get("read_only", False)
     connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")

@@ -1,4 +1,4 @@
-"""Renders every error as application/problem+json (RFC 9457), and documents which can come."""
+"""Answers every error as application/problem+json (RFC 9457), and documents these answers."""
 
 import json
 import logging
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 PROBLEM_TYPE = "application/problem+json"
 Responses = dict[int | str, dict[str, Any]]
 
-# Of errors that the framework raises itself; Python's own names for them change.
+# The codes of errors that the framework raises; Python's names for these change with its versions.
 _CODES = {kind.status: kind.code for kind in ServiceError.__subclasses__()}
 
 
@@ -37,25 +37,28 @@ def _problem(description: str) -> dict[str, Any]:
 
 
 ALWAYS: Responses = {
-    "4XX": _problem("The request was refused; `errors` says what is wrong, and where."),
-    500: _problem("The service failed; its log has the reason."),
+    "4XX": _problem(
+        "The request was refused. `detail` says why, and `errors` lists the fields and files that "
+        "are wrong."
+    ),
+    500: _problem("The service failed. Its log holds the reason."),
 }
-"""Answers that any route may give."""
+"""The answers that any route may give."""
 
 NO_DATABASE: Responses = {
     503: _problem(
-        "The database cannot be used now, or the service is busy or stopping. The same request may "
-        "be sent again after the seconds in `Retry-After`."
+        "The service cannot use its database now, is busy, or is stopping. Send the same request "
+        "again after the seconds in the header `Retry-After`."
     )
 }
-"""An answer of routes that read or write the database."""
+"""The answer of a route that cannot read or write the database."""
 
-DISK_FULL: Responses = {507: _problem("The service's disk is full; nothing was kept.")}
-"""An answer of routes that take files."""
+DISK_FULL: Responses = {507: _problem("The service's disk is full, and nothing was kept.")}
+"""The answer of a route that cannot store the files it was sent."""
 
 
 def install(app: FastAPI) -> None:
-    """Render every error of the application as a problem."""
+    """Answer every error of the application with a problem."""
     app.add_exception_handler(ServiceError, _service_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
@@ -70,7 +73,7 @@ def _service_error(_request: Request, error: Exception) -> Response:
 
 
 def problem_response(error: ServiceError) -> Response:
-    """Render a refusal, for what stands outside of the application's own handlers."""
+    """Return the answer to a refusal; middleware uses it, which no handler serves."""
     return _render(error.status, error.code, error.detail, error.errors, error.headers)
 
 
@@ -89,19 +92,25 @@ def _http_error(request: Request, error: Exception) -> Response:
 
 def _system_error(request: Request, error: Exception) -> Response:
     if is_disk_full(error):
-        return _service_error(request, OutOfStorage("the disk is full; nothing was kept"))
+        message = (
+            "the service's disk is full, and nothing was kept: ask the operator for disk space"
+        )
+        return _service_error(request, OutOfStorage(message))
     return _server_error(request, error)
 
 
 def _database_error(request: Request, error: Exception) -> Response:
     logger.error("database_failed path=%s error=%s", request.url.path, error)
-    detail = "the database cannot be used now; /readyz says why"
+    detail = (
+        "the service cannot use its database now: send the request again later; GET /readyz says "
+        "what is wrong"
+    )
     return _service_error(request, DatabaseDown(detail, retry_after_seconds=5))
 
 
 def _server_error(request: Request, error: Exception) -> Response:
     logger.error("request_failed path=%s", request.url.path, exc_info=error)
-    detail = "The service failed; its log has the reason. The request can be sent again."
+    detail = "The service failed, and its log holds the reason. The request can be sent again."
     # This answer is made outside of the middleware that names all others.
     return _render(500, "internal_error", detail, [], {REQUEST_ID_HEADER: REQUEST_ID.get()})
 
@@ -112,6 +121,6 @@ def _render(
     problem = Problem(
         title=HTTPStatus(status).phrase, status=status, detail=detail, code=code, errors=errors
     )
-    # A refused key or file name may hold half a character, which UTF-8 cannot write.
+    # A refused key or file name may hold half of a surrogate pair, which UTF-8 cannot encode.
     body = json.dumps(problem.model_dump(), ensure_ascii=False).encode(errors="backslashreplace")
     return Response(body, status, headers, media_type=PROBLEM_TYPE)

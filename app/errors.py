@@ -1,4 +1,4 @@
-"""One tree of errors, and the schema of a refusal (RFC 9457); free of FastAPI."""
+"""The errors that the service answers with, and their schema (RFC 9457); imports no FastAPI."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,18 +7,19 @@ from pydantic import BaseModel, Field
 
 
 class ProblemItem(BaseModel):
-    """One thing that is wrong, and where: a field of the body or a file of the upload."""
+    """One thing that is wrong with a request."""
 
     where: str = Field(
-        description="The field of the request, or the file.", examples=["body.pixel_size_nm"]
+        description="The field of the request that is wrong, or the uploaded file.",
+        examples=["body.pixel_size_nm"],
     )
     message: str = Field(
-        description="What is wrong with it.", examples=["Input should be greater than 0"]
+        description="The reason why it is wrong.", examples=["Input should be greater than 0"]
     )
 
 
 class Problem(BaseModel):
-    """The body of every error response."""
+    """The answer to a request that was refused or failed."""
 
     type: str = Field("about:blank", description="Always about:blank.", examples=["about:blank"])
     title: str = Field(
@@ -26,17 +27,19 @@ class Problem(BaseModel):
     )
     status: int = Field(description="The HTTP status.", examples=[422])
     detail: str = Field(
-        description="What is wrong, in words.", examples=["1 field of the request is not valid"]
+        description="The reason, in words.", examples=["1 field of the request is not valid"]
     )
     code: str = Field(
-        description="A short name of the error, the same in all versions.",
+        description="A short name of the error, for programs; later versions keep it.",
         examples=["invalid_request"],
     )
-    errors: list[ProblemItem] = Field([], description="Each thing that is wrong, and where.")
+    errors: list[ProblemItem] = Field(
+        [], description="All fields and files that are wrong; empty if the reason is another."
+    )
 
 
 class ServiceError(Exception):
-    """A refusal with its HTTP status, a stable code and words for the user."""
+    """A refusal, with an HTTP status, a code that later versions keep, and words for the user."""
 
     status: int = 400
     code: str = "bad_request"
@@ -89,7 +92,7 @@ class OutOfStorage(ServiceError):
 
 
 def invalid_fields(errors: Sequence[Any], prefix: str = "") -> Invalid:
-    """Turn pydantic's error list into one refusal that names each field."""
+    """Make one refusal of pydantic's errors; it names each field that is wrong."""
     items = [
         ProblemItem(
             where=".".join([*filter(None, [prefix]), *(str(part) for part in error["loc"])]),
@@ -100,7 +103,8 @@ def invalid_fields(errors: Sequence[Any], prefix: str = "") -> Invalid:
     count = len(items)
     noun = "field is" if count == 1 else "fields are"
     first = f"{items[0].where}: {items[0].message}" if items else ""
-    return Invalid(f"{count} {noun} not valid: {first}", items)
+    more = "the first is " if count > 1 else ""
+    return Invalid(f"{count} {noun} not valid: {more}{first}", items)
 
 
 def refusal(field: str, message: str) -> Invalid:

@@ -1,4 +1,4 @@
-"""One picture: an image, several renderings or segmentations of it, and a legend."""
+"""Draws one picture of an image, its renderings or segmentations, and a legend."""
 
 from collections.abc import Mapping, Sequence
 from math import ceil
@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-# Okabe and Ito's colours, told apart by colour-blind readers too, then others as unlike them as
-# can be; reused beyond sixteen classes.
+# The first eight are the colours of Okabe and Ito, which colour-blind readers can tell apart. The
+# others differ from them as much as possible. With more than 16 classes colours come again.
 COLOURS = np.array(
     [
         (86, 180, 233),
@@ -37,7 +37,7 @@ LARGEST_PANEL_PX = 360
 
 _Font = ImageFont.FreeTypeFont
 Entry = tuple[str, tuple[int, ...]]
-"""A name in the legend and its colour."""
+"""A name in the legend, and its colour."""
 
 
 def comparison(
@@ -47,7 +47,7 @@ def comparison(
 ) -> Image.Image:
     """Draw grey images (H, W) and masks (H, W) of class ids side by side, with a legend.
 
-    All are of one size. Images are drawn from their darkest to their brightest value; ignored
+    All have one size. Black is the darkest value of an image and white the brightest. Ignored
     pixels (255) of masks are black.
     """
     panels = {title: _grey(image) for title, image in images.items()}
@@ -73,7 +73,7 @@ def comparison(
 
 
 def _grey(image: NDArray[np.generic]) -> Image.Image:
-    """Grey values (H, W), from the darkest to the brightest."""
+    """Scale grey values (H, W) so that black is the darkest and white the brightest."""
     values = image.astype(np.float64)
     span = float(values.max() - values.min()) or 1.0
     scaled: NDArray[np.uint8] = ((values - values.min()) / span * 255).astype(np.uint8)
@@ -81,7 +81,7 @@ def _grey(image: NDArray[np.generic]) -> Image.Image:
 
 
 def coloured(mask: NDArray[np.uint8]) -> Image.Image:
-    """Class ids (H, W), a colour for each; 255 is black."""
+    """Draw class ids (H, W), each in its colour; 255 is black."""
     colours = COLOURS[mask % len(COLOURS)]
     colours[mask == 255] = IGNORED
     return Image.fromarray(colours)
@@ -94,7 +94,7 @@ def _font_of(size_px: int) -> _Font:
 
 
 def entries_of(class_names: Sequence[str]) -> list[Entry]:
-    """A legend of the classes, by id."""
+    """Return the entries of a legend of the classes, by class id."""
     colours = (tuple(map(int, COLOURS[i % len(COLOURS)])) for i in range(len(class_names)))
     return list(zip(class_names, colours, strict=True))
 
@@ -106,7 +106,7 @@ def _entry_width(entry: Entry, font: _Font) -> float:
 def _draw_legend(
     draw: ImageDraw.ImageDraw, entries: Sequence[Entry], top: int, font: _Font, ink: str
 ) -> None:
-    """A line of squares and names."""
+    """Draw a line of coloured squares and names."""
     side = round(font.size) - 1
     x = float(_MARGIN)
     for name, colour in entries:

@@ -1,4 +1,4 @@
-"""Is the process alive, is it ready, what does it count."""
+"""Tells whether the service is alive and ready, and shows its Prometheus metrics."""
 
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -14,18 +14,19 @@ router = APIRouter(tags=["health"])
 
 
 class Readiness(BaseModel):
-    """Whether requests can be served, and if not, why."""
+    """The readiness of the service for requests."""
 
-    ready: bool = Field(description="`true` if requests can be served.")
+    ready: bool = Field(description="`true` if the service can serve requests.")
     problems: dict[str, str] = Field(
-        description="What is not usable, and why.",
-        examples=[{"broker": "broker is not reachable: refused"}],
+        description="The reason why a part of the service cannot be used, by the name of the part: "
+        "`database`, `broker` or `storage`.",
+        examples=[{"broker": "the broker cannot be reached: refused"}],
     )
 
 
 @router.get("/livez")
 def livez() -> dict[str, str]:
-    """Tell that the process answers."""
+    """Answer, to show that the process runs."""
     return {"status": "alive"}
 
 
@@ -33,7 +34,10 @@ def livez() -> dict[str, str]:
     "/readyz", responses={503: {"model": Readiness, "description": "The service is not ready."}}
 )
 def readyz(response: Response, services: ServicesDep, queue: QueueDep) -> Readiness:
-    """Tell whether database, broker and data folder are usable; 503 gives the reasons."""
+    """Tell whether the database, the broker and the data folder can be used.
+
+    If one of them cannot, the status is 503 and the answer gives the reasons.
+    """
     checks = {
         "database": _database_problem(services),
         "broker": queue.problem(),
@@ -47,7 +51,7 @@ def readyz(response: Response, services: ServicesDep, queue: QueueDep) -> Readin
 
 @router.get("/metrics", response_class=Response, responses=NO_DATABASE)
 def metrics(request: Request) -> Response:
-    """Show the metrics that Prometheus collects."""
+    """Show the metrics of the service in the format of Prometheus."""
     body = generate_latest(request.app.state.metrics)
     return Response(body, media_type=CONTENT_TYPE_LATEST)
 
@@ -56,4 +60,4 @@ def _database_problem(services: Services) -> str | None:
     try:
         return services.database.revision_problem()
     except SQLAlchemyError as error:
-        return f"database is not reachable: {str(error).splitlines()[0]}"
+        return f"the database cannot be reached: {str(error).splitlines()[0]}"

@@ -1,4 +1,4 @@
-"""The HTTP service: create_app() wires what lives as long as the process."""
+"""Builds the HTTP service: its routes, its middleware and the threads that run beside it."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -31,29 +31,42 @@ from app.settings import Settings
 from app.storage import Storage
 from app.webhooks.delivery import Webhooks
 
-DESCRIPTION = """Adapt a network that segments organelles to images of another electron microscope.
+DESCRIPTION = """Adapt a model that segments organelles to images of another electron microscope.
 
 1. **Register** two datasets: the *source*, whose images have *masks* (a class for each pixel), and
    the *target*, the images of the other microscope.
-2. **Label** images of the target: say which classes are in them. That takes seconds an image.
-3. **Adapt**: the service trains in a *job*, which goes through *stages*. A *style model* learns to
-   render images of the target in the source's style; a *segmenter* learns from the source's masks,
-   and then from its own predictions on the target, without the classes that the labels exclude.
-4. **Predict**: send an image of the target, and get its mask.
+2. **Label** the images of the target: say for each class whether it is present or absent. This
+   takes seconds for an image.
+3. **Adapt**: the service trains in a *job*, which goes through *stages*. A *style model* (CUT)
+   learns to render images of the target in the source's style. A *segmenter* (a U-Net) learns from
+   the source's masks, and then from its own predictions on the target, its *pseudo-labels*. These
+   never take a class that a label calls absent.
+4. **Predict**: send an image of the target, and receive its mask.
 
-A *section* is one image as the microscope made it; it may be cut into *tiles* with labels of their
-own. A *split* says what sections are for: `train`, `val` (to choose weights) or `test`. DICE scores
-how well a predicted mask covers the true one, from 0 to 1.
+A *section* is a whole image as the microscope made it. Sections may be divided into square *tiles*
+with labels of their own. An *image* below is a tile or, in a dataset without tiles, a section. A
+*split* is the role of a section: `train`, `val` (it chooses the weights to keep) or `test`. *DICE*
+scores how well a predicted mask covers the true one, from 0 to 1.
 """
+
+_TAGS = [
+    {"name": "datasets", "description": "Register, list, show and delete datasets."},
+    {"name": "labels", "description": "Say which classes the images of a dataset show."},
+    {"name": "jobs", "description": "Train, evaluate and benchmark; watch, stop and resume jobs."},
+    {"name": "models", "description": "List and show the models that jobs have trained."},
+    {"name": "predict", "description": "Segment an image with a trained model."},
+    {"name": "health", "description": "Ask whether the service is alive and ready."},
+]
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """Build the service; the schema must be migrated already (`stylefilter migrate`)."""
+    """Build the service. Its database must be migrated already, by `stylefilter migrate`."""
     settings = settings or Settings()
     write_log_lines(logging.WARNING)
     app = DocumentedAPI(
         title="StyleFilter Service",
         description=DESCRIPTION,
+        openapi_tags=_TAGS,
         version=version("stylefilter-service"),
         lifespan=_lifespan,
         responses=error_handlers.ALWAYS,

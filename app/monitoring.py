@@ -1,7 +1,8 @@
-"""Prometheus: what this process saw, and what the database knows of jobs.
+"""Counts requests, jobs and webhooks for Prometheus.
 
-Job figures are read from the database at each scrape, so they are right after any restart and in
-every mode; only one API process has to be scraped for them.
+Figures of requests are those of this process. Figures of jobs and webhooks are read from the
+database each time that Prometheus asks, so they are right after any restart, and Prometheus has to
+ask only one API process for them.
 """
 
 from collections.abc import Iterable, Iterator
@@ -32,7 +33,7 @@ from app.webhooks.delivery import TRIES
 
 REQUEST_SECONDS = Histogram(
     "stylefilter_http_request_duration_seconds",
-    "Time to answer a request, by route template.",
+    "Seconds to answer a request, by route template.",
     ["method", "route"],
     registry=None,
 )
@@ -44,7 +45,7 @@ REQUESTS = Counter(
 )
 PREDICT_SECONDS = Histogram(
     "stylefilter_predict_duration_seconds",
-    "Time of a prediction: decoding, waiting, networks, encoding.",
+    "Seconds of a prediction: decoding, waiting, networks and encoding.",
     ["stylise"],
     buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
     registry=None,
@@ -54,19 +55,20 @@ _METHODS = {method.value for method in HTTPMethod}
 
 
 class JobCollector(Collector):
-    """Jobs by state, ages of the queues, and durations of stages of jobs that ended for good."""
+    """Reports jobs by state, the ages of the queues, and the durations of stages."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def describe(self) -> Iterable[Metric]:
-        return []  # registering must not need the database
+        return []  # otherwise the registry would call collect(), which needs the database
 
     def collect(self) -> Iterator[Metric]:
         jobs = GaugeMetricFamily("stylefilter_jobs", "Jobs by state.", labels=["state"])
         age = GaugeMetricFamily(
             "stylefilter_queue_age_seconds",
-            "How long a worker could have taken the job that waits longest, by lane; 0: none.",
+            "Seconds for which the longest waiting job could have been taken by a worker, by lane; "
+            "0 if no job waits.",
             labels=["lane"],
         )
         held = GaugeMetricFamily(
@@ -74,7 +76,7 @@ class JobCollector(Collector):
         )
         stages = SummaryMetricFamily(
             "stylefilter_stage_duration_seconds",
-            "Finished stages of jobs that succeeded or were cancelled.",
+            "Seconds of the finished stages of jobs that succeeded or were cancelled.",
             labels=["stage"],
         )
         with self._database.reading() as session:
@@ -82,14 +84,14 @@ class JobCollector(Collector):
             counts = dict(session.execute(by_state).all())
             ages = _queue_ages(session)
             by_lane = select(Job.lane, func.count()).where(
-                Job.lease_until.is_not(None),  # as its index says
+                Job.lease_until.is_not(None),  # the condition of the index ix_jobs_held
                 Job.state.in_(ACTIVE),
             )
             holding = dict(session.execute(by_lane.group_by(Job.lane)).all())
             durations = session.execute(
                 select(JobStage.stage, func.count(), func.sum(JobStage.seconds))
                 .join(Job)
-                # A counter must not fall, and a job that failed may be retried.
+                # A counter must never fall, so failed jobs do not count: they may be retried.
                 .where(JobStage.finished.is_(True), Job.state.in_(_FINAL))
                 .group_by(JobStage.stage)
             ).all()
@@ -104,7 +106,7 @@ class JobCollector(Collector):
 
 
 class WebhookCollector(Collector):
-    """What waits to be delivered."""
+    """Reports the number of webhooks that wait to be delivered, and the age of the oldest."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -113,7 +115,7 @@ class WebhookCollector(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        # The first event is the oldest: no need to look at the others.
+        # The event with the lowest id is the oldest.
         first = select(func.min(WebhookDelivery.event_id)).scalar_subquery()
         oldest = select(JobEvent.created_at).where(JobEvent.id == first)
         waiting = select(func.count()).select_from(WebhookDelivery).scalar_subquery()
@@ -121,17 +123,20 @@ class WebhookCollector(Collector):
         with self._database.reading() as session:
             count, since, now = session.execute(query).one()
         yield GaugeMetricFamily(
-            "stylefilter_webhooks_waiting", "Webhooks to be delivered yet.", value=count
+            "stylefilter_webhooks_waiting", "Webhooks that wait to be delivered.", value=count
         )
         yield GaugeMetricFamily(
             "stylefilter_webhook_age_seconds",
-            "Age of the oldest webhook to be delivered yet; 0 without one.",
+            "Age in seconds of the oldest webhook that waits to be delivered; 0 if none waits.",
             value=(now - since).total_seconds() if since else 0,
         )
 
 
 def _queue_ages(session: Session) -> dict[str, float]:
-    """Of each lane with a job that can be taken: the seconds since one could be."""
+    """Return, for each lane with a job that can be taken, how long one could have been taken.
+
+    The times are in seconds, for the job that waits longest.
+    """
     needed, other = aliased(JobDependency), aliased(Job)
     told = (
         select(JobEvent.created_at)
@@ -142,10 +147,10 @@ def _queue_ages(session: Session) -> dict[str, float]:
     met = select(func.max(other.finished_at)).where(
         needed.job_id == Job.id, other.id == needed.needs_id
     )
-    # A job from before there were events has none.
+    # A job that was made before events existed has none.
     began = func.coalesce(Job.not_before, told.scalar_subquery(), Job.created_at)
     ready = select(Job.lane, began.label("began"), met.scalar_subquery().label("met"))
-    # Without the word PostgreSQL looks for each of these times twice.
+    # Without MATERIALIZED PostgreSQL computes each of these times twice.
     each = ready.where(transitions.claimable()).cte("each").prefix_with("MATERIALIZED")
     since = case((each.c.met > each.c.began, each.c.met), else_=each.c.began)
     oldest = select(each.c.lane, func.min(since), now_plus()).group_by(each.c.lane)
@@ -163,7 +168,7 @@ def make_registry(database: Database) -> CollectorRegistry:
 
 
 class RequestMetrics:
-    """ASGI middleware: counts and times requests by route template, never by path."""
+    """Counts and times requests, by route template and never by path: an ASGI middleware."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -184,7 +189,7 @@ class RequestMetrics:
             await self._app(scope, receive, watch)
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
-            # A client may send any word as the method; it must not grow the list of series.
+            # A client may send any word as its method, and must not add a series by it.
             method = scope["method"] if scope["method"] in _METHODS else "other"
             REQUEST_SECONDS.labels(method, route).observe(perf_counter() - started)
             REQUESTS.labels(method, route, str(status)).inc()

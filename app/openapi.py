@@ -1,4 +1,4 @@
-"""The OpenAPI page: schemas that no route's signature mentions, and their names."""
+"""Adds schemas to the OpenAPI page that no route's signature mentions."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from app.errors import Problem
 
 
 class DocumentedAPI(FastAPI):
-    """Adds the bodies of refusals, and of the one request that is read by hand."""
+    """Adds the schema of refusals, and that of the request whose body the route reads itself."""
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:

@@ -1,4 +1,8 @@
-"""The only reader of the environment. Every variable starts with ``STYLEFILTER_``."""
+"""Reads the settings of the service from environment variables, all named ``STYLEFILTER_...``.
+
+No other module reads the environment. Without any variable the service runs in embedded mode: with
+SQLite as its database and files as its broker, both in the data folder.
+"""
 
 import base64
 import os
@@ -19,7 +23,7 @@ _SECRET_BYTES = 24
 
 
 class Settings(BaseSettings):
-    """Where things are and how long they may take; without any variable, embedded mode."""
+    """The settings of the API, the workers and their trainers."""
 
     model_config = SettingsConfigDict(
         env_prefix="STYLEFILTER_", frozen=True, extra="ignore", env_ignore_empty=True
@@ -27,87 +31,141 @@ class Settings(BaseSettings):
 
     data_folder: Path = Field(
         Path("stylefilter-data"),
-        description="Datasets, weights and, in embedded mode, the database and the broker.",
+        description="The folder of datasets, weights and, in embedded mode, the database and the "
+        "broker.",
     )
-    database_url: str = Field("", description="Empty: SQLite in the data folder.")
+    database_url: str = Field(
+        "", description="The URL of the database; empty for SQLite in the data folder."
+    )
     database_password_file: Path | None = Field(
-        None, description="File whose content becomes the password of the database URL."
+        None, description="A file that holds the password of the database URL."
     )
-    broker_url: str = Field("", description="Empty: Celery over files in the data folder.")
+    broker_url: str = Field(
+        "", description="The URL of Celery's broker; empty for files in the data folder."
+    )
     broker_password_file: Path | None = Field(
-        None, description="File whose content becomes the password of the broker URL."
+        None, description="A file that holds the password of the broker URL."
     )
     data_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
-        (), description="Folders datasets may be registered from, separated by colons."
+        (),
+        description="The folders whose subfolders may be registered as datasets, separated by "
+        "colons.",
     )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         ("localhost", "127.0.0.1", "::1"),
-        description="Host names the API answers to, separated by commas; * answers to all.",
+        description="The host names that the API answers to, separated by commas; * stands for "
+        "all names.",
     )
     webhook_secret_file: Path | None = Field(
         None,
-        description="File that signs webhooks: whsec_ and 24 random bytes or more in base64. "
-        "None: there are no webhooks.",
+        description="A file that holds the key to sign webhooks with: whsec_ and then at least 24 "
+        "random bytes in base64. Without it no webhooks are sent.",
     )
     webhook_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Hosts that may get webhooks at any address, separated by commas; all others "
-        "only at public addresses.",
+        description="The hosts that may receive webhooks at private addresses too, separated by "
+        "commas. All other hosts receive them at public addresses only.",
     )
-    device: Device = Field("cpu", description="Where jobs train by default.")
+    device: Device = Field("cpu", description="The device that jobs train on by default.")
     predict_device: Device | None = Field(
-        None, description="Where predictions run; none: where jobs train."
+        None, description="The device that predicts; without it, the device that jobs train on."
     )
-    threads: int = Field(0, ge=0, description="CPU threads of torch; 0 leaves its own choice.")
+    threads: int = Field(
+        0, ge=0, description="The number of CPU threads of torch; 0 leaves the choice to torch."
+    )
 
     lanes: Annotated[tuple[Lane, ...], NoDecode] = Field(
-        tuple(Lane), description="What a worker takes: gpu-train, gpu-infer, cpu; by commas."
+        tuple(Lane),
+        description="The lanes from which a worker takes jobs, separated by commas: gpu-train, "
+        "gpu-infer, cpu.",
     )
     max_attempts: int = Field(
-        5, ge=1, le=100, description="Attempts of a job that keeps losing its worker or trainer."
+        5,
+        ge=1,
+        le=100,
+        description="The number of attempts that a job may lose with its worker or trainer before "
+        "it fails.",
     )
 
-    lease_seconds: float = Field(60, gt=0, description="A job silent for longer is lost.")
-    heartbeat_seconds: float = Field(10, gt=0, description="Interval of lease renewals.")
-    cancel_grace_seconds: float = Field(30, gt=0, description="Then a trainer is killed.")
+    lease_seconds: float = Field(
+        60,
+        gt=0,
+        description="The time for which a worker holds a job. If the worker does not renew this "
+        "lease, the job is given to another worker.",
+    )
+    heartbeat_seconds: float = Field(
+        10, gt=0, description="The interval at which a worker renews its lease."
+    )
+    cancel_grace_seconds: float = Field(
+        30, gt=0, description="The time after which the trainer of a cancelled job is killed."
+    )
     stop_grace_seconds: float = Field(
-        10, gt=0, description="A trainer told to stop saves its state; then it is killed."
+        10,
+        gt=0,
+        description="The time that a trainer has to save its state when its worker stops; then "
+        "the trainer is killed.",
     )
     checkpoint_seconds: float = Field(
-        60, ge=0, description="Interval at which a running stage saves its state."
+        60, ge=0, description="The interval at which a running stage saves its state."
     )
     processes: int = Field(
-        1, ge=1, le=64, description="Processes that train one job together, a GPU for each."
+        1,
+        ge=1,
+        le=64,
+        description="The number of processes that train one job together, each on a GPU of its "
+        "own.",
     )
     memory_bytes: int | None = Field(
         None,
         gt=0,
-        description="Memory a job may take; none: what this machine or its container has, and in "
-        "server mode unknown to the API, whose machine need not be the worker's.",
+        description="The main memory that a job may take. Without it this is the memory of the "
+        "machine or container; with a broker URL the API then checks no memory, because the worker "
+        "may run on another machine.",
     )
     gpu_memory_bytes: int | None = Field(
-        None, gt=0, description="Memory of the workers' GPUs; none: unknown to the API."
+        None,
+        gt=0,
+        description="The memory of each of the workers' GPUs. Without it the API checks no GPU "
+        "memory.",
     )
-    reconcile_seconds: float = Field(2, gt=0, description="Interval of the reconciler.")
+    reconcile_seconds: float = Field(
+        2, gt=0, description="The interval at which the reconciler looks at the jobs."
+    )
     announce_again_seconds: float = Field(
-        5, gt=0, description="A queued job is announced again after this; doubles up to 60 s."
+        5,
+        gt=0,
+        description="The time after which a waiting job is announced to the workers again. It "
+        "doubles each time, up to 60 s.",
     )
 
     metrics_days: float | None = Field(
         None,
         gt=0,
-        description="Metrics and events of a job are deleted so long after its end; none: never.",
+        description="The days after the end of a job until its metrics and events are deleted. "
+        "Without it they are kept for ever.",
     )
     failed_checkpoint_days: float = Field(
-        7, ge=0, description="So long what a failed job saved is kept for a retry to go on from."
+        7,
+        ge=0,
+        description="The days for which the saved state of a failed job is kept, for a retry.",
     )
 
-    max_upload_bytes: int = Field(8 << 30, gt=0, description="Largest body of POST /datasets.")
-    max_predict_bytes: int = Field(1 << 28, gt=0, description="Largest body of POST /predict.")
-    max_section_pixels: int = Field(1 << 28, gt=0, description="Largest section, pixels.")
-    max_predict_pixels: int = Field(1 << 24, gt=0, description="Largest predicted image, pixels.")
-    predict_queue: int = Field(16, ge=1, description="Waiting predictions before 503.")
-    predict_models: int = Field(2, ge=1, description="Trained models kept in memory.")
+    max_upload_bytes: int = Field(
+        8 << 30, gt=0, description="The largest body of POST /datasets, in bytes."
+    )
+    max_predict_bytes: int = Field(
+        1 << 28, gt=0, description="The largest image file of POST /predict, in bytes."
+    )
+    max_section_pixels: int = Field(
+        1 << 28, gt=0, description="The most pixels of a section, as registered and as resampled."
+    )
+    max_predict_pixels: int = Field(
+        1 << 24, gt=0, description="The most pixels of an image to predict."
+    )
+    predict_queue: int = Field(
+        16, ge=1, description="The most predictions that may wait; more are refused with 503."
+    )
+    predict_models: int = Field(2, ge=1, description="The most trained models kept in memory.")
 
     @field_validator("data_roots", mode="before")
     @classmethod
@@ -137,7 +195,7 @@ class Settings(BaseSettings):
 
     @property
     def database(self) -> str:
-        """SQLAlchemy URL with its password filled in."""
+        """The SQLAlchemy URL of the database, with its password filled in."""
         url = self.database_url or f"sqlite:///{self.data_folder / 'stylefilter.db'}"
         if url.startswith("postgresql://"):
             url = "postgresql+psycopg://" + url.removeprefix("postgresql://")
@@ -145,12 +203,12 @@ class Settings(BaseSettings):
 
     @property
     def broker(self) -> str:
-        """Celery broker URL with its password filled in."""
+        """The URL of Celery's broker, with its password filled in."""
         return _with_password(self.broker_url or "filesystem://", self.broker_password_file)
 
     @property
     def webhook_secret(self) -> bytes | None:
-        """Key of the signatures; None: there are no webhooks."""
+        """The key to sign webhooks with; None if no webhooks are sent."""
         file = self.webhook_secret_file
         if file is None:
             return None
@@ -159,12 +217,15 @@ class Settings(BaseSettings):
         except ValueError:
             key = b""
         if len(key) < _SECRET_BYTES:
-            raise ValueError(f"{file} must hold whsec_ and {_SECRET_BYTES} bytes or more in base64")
+            raise ValueError(
+                f"{file}, which STYLEFILTER_WEBHOOK_SECRET_FILE names, holds no key for webhooks: "
+                f"write whsec_ and then at least {_SECRET_BYTES} random bytes in base64"
+            )
         return key
 
     @property
     def job_memory_bytes(self) -> int | None:
-        """Memory a job may take, as far as the API knows."""
+        """The main memory that a job may take; None if the API cannot know it."""
         if self.memory_bytes is None and not self.broker_url:
             return machine_memory_bytes()
         return self.memory_bytes
@@ -172,10 +233,10 @@ class Settings(BaseSettings):
 
 @cache
 def machine_memory_bytes() -> int:
-    """What this machine has, or what the container it is lets a process have."""
+    """Return the main memory of this machine or, if it is less, that of its container."""
     limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     for name in ("memory.max", "memory/memory.limit_in_bytes"):  # control groups, version 2 and 1
-        with suppress(OSError, ValueError):  # there is none, or it says "max"
+        with suppress(OSError, ValueError):  # no such file, or it holds the word "max"
             limits.append(int((_CONTROL_GROUPS / name).read_text()))
     return min(limits)
 

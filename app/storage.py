@@ -1,4 +1,7 @@
-"""Where bytes live: folders under the data folder, written aside and renamed last."""
+"""Knows the layout of the data folder, and writes and removes its folders.
+
+A folder is written under another name and renamed at the end, so it is whole or not there.
+"""
 
 import errno
 import shutil
@@ -15,13 +18,15 @@ _STALE_SECONDS = 24 * 3600
 
 
 class Storage:
-    """The layout of the data folder.
+    """The data folder. It holds these folders:
 
-    ``datasets/<id>`` a dataset's arrays; ``jobs/<id>/<attempt>`` what one attempt of a job wrote:
-    its working files and its weights; ``jobs/<id>/logs`` what each attempt's trainer said;
-    ``jobs/<id>/pictures`` what its networks made of an image as they trained;
-    ``jobs/<id>/checkpoints`` the state of its stages, of all attempts, until it succeeds, is
-    cancelled or failed some days ago; ``incoming`` what is being written and not yet real.
+    ``datasets/<id>``: the arrays of a dataset.
+    ``jobs/<id>/<attempt>``: the working files and the weights of one attempt of a job.
+    ``jobs/<id>/logs``: the log of the trainer of each attempt.
+    ``jobs/<id>/pictures``: the pictures that were taken during training.
+    ``jobs/<id>/checkpoints``: the saved state of the stages of a job. It is kept until the job
+    succeeds or is cancelled, and for some days after the job has failed.
+    ``incoming``: files and folders that are being written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -49,13 +54,13 @@ class Storage:
         return self.job(job_id) / "checkpoints"
 
     def with_checkpoints(self) -> Iterator[UUID]:
-        """Jobs that have checkpoints: looks into the folder of every job."""
+        """Yield the jobs that have checkpoints; this looks into the folder of each job."""
         for path in (self.folder / "jobs").glob("*/checkpoints"):
-            with suppress(ValueError):  # not a folder of ours
+            with suppress(ValueError):  # a folder whose name is no id is not the service's
                 yield UUID(path.parent.name)
 
     def model(self, path: str) -> Path:
-        """Absolute folder of a trained model from the relative path in its row."""
+        """Return the folder of a trained model; ``path`` is the relative path in its row."""
         return self.folder / path
 
     def relative(self, path: Path) -> str:
@@ -63,16 +68,19 @@ class Storage:
 
     @contextmanager
     def new_dataset(self, dataset_id: UUID) -> Iterator[Path]:
-        """A folder to fill; it becomes the dataset's when the block ends well, else it goes."""
+        """Yield an empty folder, which becomes the dataset's folder if the block raises no error.
+
+        If the block raises an error the folder is removed.
+        """
         with written_aside(self.dataset(dataset_id), into=self.incoming) as draft:
             draft.mkdir()
             yield draft
 
     def tidy(self, job_id: UUID, attempts: int, *, succeeded: bool, saved: bool) -> None:
-        """Remove what a job that has ended needs no more: of its attempts up to the last one.
+        """Remove the files that an ended job needs no more; its last attempt was ``attempts``.
 
-        That one's folder stays if it ``succeeded``, and checkpoints if the job may go on from what
-        it ``saved``. Later attempts, of a retry, are left alone.
+        The folder of that attempt stays if the job ``succeeded``. The checkpoints stay if the job
+        may go on from its ``saved`` state. The files of later attempts, after a retry, stay too.
         """
         for path in self.job(job_id).glob("[0-9]*"):
             number = int(path.name)
@@ -83,36 +91,36 @@ class Storage:
             self.remove(self.checkpoints(job_id))
 
     def remove(self, path: Path) -> None:
-        """Delete a folder of the store; a missing one is fine."""
+        """Delete a folder of the data folder, if it exists."""
         shutil.rmtree(path, ignore_errors=True)
 
     def set_aside(self, path: Path) -> Path:
-        """Take a folder from its place at once; what is returned may be removed slowly."""
+        """Move a folder out of its place at once, and return its new path, to be removed later."""
         aside = self.incoming / uuid4().hex
-        with suppress(FileNotFoundError):  # another process was first
+        with suppress(FileNotFoundError):  # another process moved it first
             path.rename(aside)
         return aside
 
     def sweep(self) -> None:
-        """Delete what a process that died left in ``incoming`` a day ago or earlier."""
+        """Delete files in ``incoming`` that are a day old: the process that wrote them has died."""
         for path in self.incoming.iterdir():
-            with suppress(OSError):  # another process sweeps too
+            with suppress(OSError):  # another process may sweep at the same time
                 if time.time() - path.stat().st_mtime > _STALE_SECONDS:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def writable_problem(self) -> str | None:
-        """Why nothing can be written, or None."""
+        """Return the reason why nothing can be written to the data folder, or None if it can."""
         probe = self.incoming / f"probe-{uuid4().hex}"
         try:
             probe.write_bytes(b"ok")
             probe.unlink()
         except OSError as error:
-            return f"data folder {self.folder} is not writable: {error.strerror}"
+            return f"the data folder {self.folder} cannot be written to: {error.strerror}"
         return None
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether an error, or what caused it, says that no space is left."""
+    """Return True if an error, or one that caused it, says that no space is left on the disk."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):

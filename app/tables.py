@@ -1,4 +1,4 @@
-"""The record of what exists: datasets, images, labels, jobs, metrics and trained models."""
+"""The tables of the database: datasets, images, labels, jobs, metrics and trained models."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -28,7 +28,7 @@ from models.data.sections import Section
 
 
 class Lane(StrEnum):
-    """What a job needs of a worker. A worker serves some lanes; its broker has a queue for each."""
+    """The queue of a job, by the hardware that it needs. A worker serves one lane or several."""
 
     GPU_TRAIN = "gpu-train"
     GPU_INFER = "gpu-infer"
@@ -40,14 +40,14 @@ class Lane(StrEnum):
 
 
 class JobState(StrEnum):
-    """Where a job is; ``app/jobs/transitions.py`` has every way from one to another."""
+    """The state of a job. `app/jobs/transitions.py` makes all changes of it."""
 
     QUEUED = "queued"
     RUNNING = "running"
     PAUSING = "pausing"
     PAUSED = "paused"
     INTERRUPTED = "interrupted"
-    """Its worker was lost; another takes it up, once a pause is over."""
+    """The worker of the job was lost. Another worker may take the job after a pause."""
     CANCELLING = "cancelling"
     CANCELLED = "cancelled"
     SUCCEEDED = "succeeded"
@@ -55,10 +55,10 @@ class JobState(StrEnum):
 
 
 WAITING = (JobState.QUEUED, JobState.INTERRUPTED)
-"""States in which any worker may take the job."""
+"""The states in which any worker may take the job."""
 
 ACTIVE = (JobState.RUNNING, JobState.PAUSING, JobState.CANCELLING)
-"""States in which a worker holds the job."""
+"""The states in which a worker holds the job."""
 
 UNFINISHED = (*WAITING, JobState.PAUSED, *ACTIVE)
 
@@ -66,21 +66,28 @@ ENDED = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
 
 
 class JobKind(StrEnum):
+    """The kind of a job."""
+
     ADAPT = "adapt"
     TRAIN_STYLE = "train-style"
     PRETRAIN = "pretrain"
     STYLEFILTER = "stylefilter"
     EVALUATE = "evaluate"
     METHOD = "method"
-    """One row of Table 1, or several that share a training, on one fold: a benchmark part."""
+    """A part of a benchmark: it measures the rows that share a training, in one fold."""
     BENCHMARK = "benchmark"
-    """A table: waits for its parts, then writes the report."""
+    """A benchmark waits for its parts, and then writes the report with the table."""
 
 
 class ModelKind(StrEnum):
+    """The kind of a trained model."""
+
     STYLE = "style"
+    """CUT's generator, which renders images of the target in the source's style."""
     SEGMENTER = "segmenter"
+    """A segmenter that was trained on the source alone."""
     STYLEFILTER = "stylefilter"
+    """A segmenter that StyleFilter adapted to the target."""
     BASELINE = "baseline"
     """A segmenter of another method: Y-Net, Paul et al., StyleFilter without one of its parts."""
 
@@ -110,14 +117,14 @@ def _one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
 
 
 def _only(column: str, without: str | None = None) -> dict[str, Any]:
-    """Leaves rows without a value in ``column``, or with one in ``without``, out of an index."""
+    """Return options that limit an index to rows with ``column`` set and ``without`` not set."""
     also = "" if without is None else f" AND {without} IS NULL"
     where = text(f"{column} IS NOT NULL{also}")
     return {"postgresql_where": where, "sqlite_where": where}
 
 
 class Dataset(Table):
-    """An immutable set of sections. Deleting keeps the row for lineage and drops the bytes."""
+    """A dataset, which never changes. When it is deleted its row stays, because models name it."""
 
     __tablename__ = "datasets"
 
@@ -140,7 +147,7 @@ class Dataset(Table):
 
 
 class Image(Table):
-    """One image with image-level labels: a section, or a tile of one. ``n`` counts from 0."""
+    """An image, which has labels of its own: a section or a tile. ``n`` counts from 0."""
 
     __tablename__ = "images"
 
@@ -152,25 +159,25 @@ class Image(Table):
     height: Mapped[int]
     width: Mapped[int]
     class_pixels: Mapped[list[Any] | None]
-    """Pixels of each class in the mask; none without a mask."""
+    """The number of pixels of each class in the mask; none without a mask."""
     labels: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    """Class name -> present | absent; a class that is missing is unknown."""
+    """The labels by class name, each present or absent; a class that is not named is unknown."""
 
 
 class _Configured:
-    """Columns of a row that keeps a configuration as it was written."""
+    """The columns of a row that keeps a configuration as it was written."""
 
     config: Mapped[dict[str, Any]]
     config_version: Mapped[int | None] = mapped_column(default=CONFIG_VERSION)
-    """Of ``config``; none if it was written before there were versions."""
+    """The version of the fields of ``config``; none if ``config`` is older than versions."""
 
     def usable_config(self) -> StyleFilterConfig:
-        """Return the configuration in today's fields; ConfigUnusable if it cannot be run."""
+        """Return the configuration in today's fields; ConfigUnusable if no job can run with it."""
         return upgraded(self.config, self.config_version)
 
 
 class TrainedModel(_Configured, Table):
-    """A registered result: weights in a folder, and where they come from."""
+    """A trained model: the folder of its weights, and the job and data that it was made from."""
 
     __tablename__ = "trained_models"
     __table_args__ = (UniqueConstraint("job_id", "kind"), _one_of("kind", ModelKind))
@@ -186,14 +193,14 @@ class TrainedModel(_Configured, Table):
     class_names: Mapped[tuple[str, ...]]
     metrics: Mapped[dict[str, Any]]
     working_nm: Mapped[float]
-    """Nanometres per pixel of the images that it sees."""
+    """The pixel size at which the model sees images, in nanometres."""
     fingerprint: Mapped[str | None] = mapped_column(String(64), index=True)
-    """Of data, config and code; none for models of before there were fingerprints."""
+    """A hash of data, configuration and code; none for models made before fingerprints existed."""
     created_at: Mapped[datetime] = mapped_column(default=now_plus())
 
 
 class Job(_Configured, Table):
-    """One run. The row is the truth; every write of its worker carries the ``attempt``."""
+    """A job. This row alone says its state; each write of its worker names the ``attempt``."""
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -202,7 +209,7 @@ class Job(_Configured, Table):
         _one_of("lane", Lane),
         Index("ix_jobs_state_created_at", "state", "created_at"),
         Index("ix_jobs_created_at_id", "created_at", "id"),
-        # What claims and the reconciler look through holds no ended job.
+        # These indexes hold no ended job, so claims and the reconciler stay fast beside many.
         Index(
             "ix_jobs_waiting", text("priority DESC"), "created_at", "lane", **_only("announce_at")
         ),
@@ -215,15 +222,16 @@ class Job(_Configured, Table):
     state: Mapped[str] = mapped_column(String(20), default=JobState.QUEUED)
     source_id: Mapped[UUID | None] = mapped_column(ForeignKey(Dataset.id))
     target_id: Mapped[UUID | None] = mapped_column(ForeignKey(Dataset.id))
-    # No foreign keys: models refer to jobs already, and SQLite lacks the ALTER a circle needs.
+    # These two are no foreign keys: models refer to jobs already, and SQLite lacks the ALTER that
+    # a circle of tables needs.
     style_model_id: Mapped[UUID | None]
     segmenter_model_id: Mapped[UUID | None]
     parent_id: Mapped[UUID | None] = mapped_column(
         ForeignKey("jobs.id", ondelete="CASCADE"), index=True
     )
-    """The benchmark that a job is a part of."""
+    """The benchmark that the job is a part of."""
     plan: Mapped[dict[str, Any] | None]
-    """A benchmark's ``BenchmarkPlan`` or a part's ``BenchmarkPart`` (``models/table1/plan.py``)."""
+    """The ``BenchmarkPlan`` of a benchmark, or the ``BenchmarkPart`` of one of its parts."""
     webhook_url: Mapped[str | None] = mapped_column(Text)
     stylise: Mapped[bool] = mapped_column(default=True)
     split: Mapped[str] = mapped_column(String(10), default="test")
@@ -240,12 +248,12 @@ class Job(_Configured, Table):
 
     lane: Mapped[str] = mapped_column(String(20), default=Lane.CPU)
     priority: Mapped[int] = mapped_column(default=0)
-    """Higher first."""
+    """A worker takes the job with the highest priority first."""
     max_attempts: Mapped[int] = mapped_column(default=5)
     lost_attempts: Mapped[int] = mapped_column(default=0)
-    """Attempts that ended by the loss of their worker or trainer, since the user last asked."""
+    """The attempts that were lost with their worker or trainer, since the job was last retried."""
     not_before: Mapped[datetime | None]
-    """Of an interrupted job: when it may be taken up."""
+    """The time before which no worker may take an interrupted job."""
 
     attempt: Mapped[int] = mapped_column(default=0)
     """The number of the newest attempt; 0 before the first."""
@@ -253,23 +261,23 @@ class Job(_Configured, Table):
     lease_until: Mapped[datetime | None]
     announcements: Mapped[int] = mapped_column(default=0)
     announce_at: Mapped[datetime | None]
-    """When the reconciler announces a waiting job (again); none in all other states."""
+    """The time at which the reconciler announces a waiting job again; none in other states."""
     created_at: Mapped[datetime] = mapped_column(default=now_plus())
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     forgotten_at: Mapped[datetime | None]
-    """When its metrics and events were deleted for their age."""
+    """The time at which the job's metrics and events were deleted because of their age."""
 
     @property
     def eta_seconds(self) -> float | None:
-        """Seconds that the current stage will still take; None where nothing tells it."""
+        """Return the seconds that the current stage will still take; None if that is unknown."""
         if self.state not in UNFINISHED or not self.steps_per_second:
             return None
         return (self.total - self.step) / self.steps_per_second
 
 
 class JobDependency(Table):
-    """A job that waits until another has succeeded, or just has ended."""
+    """The rule that job ``job_id`` waits for job ``needs_id``."""
 
     __tablename__ = "job_dependencies"
 
@@ -278,11 +286,11 @@ class JobDependency(Table):
         ForeignKey(Job.id, ondelete="CASCADE"), primary_key=True, index=True
     )
     success: Mapped[bool] = mapped_column(default=True)
-    """Whether the other has to succeed; if not, its end is enough."""
+    """True if ``needs_id`` has to succeed; False if it only has to end."""
 
 
 class JobEvent(Table):
-    """Something that happened to a job, in the order it did; written with what it tells of."""
+    """An event of a job. It is written in the transaction of the change that it tells of."""
 
     __tablename__ = "job_events"
     __table_args__ = (Index("ix_job_events_job_id_id", "job_id", "id"),)
@@ -295,7 +303,7 @@ class JobEvent(Table):
 
 
 class IdempotencyKey(Table):
-    """A client's name for a submission: sent twice, it makes one job."""
+    """The key that a client gave a request for a job, so that sending it twice makes one job."""
 
     __tablename__ = "idempotency_keys"
 
@@ -306,7 +314,7 @@ class IdempotencyKey(Table):
 
 
 class WebhookDelivery(Table):
-    """A state event on its way to the URL of its job; the row goes when it has arrived."""
+    """A webhook that has not arrived yet. Its row is deleted when its receiver has taken it."""
 
     __tablename__ = "webhook_deliveries"
 
@@ -318,7 +326,7 @@ class WebhookDelivery(Table):
 
 
 class JobStage(Table):
-    """How far each stage of a job came and how long it took."""
+    """The progress of one stage of a job, and the seconds that it took so far."""
 
     __tablename__ = "job_stages"
 
@@ -332,7 +340,7 @@ class JobStage(Table):
 
 
 class MetricPoint(Table):
-    """One value of one series: a loss or a validation DICE at a step of a stage."""
+    """One value of a series: a loss or a validation DICE at a step of a stage."""
 
     __tablename__ = "metric_points"
 

@@ -1,4 +1,4 @@
-"""How many bytes a request may send; counted as they come, so that nobody has to declare them."""
+"""Limits the bytes of a request's body. They are counted as they come, declared or not."""
 
 import re
 
@@ -8,14 +8,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.settings import Settings
 
-_JSON_BYTES = 1 << 23  # parsed while no other request is served
-_LABELS_BYTES = 1 << 26  # a million image-level labels
+_JSON_BYTES = 1 << 23  # no other request is served while JSON is parsed
+_LABELS_BYTES = 1 << 26  # enough for a million image-level labels
 _LABELS_PATH = re.compile(r"/datasets/[^/]+/labels")
 _FORM_BYTES = 1 << 20  # fields and boundaries around an uploaded image
 
 
 class BodyLimit:
-    """ASGI middleware: a body past the limit is refused with 413 while it is being read."""
+    """Refuses a body above the limit with 413, while it is being read: an ASGI middleware."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
@@ -35,11 +35,13 @@ class BodyLimit:
 
         async def counted() -> Message:
             nonlocal received
-            # Nothing is read of a body that says it is too large.
+            # A body whose declared length is above the limit is not read at all.
             message: Message = {} if received > limit else await receive()
             received += len(message.get("body", b""))
             if received > limit:
-                raise HTTPException(413, f"the request has more than {limit} bytes")
+                raise HTTPException(
+                    413, f"the request's body has more than {limit} bytes: send it in smaller parts"
+                )
             return message
 
         await self._app(scope, counted, send)

@@ -1,4 +1,8 @@
-"""Which host names the API answers to: a web page must not reach it under a name of its own."""
+"""Lets the API answer only to host names that the operator allows.
+
+Otherwise a web page could give its own host name the API's address, and call the API from the
+browser of somebody who reads the page (DNS rebinding).
+"""
 
 from urllib.parse import urlsplit
 
@@ -15,7 +19,7 @@ class HostNotAllowed(ServiceError):
 
 
 class HostCheck:
-    """ASGI middleware against DNS rebinding: refuses requests for names that are not ours."""
+    """Refuses requests for host names that are not allowed: an ASGI middleware."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
@@ -26,13 +30,16 @@ class HostCheck:
         if scope["type"] == "http" and "*" not in self._allowed:
             host = Headers(scope=scope).get("host", "")
             if _name(host) not in self._allowed:
-                message = f"the host {host!r} is none of STYLEFILTER_ALLOWED_HOSTS"
+                message = (
+                    f"the service does not answer to the host {host!r}: use one of its own names, "
+                    "or ask the operator to add this one to STYLEFILTER_ALLOWED_HOSTS"
+                )
                 app = problem_response(HostNotAllowed(message))
         await app(scope, receive, send)
 
 
 def _name(host: str) -> str | None:
-    """The name in a Host header, in lower case, without port and brackets."""
+    """Return the name in a Host header, in lower case, without port and brackets."""
     try:
         return urlsplit(f"//{host}").hostname
     except ValueError:

@@ -1,4 +1,4 @@
-"""An id for each request, by which its answer and its log lines are found."""
+"""Gives each request an id, by which its answer and its log lines are found."""
 
 import re
 from uuid import uuid4
@@ -9,11 +9,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.logs import REQUEST_ID, REQUEST_ID_HEADER
 
 _ALLOWED = re.compile(r"[A-Za-z0-9._-]{1,100}")
-"""Nothing that could break a log line."""
+"""Matches ids without characters that could break a log line."""
 
 
 class RequestId:
-    """ASGI middleware: takes the id that a client or proxy sends, or makes one, and answers it."""
+    """Takes the id that a client or proxy sends, or makes one, and puts it into the answer."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -24,8 +24,8 @@ class RequestId:
             return
         given = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
         request_id = given if _ALLOWED.fullmatch(given) else uuid4().hex
-        # Never set back: each request has a context of its own, and the answer to an error that
-        # nobody expected is made outside of this call.
+        # The id is never reset: each request has a context of its own, and the answer to an
+        # unexpected error is made after this call.
         REQUEST_ID.set(request_id)
 
         async def send_named(message: Message) -> None:

@@ -1,4 +1,4 @@
-"""What has to happen when the process is told to stop, before its server waits for open streams."""
+"""Runs code when the process is told to stop, before its server waits for open streams."""
 
 import asyncio
 import signal
@@ -12,10 +12,11 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def when_told_to_stop(action: Callable[[], None]) -> Iterator[None]:
-    """Run the action in this event loop at SIGINT or SIGTERM, then whatever handled them before.
+    """Run the action in this event loop at SIGINT or SIGTERM, and then the handler from before.
 
-    A server ends the lifespan of the application only when all responses are complete, which an
-    event stream never is by itself. Outside of the main thread nothing can be done about signals.
+    The server ends the application's lifespan only when all responses are complete, and an event
+    stream never completes by itself. Outside of the main thread this does nothing, because signals
+    reach the main thread only.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

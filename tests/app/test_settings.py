@@ -88,7 +88,7 @@ def test_listening_beyond_this_machine_is_warned_of(
 def test_a_secret_that_is_none_stops_the_service(tmp_path: Path, text: str) -> None:
     file = tmp_path / "secret"
     file.write_text(text)
-    with pytest.raises(ValueError, match="must hold whsec_"):
+    with pytest.raises(ValueError, match="whsec_.* 24 "):
         _ = Settings(webhook_secret_file=file).webhook_secret
 
 
