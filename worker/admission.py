@@ -17,9 +17,11 @@ logger = logging.getLogger(__name__)
 
 
 def admit(inputs: TrainingInputs | EvaluateInputs, settings: Settings) -> None:
-    """Refuse a device or a precision that is not here, and what needs more memory than there is.
+    """Refuse a job that this machine cannot run: the API, on another machine, could not know.
 
-    The API may not know this machine. Raises DeviceUnavailable or DoesNotFit.
+    Raises:
+        DeviceUnavailable: this machine lacks the device, or the device the precision.
+        DoesNotFit: the job needs more memory than there is.
     """
     config = inputs.config
     if isinstance(inputs, EvaluateInputs):
@@ -31,7 +33,7 @@ def admit(inputs: TrainingInputs | EvaluateInputs, settings: Settings) -> None:
     check_stages(config, stages)
     needed = capacity.estimate(config, stages, source, target, num_processes=settings.processes)
     if config.device == "cuda":
-        # Only told: the figures for a GPU were never measured, and a stage is tried in parts.
+        # Only logged: GPU needs are guesses, and a stage that does not fit is retried in parts.
         there = torch.cuda.get_device_properties(0).total_memory
         logger.info("gpu_memory needed=%s there=%s", needed.gpu_memory_bytes, there)
         return

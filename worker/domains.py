@@ -1,4 +1,4 @@
-"""From rows to what training reads."""
+"""Open registered datasets as the domains that training reads."""
 
 from uuid import UUID
 
@@ -24,9 +24,12 @@ def load_domain(
     working_nm: float | None = None,
     splits: SectionLists | None = None,
 ) -> Domain:
-    """A registered dataset with its labels of this moment, seen at ``working_nm`` per pixel.
+    """Open a registered dataset with its present labels, at ``working_nm`` nanometres per pixel.
 
-    ``splits`` replaces the splits it was registered with.
+    ``splits`` replaces the splits that it was registered with.
+
+    Raises:
+        DatasetMissing: it was deleted, or its files are gone.
     """
     dataset = session.get(Dataset, dataset_id, options=[undefer(Dataset.sections)])
     folder = storage.dataset(dataset_id)
@@ -40,6 +43,7 @@ def load_domain(
         digest=dataset.digest,
     )
     sections = dataset.sections if splits is None else with_splits(dataset.sections, splits)
+    # In the order of their numbers: of two tiles that overlap the later one prevails.
     query = select(Image).where(Image.dataset_id == dataset_id).order_by(Image.n)
     tiles = [_tile(image, info.class_names) for image in session.scalars(query)]
     return Domain(folder, info, sections, tiles, working_nm=working_nm)

@@ -1,4 +1,4 @@
-"""How a trainer's process ended: exit codes, what they stand for, and words; free of torch."""
+"""The exit codes of a trainer, and the failure that each stands for; free of torch."""
 
 import signal
 from enum import IntEnum
@@ -7,7 +7,7 @@ from app.jobs.transitions import Failure
 
 
 class Exit(IntEnum):
-    """Exit codes of a trainer that could say how it ended; any other means that it died."""
+    """The codes by which a trainer tells how it ended; any other code means that it died."""
 
     DONE = 0
     FAILED = 1
@@ -19,12 +19,12 @@ class Exit(IntEnum):
 
 
 def disk_full(trace: str) -> Failure:
-    """Return the failure of an attempt for which the disk was too full."""
+    """Return the failure of an attempt that filled the disk."""
     return Failure("disk_full", "The disk is full; nothing of this attempt was kept.", trace)
 
 
 def failure_of(code: int, log: str) -> Failure:
-    """Return what an exit code stands for, should the trainer not have recorded its end itself.
+    """Return the failure that a code stands for, if the trainer has not recorded its end itself.
 
     A negative code is the signal that ended the process. ``log`` is the end of the trainer's log.
     """

@@ -1,8 +1,8 @@
-"""One GPU, one trainer: a lock on a file that the kernel lets go when its holders end.
+"""Give a GPU to one trainer at a time, by a lock on a file.
 
-The trainer inherits the lock from its worker, so a GPU is not free before both are gone. Workers of
-one user see each other's locks where they share the folder for temporary files; in containers each
-worker gets GPUs of its own.
+The kernel lets the lock go when its holders end. The trainer inherits it from its worker, so a GPU
+is not free before both are gone. Workers of one user see each other's locks if they share the
+folder for temporary files; in containers each worker gets GPUs of its own.
 """
 
 import fcntl
@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 def visible(number: int, devices: Path = Path("/dev")) -> list[str]:
-    """Names of the first ``number`` GPUs that this process may use; none where there are none."""
+    """Return the names of the first ``number`` GPUs that this process may use; [] without any."""
     listed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if listed is not None:
         names = [name.strip() for name in listed.split(",")]
@@ -26,9 +26,10 @@ def visible(number: int, devices: Path = Path("/dev")) -> list[str]:
 
 @contextmanager
 def held(gpus: Sequence[str], folder: Path | None = None) -> Iterator[tuple[int, ...] | None]:
-    """Lock these GPUs: open files to pass on; None where another holds one of them."""
+    """Lock these GPUs, and yield open files to pass on; None if another process holds a GPU."""
     with ExitStack() as stack:
         files = []
+        # In one order: of two workers that want the same GPUs, one gets all of them.
         for name in sorted(gpus):
             path = (
                 folder or Path(tempfile.gettempdir())

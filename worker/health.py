@@ -1,4 +1,4 @@
-"""Whether the worker of this host answers: the exit code. ``python -m worker.health``."""
+"""Ask the worker of this host to answer; 0 is the exit code if it does: ``-m worker.health``."""
 
 import socket
 import sys

@@ -49,7 +49,7 @@ class TrainStyleInputs(_PairInputs):
 
 @dataclass(frozen=True)
 class StyleFilterInputs(_PairInputs):
-    """A job that adapts a given segmenter by a given style model: their folders."""
+    """A job that adapts a given segmenter by a given style model; both are folders."""
 
     style: Path
     segmenter: Path
@@ -65,12 +65,12 @@ class PartInputs(_PairInputs):
 
 @dataclass(frozen=True)
 class ReportInputs(_PairInputs):
-    """A benchmark, whose own work is to report what its parts measured."""
+    """A benchmark, whose own work is the report of its parts."""
 
 
 @dataclass(frozen=True)
 class EvaluateInputs(_JobInputs):
-    """A job that scores a given segmenter; ``style`` is the folder of what stylises, if any."""
+    """A job that scores a given segmenter, on images stylised by the model in ``style``, if any."""
 
     target: Domain
     segmenter: Path
@@ -83,7 +83,12 @@ Inputs = TrainingInputs | EvaluateInputs | ReportInputs
 
 
 def read_inputs(session: Session, storage: Storage, job: Job) -> Inputs:
-    """Read what a job needs; DatasetMissing where a dataset was deleted."""
+    """Read the inputs of a job.
+
+    Raises:
+        DatasetMissing: a dataset was deleted.
+        ConfigUnusable: this version cannot run the stored config.
+    """
     read = _Reader(session, storage, job)
     config = read.config
     match JobKind(job.kind):
@@ -97,7 +102,7 @@ def read_inputs(session: Session, storage: Storage, job: Job) -> Inputs:
             style, segmenter = read.model(job.style_model_id), read.model(job.segmenter_model_id)
             return StyleFilterInputs(job, config, read.source(), read.target(), style, segmenter)
         case JobKind.EVALUATE:
-            # The source may be gone by then.
+            # The source may have been deleted since the segmenter was trained.
             segmenter = read.model(job.segmenter_model_id)
             stylise = read.model(job.style_model_id) if job.stylise else None
             return EvaluateInputs(job, config, read.target(), segmenter, stylise)
@@ -111,18 +116,18 @@ def read_inputs(session: Session, storage: Storage, job: Job) -> Inputs:
 
 
 class _Reader:
-    """Reads the datasets and models of one job."""
+    """A reader of the datasets and models of one job."""
 
     def __init__(self, session: Session, storage: Storage, job: Job) -> None:
         self._session, self._storage, self._job = session, storage, job
         self.config = job.usable_config()
-        self._fold = fold_of(job)  # of a benchmark the first, which its picture shows
+        self._fold = fold_of(job)  # a benchmark's is the first one, which its picture shows
 
     def source(self) -> Domain:
         return self._domain(self._job.source_id, None if self._fold is None else self._fold.source)
 
     def target(self) -> Domain:
-        """Return the target, with labels read off its masks where the benchmark says so."""
+        """Return the target, with labels read off its masks if the benchmark asks for that."""
         lists = None if self._fold is None else self._fold.target
         target = self._domain(self._job.target_id, lists)
         if self._job.parent_id is None:

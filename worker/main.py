@@ -17,7 +17,7 @@ from worker.tasks import JobRunner
 
 
 def make_worker(settings: Settings) -> Celery:
-    """Celery with the task ``run_job(id)``: that job waits, perhaps among others."""
+    """Return Celery with the task ``run_job(id)``, which says that a job waits."""
     runner = JobRunner(settings)
     celery = make_celery(settings)
     celery.task(runner.run_job, name=RUN_JOB)
@@ -36,6 +36,7 @@ def main() -> None:
         when_parent_ends(lambda: os.kill(os.getpid(), signal.SIGTERM))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     options = ["--pool=threads", "--concurrency=1", "--loglevel=INFO"]
+    # Workers need not know each other: the database hands out the jobs.
     options += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
     settings = Settings()
     options += ["--queues", ",".join(map(queue_of, settings.lanes))]

@@ -1,4 +1,4 @@
-"""Keep what a job leaves: networks as files, notes, scores, and what it took over."""
+"""Keep the outcome of a job: networks as files, notes, scores, and models that it reused."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ class Reuse(Protocol):
 
 @dataclass(frozen=True)
 class Surroundings:
-    """The folder of an attempt, and what reports its progress, keeps its state and finds models."""
+    """The folder of an attempt, its recorder, its saved states, and the way to reuse models."""
 
     folder: Path
     recorder: Recorder | Silent
@@ -40,7 +40,7 @@ class Surroundings:
 
     @property
     def work(self) -> Path:
-        """The folder of files that go with the attempt."""
+        """The folder of files that are deleted when the attempt ends."""
         return self.folder / "work"
 
 
@@ -68,16 +68,16 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Selection:
-    """The rule that chose some weights, and the step that they are of."""
+    """The rule that chose some weights, and the step at which they were kept."""
 
     by: str
     step: int
 
 
 class Keeper:
-    """Keeps what a job trains with ``config``; ``adapted`` is the kind of model that it adapts.
+    """A keeper of what a job trains with ``config``; ``adapted`` is the kind of its adapted model.
 
-    ``run`` is what the stages train with. ``selected`` says what chose the weights of each stage.
+    Stages train with ``run``. ``selected`` holds the rule and the step of each stage's weights.
     """
 
     def __init__(
@@ -98,22 +98,22 @@ class Keeper:
         self.run = Run(around.recorder, around.checkpoints, self._finished)
 
     def note(self, words: str) -> None:
-        """Tell the reader of the result something."""
+        """Add a note for the reader of the result."""
         self.outcome.result.notes.append(words)
 
     def note_labels(self, target: Domain) -> None:
-        """Tell how many of the tiles that train have image-level labels."""
+        """Note how many of the training tiles have image-level labels."""
         training = {section.index for section in target.training_sections()}
         tiles = sum(tile.section in training for tile in target.tiles)
         labelled = len(target.labelled_tiles(["train"]))
-        self.note(f"Labels: {labelled} of {tiles} training tiles labelled.")
+        self.note(f"Labels: {labelled} of {tiles} training tiles are labelled.")
 
     def note_scores(self, evaluation: EvaluationRead) -> None:
-        """Keep what a test measured."""
+        """Keep the scores of a test."""
         self.outcome.result.evaluations.append(evaluation)
 
     def keep_style(self, style: Generator, source: Domain, target: Domain) -> None:
-        """Keep a style model."""
+        """Keep a style model, unless an earlier job's was reused."""
         if self._taken_over("style"):
             return
         chosen = "selected_step" in self._around.recorder.summary("style")
@@ -123,7 +123,7 @@ class Keeper:
         checkpoint.save_generator(model.folder, style, meta, model.metrics)
 
     def keep_pretrained(self, segmenter: UNet, domain: Domain, *, of_target: bool = False) -> None:
-        """Keep a segmenter that learned from the masks of ``domain`` alone."""
+        """Keep a segmenter that learned from the masks of ``domain`` alone, unless reused."""
         if self._taken_over("pretrain"):
             return
         name = "target" if of_target else "source"
@@ -133,7 +133,7 @@ class Keeper:
         checkpoint.save_segmenter(model.folder, segmenter, meta, model.metrics)
 
     def keep_adapted(self, segmenter: UNet, source: Domain, target: Domain) -> None:
-        """Keep an adapted segmenter."""
+        """Keep an adapted segmenter, unless an earlier job's was reused."""
         if self._taken_over("adapt"):
             return
         wanted = self._config.adaptation.select_on
@@ -144,7 +144,7 @@ class Keeper:
         checkpoint.save_segmenter(model.folder, segmenter, meta, model.metrics)
 
     def _finished(self, stage: Stage, fingerprint: str) -> Path | None:
-        """Return the folder of a stage's result, if an earlier job left it; the outcome says so."""
+        """Return the folder of an earlier job's result of a stage, and add it to the outcome."""
         self._fingerprints[stage] = fingerprint
         found = self._around.reuse(self._kinds[stage], fingerprint)
         if found is None:
@@ -165,17 +165,17 @@ class Keeper:
         self.selected[stage] = Selection(by, int(summary.get("selected_step", 0)))
 
     def _note_choice(self, stage: Stage, name: str, wanted: str, score: str) -> None:
-        """Tell what chose a segmenter's weights: the last ones stay without masks to choose by."""
+        """Note the rule that chose a segmenter's weights; without masks the last ones stay."""
         found = score in self._around.recorder.summary(stage)
         self._select(stage, wanted if found else "last")
         domain, step = wanted.removesuffix("_val"), self.selected[stage].step
         if wanted == "last":
             words = "those of the last step, as asked"
         elif found:
-            which = f"step {step}" if step else "step 0, which is as they were before"
-            words = f"best DICE on the {domain}'s validation masks, {which}"
+            which = f"of step {step}" if step else "of step 0, before the stage began"
+            words = f"those with the best DICE on the {domain}'s validation masks, {which}"
         else:
-            words = f"those of the last step, the {domain} has no validation masks"
+            words = f"those of the last step, because the {domain} has no validation masks"
         self.note(f"{name} weights: {words} ({self.selected[stage].by}).")
 
     def _new(self, stage: Stage, *, of_target: bool = False) -> NewModel:
@@ -205,7 +205,7 @@ class Keeper:
 
 
 def evaluation_of(method: str, job: Job, evaluated: Evaluated) -> EvaluationRead:
-    """Return the scores of a job's target as the service shows them."""
+    """Return the scores on a job's target as the service shows them."""
     assert job.target_id is not None
     scores = evaluated.pooled
     return EvaluationRead(

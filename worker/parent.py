@@ -1,4 +1,4 @@
-"""Ending with the process that started this one, however that one ended."""
+"""End this process with the one that started it, however that one ended."""
 
 import os
 import threading
@@ -9,7 +9,7 @@ def when_parent_ends(act: Callable[[], object]) -> None:
     """Call ``act`` once standard input closes.
 
     The parent holds the other end of the pipe and writes nothing; the system closes it when the
-    parent ends, even by SIGKILL. Works the same on Linux and macOS.
+    parent ends, even by SIGKILL. This works on Linux and on macOS.
     """
 
     def watch() -> None:

@@ -23,7 +23,7 @@ from models.training.progress import Picture, Progress, Stage, Stop, is_score
 logger = logging.getLogger(__name__)
 
 _ORDER: tuple[Stage, ...] = ("pretrain", "style", "stylise", "adapt", "evaluate")
-"""In which stages are shown."""
+"""The order in which stages are shown."""
 
 _WRITE_EVERY_SECONDS = 0.5
 _POINTS_PER_SERIES = 1000
@@ -38,10 +38,10 @@ class Replaced(Exception):
 
 
 class Recorder:
-    """Writes progress to the job's row; raises to end the training.
+    """The callback that writes progress to the job's row, and raises to end the training.
 
-    Cancelled and Replaced end it for good; Stop, once ``stopping`` is set or the job is to pause,
-    until it is resumed.
+    Cancelled and Replaced end the training for good. Stop ends it until it is resumed: once
+    ``stopping`` is set, or the job is to pause.
     """
 
     def __init__(
@@ -81,15 +81,16 @@ class Recorder:
             raise Stop
 
     def summary(self, stage: str) -> Mapping[str, float]:
-        """Last losses of a stage, and its validation scores: of the weights kept, and ``last/``."""
+        """Return a stage's last losses, the scores of its kept weights, and ``last/`` scores."""
         return self._summaries.get(stage, {})
 
     def _begins(self, progress: Progress) -> bool:
-        """Whether another stage begins, or the same once more."""
+        """Tell whether another stage begins, or the same one once more."""
         before = self._latest
         return before is None or before.stage != progress.stage or before.step >= progress.step
 
     def _keep(self, progress: Progress) -> None:
+        # Scores are rare and all kept; losses of every step would fill the database.
         stride = max(1, math.ceil(progress.total / _POINTS_PER_SERIES))
         on_grid = progress.step % stride == 0 or progress.step in (1, progress.total)
         summary = self._summaries[progress.stage]
@@ -104,7 +105,7 @@ class Recorder:
         summary.update(progress.best or {})
 
     def _note(self, progress: Progress, *, new_stage: bool) -> None:
-        """What is worth an event: a stage that begins or is done, and validations."""
+        """Collect events: a stage begins or is done, a validation, a picture."""
         told = {"stage": progress.stage, "step": progress.step, "total": progress.total}
         scores = {name: value for name, value in progress.values.items() if is_score(name)}
         if new_stage:
@@ -175,7 +176,7 @@ class Recorder:
         return state
 
     def _take_over(self, session: Session, progress: Progress) -> float:
-        """Drop what an earlier attempt reported from this step on; its seconds up to here."""
+        """Drop an earlier attempt's points from this step on, and return its seconds up to here."""
         key = {"job_id": self._lease.job_id, "stage": progress.stage}
         points = delete(MetricPoint).where(MetricPoint.step >= progress.step)
         session.execute(points.filter_by(**key))
@@ -191,7 +192,7 @@ class Album:
     class_names: Sequence[str]
 
     def add(self, name: str, picture: Picture) -> None:
-        """Draw and write a picture aside, then put it under its name."""
+        """Draw a picture and write it under its name, whole or not at all."""
         images = {"image": picture.image}
         if picture.stylised is not None:
             images["stylised"] = picture.stylised
@@ -208,13 +209,13 @@ class Silent:
         pass
 
     def summary(self, stage: str) -> Mapping[str, float]:  # noqa: ARG002 - as Recorder's
-        """Nothing: the other process knows."""
+        """Return nothing: the process that reports has the summary."""
         return {}
 
 
 @dataclass
 class _Stage:
-    """Where this attempt took up a stage, and when."""
+    """The step and the time at which this attempt took up a stage."""
 
     first_step: int
     started: float

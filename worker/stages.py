@@ -34,7 +34,7 @@ _ADAPT_ROWS = ("source-only", "histogram", "cut", "stylefilter")
 
 
 def run(inputs: TrainingInputs | EvaluateInputs, around: Surroundings) -> Outcome:
-    """Run a job of any kind but a benchmark's own."""
+    """Run a job of any kind but a benchmark, and return its outcome."""
     match inputs:
         case AdaptInputs():
             outcome = adapt(inputs, around)
@@ -53,7 +53,7 @@ def run(inputs: TrainingInputs | EvaluateInputs, around: Surroundings) -> Outcom
 
 
 def adapt(inputs: AdaptInputs, around: Surroundings) -> Outcome:
-    """Train all three steps, and score the networks they leave."""
+    """Train all three steps, and score the networks that they leave."""
     source, target, config = inputs.source, inputs.target, inputs.config
     keeper = Keeper(around, config)
     _note_filter(inputs, keeper)
@@ -66,7 +66,7 @@ def adapt(inputs: AdaptInputs, around: Surroundings) -> Outcome:
 
 
 def adapt_trained(inputs: StyleFilterInputs, around: Surroundings) -> Outcome:
-    """Train the third step with a style model and a segmenter that are there, and score it."""
+    """Train the third step with a trained style model and segmenter, and score the result."""
     source, target, config = inputs.source, inputs.target, inputs.config
     device, keeper = resolve(config.device), Keeper(around, config)
     _note_filter(inputs, keeper)
@@ -80,7 +80,7 @@ def adapt_trained(inputs: StyleFilterInputs, around: Surroundings) -> Outcome:
 
 
 def train_style(inputs: TrainStyleInputs, around: Surroundings) -> Outcome:
-    """Train CUT, and before it the segmenter that is to choose the style, if one is."""
+    """Train CUT; if a segmenter is to choose the generator, train it first."""
     source, target, config = inputs.source, inputs.target, inputs.config
     keeper, judge = Keeper(around, config), None
     if config.style.select_on != "last":
@@ -140,17 +140,17 @@ def _note_filter(inputs: AdaptInputs | StyleFilterInputs, keeper: Keeper) -> Non
     if inputs.config.adaptation.label_filter:
         keeper.note_labels(inputs.target)
     else:
-        keeper.note("Labels: not used; label_filter is off.")
+        keeper.note("Labels: none is used, because label_filter is off.")
 
 
 def _score_adapted(
     inputs: AdaptInputs | StyleFilterInputs, tester: Tester, keeper: Keeper, report: Report
 ) -> None:
     """Score the networks of an adaptation, if the target's test sections have masks."""
-    if rank() != 0:
+    if rank() != 0:  # one process scores; the others would only repeat it
         return
     if not inputs.target.split("test", masked=True):
-        keeper.note("The target has no masks in its test split: no score.")
+        keeper.note("There is no score, because the target has no masks in its test split.")
         return
     for row, evaluated in _tested(_ADAPT_ROWS, tester, report):
         keeper.note_scores(evaluation_of(ROWS[row].title, inputs.job, evaluated))
@@ -177,13 +177,13 @@ def _score_part(inputs: PartInputs, tester: Tester, keeper: Keeper, around: Surr
 def _tested(
     rows: Sequence[RowName], tester: Tester, report: Report
 ) -> Iterator[tuple[RowName, Evaluated]]:
-    """Score rows one after the other, as parts of one stage."""
+    """Yield each row with its scores; their tests are reported as one stage."""
     for index, row in enumerate(rows):
         yield row, tester.evaluate(row, _share(report, index, len(rows)))
 
 
 def _share(report: Report, index: int, number: int) -> Report:
-    """Count the steps of one of several equal runs as a share of one stage."""
+    """Return a report that counts the steps of one of several runs as a share of one stage."""
 
     def within(progress: Progress) -> None:
         step = index * progress.total + progress.step

@@ -1,4 +1,4 @@
-"""What an attempt begins with, said before its trainer has loaded torch: that takes seconds."""
+"""Announce an attempt's first stage before its trainer has loaded torch, which takes seconds."""
 
 from sqlalchemy import select
 
@@ -9,7 +9,7 @@ from app.tables import Job, JobStage
 
 
 def announce(database: Database, lease: Lease, num_processes: int) -> None:
-    """Show the first stage and its steps, where the row does not show how far the job is."""
+    """Write the first stage and its number of steps, unless the job has reported a stage before."""
     with database.session() as session:
         began = select(JobStage.stage).where(JobStage.job_id == lease.job_id)
         if session.scalar(began.limit(1)) is not None:

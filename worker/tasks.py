@@ -1,4 +1,4 @@
-"""run_job(id): claim what is next, supervise its trainer process, record how it ended."""
+"""run_job(id): claim the next job, supervise its trainer process, and record how it ended."""
 
 import logging
 import os
@@ -35,13 +35,13 @@ _LOG_TAIL_BYTES = 16_000
 
 @dataclass(frozen=True)
 class _End:
-    """How an attempt ended, should the trainer not have said so itself."""
+    """The end of an attempt, to be recorded if the trainer has not recorded it itself."""
 
     failure: Failure
     saved: bool = False
     """The trainer was told to stop, saved its state and ended."""
     final: bool = False
-    """Another attempt would end alike."""
+    """Another attempt would end in the same way."""
 
     @classmethod
     def of_trainer(cls, code: int, log: str) -> Self:
@@ -68,9 +68,10 @@ class JobRunner:
         self._stopping = threading.Event()
 
     def run_job(self, job_id: str) -> None:
-        """Run waiting jobs until there are none; a repeated or late message finds nothing to do.
+        """Run waiting jobs until there are none.
 
-        The message says that ``job_id`` waits. Which job is next, the table says.
+        The message says that ``job_id`` waits, but the table of jobs decides which one is next. A
+        repeated or late message finds nothing to do.
         """
         logger.info("announced job=%s", job_id)
         while not self._stopping.is_set() and self._run_next():
@@ -128,11 +129,11 @@ class JobRunner:
         try:
             announce(self._database, lease, self._settings.processes)
         except (SQLAlchemyError, LookupError, ValueError) as error:
-            # The trainer will meet the same, and say it.
+            # The trainer will meet the same error, and record it.
             logger.warning("stage_not_announced job=%s error=%s", lease.job_id, error)
 
     def _supervise(self, lease: Lease, log: int, locks: Sequence[int]) -> int:
-        """Keep the lease while the trainer runs; its exit code."""
+        """Keep the lease while the trainer runs, and return the trainer's exit code."""
         command = [sys.executable, "-m", *_launcher(self._settings.processes), "worker.trainer"]
         command += [str(lease.job_id), str(lease.attempt)]
         # A session of its own: Ctrl-C, or systemd's SIGTERM, to the worker's group would else end
@@ -187,8 +188,8 @@ class JobRunner:
             return None
 
     def _settle(self, lease: Lease, end: _End, folder: Path) -> None:
-        """Record an end that the trainer did not record itself, and leave no half result."""
-        # Never part of a result, and maybe what fills the disk that the database needs.
+        """Record an end that the trainer did not record itself, and remove a half result."""
+        # It is never part of a result, and may fill the disk that the database needs.
         self._storage.remove(folder / "work")
         deadline = monotonic() + self._settings.lease_seconds
         while True:
@@ -211,11 +212,11 @@ class JobRunner:
                 release(session, lease)
                 session.commit()
         except SQLAlchemyError as error:
-            # The reconciler will look once more, when the lease has run out.
+            # The reconciler will do it when the lease has run out.
             logger.warning("job_not_released job=%s error=%s", lease.job_id, error)
 
     def _record(self, lease: Lease, end: _End) -> JobState | None:
-        """Let go of the job if it is still ours; what it is now, or None if it is another's."""
+        """Let go of the job, and return its state; None if another attempt has it."""
         with self._database.session() as session:
             if end.saved or self._stopping.is_set():
                 hand_back(session, lease)
@@ -229,7 +230,7 @@ class JobRunner:
 
 
 def _launcher(processes: int) -> list[str]:
-    """What starts the trainer's module: python itself, or torchrun for several processes."""
+    """Return python's arguments before the trainer's module: torchrun's for several processes."""
     if processes == 1:
         return []
     return ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]

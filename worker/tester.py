@@ -21,10 +21,10 @@ from models.training.progress import Report
 from worker.outcome import Selection
 
 SCORES = "scores.json"
-"""In the folder of a part: what it measured, a list of ``RowScores``."""
+"""The file in a part's folder with its results, a list of ``RowScores``."""
 
 PICTURES = "predictions"
-"""In the folder of a part of the first fold: the prediction of one test section for each row."""
+"""The folder in a part's folder, in the first fold, with each row's prediction of one section."""
 
 SCORES_TYPE = TypeAdapter(list[RowScores])
 
@@ -42,7 +42,7 @@ class Choice:
 
 
 class Tester:
-    """Tests rows of Table 1 by the networks that were trained for them."""
+    """A tester of rows of Table 1, with the networks that were trained for them."""
 
     def __init__(
         self, trained: Trained, source: Domain, target: Domain, config: StyleFilterConfig
@@ -58,7 +58,7 @@ class Tester:
     def scores(
         self, part: BenchmarkPart, row: RowName, evaluated: Evaluated, choice: Choice
     ) -> RowScores:
-        """Return what the table needs of a row that was scored."""
+        """Return the results of a scored row that the table needs."""
         method, training = ROWS[row].method, self._target.split("train")
         by_labels = choice.style is not None and choice.style.by == "labels"
         labelled: list[Split] = ["train"] if method.uses_labels or by_labels else []
@@ -80,7 +80,7 @@ class Tester:
         )
 
     def picture(self, row: RowName) -> NDArray[np.uint8]:
-        """Return class ids (H, W), native size, of the test section that the report shows."""
+        """Predict the test section that the report shows: class ids (H, W) at its native size."""
         section, predictor = pictured(self._target), self._predictor(row)
         prediction = predictor.predict(
             self._target.native_image(section),
@@ -111,7 +111,7 @@ def pictured(target: Domain) -> Section:
 
 
 def peak_memory_bytes() -> int:
-    """Return the most that this process held of its GPU, or else of main memory."""
+    """Return the most bytes that this process held, of its GPU or else of main memory."""
     on_gpu: int = torch.cuda.max_memory_allocated()  # 0 where no GPU is used
     if on_gpu:
         return on_gpu

@@ -1,4 +1,4 @@
-"""Register trained models when a job ends, and find them by what decided their weights."""
+"""Register trained models when a job ends, and find them by their fingerprint."""
 
 import logging
 from pathlib import Path
@@ -46,10 +46,10 @@ def register(session: Session, storage: Storage, job: Job, outcome: Outcome) -> 
 def find_reusable(
     session: Session, storage: Storage, job: Job, kind: ModelKind, fingerprint: str
 ) -> tuple[ReusedModel, Path] | None:
-    """Return the first model that was trained alike and whose files are there.
+    """Return the first model of this fingerprint whose files are there, and its folder.
 
-    Later ones never take its place, so all jobs of a benchmark start from the same. A job that is
-    not to take over what others trained still does so of its own benchmark.
+    Later models never take its place, so all jobs of a benchmark start from the same one. A job
+    that may not reuse models still reuses those of its own benchmark.
     """
     query = (
         select(TrainedModel)

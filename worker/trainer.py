@@ -1,7 +1,7 @@
 """The process that trains: job row -> models -> result. ``python -m worker.trainer JOB ATTEMPT``.
 
-Its own process, so that a hard kill, a lost CUDA context or a full memory end with it. It records
-success, failure and cancellation itself; how it ended otherwise is told by its supervisor.
+Training has a process of its own, so that a hard kill, a lost CUDA context or a full memory end
+with it. The process records success, failure and cancellation; its supervisor records other ends.
 """
 
 import faulthandler
@@ -66,7 +66,7 @@ _FAILURES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str],
 
 
 class Trainer:
-    """One attempt of one job, or of several processes that train it together the first."""
+    """One attempt of one job, in the only process that trains it or the first of several."""
 
     def __init__(self, settings: Settings, lease: Lease, stopping: Event | None = None) -> None:
         self._settings = settings
@@ -77,7 +77,7 @@ class Trainer:
         self._stopping = stopping or Event()
 
     def device(self) -> Device:
-        """Return where the job trains; one that cannot run says so when it is run, anywhere."""
+        """Return the device on which the job trains; an unusable job fails on any, once it runs."""
         with self._database.reading() as session:
             try:
                 return session.get_one(Job, self._lease.job_id).usable_config().device
@@ -120,8 +120,8 @@ class Trainer:
         return run_until_it_fits(inputs, self._surroundings(inputs))
 
     def _report(self, inputs: ReportInputs) -> Outcome:
-        """Write what the jobs of a benchmark measured; its own work."""
-        # These draw charts, which no other job needs.
+        """Write the report of what a benchmark's parts measured."""
+        # Imported here: no other job needs to load what draws charts.
         from worker.report.collect import write_report
         from worker.report.parts import Parts
 
@@ -149,7 +149,7 @@ class Trainer:
                 attempt=str(lease.attempt),
                 every_seconds=settings.checkpoint_seconds,
             ),
-            # The first process looks, and all do as it found.
+            # The first process looks, and all of them take what it found.
             reuse=lambda *what: from_first(find(*what) if first else None),
         )
 
@@ -172,7 +172,7 @@ class Trainer:
             self._storage.remove(self._storage.checkpoints(self._lease.job_id))
             failure, code = disk_full(trace), Exit.DISK_FULL
         elif isinstance(error, OperationalError):
-            return Exit.DATABASE  # it is away or was restarted: nothing another attempt would meet
+            return Exit.DATABASE  # away or restarted: another attempt need not meet that
         else:
             failure, code = Failure(*describe(error), trace), Exit.FAILED
         try:
@@ -185,7 +185,7 @@ class Trainer:
 
 
 def run_until_it_fits(inputs: TrainingInputs | EvaluateInputs, around: Surroundings) -> Outcome:
-    """Run a job; when one of its stages does not fit the GPU, again with it in less memory."""
+    """Run a job; if a stage does not fit the GPU, run the job again with it in less memory."""
     changes: list[str] = []
     while True:  # ends: there is a least memory for each stage
         try:
@@ -200,12 +200,14 @@ def run_until_it_fits(inputs: TrainingInputs | EvaluateInputs, around: Surroundi
         inputs = replace(inputs, config=smaller[0])
         changes.append(smaller[1])
     outcome.result.changed += changes
-    outcome.result.notes += [f"The GPU's memory was too small; changed {c}." for c in changes]
+    outcome.result.notes += [
+        f"The GPU's memory was too small. This was changed: {c}." for c in changes
+    ]
     return outcome
 
 
 def describe(error: Exception) -> tuple[str, str]:
-    """Return a stable code and words for the user."""
+    """Return a stable code for an error, and words for the user."""
     for kind, code, words in _FAILURES:
         if isinstance(error, kind):
             return code, words.format(error=error)

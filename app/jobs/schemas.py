@@ -21,7 +21,7 @@ _RESULT = JobResult(
             confusion=[[900, 100], [100, 150]],
         )
     ],
-    notes=["Labels: 96 of 96 training tiles labelled."],
+    notes=["Labels: 96 of 96 training tiles are labelled."],
 )
 
 

@@ -102,7 +102,7 @@ ROWS: dict[str, Row] = {
     ),
     "paul-no-advl": Row(
         "Paul et al. \\ AdvL",
-        "The method of Paul et al., without the adversaries.",
+        "The method of Paul et al. trains without the adversaries.",
         Method(
             "paul-no-advl",
             _PAUL,
@@ -114,7 +114,8 @@ ROWS: dict[str, Row] = {
     ),
     "paul-no-advl-cut": Row(
         "Paul et al. \\ AdvL + CUT",
-        "The method of Paul et al., without the adversaries, on target images that CUT redrew.",
+        "The method of Paul et al. trains without the adversaries, on target images that CUT "
+        "redrew.",
         Method(
             "paul-no-advl-cut",
             _PAUL,
@@ -148,18 +149,18 @@ ROWS: dict[str, Row] = {
     ),
     "filter-without-style": Row(
         "Filter without style",
-        "The method StyleFilter, on target images as they are, in training and in test.",
+        "StyleFilter trains and is tested on target images as they are.",
         Method("filter-without-style", _SELF_TRAINING, uses_labels=True, changes=_FILTER),
     ),
     "unfiltered": Row(
         "StyleFilter \\ filter (Eq. 2)",
-        "The method StyleFilter, without the filter and so without any label (Equation 2).",
+        "StyleFilter trains without the filter, so without any label: Equation 2 of the paper.",
         Method("unfiltered", _SELF_TRAINING, "cut", changes=_NO_FILTER),
         "cut",
     ),
     "filter-at-test": Row(
         "StyleFilter + filter at test",
-        "The row StyleFilter; in addition, labels of the test images filter their predictions.",
+        "The labels of the test images filter StyleFilter's predictions for them, too.",
         STYLEFILTER,
         "cut",
         filtered=True,
@@ -172,7 +173,8 @@ ROWS: dict[str, Row] = {
     ),
     "fourier": Row(
         "Fourier domain adaptation",
-        "The source-only segmenter segments test images with the source's coarse brightness.",
+        "The source-only segmenter segments test images with the source's coarse brightness "
+        "pattern.",
         SOURCE_ONLY,
         "fourier",
     ),
@@ -183,13 +185,13 @@ ROWS: dict[str, Row] = {
     ),
     "adabn-cut": Row(
         "AdaBN + CUT",
-        "The method AdaBN, on target images that CUT redrew.",
+        "AdaBN takes the statistics of target images that CUT redrew.",
         Method("adabn-cut", _ADABN, "cut", estimates_statistics=True, changes=_ESTIMATE),
         "cut",
     ),
     "stylefilter-histogram": Row(
         "StyleFilter, histogram for CUT",
-        "The method StyleFilter, with histogram matching in the place of CUT.",
+        "StyleFilter trains with histogram matching in the place of CUT.",
         Method(
             "stylefilter-histogram", _SELF_TRAINING, "histogram", uses_labels=True, changes=_FILTER
         ),
@@ -197,7 +199,7 @@ ROWS: dict[str, Row] = {
     ),
     "stylefilter-fourier": Row(
         "StyleFilter, Fourier for CUT",
-        "The method StyleFilter, with Fourier domain adaptation in the place of CUT.",
+        "StyleFilter trains with Fourier domain adaptation in the place of CUT.",
         Method("stylefilter-fourier", _SELF_TRAINING, "fourier", uses_labels=True, changes=_FILTER),
         "fourier",
     ),

@@ -150,13 +150,13 @@ _CHARTS: dict[ChartName, tuple[Callable[[BenchmarkReport], Figure], str]] = {
     "mean": (_mean, "Mean DICE of each row, with its folds"),
     "classes": (_classes, "DICE of each row, class by class"),
     "curves": (_curves, "Validation DICE by step, row by row"),
-    "styles": (_styles, "What the source-only segmenter makes of each kept generator's images"),
+    "styles": (_styles, "Scores of the source-only segmenter on the images of each kept generator"),
     "time": (_time, "Training time of each row"),
 }
 
 
 def _dots(axes: Axes, rows: Sequence[RowSummary], column: str, *, size: float) -> None:
-    """Draw mean, standard deviation and folds of each row, one row below the other."""
+    """Draw the mean, the standard deviation and the folds of each row, row below row."""
     aside = axes.get_yaxis_transform()
     for y, row in enumerate(rows):
         score, colour = row.dice.get(column), PALETTE[group_of(row)]
@@ -164,6 +164,7 @@ def _dots(axes: Axes, rows: Sequence[RowSummary], column: str, *, size: float) -
             axes.text(0, y, f" {MISSING}", color=PALETTE["muted"], va="center", transform=aside)
             continue
         std = score.std or 0.0
+        # A bar beyond 0 or 100 % would promise scores that cannot be.
         low, high = max(0, score.mean - std), min(1, score.mean + std)
         axes.hlines(y, 100 * low, 100 * high, color=colour, linewidth=size / 2.4, alpha=0.4)
         folds = [100 * value for value in score.per_fold if value is not None]
@@ -207,7 +208,7 @@ def _figure(height_px: float) -> Figure:
 
 
 def _panels(number: int, panel_px: float, *, sharey: bool = True) -> tuple[Figure, list[Axes]]:
-    """Make a figure of small panels of a height, in lines of at most four."""
+    """Return a figure of small panels of equal height, at most four in a line."""
     lines, columns_ = ceil(number / _PANELS), min(number, _PANELS)
     figure = _figure(60 + lines * panel_px)
     grid = figure.subplots(lines, columns_, sharey=sharey, squeeze=False)

@@ -1,4 +1,4 @@
-"""Make the report at the end of a benchmark, from what its parts left."""
+"""Make the report at the end of a benchmark, from the results of its parts."""
 
 import platform
 from collections.abc import Iterator
@@ -35,11 +35,11 @@ from worker.tester import NothingMeasured, pictured
 
 _CURVE_POINTS = 200
 _ALL_POINTS = 10_000
-"""Every generator that was scored: a rule chooses among all of them."""
+"""The points of a series that is not thinned: a rule chooses among all scored generators."""
 
 
 def write_report(parts: Parts, folder: Path, source: Domain, target: Domain) -> JobResult:
-    """Write the report's files to ``folder``; return what the job's row keeps of it.
+    """Write the report's files to ``folder``, and return the notes for the job's row.
 
     Raises:
         NothingMeasured: no part of the benchmark succeeded.
@@ -55,7 +55,11 @@ def write_report(parts: Parts, folder: Path, source: Domain, target: Domain) -> 
 
 
 def report_of(parts: Parts, source: Domain, target: Domain) -> BenchmarkReport:
-    """Return the whole report; NothingMeasured where no part succeeded."""
+    """Return the whole report.
+
+    Raises:
+        NothingMeasured: no part of the benchmark succeeded.
+    """
     results = tuple(_results(parts))
     if not results:
         raise NothingMeasured("none of the benchmark's parts succeeded; see their errors")
@@ -87,7 +91,7 @@ def report_of(parts: Parts, source: Domain, target: Domain) -> BenchmarkReport:
 
 
 def _results(parts: Parts) -> Iterator[RowResult]:
-    """Give each row's scores on each fold, with the time and memory of all that it needs."""
+    """Yield each row's scores on each fold, with the time and memory of all jobs that it needs."""
     for part in parts:
         if not part.succeeded or part.plan.method is None:
             continue
@@ -111,7 +115,7 @@ def _failed(parts: Parts) -> Iterator[FailedRow]:
 
 
 def _reason(parts: Parts, part: Part) -> str:
-    """Say why there is no result: the shared stage's reason, where the job waited in vain."""
+    """Say why a part has no result, or why the shared stage failed that it waited for."""
     if part.job.error_code == DEPENDENCY_FAILED:
         for shared in parts.shared_by(part, part.plan.rows):
             if shared.job.state in (JobState.FAILED, JobState.CANCELLED):
@@ -120,10 +124,10 @@ def _reason(parts: Parts, part: Part) -> str:
 
 
 def _notes(parts: Parts) -> Iterator[str]:
-    """Tell what jobs changed of their config to fit the GPU."""
+    """Yield a note on each change of a config by which a job came to fit its GPU."""
     for part in parts:
         for change in part.result.changed:
-            yield f"{part.plan.title}: the GPU's memory was too small; changed {change}"
+            yield f"{part.plan.title}: the GPU's memory was too small. This was changed: {change}"
 
 
 def _shared(parts: Parts) -> Iterator[SharedStage]:
@@ -138,7 +142,7 @@ def _shared(parts: Parts) -> Iterator[SharedStage]:
 
 
 def _curves(parts: Parts) -> Iterator[Curve]:
-    """Give validation DICE of what each part trained, under the row that is tested so."""
+    """Yield each part's validation DICE, under the row whose test stylises as training does."""
     for part in parts:
         if part.plan.method is None or part.plan.tile_px != parts.plan.tile_px:
             continue
@@ -155,14 +159,14 @@ def _curves(parts: Parts) -> Iterator[Curve]:
 
 
 def _as_trained(part: Part) -> RowName:
-    """Find the row that is tested as training validates: on images stylised alike."""
+    """Return the row that is tested on images stylised as in training, or else the first row."""
     assert part.plan.method is not None
     styler, rows = METHODS[part.plan.method].trained_on, part.plan.rows
     return next((row for row in rows if ROWS[row].tested_on == styler), rows[0])
 
 
 def _styles(parts: Parts) -> Iterator[StyleChoice]:
-    """Tell how the generators of each fold were scored, where one was chosen."""
+    """Yield the scores of each fold's generators, if a score chose one of them."""
     by = parts.benchmark.usable_config().style.select_on
     for part in parts:
         if part.job.kind != JobKind.TRAIN_STYLE or by == "last":
@@ -185,7 +189,7 @@ def _styles(parts: Parts) -> Iterator[StyleChoice]:
 
 
 def _figure(parts: Parts, target: Domain) -> bytes | None:
-    """Draw a test section of the first fold as each row sees it; None where no row does."""
+    """Draw a test section of the first fold as each row segments it; None without predictions."""
     found: dict[RowName, Path] = {}
     for part in parts:
         if part.succeeded and part.plan.fold == 0 and part.plan.tile_px == parts.plan.tile_px:
@@ -205,7 +209,7 @@ def _figure(parts: Parts, target: Domain) -> bytes | None:
 
 
 def _grey(image: NDArray[np.generic], window: tuple[float, float]) -> NDArray[np.uint8]:
-    """Return an image as stored as 8-bit grey of its intensity window."""
+    """Return a stored image (H, W) as grey values in 8 bits, by its intensity window."""
     return (normalise(image, window) * 255).round().astype(np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""Hold what a report shows: sections of notes, tables, charts and terms, all in plain text."""
+"""The contents of a report: sections of notes, tables, charts and terms, all in plain text."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,10 +12,12 @@ ChartName = Literal["mean", "classes", "curves", "styles", "time"]
 
 @dataclass(frozen=True)
 class TableCell:
+    """A cell of a table, as text."""
+
     text: str
     mark: Mark | None = None
     group: Group | None = None
-    """Colours a row's title by what the row knew of the target."""
+    """The group that colours a row's title: what the row knew of the target."""
     note: str = ""
     """Small print under the text."""
 
@@ -33,6 +35,8 @@ class Grid:
 
 @dataclass(frozen=True)
 class Section:
+    """A section of the report; an empty field is not shown."""
+
     title: str
     notes: tuple[str, ...] = ()
     chart: ChartName | None = None
@@ -44,7 +48,7 @@ class Section:
 
     @property
     def key(self) -> str:
-        """Name the section within a page."""
+        """The name of the section in links within a page."""
         return self.title.lower().replace(" ", "-")
 
 

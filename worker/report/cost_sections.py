@@ -1,4 +1,4 @@
-"""Show what each row took: labels, masks, time and memory; and what chose its weights."""
+"""Show the costs of each row, labels, masks, time and memory, and the choice of its weights."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -85,8 +85,9 @@ def curves(report: BenchmarkReport) -> Section | None:
     if not any(curve.name == CURVE for curve in report.curves):
         return None
     note = (
-        "Mean DICE on the validation sections while a stage of training runs. A thin line is a "
-        "fold, the thick line is the mean of the folds, and grey lines are the means of other rows."
+        "The curves show mean DICE on the validation sections while a stage of training runs. A "
+        "thin line is a fold, the thick line is the mean of the folds, and grey lines are the "
+        "means of other rows."
     )
     return Section("Learning curves", notes=(note,), chart="curves")
 
@@ -136,8 +137,8 @@ def chosen(report: BenchmarkReport) -> Section | None:
         for row in report.rows
     )
     grid = Grid(
-        "What chose the weights that were tested, their training step in each fold, and what "
-        "chose the generator",
+        "The rule that chose the tested weights, their training step in each fold, and the rule "
+        "that chose the generator",
         ("Row", "Weights by", "Step", "Generator by"),
         rows,
         numbers=False,
@@ -148,8 +149,8 @@ def chosen(report: BenchmarkReport) -> Section | None:
     ]
     if any("target_val" in (*row.selected, *row.styles_selected) for row in report.rows):
         notes.append(
-            "The paper, too, chooses weights by the target's validation masks. Whoever has nothing "
-            "but image-level labels does not have such masks."
+            "The paper also chooses weights by the target's validation masks. If you have only "
+            "image-level labels, you do not have such masks."
         )
     return Section("Chosen weights", notes=tuple(notes), grids=(grid,))
 
@@ -174,7 +175,7 @@ def cost(report: BenchmarkReport) -> Section | None:
 
 
 def _in_runs(report: BenchmarkReport) -> Iterator[str]:
-    """Tell the time of the paper's rows of a fold as a multiple of StyleFilter's."""
+    """Compare the time of the paper's rows in a fold with the time of StyleFilter."""
     one = next((row.seconds for row in report.rows if row.row == "stylefilter"), 0.0)
     shared = sum(stage.seconds for stage in report.shared) / report.folds
     # Rows that test one training share its time.
@@ -213,7 +214,7 @@ def _gain(score: float | None, than: float | None) -> str:
 
 
 def _over(row: RowSummary, low: RowSummary | None) -> str:
-    """Write the points over source-only; a dash where the two have different folds."""
+    """Write the points over source-only; a dash if the two rows have different folds."""
     if low is None or row.row == low.row or row.folds != low.folds:
         return MISSING
     return _gain(mean_of(row), mean_of(low))

@@ -19,7 +19,7 @@ PALETTE = {
     "labels": "#d55e00",
     "masks": "#00805f",
 }
-"""Colours of text, of lines, and of what a row used of the target (``groups.py``)."""
+"""The colours of text, of lines, and of the groups of rows (``groups.py``)."""
 
 _RC: dict[RcKeyType, object] = {
     "svg.fonttype": "none",  # text stays text
@@ -55,7 +55,7 @@ def drawing(changes: Mapping[RcKeyType, object] | None = None) -> Iterator[None]
 def to_svg(figure: Figure, title: str) -> str:
     """Write the figure as SVG; the same figure gives the same text.
 
-    ``title`` says what the figure shows, to those who cannot see it.
+    ``title`` tells readers who cannot see the figure what it shows.
     """
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Title": title, "Date": None, "Creator": None})

@@ -21,11 +21,14 @@ def write(
     """Write ``report.json``, ``.md``, ``.html`` and ``charts/``.
 
     If they are given, ``figure`` becomes ``figure.png`` and ``folds`` become ``folds.json``.
-    The folder is written aside and takes its name last. A report that is there already is replaced;
-    a folder that holds anything else is refused.
+    The folder is written aside and takes its name last. A report that is there already is replaced.
+
+    Raises:
+        FileExistsError: the folder holds something that is not a report.
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / "report.json").exists():
-        raise FileExistsError(f"{folder} holds something that is not a report")
+        raise FileExistsError(f"{folder} holds something that is not a report: name another folder")
+    # A folder can take the place of an empty one only: the old report steps aside first.
     old = folder.with_name(f".{folder.name}-{uuid4().hex}")
     with written_aside(folder) as draft:
         draft.mkdir()

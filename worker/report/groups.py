@@ -1,4 +1,4 @@
-"""Group rows by what of the target they were trained with, for the colours of the report."""
+"""Group rows by the part of the target that trained them, for the colours of the report."""
 
 from collections.abc import Iterable
 from typing import Literal
@@ -26,6 +26,6 @@ def group_of(row: RowSummary) -> Group:
 
 
 def groups_of(rows: Iterable[RowSummary]) -> list[Group]:
-    """Return the groups of rows, from the one that uses least of the target to most."""
+    """Return the groups of rows, from the group that uses least of the target to most."""
     found = {group_of(row) for row in rows}
     return [group for group in WORDS if group in found]

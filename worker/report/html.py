@@ -1,4 +1,4 @@
-"""Write the report as one page, without script or anything from elsewhere: a file shows it too."""
+"""Write the report as one page that loads nothing, so that a browser shows the file alone."""
 
 from base64 import b64encode
 from pathlib import Path
@@ -49,7 +49,7 @@ def render(report: BenchmarkReport, figure: bytes | None = None) -> str:
 
 
 def _landmarks(report: BenchmarkReport) -> list[TableCell]:
-    """Pick the four rows that tell the story, of those there are."""
+    """Pick the rows that tell the story, four at most."""
     return [
         TableCell(percent(mean_of(row)), note=title_of(row), group=group_of(row))
         for name in _LANDMARKS

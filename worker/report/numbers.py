@@ -44,11 +44,11 @@ def listed(names: tuple[str, ...]) -> str:
 
 
 def short(text: str, length: int) -> str:
-    """Cut a name that has more than ``length`` signs, and put it on one line."""
+    """Cut a name that has more than ``length`` characters, and put it on one line."""
     flat = plain(text)
     return flat if len(flat) <= length else f"{flat[: length - 1]}…"
 
 
 def plain(text: str) -> str:
-    """Put a name on one line; a sign that cannot be printed, or that XML forbids, is a space."""
+    """Put a name on one line; characters that cannot be printed or that XML forbids are spaces."""
     return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())

@@ -1,4 +1,4 @@
-"""Read what the jobs of a benchmark left: rows of the database, files, and stages they trained."""
+"""Read the results of a benchmark's jobs: database rows, files, and the stages they trained."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ from models.table1.results import RowScores
 from worker.tester import PICTURES, SCORES, SCORES_TYPE
 
 SHARED = {JobKind.PRETRAIN: "pretrain", JobKind.TRAIN_STYLE: "style"}
-"""Jobs whose stage the rows of a fold share, and that stage."""
+"""The kinds of job whose stage the rows of a fold share, and the stage of each."""
 
 _KINDS = {"pretrain": ("segmenter",), "style": ("style",), "adapt": ("stylefilter", "baseline")}
-"""Kinds of trained model that a stage makes."""
+"""The kinds of trained model that a stage makes."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Part:
 
     @property
     def stage(self) -> str:
-        """Name the stage that makes the network which the part is there for."""
+        """The stage that trains the part's own network."""
         if self.plan.method is None:
             return SHARED[JobKind(self.job.kind)]
         return "pretrain" if METHODS[self.plan.method].masks_of == "target" else "adapt"
@@ -54,7 +54,7 @@ class Part:
 
     @property
     def pictures(self) -> dict[RowName, Path]:
-        """Find each row's prediction for the section that the report shows, where there is one."""
+        """The files of each row's prediction for the section that the report shows, if any."""
         return {path.stem: path for path in sorted((self.folder / PICTURES).glob("*.png"))}
 
 
@@ -75,7 +75,7 @@ class Parts:
         return iter(self._all)
 
     def shared_by(self, part: Part, rows: Sequence[RowName]) -> list[Part]:
-        """Find the other parts whose networks ``rows`` of a part use."""
+        """Return the other parts whose networks ``rows`` of a part use."""
         method = part.plan.method
         stages = set()
         if method is None or METHODS[method].masks_of == "source":
@@ -92,7 +92,7 @@ class Parts:
         ]
 
     def users_of(self, shared: Part) -> tuple[RowName, ...]:
-        """List the rows that use a shared part's network, in the order of their parts."""
+        """Return the rows that use a shared part's network, in the order of their parts."""
         rows = (
             row
             for part in self
@@ -103,15 +103,15 @@ class Parts:
         return tuple(dict.fromkeys(rows))
 
     def seconds(self, part: Part) -> float:
-        """Give the training time of a part's stage, in the job that trained it."""
+        """Return the training time of a part's stage, in the job that trained it."""
         return self._stages(self._origin(part)).get(part.stage, 0.0)
 
     def own_seconds(self, part: Part) -> Mapping[str, float]:
-        """Give the seconds of each stage that the part's job itself ran."""
+        """Return the seconds of each stage that the part's job itself ran."""
         return self._stages(part.job.id)
 
     def peak_memory_bytes(self, part: Part) -> int:
-        """Give the most memory of the job that trained a part's stage; 0 where it is unknown."""
+        """Return the most memory of the job that trained a part's stage; 0 if that is unknown."""
         origin = self._session.get(Job, self._origin(part))
         result = None if origin is None else origin.result
         return JobResult.model_validate(result or {}).peak_memory_bytes or 0
@@ -123,7 +123,7 @@ class Parts:
         return dict(zip(series.steps, series.values, strict=True))
 
     def _origin(self, part: Part) -> UUID:
-        """Find the job that trained a part's stage: its own, or one that it took it from."""
+        """Return the job that trained a part's stage: its own, or an earlier one that it reused."""
         reused = (model for model in part.result.reused if model.kind in _KINDS[part.stage])
         return next((model.job for model in reused), part.job.id)
 

@@ -19,11 +19,11 @@ def _apart(row: Row) -> str | None:
 UNRANKED: Mapping[RowName, str] = {
     name: why for name, row in ROWS.items() if (why := _apart(row)) is not None
 }
-"""Rows that know of the target what none of the others may."""
+"""The rows that know more of the target than others may, each with the reason."""
 
 
 def ranked(rows: Sequence[RowSummary]) -> list[bool]:
-    """Tell for each row whether it takes part: it knows no more than others, and has all folds."""
+    """Tell for each row whether it is ranked: it knows no more than others, and has all folds."""
     most = max((len(row.folds) for row in rows), default=0)
     return [row.row not in UNRANKED and len(row.folds) == most for row in rows]
 
@@ -31,7 +31,7 @@ def ranked(rows: Sequence[RowSummary]) -> list[bool]:
 def marks(rows: Sequence[RowSummary], column: str) -> list[Mark | None]:
     """Mark the best and second best of a column, as shown; equal numbers share their mark.
 
-    A column of equal numbers has no mark, and no 0.0 is a second best.
+    A column of equal numbers has no mark, and 0.0 is never a second best.
     """
     shown: list[float | None] = []
     for row, takes_part in zip(rows, ranked(rows), strict=True):

@@ -6,7 +6,7 @@ from worker.report.content import Section, folds_in_words
 
 _FIGURE = Section(
     "In pictures",
-    notes=("A test image of the target, its segmentation by each row, and its mask as the truth.",),
+    notes=("You see a test image of the target, its segmentation by each row, and its mask.",),
     figure=True,
 )
 _FIRST = (terms.how_to_read, score_sections.table)
@@ -25,7 +25,7 @@ _THEN = (
 
 
 def sections(report: BenchmarkReport, *, figure: bool = False) -> list[Section]:
-    """Return those that have something to say; ``figure``: there is a picture of segmentations."""
+    """Return the sections that have contents; ``figure`` adds the picture of segmentations."""
     first, then = ([part(report) for part in parts] for parts in (_FIRST, _THEN))
     said = [*first, _FIGURE if figure else None, *then, _made(report)]
     return [section for section in said if section is not None]

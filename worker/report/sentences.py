@@ -12,7 +12,7 @@ _COMPARED_WITH: tuple[RowName, ...] = ("source-only", "cut")
 
 
 def headline(report: BenchmarkReport) -> str | None:
-    """Tell the result of StyleFilter, or of the best row; None where no row has a score."""
+    """Tell the result of StyleFilter, or of the best row; None if no row has a score."""
     scored = [row for row in report.rows if mean_of(row) is not None]
     candidates = [row for row in scored if row.row not in UNRANKED]
     if not candidates:
@@ -20,7 +20,7 @@ def headline(report: BenchmarkReport) -> str | None:
     most = max(len(row.folds) for row in candidates)
     best = max((row for row in candidates if len(row.folds) == most), key=_mean)
     shown = next((row for row in candidates if row.row == "stylefilter"), best)
-    # Means over other folds are no match.
+    # Means over different folds cannot be compared.
     means = {row.row: _mean(row) for row in scored if row.folds == shown.folds}
     titles, ours = {row.row: row.title for row in scored}, shown.row
     against = tuple(
@@ -79,7 +79,7 @@ def _cost(row: RowSummary) -> Iterator[str]:
 
 
 def _difference(report: BenchmarkReport, row: RowName, than: RowName) -> Difference | None:
-    """Find how a row differs from an earlier one; None where that has no interval."""
+    """Return the difference of a row from an earlier one; None if it has no interval."""
     return next((one for one in report.differences if (one.row, one.than) == (row, than)), None)
 
 

@@ -31,7 +31,7 @@ _TERMS = {
 
 
 def warning(report: BenchmarkReport) -> str | None:
-    """Say that the numbers of a trial run mean nothing; None where they have a meaning."""
+    """Say that the numbers of a trial run mean nothing; None if they have a meaning."""
     if report.preset != "smoke":
         return None
     return (
