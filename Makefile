@@ -1,4 +1,5 @@
-# Each target sets up what it needs; `make demo` and `make test` work on a fresh clone.
+# Each target first sets up the environment that it needs, so `make demo` and `make test` work on a
+# fresh clone.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,7 +19,7 @@ test: $(READY)
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
 
-# Faults at random moments of running jobs, each ROUNDS times (10 take an hour or two).
+# Inject each fault ROUNDS times, at random moments of running jobs. Ten rounds take one to two hours.
 ROUNDS ?= 10
 chaos: $(READY)
 	STYLEFILTER_CHAOS_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest -m chaos tests/chaos

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Starts Redis with the password in the file $1; further arguments go to redis-server.
+# Starts Redis with the password that file $1 holds. Further arguments go to redis-server.
 set -eu
 password=$(sed 's/[\\"]/\\&/g' "$1")
 shift
-# By standard input: an argument would show the password in the process list.
+# Redis reads the password from standard input; an argument would show it in the process list.
 exec redis-server - "$@" <<END
 requirepass "$password"
 appendonly yes

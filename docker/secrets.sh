@@ -1,12 +1,14 @@
 #!/bin/sh
-# Writes each password once into the folder $1: the one the environment gives, else a random one.
-# A password that is there stays: the database was made with it. The secret of webhooks may change,
-# and there is only the one that the environment gives.
+# Writes the passwords of PostgreSQL and Redis into folder $1, each once: the password that the
+# environment gives, or else a random one. A password that exists already stays, because the
+# database was made with it. The secret of webhooks is the one that the environment gives; it may
+# change, and without it there are no webhooks.
 set -eu
 
 write() {
     printf '%s' "$2" > "$1.new"
-    # Readable by all: each reader runs as its own user, and only they mount this volume.
+    # All users may read the file, because each reader runs as a user of its own. Only these readers
+    # mount this volume.
     chmod 444 "$1.new"
     mv "$1.new" "$1"
 }

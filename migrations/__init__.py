@@ -1,1 +1,1 @@
-"""Alembic migrations of app.tables."""
+"""Alembic migrations of the tables in app.tables."""

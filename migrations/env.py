@@ -1,4 +1,7 @@
-"""Alembic's entry point: online only, one transaction, one process at a time."""
+"""Runs the migrations for Alembic: in one transaction, and in one process at a time.
+
+Alembic's offline mode, which writes SQL to a file, is not supported.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,13 +13,13 @@ from app.database import Database
 from app.settings import Settings
 from app.tables import Table
 
-_LOCK = 0x5F11  # any constant: one advisory lock for all migrations of this service
+_LOCK = 0x5F11  # an arbitrary number that names the advisory lock of this service's migrations
 
 
 def run() -> None:
     engine: Engine = context.config.attributes.get("engine") or Database(Settings().database).engine
     with engine.connect() as connection, _tables_may_be_replaced(connection), connection.begin():
-        # SQLite serialises by itself: every writing transaction begins IMMEDIATE.
+        # SQLite needs no lock, because every writing transaction begins IMMEDIATE.
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         context.configure(
@@ -33,14 +36,15 @@ def run() -> None:
 
 @contextmanager
 def _tables_may_be_replaced(connection: Connection) -> Iterator[None]:
-    """On SQLite a column changes by copying its table and dropping the old one.
+    """Switch foreign keys off on SQLite while the migrations run.
 
-    With foreign keys on, that drop would delete, or be refused for, all rows that refer to it.
+    On SQLite a column is changed by copying its table and dropping the old table. With foreign keys
+    on, the drop would delete all rows that refer to the table, or would be refused because of them.
     """
     if connection.dialect.name != "sqlite":
         yield
         return
-    plain = connection.connection.cursor()  # the pragma does nothing inside a transaction
+    plain = connection.connection.cursor()  # inside a transaction the pragma would do nothing
     plain.execute("PRAGMA foreign_keys=OFF")
     try:
         yield

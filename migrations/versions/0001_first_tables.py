@@ -1,4 +1,4 @@
-"""First tables"""
+"""The first tables are created."""
 
 import sqlalchemy as sa
 from alembic import op

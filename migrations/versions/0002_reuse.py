@@ -1,4 +1,4 @@
-"""Stages are reused: models have a fingerprint, jobs may decline."""
+"""A job may take over trained models: models have a fingerprint, and jobs may refuse reuse."""
 
 import sqlalchemy as sa
 from alembic import op

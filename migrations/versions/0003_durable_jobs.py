@@ -1,4 +1,4 @@
-"""Jobs survive: lanes, priorities, losses, events, dependencies, idempotency keys, webhooks."""
+"""Jobs survive the loss of their worker, and have lanes, priorities, events and webhooks."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -35,7 +35,7 @@ def upgrade() -> None:
     with op.batch_alter_table("jobs") as batch:
         for name in _DEFAULTS:
             batch.alter_column(name, server_default=None)
-    # What is not waiting has nothing to be announced.
+    # Only a waiting job is announced.
     op.execute("UPDATE jobs SET announce_at = NULL WHERE state != 'queued'")
     with op.batch_alter_table("jobs") as batch:
         batch.create_index(

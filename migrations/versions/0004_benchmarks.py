@@ -1,4 +1,4 @@
-"""Benchmarks: jobs that are parts of another, and dependencies that only need an end."""
+"""Benchmarks are added: jobs have parts, and a job may wait for another's end, however it ends."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -34,7 +34,10 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Benchmarks, their cells and what these trained go: the older schema has no place for them."""
+    """Delete benchmarks, their parts and the models of these parts, and restore the tables.
+
+    The older tables have no place for them.
+    """
     gone = "SELECT id FROM jobs WHERE kind IN ('benchmark', 'method')"
     theirs = f"SELECT id FROM trained_models WHERE job_id IN ({gone})"
     for column in ("style_model_id", "segmenter_model_id"):
@@ -56,7 +59,7 @@ def downgrade() -> None:
 
 
 def _in_order() -> None:
-    """Make the index of claims anew: SQLite's copy of the table forgot that priority descends."""
+    """Create the index of waiting jobs again: on SQLite the copied table loses its DESC order."""
     op.drop_index("ix_jobs_waiting", table_name="jobs")
     waiting = sa.text("announce_at IS NOT NULL")
     op.create_index(
@@ -69,7 +72,7 @@ def _in_order() -> None:
 
 
 def _replace(batch: BatchOperations, table: str, values: tuple[str, ...]) -> None:
-    """The check of the column ``kind``."""
+    """Replace the check of the column ``kind``."""
     name = op.f(f"ck_{table}_kind")
     batch.drop_constraint(name, type_="check")
     listed = ", ".join(f"'{value}'" for value in values)

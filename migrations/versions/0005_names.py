@@ -1,4 +1,4 @@
-"""One word per thing: attempts, lost attempts, and the folds of a benchmark."""
+"""Columns and plans take today's names: attempt, lost_attempts, and the folds of a benchmark."""
 
 from collections.abc import Callable
 from typing import Any
@@ -32,7 +32,7 @@ def downgrade() -> None:
 
 
 def _in_order() -> None:
-    """Make the index of claims anew: SQLite's copy of the table forgets that priority descends."""
+    """Create the index of waiting jobs again: on SQLite the copied table loses its DESC order."""
     op.drop_index("ix_jobs_waiting", table_name="jobs")
     waiting = sa.text("announce_at IS NOT NULL")
     op.create_index(
@@ -45,11 +45,11 @@ def _in_order() -> None:
 
 
 def _rewrite_plans(change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    """Rewrite what parts of benchmarks are to run; a benchmark's own plan keeps its names."""
+    """Rewrite the plans of benchmark parts; the plan of a benchmark itself keeps its names."""
     connection = op.get_bind()
     query = sa.select(_JOBS.c.id, _JOBS.c.plan).where(_JOBS.c.plan.is_not(None))
     for job_id, plan in connection.execute(query).all():
-        # A column that holds JSON's null is not NULL.
+        # A column may hold JSON's null, which SQL does not take for NULL.
         if plan is not None and "folds" not in plan:
             statement = sa.update(_JOBS).where(_JOBS.c.id == job_id)
             connection.execute(statement.values(plan=change(plan)))

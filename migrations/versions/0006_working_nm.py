@@ -1,4 +1,4 @@
-"""The pixel size that a trained model works at, in a column of its own."""
+"""Trained models have a column for the pixel size at which they see images."""
 
 from typing import Any
 
@@ -38,7 +38,8 @@ def upgrade() -> None:
     for model in _models():
         values: dict[str, Any] = {"working_nm": model.pixel_size_nm * _factor(model.config)}
         if model.of_target:
-            # Its factor was multiplied, so that the target's pixel size times it came out right.
+            # Version 0.1 stored a changed factor for this model, so that the target's pixel size
+            # times the factor gave the working pixel size.
             values["config"] = _with_factor(model.config, _factor(model.job_config))
         _write(model.id, values)
     with op.batch_alter_table("trained_models") as batch:
@@ -55,9 +56,9 @@ def downgrade() -> None:
 
 
 def _models(*columns: sa.ColumnClause[Any]) -> list[Any]:
-    """Return each model with its source's pixel size and its job's config.
+    """Return each model with the pixel size of its source and the configuration of its job.
 
-    ``of_target``: a segmenter of the row target-only, whose source is the target of its job.
+    ``of_target`` is true for a segmenter of the row target-only, whose source is its job's target.
     """
     of_target = sa.func.coalesce(_JOBS.c.source_id != _MODELS.c.source_id, sa.false())
     query = (
@@ -76,7 +77,7 @@ def _models(*columns: sa.ColumnClause[Any]) -> list[Any]:
 
 
 def _factor(config: Any) -> float:
-    """Return the factor of a stored config; without one the source was seen at its own size."""
+    """Return the factor of a stored configuration; 1 if it holds none."""
     factor = config.get(_FACTOR) if isinstance(config, dict) else None
     return float(factor) if isinstance(factor, (int, float)) else 1.0
 

@@ -1,4 +1,4 @@
-"""Jobs and models say in which version's fields their configuration is stored."""
+"""Jobs and models have a column for the version of the fields of their configuration."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -20,7 +20,7 @@ def downgrade() -> None:
 
 
 def _in_order() -> None:
-    """Make the index of claims anew: SQLite's copy of the table forgets that priority descends."""
+    """Create the index of waiting jobs again: on SQLite the copied table loses its DESC order."""
     op.drop_index("ix_jobs_waiting", table_name="jobs")
     waiting = sa.text("announce_at IS NOT NULL")
     op.create_index(
