@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow chaos chaos-short lint up format clean
+.PHONY: demo test test-fast test-slow chaos chaos-short lint up format clean
 
 demo: $(READY)
 	$(BIN)/stylefilter demo
@@ -13,11 +13,19 @@ demo: $(READY)
 up: $(READY)
 	$(BIN)/stylefilter up
 
+# Processes that run tests side by side: each with services of its own, and whole test modules.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+
 test: $(READY)
-	$(BIN)/python -m pytest -m 'not slow and not chaos'
+	$(PYTEST) -m 'not slow and not chaos'
+
+# Neither processes nor services nor training: in less than a minute.
+test-fast: $(READY)
+	$(PYTEST) -m 'not slow and not chaos and not services and not processes and not training'
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 # Inject each fault ROUNDS times, at random moments of running jobs. Ten rounds take one to two hours.
 ROUNDS ?= 10

@@ -1,6 +1,7 @@
 """Fixtures of all tests: real databases, a real broker, real files."""
 
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,37 @@ from app.settings import Settings
 from app.tables import Table
 from tests import services
 from tests.old_state import open_state
+
+_STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"}
+_running: list[pytest.Item] = []
+
+
+@pytest.hookimpl(tryfirst=True)  # before the marks select
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests whose fixtures start a service."""
+    for item in items:
+        if {"postgres_url", "redis_url"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.services)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    _running.append(item)
+    try:
+        return (yield)
+    finally:
+        _running.pop()
+
+
+def _refuse_processes(event: str, _: object) -> None:
+    """Keep the marks honest: `make test-fast` leaves out what starts processes."""
+    if event in _STARTS and _running:
+        marks = {mark.name for mark in _running[-1].iter_markers()}
+        if not marks & {"processes", "services"}:
+            raise PermissionError("this test starts a process: mark it `processes`")
+
+
+sys.addaudithook(_refuse_processes)
 
 # A shell that starts us in the background makes us, and all we start, deaf to Ctrl-C.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

@@ -4,7 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.processes
 def test_the_service_starts_and_answers_without_torch(
     tmp_path: Path, sqlite_template: Path
 ) -> None:

@@ -24,7 +24,7 @@ from tests.chaos.world import (
 from tests.processes import disk_of_its_own, wait_for
 from tests.services import NoService, without
 
-pytestmark = [pytest.mark.chaos, pytest.mark.services]
+pytestmark = [pytest.mark.processes, pytest.mark.chaos, pytest.mark.services]
 
 
 @pytest.fixture(scope="module")

@@ -34,6 +34,8 @@ from app.tables import JobState
 from tests.processes import DEADLINE_SECONDS, PACE, environment, exit_code, running, wait_for
 from tests.services import free_port, without
 
+pytestmark = pytest.mark.processes
+
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, Any] = COMPOSE["services"]

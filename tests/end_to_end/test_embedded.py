@@ -24,6 +24,7 @@ from app.labels.schemas import DeriveRequest
 from tests.processes import PACE, exit_code, processes_of, running, wait_for
 
 pytestmark = [
+    pytest.mark.processes,
     pytest.mark.slow,
     pytest.mark.skipif(
         not Path("/proc/self/environ").exists(), reason="finds its processes under /proc"

@@ -22,7 +22,7 @@ from tests.app.streams import Stream, claimed, do, ids, service, stored, tell
 from tests.processes import exit_code, join, running, wait_for
 from tests.services import NoService, OwnPostgres, free_port, own_postgres, without
 
-pytestmark = [pytest.mark.services, pytest.mark.slow]
+pytestmark = [pytest.mark.processes, pytest.mark.services, pytest.mark.slow]
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,8 @@ from models.training.progress import Progress
 from tests.models.domains import equal_weights, squares, write_domain
 from tests.models.stage_process import inverted, pair, tiny
 
+pytestmark = pytest.mark.training
+
 STILL = AugmentationConfig(rotate=False, brightness=0, contrast=0, noise_sigma=0)
 GROUP, BATCH = {"norm": "group"}, {"norm": "batch"}
 

@@ -15,6 +15,8 @@ from models.training.progress import Progress, Stop
 from tests.app.files import grey, mask, png
 from tests.models.domains import equal_weights, squares
 
+pytestmark = pytest.mark.training
+
 A, P, U = ABSENT, PRESENT, UNKNOWN
 CELLS = Description(class_names=["background", "square"], pixel_size_nm=4)
 

@@ -28,6 +28,8 @@ from models.training.loop import Run, seeded_weights, update
 from models.training.progress import Progress
 from tests.models.domains import QUIET, equal_weights, ignore, square_domain, write_domain
 
+pytestmark = pytest.mark.training
+
 SMOKE = preset("smoke")
 UNCHANGED = Styliser(lambda image: image, "nothing")
 STILL = AugmentationConfig(rotate=False, brightness=0, contrast=0, noise_sigma=0)

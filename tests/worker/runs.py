@@ -6,6 +6,7 @@ from threading import Thread
 from uuid import UUID
 
 import pytest
+import torch
 from sqlalchemy import select
 
 from app.jobs.result import JobResult
@@ -42,6 +43,7 @@ class RunnerHere(JobRunner):
     """
 
     def _supervise(self, lease: Lease, *_: object) -> int:
+        torch.set_num_threads(self._settings.threads)
         return Trainer(self._settings, lease).run()
 
 

@@ -9,6 +9,8 @@ import pytest
 from tests.processes import wait_for
 from worker.gpu import held, visible
 
+pytestmark = pytest.mark.processes
+
 HOLD = """
 import sys
 from pathlib import Path

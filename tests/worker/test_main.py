@@ -17,6 +17,7 @@ from tests.processes import PACE, exit_code, processes_of, running, trainer_of, 
 from tests.worker.conftest import Service
 
 pytestmark = [
+    pytest.mark.processes,
     pytest.mark.slow,
     pytest.mark.parametrize("database_url", ["sqlite"], indirect=True),
 ]

@@ -32,6 +32,7 @@ from tests.worker.runs import (
 )
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 def test_each_kind_of_job_succeeds_and_builds_on_the_others(service: Service) -> None:
     source, target = service.source, service.target
@@ -103,6 +104,7 @@ def test_each_kind_of_job_succeeds_and_builds_on_the_others(service: Service) ->
     assert service.files(scored.id) == {"logs/1.log"}
 
 
+@pytest.mark.training
 @sqlite_only
 def test_what_was_trained_alike_is_not_trained_again(service: Service) -> None:
     first = run_here(service, service.adapt())
@@ -141,6 +143,7 @@ def test_what_was_trained_alike_is_not_trained_again(service: Service) -> None:
     assert reused(reuse=False)[0] == set()
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 @sqlite_only
 def test_several_processes_train_one_job(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from contextlib import closing
 from typing import Any
 from uuid import UUID
 
+import pytest
 from sqlalchemy import select
 
 from app.cli.synthetic import CLASSES
@@ -44,6 +45,7 @@ def begun(service: Service, job_id: UUID) -> tuple[Lease, list[Any]]:
     return lease, [data for kind, data in told(service, job_id) if kind == "stage"]
 
 
+@pytest.mark.processes
 def test_a_stage_is_told_before_its_trainer_starts(service: Service) -> None:
     job_id = service.submit(PretrainRequest(source=service.source, preset="smoke"))
     before: list[tuple[str, Any]] = []

@@ -29,6 +29,8 @@ from tests.worker.runs import (
 )
 from worker.tasks import JobRunner, _End
 
+pytestmark = pytest.mark.processes
+
 
 @sqlite_only
 def test_a_cancelled_job_stops_and_leaves_nothing(service: Service) -> None:

@@ -39,6 +39,7 @@ FAILURES: list[tuple[str, str, dict[str, object]]] = [
 ]
 
 
+@pytest.mark.processes
 @sqlite_only
 @pytest.mark.parametrize(("code", "words", "config"), FAILURES)
 def test_a_failure_is_told_in_words_and_leaves_nothing(
@@ -56,6 +57,7 @@ def test_a_failure_is_told_in_words_and_leaves_nothing(
     assert service.models() == []
 
 
+@pytest.mark.processes
 @sqlite_only
 @pytest.mark.parametrize(
     ("change", "code", "words"),
@@ -85,6 +87,7 @@ def test_what_another_version_stored_fails_the_job_in_words(
     assert job.config == service.row(job_id).config
 
 
+@pytest.mark.processes
 @sqlite_only
 def test_a_dataset_whose_files_are_gone_fails_the_job(service: Service) -> None:
     job_id = service.adapt()
@@ -104,6 +107,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         yield folder
 
 
+@pytest.mark.processes
 @sqlite_only
 @pytest.mark.parametrize("embedded", [False, True])
 def test_a_full_disk_fails_the_job_and_leaves_nothing(
@@ -131,6 +135,7 @@ def test_a_full_disk_fails_the_job_and_leaves_nothing(
     service.database.close()
 
 
+@pytest.mark.processes
 @sqlite_only
 def test_a_disk_too_full_for_the_attempts_folder_fails_the_job(
     small_disk: Path, service: Service

@@ -14,6 +14,7 @@ from app.tables import Job
 from tests.processes import exit_code, processes_of, running, wait_for
 
 pytestmark = [
+    pytest.mark.processes,
     pytest.mark.slow,
     pytest.mark.skipif(
         not Path("/proc/self/environ").exists(), reason="finds its processes under /proc"

@@ -124,6 +124,7 @@ def test_other_ends_have_other_codes(api: httpx.Client, database: Database, job_
     assert run_watch("http://127.0.0.1:1", job_id, console) == 2
 
 
+@pytest.mark.processes
 def test_ctrl_c_leaves_the_job_alone(
     api: httpx.Client, database: Database, job_id: UUID, tmp_path: Path
 ) -> None:

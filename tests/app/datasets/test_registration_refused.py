@@ -411,6 +411,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+@pytest.mark.processes
 def test_a_full_disk_keeps_nothing(settings: Settings, serve: Serve, small_disk: Path) -> None:
     api = serve(settings.model_copy(update={"data_folder": small_disk}))
     response = upload(api, {"a.png": png(grey(1, 1500, 1500))})
@@ -421,6 +422,7 @@ def test_a_full_disk_keeps_nothing(settings: Settings, serve: Serve, small_disk:
     assert api.delete(f"/datasets/{kept['id']}").status_code == 204
 
 
+@pytest.mark.processes
 def test_a_disk_that_is_full_while_an_upload_comes_in(
     api: httpx.Client, small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

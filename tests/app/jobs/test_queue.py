@@ -81,6 +81,7 @@ JobQueue(Settings()).announce(uuid.UUID(sys.argv[1]), "cpu")
 """
 
 
+@pytest.mark.processes
 def test_a_torn_exchange_is_mended(settings: Settings) -> None:
     """In a process of its own: one that has bound the queue already does not look again."""
     celery = make_celery(settings)

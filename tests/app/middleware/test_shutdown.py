@@ -21,6 +21,8 @@ from tests.app.streams import ask, claimed, do, service, stored, train
 from tests.processes import DEADLINE_SECONDS, exit_code, join, running, wait_for
 from tests.services import free_port
 
+pytestmark = pytest.mark.processes
+
 
 def test_open_streams_do_not_delay_a_stop_and_clients_go_on_with_the_next(
     settings: Settings, database: Database, job_id: UUID

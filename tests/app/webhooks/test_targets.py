@@ -224,6 +224,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("host", "trusted", "arrives"),
     [("localhost", True, True), ("127.0.0.1", True, False), ("localhost", False, False)],

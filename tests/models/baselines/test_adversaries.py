@@ -25,6 +25,8 @@ from tests.models.baselines.weak_label_steps import (
 from tests.models.domains import A, P, U
 from tests.models.training_steps import untrained
 
+pytestmark = pytest.mark.training
+
 
 def test_the_segmenters_step_leaves_no_gradient_in_the_discriminators(
     domains: Domains, monkeypatch: pytest.MonkeyPatch

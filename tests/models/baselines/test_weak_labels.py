@@ -45,6 +45,8 @@ from tests.models.baselines.weak_label_steps import (
 from tests.models.domains import NEEDS_BF16, QUIET, A, P, U, equal_weights
 from tests.models.training_steps import BATCH, GROUP, images, masks, tensors, timeless, untrained
 
+pytestmark = pytest.mark.training
+
 
 @dataclass
 class ByHand:

@@ -48,6 +48,8 @@ from tests.models.training_steps import (
     untrained,
 )
 
+pytestmark = pytest.mark.training
+
 SOURCE, TARGET = "loss_reconstruction_source", "loss_reconstruction_target"
 Domains = tuple[Domain, StylisedDomain]
 

@@ -154,6 +154,7 @@ PEAKS: list[tuple[Stage, StyleFilterConfig, int]] = [
 ]
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="peaks are read from /proc")
 @pytest.mark.parametrize(("stage", "config", "side"), PEAKS)

@@ -14,6 +14,8 @@ from models.training.loop import NonFiniteLoss
 from tests.models.domains import QUIET, squares, write_domain
 from tests.models.stage_process import TrainedStage, tiny, train_stage
 
+pytestmark = pytest.mark.training
+
 Data = tuple[list[NDArray[np.generic]], list[NDArray[np.uint8]]]
 
 

@@ -15,6 +15,8 @@ from models.training.resume import Checkpoints
 from tests.models.domains import NEEDS_BF16
 from tests.models.stage_process import STAGES, Case, TrainedStage, train_case
 
+pytestmark = pytest.mark.training
+
 Run = tuple[list[Progress], dict[str, Tensor], set[torch.dtype]]
 
 

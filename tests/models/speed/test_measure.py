@@ -20,6 +20,8 @@ from models.speed.measure import (
 )
 from models.training.device import cpu_has_bf16
 
+pytestmark = pytest.mark.training
+
 REFERENCE = """
 import torch
 class CUTModel:
@@ -43,6 +45,7 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 def test_ours_and_the_reference_take_turns(checkout: Path) -> None:
     results = measure_style("32x8", 2, 50.0, checkout)
@@ -57,6 +60,7 @@ def test_ours_and_the_reference_take_turns(checkout: Path) -> None:
         assert result.fraction_of_peak == pytest.approx(result.gflop / result.step.median / 50)
 
 
+@pytest.mark.processes
 def test_the_reference_process_says_what_stands_in(checkout: Path) -> None:
     script = [sys.executable, reference.__file__, str(checkout), "32", "8"]
     heard = subprocess.run(script, input="\n", check=True, capture_output=True, text=True)

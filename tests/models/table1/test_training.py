@@ -21,6 +21,8 @@ from models.training.loop import Run, seeded_weights
 from models.training.progress import Progress
 from tests.models.domains import QUIET, equal_weights, square_domain
 
+pytestmark = pytest.mark.training
+
 SMOKE = preset("smoke")
 ADAPTING = [name for name, method in METHODS.items() if method.adapt is not None]
 

@@ -29,6 +29,8 @@ from models.training.progress import Progress
 from tests.models.stage_process import Case, as_json, train_case
 from tests.processes import DEADLINE_SECONDS
 
+pytestmark = pytest.mark.processes
+
 GROUP, INSTANCE, BATCH = ({"norm": norm} for norm in ("group", "instance", "batch"))
 CASES = [
     Case("style", "style", {"steps": 3}, {}),

@@ -15,6 +15,8 @@ from models.training.progress import Picture
 from tests.models.domains import ignore, square_domain
 from tests.models.stage_process import STAGES, Case, TrainedStage, train_case
 
+pytestmark = pytest.mark.training
+
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_pictures_change_no_weight(

@@ -20,6 +20,8 @@ from models.training.progress import Progress
 from models.training.resume import Checkpoints, State
 from tests.models.stage_process import Case, context, train_case
 
+pytestmark = pytest.mark.processes
+
 STEPS = 10
 KILL_SEEDS = int(os.environ.get("STYLEFILTER_KILL_SEEDS", "12"))
 CASES = {

@@ -26,6 +26,8 @@ from tests.worker.conftest import Service
 from tests.worker.runs import result_of, run, run_here, sqlite_only
 from worker.report.numbers import percent
 
+pytestmark = pytest.mark.training
+
 
 @pytest.fixture
 def pair(service: Service) -> dict[str, UUID]:
@@ -196,6 +198,7 @@ def test_a_shared_stage_that_was_mended_alone_is_not_blamed(
     assert "stage" not in reasons["y-net"]
 
 
+@pytest.mark.processes
 @pytest.mark.slow
 @sqlite_only
 def test_every_row_can_be_measured_and_measured_again(
