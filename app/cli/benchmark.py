@@ -26,7 +26,7 @@ from app.tables import ENDED, JobState
 from models.config import PresetName, preset
 from models.files import written_aside
 
-_POLL_SECONDS = 2.0
+POLL_SECONDS = 2.0
 _FILES = ("report.json", "report.md", "report.html", "folds.json")
 _SHOWN = re.compile(r"\]\(((?:charts/)?[a-z]+\.(?:svg|png))\)")
 """Finds the pictures that the Markdown report refers to."""
@@ -244,4 +244,4 @@ def _follow(client: Client, job_id: UUID, console: Console) -> JobRead:
         job = client.job(job_id)
         if job.state in ENDED:
             return job
-        time.sleep(_POLL_SECONDS)
+        time.sleep(POLL_SECONDS)

@@ -12,6 +12,7 @@ WAY = CODE.split("# %%")[-1].partition("\n")[2]
 """The cell that shows the whole way."""
 
 
+@pytest.mark.training
 def test_the_example_runs_with_the_smallest_preset(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import func, select
 from typer.testing import CliRunner, Result
 
+from app.cli import benchmark
 from app.cli.main import cli
 from app.database import Database
 from app.jobs.transitions import Failure, claim, fail, give_up_dependents, succeed
@@ -37,8 +38,9 @@ def out(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(api: httpx.Client, tmp_path: Path, out: Path) -> Run:
+def run(api: httpx.Client, tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """The command on two folders of twelve sections, with further options; its service is ours."""
+    monkeypatch.setattr(benchmark, "POLL_SECONDS", 0.02)
     for name, shift in (("source", 1), ("target", 101)):
         for kind in ("images", "masks"):
             (tmp_path / name / kind).mkdir(parents=True)
