@@ -70,6 +70,7 @@ def test_the_reference_process_says_what_stands_in(checkout: Path) -> None:
     assert peak > 50e6
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("case", ["pretrain-8", "adapt-8"])
 def test_a_stage_waits_and_translates_nothing(case: str) -> None:
     result = measure_stage(case, 3)

@@ -160,11 +160,8 @@ def test_a_shared_stage_that_failed_says_why_its_rows_did(
     run_here(service, job_id)
     report = report_of(service, job_id)
     assert [row.row for row in report.rows] == ["target-only"]
-    why = "Its stage style failed: The job was cancelled."
-    assert [(found.row, found.reason) for found in report.failed] == [
-        ("source-only", why),
-        ("cut", why),
-    ]
+    assert [found.row for found in report.failed] == ["source-only", "cut"]
+    assert all("stage style" in found.reason for found in report.failed)
     assert [stage.stage for stage in report.shared] == ["pretrain"]
 
 
