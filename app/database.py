@@ -104,11 +104,11 @@ class Database:
 
     def migrate(self) -> None:
         """Bring the tables to the newest revision. Several processes may do so at once."""
-        command.upgrade(self._alembic(), "head")
+        command.upgrade(self.alembic_config(), "head")
 
     def revision_problem(self) -> str | None:
         """Return the reason why the tables do not fit this code, or None if they do."""
-        head = ScriptDirectory.from_config(self._alembic()).get_current_head()
+        head = ScriptDirectory.from_config(self.alembic_config()).get_current_head()
         with self.engine.execution_options(read_only=True).connect() as connection:
             current = MigrationContext.configure(connection).get_current_revision()
         if current == head:
@@ -118,7 +118,8 @@ class Database:
             "`stylefilter migrate`"
         )
 
-    def _alembic(self) -> Config:
+    def alembic_config(self) -> Config:
+        """Return the configuration with which Alembic migrates this database."""
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS))
         config.attributes["engine"] = self.engine

@@ -121,7 +121,7 @@ class JobRunner:
             needed.mkdir(parents=True, exist_ok=True)
         self._announce(lease)
         with path.open("wb") as log:
-            code = self._supervise(lease, log.fileno(), locks)
+            code = self.supervise(lease, log.fileno(), locks)
         log_end = read_tail(path, _LOG_TAIL_BYTES) or b""
         return _End.of_trainer(code, log_end.decode(errors="replace"))
 
@@ -132,7 +132,7 @@ class JobRunner:
             # The trainer will meet the same error, and record it.
             logger.warning("stage_not_announced job=%s error=%s", lease.job_id, error)
 
-    def _supervise(self, lease: Lease, log: int, locks: Sequence[int]) -> int:
+    def supervise(self, lease: Lease, log: int, locks: Sequence[int]) -> int:
         """Keep the lease while the trainer runs, and return the trainer's exit code."""
         command = [sys.executable, "-m", *_launcher(self._settings.processes), "worker.trainer"]
         command += [str(lease.job_id), str(lease.attempt)]

@@ -53,7 +53,7 @@ def adapt_weak_labels(
         ValueError: a domain has no training sections, or (as NonFiniteLoss) a loss is not finite.
     """
     pair = Pair(source, target)
-    learner = _WeakLabels(copy.deepcopy(source_only), pair, config).learner()
+    learner = WeakLabels(copy.deepcopy(source_only), pair, config).learner()
     return adapt_by(learner, pair, config, run)
 
 
@@ -78,13 +78,13 @@ class Part:
     kept: NDArray[np.bool_]
 
 
-class _WeakLabels:
+class WeakLabels:
     """The segmenter, its adversaries, and the update of all of them."""
 
     def __init__(self, segmenter: UNet, pair: Pair, config: StyleFilterConfig) -> None:
         self._pair, self._weak = pair, config.weak_labels
         self._config = config.adaptation.model_copy(update={"student_view": "stylised"})
-        self._segmenter = segmenter
+        self.segmenter = segmenter
         self._device = next(segmenter.parameters()).device
         self._optimiser = adamw(segmenter, self._config)
         # Discriminators start from the seed alone, whatever was drawn before.
@@ -98,15 +98,16 @@ class _WeakLabels:
         by_name = self._adversaries.items()
         settings = {"method": "weak-labels", **self._weak.model_dump()}
         return Learner(
-            segmenter=self._segmenter,
+            segmenter=self.segmenter,
             facts=MethodFacts(labels=True, settings=settings, unused=SELF_TRAINING),
-            batch=self._batch,
+            batch=self.batch,
             step=self._step,
             optimisers={"segmenter": self._optimiser, **{n: a.optimiser for n, a in by_name}},
             modules={name: adversary.network for name, adversary in by_name},
         )
 
-    def _batch(self, x_s: Sequence[Sample], x_t: Sequence[Sample]) -> Sequence[Part]:
+    def batch(self, x_s: Sequence[Sample], x_t: Sequence[Sample]) -> Sequence[Part]:
+        """Return the batch that these samples of source and target make, in its parts."""
         size = len(x_s) // self._config.accumulate
         return [self._part(x_s[i : i + size], x_t[i : i + size]) for i in range(0, len(x_s), size)]
 
@@ -147,7 +148,7 @@ class _WeakLabels:
                 yield noted(*self._on_source(part, known, of_s))
                 yield noted(*self._on_target(part, num_labels, of_t))
 
-        self._segmenter.train()
+        self.segmenter.train()
         with frozen(adversary.network for adversary in self._adversaries.values()):
             update(losses(), self._optimiser, clip_norm=self._weak.clip_norm)
         learnt = {
@@ -165,8 +166,8 @@ class _WeakLabels:
         self, part: Part, num_known: Tensor, weights: Mapping[str, Tensor]
     ) -> tuple[Terms, Views]:
         """Return CE(x_s, m_s), and views of the source, which teach the discriminators alone."""
-        with source_pass(self._segmenter, self._config):
-            outputs = self._outputs(part.source)
+        with source_pass(self.segmenter, self._config):
+            outputs = self.outputs(part.source)
         masks = to_device(part.masks, self._device)
         with torch.no_grad():
             views = self._views(outputs, part.source, weights, target=False)
@@ -176,18 +177,19 @@ class _WeakLabels:
         self, part: Part, num_labels: Tensor, weights: Mapping[str, Tensor]
     ) -> tuple[Terms, Views]:
         """Return BCE(x_t, l_t), the losses of passing for the source, and views of the target."""
-        outputs = self._outputs(part.target)
+        outputs = self.outputs(part.target)
         views = self._views(outputs, part.target, weights, target=True)
         terms = {"loss_labels": self._label_loss(outputs.logits, part, num_labels)}
         for name, view in views.items():
             terms[f"loss_{name}_alignment"] = self._adversaries[name].fooled(view)
         return terms, views
 
-    def _outputs(self, crops: Crops) -> Outputs:
+    def outputs(self, crops: Crops) -> Outputs:
+        """Run the segmenter: logits, and the features that the discriminators see."""
         with autocast(self._device, self._config.precision):
-            encoded = self._segmenter.encode(as_input(crops.images, self._device))
-            decoded = self._segmenter.decode(encoded)
-            logits = self._segmenter.head(decoded)
+            encoded = self.segmenter.encode(as_input(crops.images, self._device))
+            decoded = self.segmenter.decode(encoded)
+            logits = self.segmenter.head(decoded)
         return Outputs(logits, encoded[-1] if self._weak.feature == "bottleneck" else decoded)
 
     def _views(

@@ -26,7 +26,7 @@ def test_migrations_build_exactly_the_tables(database: Database) -> None:
 
 
 def test_downgrade_removes_and_upgrade_rebuilds(database: Database) -> None:
-    command.downgrade(database._alembic(), "base")
+    command.downgrade(database.alembic_config(), "base")
     assert inspect(database.engine).get_table_names() == ["alembic_version"]
     assert "run `stylefilter migrate`" in (database.revision_problem() or "")
     database.migrate()
@@ -50,7 +50,7 @@ _ROWS_OF_0001 = (
 
 
 def test_rows_survive_the_migrations_up_and_down(database: Database) -> None:
-    config = database._alembic()
+    config = database.alembic_config()
     command.downgrade(config, "0001")
     values = {"job": uuid4().hex, "dataset": uuid4().hex, "now": "2026-01-01 00:00:00"}
     with database.engine.begin() as connection:

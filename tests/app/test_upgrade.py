@@ -110,7 +110,7 @@ def test_every_row_is_there_up_and_down_and_up(before: Rows, database: Database)
         name: count for name, count in EXPECTED.rows.items() if name != "alembic_version"
     }
     assert as_today(everything(database)) == was
-    command.downgrade(database._alembic(), REVISION)
+    command.downgrade(database.alembic_config(), REVISION)
     assert everything(database) == before
     database.migrate()
     assert as_today(everything(database)) == was

@@ -42,7 +42,7 @@ class RunnerHere(JobRunner):
     For tests of what is trained; those of how the trainer is supervised need the real runner.
     """
 
-    def _supervise(self, lease: Lease, *_: object) -> int:
+    def supervise(self, lease: Lease, *_: object) -> int:
         torch.set_num_threads(self._settings.threads)
         return Trainer(self._settings, lease).run()
 

@@ -51,9 +51,9 @@ def test_a_stage_is_told_before_its_trainer_starts(service: Service) -> None:
     before: list[tuple[str, Any]] = []
 
     class Runner(JobRunner):
-        def _supervise(self, *arguments: Any) -> int:
+        def supervise(self, *arguments: Any) -> int:
             before.extend(told(service, job_id))
-            return super()._supervise(*arguments)
+            return super().supervise(*arguments)
 
     with closing(Runner(service.settings)) as runner:
         runner.run_job(str(job_id))

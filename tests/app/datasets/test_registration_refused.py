@@ -19,6 +19,7 @@ import pytest
 import tifffile
 import zarr
 from PIL import Image
+from zarr.core.buffer import Buffer
 
 from app.settings import Settings
 from tests.app.conftest import Serve
@@ -77,9 +78,10 @@ def archive(**members: bytes) -> bytes:
 
 def zarr_metadata(shape: list[int], chunks: list[int]) -> bytes:
     """The zip of a Zarr array that only declares its size."""
-    store = zarr.storage.MemoryStore()
+    members: dict[str, Buffer] = {}
+    store = zarr.storage.MemoryStore(members)
     zarr.create_array(store, shape=shape, chunks=chunks, dtype="uint8")
-    data = store._store_dict["zarr.json"].to_bytes()
+    data = members["zarr.json"].to_bytes()
     return archive(**{"zarr.json": data})
 
 

@@ -48,7 +48,7 @@ def test_it_goes_back_and_forth(old: Database) -> None:
     before = _configs(old)
     old.migrate()
     sizes = _sizes(old)
-    command.downgrade(old._alembic(), REVISION)
+    command.downgrade(old.alembic_config(), REVISION)
     assert _configs(old) == before
     old.migrate()
     assert _sizes(old) == {model: pytest.approx(nm) for model, nm in sizes.items()}
@@ -63,11 +63,11 @@ def test_rows_with_damaged_configs_pass(old: Database) -> None:
             session.execute(query.values(config=config))
         session.execute(update(_JOBS).values(config="damaged"))
         session.commit()
-    command.upgrade(old._alembic(), "head")
+    command.upgrade(old.alembic_config(), "head")
     sizes = _sizes(old)
     assert [sizes[models[name]] for name in ("style", "segmenter")] == [4.0, 4.0]
     assert sizes[models["target-only"]] == 20.0
-    command.downgrade(old._alembic(), REVISION)
+    command.downgrade(old.alembic_config(), REVISION)
 
 
 def _configs(database: Database) -> dict[UUID, Any]:

@@ -197,12 +197,12 @@ def learnt_by(config: StyleFilterConfig, domains: Domains, start: UNet, *, label
     Batch = tuple[SourceBatch, weak_labels.Part]
 
     segmenter = copy.deepcopy(start)
-    ours = weak_labels._WeakLabels(segmenter, Pair(*domains), config)
+    ours = weak_labels.WeakLabels(segmenter, Pair(*domains), config)
     optimiser = adamw(segmenter, stage)
 
     def batch(x_s: Sequence[Sample], x_t: Sequence[Sample]) -> Batch:
         source = source_batch(domains[0], copy.deepcopy(x_s), stage)
-        return source, ours._batch(x_s, x_t)[0]
+        return source, ours.batch(x_s, x_t)[0]
 
     def step(batch: Batch) -> Mapping[str, float]:
         segmenter.train()
@@ -320,14 +320,14 @@ def test_regions_and_padding_lie_where_the_images_do(domains: Domains) -> None:
     """No image is black anywhere, so the crops show where their padding is."""
     turned = AugmentationConfig(brightness=0, contrast=0, noise_sigma=0)
     config = whole_sections(crop_px=64, augmentation=turned)
-    ours = weak_labels._WeakLabels(untrained(config), Pair(*domains), config)
+    ours = weak_labels.WeakLabels(untrained(config), Pair(*domains), config)
     samplers = [
         Sampler(domain.training_sections(), 0, "adapt", purpose)
         for domain, purpose in zip(domains, ("source", "target"), strict=True)
     ]
     places = set()
     for step in range(1, 5):
-        (part,) = ours._batch(*(sampler.batch(step, 3) for sampler in samplers))
+        (part,) = ours.batch(*(sampler.batch(step, 3) for sampler in samplers))
         for crops in (part.source, part.target):
             assert np.array_equal(crops.inside, crops.images[:, 0] > 0)
             none = crops.regions.sizes.size
@@ -339,14 +339,14 @@ def test_regions_and_padding_lie_where_the_images_do(domains: Domains) -> None:
 
 def test_padding_has_no_part_in_a_step(domains: Domains, monkeypatch: pytest.MonkeyPatch) -> None:
     """Labels, features and softmax maps are of what is inside, whatever the segmenter says."""
-    config, outputs = whole_sections(crop_px=96), weak_labels._WeakLabels._outputs
+    config, outputs = whole_sections(crop_px=96), weak_labels.WeakLabels.outputs
 
     def spoilt(ours: Any, crops: adversaries.Crops) -> adversaries.Outputs:
         fine, inside = outputs(ours, crops), torch.from_numpy(crops.inside)[:, None]
         return adversaries.Outputs(fine.logits + 5 * ~inside, fine.features + 5 * ~inside)
 
     plain = losses_of(adapted(config, domains)[1][0])
-    monkeypatch.setattr(weak_labels._WeakLabels, "_outputs", spoilt)
+    monkeypatch.setattr(weak_labels.WeakLabels, "outputs", spoilt)
     assert losses_of(adapted(config, domains)[1][0]) == pytest.approx(plain, rel=1e-6)
 
 
@@ -355,10 +355,10 @@ def test_statistics_of_the_source_move_only_where_both_are_asked_for(
     domains: Domains, monkeypatch: pytest.MonkeyPatch, whose: str
 ) -> None:
     moved: list[bool] = []
-    outputs = weak_labels._WeakLabels._outputs
+    outputs = weak_labels.WeakLabels.outputs
 
     def noting(ours: Any, crops: adversaries.Crops) -> adversaries.Outputs:
-        segmenter: UNet = ours._segmenter
+        segmenter: UNet = ours.segmenter
         assert segmenter.training
         before = [buffer.clone() for buffer in segmenter.buffers() if buffer.ndim]
         result = outputs(ours, crops)
@@ -366,7 +366,7 @@ def test_statistics_of_the_source_move_only_where_both_are_asked_for(
         moved.append(not all(torch.equal(*each) for each in zip(before, after, strict=True)))
         return result
 
-    monkeypatch.setattr(weak_labels._WeakLabels, "_outputs", noting)
+    monkeypatch.setattr(weak_labels.WeakLabels, "outputs", noting)
     adapted(whole_sections(BATCH, norm_statistics=whose), domains)
     assert moved == [whose == "both", True]
 
