@@ -73,7 +73,7 @@ def _service_error(_request: Request, error: Exception) -> Response:
 
 
 def problem_response(error: ServiceError) -> Response:
-    """Return the answer to a refusal; middleware uses it, which no handler serves."""
+    """Return the answer to a refusal. Middleware calls this, since its errors reach no handler."""
     return _render(error.status, error.code, error.detail, error.errors, error.headers)
 
 
@@ -84,7 +84,7 @@ def _validation_error(request: Request, error: Exception) -> Response:
 
 def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    if is_disk_full(error):  # while the upload was received
+    if is_disk_full(error):  # the disk became full while the upload was received
         return _system_error(request, error)
     code = _CODES.get(error.status_code) or HTTPStatus(error.status_code).name.lower()
     return _render(error.status_code, code, str(error.detail), [], dict(error.headers or {}))
@@ -111,7 +111,7 @@ def _database_error(request: Request, error: Exception) -> Response:
 def _server_error(request: Request, error: Exception) -> Response:
     logger.error("request_failed path=%s", request.url.path, exc_info=error)
     detail = "The service failed, and its log holds the reason. The request can be sent again."
-    # This answer is made outside of the middleware that names all others.
+    # This answer does not pass the middleware that gives all other answers their request id.
     return _render(500, "internal_error", detail, [], {REQUEST_ID_HEADER: REQUEST_ID.get()})
 
 

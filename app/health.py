@@ -14,7 +14,7 @@ router = APIRouter(tags=["health"])
 
 
 class Readiness(BaseModel):
-    """The readiness of the service for requests."""
+    """Says whether the service is ready for requests."""
 
     ready: bool = Field(description="`true` if the service can serve requests.")
     problems: dict[str, str] = Field(

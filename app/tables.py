@@ -40,7 +40,7 @@ class Lane(StrEnum):
 
 
 class JobState(StrEnum):
-    """The state of a job. `app/jobs/transitions.py` makes all changes of it."""
+    """The state of a job."""
 
     QUEUED = "queued"
     RUNNING = "running"

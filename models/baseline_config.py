@@ -1,6 +1,7 @@
-"""Configs of the methods of other papers; free of torch.
+"""Configurations of the methods of other papers; free of torch.
 
-Their number of steps and their choice of weights come from ``adaptation``.
+These methods take the number of their steps and the choice of their weights from ``adaptation``.
+[A] marks an assumption, where neither the authors' code nor their paper gives a number.
 """
 
 from typing import Literal
@@ -11,7 +12,7 @@ from models.frozen_config import FrozenConfig
 
 
 class YNetConfig(FrozenConfig):
-    """Y-Net (Roels et al. 2019): a second decoder reconstructs images of both domains."""
+    """Y-Net (Roels et al. 2019), a segmenter with a second decoder that reconstructs its input."""
 
     weight_reconstruction: float = Field(
         1e-3,
@@ -21,15 +22,15 @@ class YNetConfig(FrozenConfig):
     )
     reconstruct: Literal["target", "both"] = Field(
         "both",
-        description="The domains whose images are reconstructed. StyleFilter's paper says target; "
-        "Y-Net's own code reconstructs both.",
+        description="The domains whose images are reconstructed: only the `target`, as "
+        "StyleFilter's paper says, or `both`, as the code of Y-Net's authors does.",
     )
 
 
 class WeakLabelsConfig(FrozenConfig):
-    """Paul et al. (2020): image-level labels train a classifier. The numbers are their code's.
+    """The method of Paul et al. (2020): image-level labels train a classifier of whole images.
 
-    [A] marks an assumption where neither their code nor the paper gives a number.
+    The defaults are the numbers in the code of its authors.
     """
 
     weight_labels: float = Field(
@@ -39,8 +40,8 @@ class WeakLabelsConfig(FrozenConfig):
         1.0,
         ge=0.01,
         le=100,
-        description="The constant k of the smooth maximum: a low one is near the mean, a high one "
-        "near the maximum.",
+        description="The constant k of the smooth maximum. With a low k it is near the mean, with "
+        "a high k near the maximum.",
     )
     pool_px: int = Field(
         8,
@@ -66,19 +67,22 @@ class WeakLabelsConfig(FrozenConfig):
         1e-3,
         ge=0,
         le=100,
-        description="The weight of the adversarial loss on predictions; 0 leaves it out. Their "
-        "code has this loss; the experiments of their paper name only the one on classes.",
+        description="The weight of the adversarial loss on predictions; 0 leaves it out. The "
+        "authors' code has this loss, but the experiments in their paper name only the loss on the "
+        "features of each class.",
     )
     feature: Literal["decoder", "bottleneck"] = Field(
         "decoder",
-        description="The features of each class: those of the decoder's last layer, or of the "
-        "bottleneck. Their network has no decoder, and they take its last features.",
+        description="The layer that gives the features of each class: the last layer of the "
+        "decoder, or the bottleneck. The authors' network has no decoder, and they take its last "
+        "layer.",
     )  # [A]
     learning_rate: float = Field(
         1e-4,
         gt=0,
         le=1e-1,
-        description="The learning rate of Adam for the discriminators; betas are (0.9, 0.99).",
+        description="The learning rate of Adam for the discriminators, whose betas are "
+        "(0.9, 0.99).",
     )
     discriminator_filters: int = Field(
         64,

@@ -28,28 +28,29 @@ class StepConfig(FrozenConfig):
     precision: Precision = Field(
         "float32",
         description="The number format of convolutions and matrix products; norms and losses are "
-        "always float32. bf16 needs a GPU, or a processor with bfloat16 instructions.",
+        "always float32. `bf16` needs a GPU, or a processor with bfloat16 instructions.",
     )
     accumulate: int = Field(
         1,
         ge=1,
         le=64,
         description="The number of equal parts in which a batch is computed, one after the other. "
-        "The gradient is the same (except for batch norm) and needs less memory. The number has to "
-        "divide the batch size.",
+        "More parts need less memory. The gradient stays the same, except that batch norm sees the "
+        "parts one by one. The number has to divide the batch size.",
     )
 
     @model_validator(mode="after")
     def _has_equal_parts(self) -> Self:
         if self.batch_size % self.accumulate:
             raise ValueError(
-                f"accumulate {self.accumulate} does not divide batch_size {self.batch_size}"
+                f"accumulate {self.accumulate} does not divide batch_size {self.batch_size}: use a "
+                "divisor"
             )
         return self
 
 
 class StyleConfig(StepConfig):
-    """CUT (Park et al. 2020), from target to source, with the defaults of its authors."""
+    """The training of CUT (Park et al. 2020), with the defaults of its authors."""
 
     base_filters: int = Field(
         64, ge=4, le=256, description="The number of filters of the generator's first convolution."
@@ -95,15 +96,19 @@ class StyleConfig(StepConfig):
     temperature: float = Field(0.07, gt=0, le=10, description="The temperature of PatchNCE.")
     lambda_gan: float = Field(1.0, ge=0, le=100, description="The weight of the adversarial loss.")
     lambda_nce: float = Field(
-        1.0, ge=0, le=100, description="The weight of PatchNCE; FastCUT has 10."
+        1.0,
+        ge=0,
+        le=100,
+        description="The weight of PatchNCE. FastCUT, a faster variant of CUT, has 10.",
     )
     select_on: Literal["last", "target_val", "labels"] = Field(
         "last",
-        description="The rule that chooses the generator to keep, because CUT's losses do not say "
-        "which one serves the segmenter best. last keeps that of the last step. target_val keeps "
-        "the one through which the segmenter of the source alone has the best DICE on the "
-        "validation masks of the target. labels keeps the one through which the segmenter's "
-        "predictions agree best with the labels of the training images, and needs no mask.",
+        description="The rule that chooses the generator to keep. CUT's losses do not say which "
+        "generator serves the segmenter best. `last` keeps the generator of the last step. The "
+        "other rules let the segmenter of the source alone segment images that each generator has "
+        "rendered: `target_val` keeps the generator with the best DICE on the target's validation "
+        "masks, and `labels` the one whose segmentations agree best with the labels of the "
+        "training images. Only `target_val` needs masks of the target.",
     )
     validate_every_steps: int = Field(
         250, ge=1, description="The number of steps from one scored generator to the next."
@@ -126,7 +131,10 @@ class SegmenterConfig(FrozenConfig):
     """The size of the U-Net (Ronneberger et al. 2015)."""
 
     base_filters: int = Field(
-        64, ge=4, le=128, description="The number of filters at full resolution; it doubles below."
+        64,
+        ge=4,
+        le=128,
+        description="The number of filters at full resolution; it doubles with each pooling.",
     )
     depth: int = Field(4, ge=1, le=5, description="The number of 2 x 2 poolings.")
     norm: NormName = Field("batch", description="The normalisation after each convolution.")
@@ -138,7 +146,7 @@ class SegmenterConfig(FrozenConfig):
 
 
 class AugmentationConfig(FrozenConfig):
-    """Random changes of training images. The paper names them, but not their strengths [A]."""
+    """Random changes of training images. The paper names them; their strengths are assumptions."""
 
     rotate: bool = Field(
         True, description="`true` rotates each crop by a random multiple of 90 degrees."
@@ -147,7 +155,7 @@ class AugmentationConfig(FrozenConfig):
         0.2, ge=0, le=1, description="The largest shift of grey values, which lie in [0, 1]."
     )
     contrast: float = Field(
-        0.2, ge=0, le=1, description="The largest change of contrast, as a share of it."
+        0.2, ge=0, le=1, description="The largest change of contrast, as a share of the contrast."
     )
     noise_sigma: float = Field(
         0.05, ge=0, le=1, description="The standard deviation of Gaussian noise on grey values."
@@ -171,7 +179,7 @@ class PretrainConfig(StepConfig):
         100,
         ge=1,
         le=MAX_EPOCHS,
-        description="The number of epochs, which are passes over the training sections.",
+        description="The number of epochs. One epoch passes over all training sections once.",
     )
     batch_size: int = Field(
         2, ge=1, le=64, description="The number of source images in a step."
@@ -201,50 +209,55 @@ class AdaptationConfig(PretrainConfig):
     )
     label_filter: bool = Field(
         True,
-        description="`true` removes classes from pseudo-labels that the labels of an image exclude "
-        "(Eq. 3 of the paper); `false` does not (Eq. 2).",
+        description="`true` never lets a pseudo-label take a class that the labels of its image "
+        "call absent (Equation 3 of the paper); `false` lets it (Equation 2).",
     )
     student_view: Literal["stylised", "raw", "both"] = Field(
         "stylised",
-        description="The target images that the trained network sees: rendered in the source's "
-        "style, raw, or both with half the loss each. The paper's formula says raw; its results "
-        "say stylised, since StyleFilter fails there without CUT at test time.",
+        description="The target images that the trained network sees: `stylised` (rendered in the "
+        "source's style), `raw`, or `both` with half the loss each. The paper's formula means raw "
+        "images. Its results mean stylised images, because its StyleFilter fails without CUT at "
+        "test time.",
     )
     pseudo_labeler: Literal["current", "frozen", "ema"] = Field(
         "current",
-        description="The weights that make the pseudo-labels: current are those being trained (Eq. "
-        "2 and 3 of the paper), frozen those of the source alone, ema an exponential moving "
-        "average. Weights that learn from their own pseudo-labels may lose a rare class.",
+        description="The weights that make the pseudo-labels: `current` are the weights being "
+        "trained (Equations 2 and 3 of the paper), `frozen` the weights trained on the source "
+        "alone, `ema` an exponential moving average of the current weights. Weights that learn "
+        "from their own pseudo-labels may lose a rare class.",
     )
     ema_decay: float = Field(
         0.99,
         ge=0,
         lt=1,
-        description="The share of the old average that each step keeps; it counts for ema only.",
+        description="The share of the old average that each step keeps. Only `ema` uses it.",
     )
     norm_statistics: Literal["target", "both"] = Field(
         "target",
-        description="The images that batch norm's stored statistics describe. target: stylised "
-        "target crops, as the network will segment them; they are estimated anew before each "
-        "validation, and weights that change make pseudo-labels with the statistics of the batch. "
-        "both: a running mean over the batches of both domains, for pseudo-labels too. The paper "
-        "does not say.",
+        description="The images from which batch norm takes its statistics. `target` estimates "
+        "them before each validation from crops of stylised target images, which the network will "
+        "segment; pseudo-labels of current or averaged weights use the statistics of their batch. "
+        "`both` keeps a running mean over the batches of both domains, and uses it for "
+        "pseudo-labels too. The paper does not say which statistics it uses.",
     )
     select_on: Literal["target_val", "source_val", "last"] = Field(
         "target_val",
-        description="The validation masks that choose the weights. target_val is the paper's way. "
-        "It needs masks of the target, which labels are to replace; the other ways need none.",
+        description="The rule that chooses the weights to keep: those with the best DICE on the "
+        "validation masks of the target (`target_val`, as in the paper) or of the source "
+        "(`source_val`), or those of the last step (`last`). Only `target_val` needs masks of the "
+        "target, in place of which the labels are given.",
     )
     start_eligible: bool = Field(
         False,
-        description="`true` lets the choice fall on the weights of the source alone, with which "
-        "adaptation starts. The paper does not say. Its Y-Net scores less than these weights, "
-        "which speaks for `false`.",
+        description="`true` lets this rule also keep the weights with which the adaptation starts, "
+        "trained on the source alone. The paper does not say whether it does; its Y-Net scores "
+        "less than such weights, which speaks for `false`.",
     )
     epoch_by: Literal["source", "target", "max"] = Field(
         "source",
-        description="The domain whose training sections one epoch passes over; max is the larger "
-        "one. Images of the other domain are drawn again and again. The paper does not say.",
+        description="The domain whose training sections one epoch passes over once; `max` is the "
+        "domain with more sections. Images of the other domain are drawn again and again. The "
+        "paper does not name the domain.",
     )
 
 
@@ -263,24 +276,26 @@ class StyleFilterConfig(FrozenConfig):
     adaptation: AdaptationConfig = Field(
         AdaptationConfig(), description="The training on source and target with pseudo-labels."
     )
-    ynet: YNetConfig = Field(YNetConfig(), description="The other paper's method Y-Net.")
+    ynet: YNetConfig = Field(
+        YNetConfig(), description="The settings of Y-Net, a method of another paper."
+    )
     weak_labels: WeakLabelsConfig = Field(
-        WeakLabelsConfig(), description="The other paper's method of Paul et al."
+        WeakLabelsConfig(), description="The settings of the method of Paul et al., another paper."
     )
     fourier_beta: float = Field(
         0.01,
         gt=0,
         le=0.5,
-        description="Fourier domain adaptation (Yang and Soatto 2020) exchanges a square of low "
-        "frequencies. This is half the side of the square, as a share of the image's shorter "
-        "side.",
+        description="The size of the square of low frequencies that Fourier domain adaptation "
+        "(Yang and Soatto 2020) exchanges: half the side of the square, as a share of the image's "
+        "shorter side.",
     )
     pixel_size_factor: float = Field(
         1.0,
         ge=0.25,
         le=16,
-        description="The pixel size at which networks work, as a multiple of the source's. Images "
-        "of both domains are resampled to it.",
+        description="The working pixel size, at which the networks see all images, as a multiple "
+        "of the source's pixel size. Source and target are resampled to it.",
     )
     seed: int = Field(0, ge=0, lt=2**31, description="The seed of all random numbers.")
     device: Device = Field(
@@ -297,8 +312,9 @@ class StyleFilterConfig(FrozenConfig):
         for name, stage in (("pretrain", self.pretrain), ("adaptation", self.adaptation)):
             if stage.crop_px < least:
                 raise ValueError(
-                    f"segmenter.depth {self.segmenter.depth} needs crops of at least {least} px, "
-                    f"{name}.crop_px is {stage.crop_px}"
+                    f"{name}.crop_px is {stage.crop_px}, and with segmenter.depth "
+                    f"{self.segmenter.depth} a crop needs at least {least} px: enlarge the crop or "
+                    "reduce the depth"
                 )
         return self
 

@@ -57,4 +57,4 @@ def read_meta(folder: Path) -> FolderMeta:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise FolderError(f"{path}: {where}: {first['msg']}") from error
+        raise FolderError(f"{path}: {where or 'its JSON'} is wrong: {first['msg']}") from error

@@ -128,9 +128,9 @@ def list_images(
     limit: LimitQuery = 100,
     cursor: CursorQuery = None,
 ) -> Page[ImageRead]:
-    """List the images of a dataset by number.
+    """List the images of a dataset, in the order of their numbers.
 
-    An image is what one set of labels belongs to: a tile if the dataset has `tile_px`, else a whole
+    Each image has labels of its own. It is a tile if the dataset has `tile_px`, else a whole
     section.
     """
     return service.list_images(session, dataset_id, limit, cursor)

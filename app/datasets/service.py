@@ -73,7 +73,7 @@ def get(session: Session, dataset_id: UUID) -> Dataset:
     """Return the dataset; NotFound if it never existed or was deleted."""
     dataset = session.get(Dataset, dataset_id)
     if dataset is None or dataset.deleted_at is not None:
-        raise NotFound(f"there is no dataset {dataset_id}: GET /datasets lists those there are")
+        raise NotFound(f"there is no dataset {dataset_id}: GET /datasets lists all datasets")
     return dataset
 
 

@@ -125,7 +125,7 @@ def _classes(session: Session, dataset: Dataset, groups: Sequence[str]) -> dict[
 def _check_labels(
     session: Session, target: Dataset, folds: Sequence[SectionLists], roles: Sequence[Role]
 ) -> None:
-    """Refuse rows that use labels where a fold has none: they would be other rows."""
+    """Refuse rows that use labels if a fold has none: without labels they measure other methods."""
     index_of = {section.name: section.index for section in target.sections}
     query = select(Image.section, Image.labels).where(Image.dataset_id == target.id)
     labelled = {section for section, labels in session.execute(query) if known_labels(labels)}
@@ -143,7 +143,7 @@ def _check_labels(
 def _check_tiles(
     session: Session, request: BenchmarkRequest, target: Dataset, crop_nm: float
 ) -> None:
-    """Refuse rows that classify whole tiles where no crop can hold one."""
+    """Refuse rows that classify whole labelled images if no crop can hold such an image."""
     rows = [row for row in request.rows if ROWS[row].method.classifies_tiles]
     if not rows:
         return

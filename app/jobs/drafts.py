@@ -85,7 +85,7 @@ def draft_adaptation(context: Context, request: AdaptRequest) -> TrainingDraft:
 
 
 def draft_style(context: Context, request: TrainStyleRequest) -> TrainingDraft:
-    """Check that source and target suit each other; images are enough."""
+    """Check that source and target suit each other; they need no masks."""
     config = _config(context, request)
     source, target = checks.training_pair(context, request.source, request.target, config)
     return _fitting(context, _job(JobKind.TRAIN_STYLE, request, source, target), config)

@@ -136,7 +136,7 @@ class Broadcaster:
         channel.join(listener)
         try:
             if not await listener.began:
-                raise NotFound(f"there is no job {job_id}: GET /jobs lists those there are")
+                raise NotFound(f"there is no job {job_id}: GET /jobs lists all jobs")
             yield listener
         finally:
             channel.leave(listener)

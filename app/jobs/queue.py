@@ -1,6 +1,6 @@
 """Announces jobs to the workers through Celery, and holds all of Celery's settings.
 
-A message only says that a job waits; which job a worker takes, it reads from the database. So a
+A message only says that a job waits; the worker reads from the database which job to take. So a
 message may be lost or come twice without harm: messages are acknowledged before the job runs, no
 result is stored, and a message that cannot be sent is only logged. The reconciler announces waiting
 jobs again.

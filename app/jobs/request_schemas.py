@@ -1,4 +1,4 @@
-"""Requests for jobs: a class for each kind of job."""
+"""Schemas of the requests for jobs, one for each kind of job."""
 
 from typing import Annotated, Literal
 from uuid import UUID
@@ -137,11 +137,11 @@ class EvaluateRequest(_JobRequest):
 
     model: UUID = Field(description="The id of a trained model that segments.")
     dataset: UUID = Field(
-        description="The id of a dataset with the model's classes and with masks in the split. "
-        "Sections are scored at the dataset's own pixel size."
+        description="The id of a dataset that has the classes of the model, and masks in the "
+        "split. Sections are scored at the pixel size of the dataset."
     )
     split: Literal["train", "val", "test"] = Field(
-        "test", description="The sections to score: those of this split."
+        "test", description="The split whose sections are scored."
     )
     stylise: bool = Field(
         True, description="`true` renders each image in the source's style before it is segmented."
@@ -176,7 +176,7 @@ class BenchmarkRequest(_TrainingRequest):
         3,
         ge=1,
         le=20,
-        # Version 0.1 called it ``num_splits``: its clients are still understood.
+        # Version 0.1 called this field ``num_splits``, and its clients still send that name.
         validation_alias=AliasChoices("num_folds", "num_splits"),
         description="The number of folds. Sections of one group stay together; a dataset without "
         "groups is divided into blocks of neighbouring sections with an unused section between "
@@ -197,8 +197,8 @@ class BenchmarkRequest(_TrainingRequest):
     label_tiles_px: list[TilePx] = Field(
         [],
         max_length=8,
-        description="More sides of tiles. StyleFilter is measured with labels of each, which shows "
-        "how much more and smaller tiles improve it.",
+        description="More sides of tiles. StyleFilter is measured with the labels of each size, "
+        "to show how the scores depend on the size and the number of tiles.",
     )
     excluded: list[str] = Field(
         [],

@@ -78,9 +78,9 @@ class JobEstimate(BaseModel):
         description="The stages in their order. They include stages whose model could be taken "
         "from an earlier job."
     )
-    memory_bytes: int = Field(description="The main memory of the stage that needs most.")
+    memory_bytes: int = Field(description="The most main memory that any stage needs.")
     gpu_memory_bytes: int = Field(
-        description="The memory on each GPU of the stage that needs most; 0 on a CPU."
+        description="The most memory that any stage needs on each GPU; 0 on a CPU."
     )
     disk_bytes: int = Field(description="The most disk space that the job needs at any time.")
     notes: list[str] = Field(
@@ -93,7 +93,7 @@ class JobEstimate(BaseModel):
 
 
 class PriorityChange(BaseModel):
-    """Another priority for a job that has not ended."""
+    """Asks to change the priority of a job that has not ended."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"priority": 10}]})
 
@@ -205,7 +205,7 @@ class Series(BaseModel):
 
     stage: str = Field(description="The name of the stage.")
     name: str = Field(
-        description="The name of the series: a loss, or DICE of a class or of their mean.",
+        description="The name of the series: a loss, the DICE of a class, or the mean DICE.",
         examples=["dice/mean"],
     )
     thinned: bool = Field(

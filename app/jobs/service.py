@@ -191,5 +191,5 @@ def _check_usable(session: Session, job_id: UUID) -> None:
 def _row(session: Session, job_id: UUID) -> Job:
     job = session.get(Job, job_id)
     if job is None:
-        raise NotFound(f"there is no job {job_id}: GET /jobs lists those there are")
+        raise NotFound(f"there is no job {job_id}: GET /jobs lists all jobs")
     return job

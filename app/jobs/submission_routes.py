@@ -32,7 +32,10 @@ DryRun = Annotated[
 ]
 
 _DRY: dict[int | str, dict[str, Any]] = {
-    200: {"model": JobEstimate, "description": "The job could be taken; answers a dry run."}
+    200: {
+        "model": JobEstimate,
+        "description": "The answer to a dry run: the service could take the job.",
+    }
 }
 
 
@@ -43,8 +46,8 @@ Key = Annotated[
         min_length=1,
         max_length=255,
         pattern=NO_NUL,
-        description="A name that you choose for this request. If the same request comes again with "
-        "the same key within a day, the answer is the job that the first one made.",
+        description="A name that you choose for this request. If you send the same request again "
+        "within a day with the same key, no second job is made: the answer is the first job.",
     ),
 ]
 
@@ -137,5 +140,5 @@ def benchmark(
 
 @router.post("/evaluate", status_code=202)
 def evaluate(request: EvaluateRequest, submission: SubmissionDep) -> JobRead:
-    """Score a model on the sections of a dataset that have masks."""
+    """Score a trained model on those sections of a dataset that have masks."""
     return submission.store(request)

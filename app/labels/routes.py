@@ -17,8 +17,8 @@ def put_labels(dataset_id: DatasetId, request: LabelsUpdate, session: SessionDep
 
     While the adaptation trains, it predicts the class of each pixel of the target, a pseudo-label,
     and learns from it. A pseudo-label never takes a class that the image's label calls absent
-    (Equation 3 of the paper). Present and unknown exclude nothing. An image in which each class is
-    absent has no pseudo-labels and is not learned from.
+    (Equation 3 of the paper). Present and unknown exclude nothing. An adaptation learns nothing
+    from an image in which each class is absent.
     """
     return service.update(session, dataset_id, request)
 
@@ -30,7 +30,7 @@ def get_labels(
     limit: LimitQuery = 100,
     cursor: CursorQuery = None,
 ) -> Page[LabelsRead]:
-    """List the labels of each image by number."""
+    """List the images with their labels, in the order of their numbers."""
     return service.read(session, dataset_id, limit, cursor)
 
 

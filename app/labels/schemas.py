@@ -60,8 +60,8 @@ class DeriveRequest(BaseModel):
     min_pixels: int = Field(
         1,
         ge=1,
-        description="The number of pixels from which on a class is present; with fewer it is "
-        "absent.",
+        description="The least number of pixels of a present class. A class with fewer pixels in "
+        "the mask is labelled absent.",
     )
     split: Split | None = Field(
         None, description="The split whose images are labelled; without it, all images."

@@ -14,7 +14,7 @@ from app.tables import ModelKind, TrainedModel
 def get(session: Session, model_id: UUID) -> TrainedModel:
     model = session.get(TrainedModel, model_id)
     if model is None:
-        raise NotFound(f"there is no model {model_id}: GET /models lists those there are")
+        raise NotFound(f"there is no model {model_id}: GET /models lists all models")
     return model
 
 

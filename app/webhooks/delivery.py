@@ -41,8 +41,8 @@ _POLL_SECONDS = 1.0
 _CLOSE_SECONDS = 5.0
 _TRY_SECONDS = 15.0
 _TAKEN_SECONDS = 60.0
-"""How long a delivery is reserved for the thread that took it. This is longer than a try may last:
-after it the thread is lost, and another may take the delivery."""
+"""The time for which a delivery is reserved for the thread that took it. A try takes less, so after
+this time the thread is lost, and another may take the delivery."""
 _FIRST_PAUSE_SECONDS = 10.0
 _TRIES = 14
 """The pauses between tries double, so the last try comes 23 hours after the first."""
@@ -58,7 +58,7 @@ TRIES = Counter(
     registry=None,
 )
 for _outcome in ("delivered", "retried", "given_up", "gone"):
-    TRIES.labels(_outcome)  # from 0 on: a rate does not see how a series begins
+    TRIES.labels(_outcome)  # each series begins at 0, because a rate does not see its first value
 
 
 class JobStateEvent(BaseModel):
