@@ -88,6 +88,7 @@ def load_segmenter(folder: Path, device: torch.device) -> tuple[UNet, ModelMeta]
 def _save(
     folder: Path, module: nn.Module, meta: ModelMeta, metrics: Mapping[str, float | str]
 ) -> None:
+    # safetensors takes contiguous tensors only; channels-last weights are not.
     weights = {name: t.detach().cpu().contiguous() for name, t in module.state_dict().items()}
     with written_aside(folder) as draft:
         draft.mkdir()
@@ -102,6 +103,7 @@ def _load_meta(folder: Path, kind: str) -> ModelMeta:
         meta = ModelMeta.read((folder / CONFIG).read_text())
     except OSError as error:
         raise CheckpointError(f"no trained model in {folder}: {error.strerror}") from error
+    # A ValueError too, but the file is not damaged.
     except ConfigUnusable as error:
         raise CheckpointError(f"{folder / CONFIG}: {error}") from error
     except ValueError as error:
@@ -113,6 +115,7 @@ def _load_meta(folder: Path, kind: str) -> ModelMeta:
 
 def _with_weights(module: Module, folder: Path) -> Module:
     try:
+        # torch raises RuntimeError for tensors of other names or shapes.
         module.load_state_dict(load_file(folder / WEIGHTS), strict=True)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"{folder / WEIGHTS} is missing or damaged: {error}") from error

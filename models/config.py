@@ -57,10 +57,10 @@ class StyleConfig(StepConfig):
     )
     num_blocks: int = Field(
         9, ge=5, le=9, description="The number of residual blocks of the generator."
-    )
+    )  # at least five, because PatchNCE compares features of the fifth
     crop_px: int = Field(
         256, ge=32, le=1024, multiple_of=4, description="The side of a training crop, in pixels."
-    )
+    )  # a multiple of 4, because the generator halves an image twice
     steps: Annotated[int | None, Replaces("epochs_constant", "epochs_decay")] = Field(
         None,
         ge=1,
@@ -348,7 +348,7 @@ def preset(name: PresetName) -> StyleFilterConfig:
                 start_eligible=True,
             ),
             weak_labels=WeakLabelsConfig(discriminator_filters=16, learning_rate=1e-3),
-            pixel_size_factor=2.0,
+            pixel_size_factor=2.0,  # so that a small crop still shows whole organelles
         )
     return StyleFilterConfig(
         style=StyleConfig(

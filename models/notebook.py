@@ -104,6 +104,7 @@ def open_arrays(
     """
     if masks is not None and len(masks) != len(images):
         raise ValueError(f"{len(masks)} masks were given for {len(images)} images")
+    # Named alike, because a mask finds its image by name.
     return _open(
         [InputArray(f"{number:04d}", image) for number, image in enumerate(images)],
         [
@@ -164,6 +165,7 @@ class Adapted:
         """
         with written_aside(Path(folder)) as draft:
             draft.mkdir()
+            # One config trained both networks, so only the kind differs.
             style_meta = self.meta.model_copy(update={"kind": "generator"})
             save_generator(draft / _STYLE, self.style, style_meta, {})
             save_segmenter(draft / _SEGMENTER, self.segmenter, self.meta, {})
@@ -306,7 +308,7 @@ def _new_folder() -> Path:
     return _temporary() / uuid4().hex
 
 
-@cache
+@cache  # one folder for the process, removed once
 def _temporary() -> Path:
     folder = Path(mkdtemp(prefix="stylefilter-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)

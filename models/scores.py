@@ -57,6 +57,7 @@ def confusion_matrix(
     highest = max(true.max(initial=0), predicted.max(initial=0))
     if highest >= num_classes:
         raise ValueError(f"class {highest} found, but there are only {num_classes} classes")
+    # A pair of classes as one number, so that one pass counts all pairs.
     counts = np.bincount(true * num_classes + predicted, minlength=num_classes**2)
     return counts.reshape(num_classes, num_classes)
 

@@ -122,6 +122,7 @@ def validate(
     for section in domain.split("val", masked=True):
         image = style(domain.image(section))
         prediction = segment(segmenter, image, config.crop_px).argmax(axis=0)
+        # Pooled over pixels, as the test is: small sections must not weigh more.
         pooled += confusion_matrix(
             domain.mask(section), prediction.astype(np.uint8), domain.num_classes
         )

@@ -44,7 +44,7 @@ class Judge:
         generator.eval()
         dice = validate(self._segmenter, self._target, self._config, partial(stylise, generator))
         scores = {**dice, **self._agreement(generator)}
-        generator.train()
+        generator.train()  # its training goes on
         return scores
 
     def _agreement(self, generator: Generator) -> Mapping[str, float]:

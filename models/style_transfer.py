@@ -74,7 +74,7 @@ class Cut:
                 network.to(self.device).parameters(),
                 lr=config.learning_rate,
                 betas=_BETAS,
-                fused=True,
+                fused=True,  # one call for all parameters
             )
             for name, network in self.modules.items()
         }
@@ -130,7 +130,7 @@ class Cut:
         update(losses_g(), self.optimisers["generator"], self.optimisers["projector"])
         self.discriminator.requires_grad_(True)
         names = ("loss_gan", "loss_nce", "loss_nce_identity")
-        means = np.mean(terms, axis=0).tolist()
+        means = np.mean(terms, axis=0).tolist()  # two of them without the identity term
         return {"loss_d": loss_d, **dict(zip(names, means, strict=False))}
 
     def _translate(self, real_a: Tensor, real_b: Tensor, draws: Draws) -> "_Translation":
@@ -148,6 +148,7 @@ class Cut:
 
     def _discriminator_loss(self, fake_b: Tensor, real_b: Tensor) -> Tensor:
         with autocast(self.device, self.config.precision):
+            # One pass is faster than two, and instance norm keeps the images apart.
             fake, real = self.discriminator(torch.cat([fake_b, real_b])).chunk(2)
         return (lsgan(fake, real=False) + lsgan(real, real=True)) / 2
 
@@ -181,6 +182,7 @@ class Cut:
     def _nce(
         self, queries: Sequence[Tensor], keys: Sequence[Tensor], positions: Sequence[Tensor]
     ) -> Tensor:
+        # The translation is to follow the image, never the image the translation.
         with torch.no_grad():
             embedded_keys = self.projector(keys, positions)
         pairs = zip(self.projector(queries, positions), embedded_keys, strict=True)
@@ -230,7 +232,7 @@ def train_style(
     def batch(step: int) -> StyleBatch:
         size, part, parts = style.batch_size, rank(), num_processes()
         batch_a = sampler_a.batch(step, size, part=part, parts=parts)
-        batch_b = sampler_b.batch(step, size, part=part, parts=parts, replacement=True)
+        batch_b = sampler_b.batch(step, size, part=part, parts=parts, replacement=True)  # as CUT
         # The step's own stream: processes that share a batch share its coin and positions.
         rng = stream(config.seed, "style", "step", step)
         return StyleBatch(

@@ -45,6 +45,7 @@ def adapt(
             says, or a loss is not finite.
     """
     steps = StyleFilter(source, target, config, run, workspace)
+    # Before the first stage: hours later would be too late.
     check_stages(config, ("pretrain", "style", "adapt"))
     return steps.adapt(PAPER)
 

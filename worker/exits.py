@@ -9,6 +9,7 @@ from app.jobs.transitions import Failure
 class Exit(IntEnum):
     """The codes by which a trainer tells how it ended; any other code means that it died."""
 
+    # 28 is ENOSPC, 69 and 75 are EX_UNAVAILABLE and EX_TEMPFAIL of sysexits.h.
     DONE = 0
     FAILED = 1
     DISK_FULL = 28

@@ -142,6 +142,7 @@ class _Reader:
     def _domain(self, dataset_id: UUID | None, lists: SectionLists | None) -> Domain:
         assert dataset_id is not None
         working_nm = None
+        # The target is seen at the pixel size of its source, too.
         if self._job.source_id is not None:
             source_nm = self._session.get_one(Dataset, self._job.source_id).pixel_size_nm
             working_nm = self.config.working_nm(source_nm)

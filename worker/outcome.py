@@ -145,13 +145,14 @@ class Keeper:
 
     def _finished(self, stage: Stage, fingerprint: str) -> Path | None:
         """Return the folder of an earlier job's result of a stage, and add it to the outcome."""
-        self._fingerprints[stage] = fingerprint
+        self._fingerprints[stage] = fingerprint  # for the model that the stage may now train
         found = self._around.reuse(self._kinds[stage], fingerprint)
         if found is None:
             return None
         model, folder = found
         self.outcome.reused[model.kind] = model.model
         self.outcome.result.reused.append(model)
+        # This job trained nothing itself: the choice stands beside the weights.
         metrics = checkpoint.load_metrics(folder)
         by, step = str(metrics.get("selected", "last")), int(metrics.get("selected_step", 0))
         self.selected[stage] = Selection(by, step)

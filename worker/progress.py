@@ -87,6 +87,7 @@ class Recorder:
     def _begins(self, progress: Progress) -> bool:
         """Tell whether another stage begins, or the same one once more."""
         before = self._latest
+        # A stage that did not fit the GPU runs again, and its steps begin anew.
         return before is None or before.stage != progress.stage or before.step >= progress.step
 
     def _keep(self, progress: Progress) -> None:
@@ -131,6 +132,7 @@ class Recorder:
             logger.warning("progress_not_written job=%s error=%s", self._lease.job_id, error)
             return
         self._last_write = monotonic()
+        # Only now: points that could not be written are written with the next ones.
         self._points.clear()
         self._events.clear()
         if state is None:
@@ -164,7 +166,7 @@ class Recorder:
             seconds=self._stage.earlier_seconds + elapsed,
             finished=progress.step == progress.total,
         )
-        session.merge(stage)
+        session.merge(stage)  # an earlier attempt may have written the row
         points = [
             {"job_id": self._lease.job_id, "stage": of, "name": name, "step": step, "value": value}
             for (of, name, step), value in self._points.items()

@@ -167,7 +167,7 @@ def _score_part(inputs: PartInputs, tester: Tester, keeper: Keeper, around: Surr
             style=selected["style"] if needs_style(method.name, [row]) else None,
         )
         scores.append(tester.scores(part, row, evaluated, choice))
-        if part.fold == 0:
+        if part.fold == 0:  # the report shows one fold
             pictures = around.folder / PICTURES
             pictures.mkdir(exist_ok=True)
             Image.fromarray(tester.picture(row)).save(pictures / f"{row}.png")

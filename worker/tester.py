@@ -60,6 +60,7 @@ class Tester:
     ) -> RowScores:
         """Return the results of a scored row that the table needs."""
         method, training = ROWS[row].method, self._target.split("train")
+        # Labels that chose the generator count as used, too.
         by_labels = choice.style is not None and choice.style.by == "labels"
         labelled: list[Split] = ["train"] if method.uses_labels or by_labels else []
         labelled += ["test"] if ROWS[row].filtered else []
@@ -69,6 +70,7 @@ class Tester:
             fold=part.fold,
             tile_px=part.tile_px,
             sections=tuple(section.name for section in evaluated.sections),
+            # A section without a group is resampled by itself.
             groups=tuple(section.group or section.name for section in evaluated.sections),
             confusions=tuple(each.confusion for each in evaluated.each),
             selected_by=choice.segmenter.by,

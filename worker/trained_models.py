@@ -40,7 +40,7 @@ def register(session: Session, storage: Storage, job: Job, outcome: Outcome) -> 
             fingerprint=model.fingerprint,
         )
         session.add(row)
-        session.flush()
+        session.flush()  # an adapted model refers to the rows before it
 
 
 def find_reusable(

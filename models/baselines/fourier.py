@@ -55,6 +55,7 @@ class FourierMatch:
     def _low(self, shape: tuple[int, int]) -> tuple[NDArray[np.intp], ...]:
         """Index the low frequencies in a spectrum (H, W // 2 + 1): the half that is stored."""
         half_side = int(self._beta * min(shape))
+        # Rounded to whole periods, because fftfreq gives them as inexact floats.
         rows = np.abs(np.fft.fftfreq(shape[0], 1 / shape[0])).round() <= half_side
         cols = np.fft.rfftfreq(shape[1], 1 / shape[1]).round() <= half_side
         return np.ix_(rows, cols)

@@ -19,6 +19,7 @@ def pooled(values: Tensor, regions: Regions) -> Tensor:
     # One position more than there are takes the pixels of no region, and is dropped.
     sums = by_channel.new_zeros(len(by_channel), number * width + 1)
     sums = sums.index_add(1, positions, by_channel)[:, :-1]
+    # Positions that only fill up a region have no pixel.
     sizes = to_device(regions.sizes, values.device).clamp_min(1)
     return sums.T.reshape(number, width, len(sums)) / sizes[..., None]
 

@@ -81,6 +81,7 @@ def tiles_of(domain: Domain, crop: Crop) -> RegionMap:
     left, right, _ = crop.cols.indices(shape[1])
     inside = tiles.touching(top, bottom, left, right)
     window = np.full((bottom - top, right - left), -1)
+    # In order, so that a later tile paints over an earlier one.
     for region, (y0, y1, x0, x1) in enumerate(tiles.edges[inside]):
         window[max(y0 - top, 0) : y1 - top, max(x0 - left, 0) : x1 - left] = region
     seen = np.bincount(window[window >= 0], minlength=len(inside))

@@ -83,6 +83,7 @@ class WeakLabels:
 
     def __init__(self, segmenter: UNet, pair: Pair, config: StyleFilterConfig) -> None:
         self._pair, self._weak = pair, config.weak_labels
+        # One view of the images, those of ``target`` as they are given.
         self._config = config.adaptation.model_copy(update={"student_view": "stylised"})
         self.segmenter = segmenter
         self._device = next(segmenter.parameters()).device
@@ -108,6 +109,7 @@ class WeakLabels:
 
     def batch(self, x_s: Sequence[Sample], x_t: Sequence[Sample]) -> Sequence[Part]:
         """Return the batch that these samples of source and target make, in its parts."""
+        # Samples are divided, not arrays: parts have different numbers of regions.
         size = len(x_s) // self._config.accumulate
         return [self._part(x_s[i : i + size], x_t[i : i + size]) for i in range(0, len(x_s), size)]
 

@@ -62,6 +62,7 @@ class _YNet:
 
     def __init__(self, segmenter: UNet, pair: Pair, config: StyleFilterConfig) -> None:
         self._pair, self._ynet = pair, config.ynet
+        # One view of the images, those of ``target`` as they are given.
         self._config = config.adaptation.model_copy(update={"student_view": "stylised"})
         self._segmenter = segmenter
         self._device = next(segmenter.parameters()).device

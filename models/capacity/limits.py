@@ -74,6 +74,7 @@ def in_less_memory(config: StyleFilterConfig, stage: str) -> tuple[StyleFilterCo
     name = {"style": "style", "pretrain": "pretrain", "adapt": "adaptation"}.get(stage)
     if name is None:
         return None
+    # The changes below keep the config valid: model_copy would not check it.
     old: StyleConfig | PretrainConfig = getattr(config, name)
     # The generator needs a side that is a multiple of 4.
     parts, side = 2 * old.accumulate, old.crop_px // 2 // 4 * 4

@@ -33,7 +33,7 @@ class Description(BaseModel):
 
     class_names: list[ClassName] = Field(
         min_length=2,
-        max_length=255,
+        max_length=255,  # masks are stored as uint8, where 255 is an ignored pixel
         description="The names of the classes. The first has the id 0 in masks, the second 1, and "
         "so on.",
     )

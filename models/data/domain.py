@@ -170,7 +170,7 @@ class Domain:
 
     def tile_windows(self, section: Section) -> "TileWindows":
         """Return the tiles of a section at the working pixel size."""
-        if section.index not in self._windows:
+        if section.index not in self._windows:  # every crop of a section asks for them
             self._windows[section.index] = self._tile_windows(section)
         return self._windows[section.index]
 

@@ -121,7 +121,7 @@ def check_mask(
             f"is {in_words(section.shape)} and its image is {in_words(shape)}: both need the same "
             "size"
         )
-    if section.dtype == bool:
+    if section.dtype == bool:  # masks of two classes are often saved in this way
         section = section.astype(np.uint8)
     if not np.issubdtype(section.dtype, np.integer):
         raise ImageError(

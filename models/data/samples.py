@@ -169,7 +169,7 @@ def target_batch(
 def parts(batch: BatchT, number: int) -> list[BatchT]:
     """Divide a batch along its first axis into ``number`` equal parts."""
     of_batch = {field.name: getattr(batch, field.name) for field in fields(batch)}
-    size = len(batch.inside) // number
+    size = len(batch.inside) // number  # the config checks that nothing remains
     return [
         replace(batch, **{name: each[i * size : (i + 1) * size] for name, each in of_batch.items()})
         for i in range(number)
@@ -186,6 +186,7 @@ def _noisy(
 
 
 def _inside(crop: Crop, domain: Domain) -> NDArray[np.bool_]:
+    # Broadcast, because a section of True takes no memory in this form.
     everywhere = np.broadcast_to(np.True_, domain.working_shape(crop.section))
     return crop.padded(everywhere, fill=False)
 

@@ -29,6 +29,7 @@ def block_splits(num_sections: int) -> list[Split]:
     """
     if num_sections < 5:
         return ["train"] * num_sections
+    # Two sections stand between the three blocks.
     held_out = max(1, round((num_sections - 2) * 0.2))
     num_train = num_sections - 2 - 2 * held_out
     train: list[Split] = ["train"] * num_train
@@ -217,6 +218,7 @@ def _rotated_blocks(names: Sequence[str], num_folds: int) -> list[SectionLists]:
     unused at every border of two roles. It is never a test section: with as many folds as blocks,
     each section is tested once.
     """
+    # With fewer than five blocks the shares would be far from 60 / 20 / 20 %.
     num_blocks = max(_MIN_BLOCKS, num_folds)
     if len(names) < 2 * num_blocks:
         raise ValueError(
@@ -234,6 +236,7 @@ def _rotated_blocks(names: Sequence[str], num_folds: int) -> list[SectionLists]:
                 roles[index] = "val"
         borders = [(i - 1, i) for i in range(1, len(names)) if roles[i - 1] != roles[i]]
         for left, right in borders:
+            # A training section is the cheapest to lose.
             taken = "train" if "train" in (roles[left], roles[right]) else "val"
             roles[left if roles[left] == taken else right] = "unused"
         folds.append(_lists(names, roles))
@@ -248,6 +251,7 @@ def _divided(
 ) -> dict[str, Role]:
     """Return the role of each group in a fold: the first shuffle that meets all conditions."""
     occurrences = Counter(name for group in sizes for name in set(classes.get(group, ())))
+    # A class in fewer groups cannot be in every role.
     wanted = {name for name, count in occurrences.items() if count >= len(_SHARES)}
     for attempt in range(_TRIES):
         # By fold and attempt alone, so that the same groups are always divided alike.
@@ -268,6 +272,7 @@ def _greedy(order: Sequence[str], sizes: Mapping[str, int]) -> dict[str, Role]:
     division: dict[str, Role] = {}
     for index, group in enumerate(order):
         empty = [role for role, number in filled.items() if not number]
+        # As many groups as empty roles are left: each has to fill one.
         roles = empty if len(order) - index <= len(empty) else list(filled)
         size = sizes[group]
         role = min(roles, key=lambda r: ((filled[r] + size) / _SHARES[r], _SHARES[r], r))

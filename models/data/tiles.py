@@ -36,6 +36,7 @@ def relabelled(
 
 
 def _tiles(domain: Domain, section: Section, tile_px: int, *, labelled: bool) -> Iterator[Tile]:
+    # The native mask: a class of a few pixels could be lost by resampling.
     mask = domain.native_mask(section) if labelled and section.has_mask else None
     for y0, x0, height, width in tile_windows(section.height, section.width, tile_px):
         labels: tuple[int, ...] = (UNKNOWN,) * domain.num_classes

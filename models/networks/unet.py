@@ -90,6 +90,7 @@ class UNet(nn.Module):
 
 
 def _conv_norm_relu(channels_in: int, channels_out: int, norm: NormName) -> tuple[nn.Module, ...]:
+    # Without bias, because the norm that follows has a shift.
     conv = nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False)
     return conv, _normalisation(norm, channels_out), nn.ReLU(inplace=True)
 

@@ -127,6 +127,7 @@ def matrix_gflops(dtype: torch.dtype, side: int, repeats: int = 5) -> float:
         started = time.perf_counter()
         torch.mm(a, b)
         seconds.append(time.perf_counter() - started)
+    # The fastest product: other work on the machine can only slow it.
     return 2 * side**3 / min(seconds) / 1e9
 
 
@@ -134,7 +135,7 @@ def measure(cases: Sequence[str], steps: int, reference: Path | None) -> Figures
     """Measure the cases and the processor itself."""
     peaks: dict[Precision, float] = {
         "float32": matrix_gflops(torch.float32, 2048),
-        "bf16": matrix_gflops(torch.bfloat16, 512),
+        "bf16": matrix_gflops(torch.bfloat16, 512),  # a processor without bfloat16 is slow here
     }
     style, stages = [], {}
     for case in cases:

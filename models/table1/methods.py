@@ -70,6 +70,7 @@ _NO_ADVERSARY = {"weak_labels": {"weight_class_alignment": 0.0, "weight_output_a
 # An estimate has one result: there is nothing to choose.
 _ESTIMATE = {"adaptation": {"norm_statistics": "target", "select_on": "last"}}
 
+# Several rows test these two, so each is trained once.
 SOURCE_ONLY = Method("source-only")
 STYLEFILTER = Method("stylefilter", _SELF_TRAINING, "cut", uses_labels=True, changes=_FILTER)
 
@@ -208,6 +209,7 @@ ROWS: dict[str, Row] = {
 
 METHODS: dict[str, Method] = {row.method.name: row.method for row in ROWS.values()}
 
+# Not Literal, which would name all rows a second time.
 RowName = Annotated[
     str, GetPydanticSchema(lambda _type, _handler: core_schema.literal_schema(list(ROWS)))
 ]

@@ -96,6 +96,7 @@ def label_values(
                 without_filter=_spread(unfiltered.means),
                 low=None if gain is None else gain.low,
                 high=None if gain is None else gain.high,
+                # A number of labels divided by a gain near zero would mean nothing.
                 labels_per_point=(
                     None if gain is None or gain.low <= 0 else num_labels * _POINT / gain.mean
                 ),
@@ -212,7 +213,7 @@ def _kept(class_names: Sequence[str], excluded: Collection[str]) -> dict[str, in
 def _units(result: RowResult) -> NDArray[np.intp]:
     """Return the number of the group, or else of the section itself, for each section: (S,)."""
     groups = list(dict.fromkeys(result.groups))
-    if len(groups) < 2:
+    if len(groups) < 2:  # every resample of one group is the same
         return np.arange(len(result.sections))
     return np.array([groups.index(group) for group in result.groups])
 
@@ -249,6 +250,7 @@ def _difference(row: _Row, than: _Row) -> Difference | None:
         return None
     mean = _mean(row.means) - _mean(than.means)
     resampled = row.resampled - than.resampled
+    # A resample may miss every section that has a class.
     resampled = resampled[~np.isnan(resampled)]
     if np.isnan(mean) or not resampled.size:
         return None

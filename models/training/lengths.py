@@ -24,6 +24,7 @@ class Schedule:
         An epoch is one pass over the larger domain; an incomplete last batch is dropped.
         """
         if config.steps is not None:
+            # Half of them with decay, as the paper's epochs have it.
             return cls(config.steps - config.steps // 2, config.steps // 2, 1)
         per_epoch = max(1, num_sections // (config.batch_size * num_processes))
         return cls(config.epochs_constant, config.epochs_decay, per_epoch)

@@ -210,6 +210,7 @@ def _values(task: Task[Batch], step: int, batch: Batch) -> dict[str, float]:
         raise NonFiniteLoss(f"stage {task.stage}, step {step}: {error}") from error
     except torch.OutOfMemoryError as error:
         raise OutOfGpuMemory(task.stage, error) from error
+    # Each process has normalised its own part of the batch.
     average_buffers(task.modules.values())
     scores = {} if task.keep is None else task.keep.after_step(step, task.steps)
     return {**mean_values(losses, task.device), **scores}
@@ -232,6 +233,7 @@ def _prefetched(
     draw: Callable[[int], Batch], first: int, last: int
 ) -> Iterator[tuple[int, Batch, float]]:
     """Yield each step, its batch, prepared while the step before ran, and the seconds waited."""
+    # One thread and one batch ahead: more would only take memory.
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
         upcoming = pool.submit(draw, first) if first <= last else None
         for step in range(first, last + 1):
@@ -271,6 +273,7 @@ def update(
         if not math.isfinite(seen[name]):
             raise NonFiniteLoss(f"the {name} is {seen[name]}; it changed no weight")
     if norm > clip_norm:
+        # Not clip_grad_norm_, which would compute the norm once more.
         torch._foreach_mul_(own, clip_norm / norm)
     for optimiser in optimisers:
         optimiser.step()

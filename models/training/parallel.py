@@ -24,6 +24,7 @@ Value = TypeVar("Value")
 def process_group(device: Device) -> Iterator[None]:
     """Join the processes that torchrun started; each has the GPU of its number on this host."""
     if device == "cuda":
+        # Before the group is made: NCCL takes the current device.
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if device == "cuda" else "gloo")
     try:
@@ -81,7 +82,7 @@ def average_buffers(modules: Iterable[nn.Module]) -> None:
         return
     for module in modules:
         for buffer in module.buffers():
-            if buffer.is_floating_point():
+            if buffer.is_floating_point():  # counts of batches are equal in all processes
                 dist.all_reduce(buffer)
                 buffer /= num_processes()
 
@@ -103,6 +104,7 @@ def mean_values(values: Mapping[str, float], device: torch.device) -> dict[str, 
     """Return each value's mean over the processes, which all report the same names."""
     if num_processes() == 1:
         return dict(values)
+    # Sorted, so that all processes exchange the values in one order.
     means = torch.tensor([values[name] for name in sorted(values)], device=device)
     dist.all_reduce(means)
     return dict(zip(sorted(values), (means / num_processes()).tolist(), strict=True))

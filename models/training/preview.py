@@ -42,6 +42,7 @@ def _middle(image: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @contextmanager
 def _evaluating(network: nn.Module) -> Iterator[None]:
+    # In training mode batch norm would learn from the picture.
     training = network.training
     network.eval()
     try:

@@ -55,6 +55,7 @@ def _mean(report: BenchmarkReport) -> Figure:
         axes.axvline(100 * mean, color=PALETTE["muted"], linewidth=1, linestyle=(0, (3, 4)))
     _dots(axes, rows, "mean", size=9)
     _name_rows(axes, rows)
+    # x counts in widths of the axes: the numbers stand right of them.
     aside = axes.get_yaxis_transform()
     for y, (row, mark) in enumerate(zip(rows, marks(rows, "mean"), strict=True)):
         weight = "bold" if mark == "best" else "normal"
@@ -79,6 +80,7 @@ def _classes(report: BenchmarkReport) -> Figure:
 
 def _curves(report: BenchmarkReport) -> Figure:
     drawn = [curve for curve in report.curves if curve.name == CURVE and curve.steps]
+    # Keyed by a row's place, so that the charts stand in the table's order.
     order = list(ROWS)
     of: dict[tuple[int, str], list[Curve]] = {}
     for curve in sorted(drawn, key=lambda curve: (order.index(curve.row), curve.stage)):
@@ -105,7 +107,7 @@ def _curves(report: BenchmarkReport) -> Figure:
 
 
 def _styles(report: BenchmarkReport) -> Figure:
-    figure, panels = _panels(2, 240, sharey=False)
+    figure, panels = _panels(2, 240, sharey=False)  # the two scores have different units
     names = ("dice", "mean DICE, %", 100), ("label_score", "agreement + confidence", 1)
     for axes, (name, title, unit) in zip(panels, names, strict=True):
         for choice in report.styles:
@@ -126,6 +128,7 @@ def _time(report: BenchmarkReport) -> Figure:
     figure = _figure(_AROUND_PX + _ROW_PX * len(rows))
     axes = figure.subplots()
     longest = max(row.seconds for row in rows)
+    # The largest unit of which the longest bar has at least two.
     unit, seconds = next(
         (unit, seconds)
         for unit, seconds in (("hours", 3600), ("minutes", 60), ("seconds", 1))
@@ -183,7 +186,7 @@ def _dots(axes: Axes, rows: Sequence[RowSummary], column: str, *, size: float) -
 
 
 def _name_rows(axes: Axes, rows: Sequence[RowSummary]) -> None:
-    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_ylim(len(rows) - 0.4, -0.6)  # the first row is at the top
     names = [short(title_of(row), 34) for row in rows]
     axes.set_yticks(range(len(rows)), names, color=PALETTE["ink"])
     axes.tick_params(axis="y", length=0, pad=10)
@@ -214,7 +217,7 @@ def _panels(number: int, panel_px: float, *, sharey: bool = True) -> tuple[Figur
     grid = figure.subplots(lines, columns_, sharey=sharey, squeeze=False)
     panels: list[Axes] = list(grid.flat)
     for axes in panels[number:]:
-        axes.remove()
+        axes.remove()  # the last line may be shorter
     return figure, panels[:number]
 
 

@@ -95,6 +95,7 @@ def _results(parts: Parts) -> Iterator[RowResult]:
     for part in parts:
         if not part.succeeded or part.plan.method is None:
             continue
+        # Stylising is done by each part, also where an earlier job trained its stage.
         own = parts.own_seconds(part).get("stylise", 0.0) + parts.seconds(part)
         for scores in part.scores:
             shared = parts.shared_by(part, [scores.row])
@@ -144,6 +145,7 @@ def _shared(parts: Parts) -> Iterator[SharedStage]:
 def _curves(parts: Parts) -> Iterator[Curve]:
     """Yield each part's validation DICE, under the row whose test stylises as training does."""
     for part in parts:
+        # The chart shows the table's rows, so the table's tiles only.
         if part.plan.method is None or part.plan.tile_px != parts.plan.tile_px:
             continue
         scores = parts.by_step(part, CURVE, _CURVE_POINTS)

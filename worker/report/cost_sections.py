@@ -192,6 +192,7 @@ def _in_runs(report: BenchmarkReport) -> Iterator[str]:
 def _shared(report: BenchmarkReport) -> tuple[Grid, ...]:
     if not report.shared:
         return ()
+    # One line for all folds of a stage, if the same rows use it.
     alike: dict[tuple[str, tuple[RowName, ...]], list[SharedStage]] = {}
     for stage in report.shared:
         alike.setdefault((stage.stage, stage.rows), []).append(stage)

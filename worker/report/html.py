@@ -16,6 +16,7 @@ from worker.report.sections import sections
 from worker.report.sentences import headline
 from worker.report.terms import warning
 
+# autoescape: names are data, and a name may hold markup.
 _PAGES = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
     autoescape=True,

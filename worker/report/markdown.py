@@ -30,6 +30,7 @@ def escape(text: str) -> str:
 
 def _section(section: Section) -> Iterator[str]:
     yield f"## {section.title}"
+    # The first table comes before notes and chart, which explain it.
     for grid in section.grids[:1]:
         yield _grid(grid)
     for note in section.notes:

@@ -78,6 +78,7 @@ class Parts:
         """Return the other parts whose networks ``rows`` of a part use."""
         method = part.plan.method
         stages = set()
+        # A segmenter that learns from the target's masks uses none of the source's.
         if method is None or METHODS[method].masks_of == "source":
             stages.add("pretrain")
         if method is not None and needs_style(method, rows):

@@ -37,6 +37,7 @@ def marks(rows: Sequence[RowSummary], column: str) -> list[Mark | None]:
     for row, takes_part in zip(rows, ranked(rows), strict=True):
         score = row.dice.get(column)
         counts = takes_part and score is not None and score.mean is not None
+        # As written: numbers that look equal share a mark.
         shown.append(float(percent(score.mean)) if counts and score is not None else None)
     values = sorted({value for value in shown if value is not None}, reverse=True)
     if len(values) < 2:

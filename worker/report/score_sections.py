@@ -65,8 +65,10 @@ def differences(report: BenchmarkReport) -> Section | None:
         (one.row, one.than): one for one in report.differences
     }
     present = {one.row for one in report.differences}, {one.than for one in report.differences}
+    # In the table's order, which the differences do not keep.
     rows, than = ([name for name in ROWS if name in names] for names in present)
     than = [name for name in than if name in _COMPARED_WITH]
+    # Reversed, so that of several sizes of tiles the first gives the title.
     titles = {row.row: row.title for row in reversed(report.rows)}
     grid = Grid(
         "Difference of mean DICE in points, with its 95% interval; bold: the interval does not "
@@ -146,7 +148,7 @@ def _notes(report: BenchmarkReport) -> list[str]:
 
 def _each_fold(report: BenchmarkReport) -> tuple[Grid, ...]:
     folds = sorted({fold for row in report.rows for fold in row.folds})
-    if len(folds) < 2:
+    if len(folds) < 2:  # the first table shows the same numbers
         return ()
     rows = tuple(
         (TableCell(title_of(row), group=group_of(row)), *_per_fold(row, folds))

@@ -17,6 +17,7 @@ def headline(report: BenchmarkReport) -> str | None:
     candidates = [row for row in scored if row.row not in UNRANKED]
     if not candidates:
         return None
+    # A row that lacks folds cannot be called the best.
     most = max(len(row.folds) for row in candidates)
     best = max((row for row in candidates if len(row.folds) == most), key=_mean)
     shown = next((row for row in candidates if row.row == "stylefilter"), best)
@@ -62,7 +63,7 @@ def _score(report: BenchmarkReport, row: RowSummary) -> Iterator[str]:
     elif gain.low <= 0 <= gain.high:
         told = f"{points(gain.mean)} points{_interval(gain)}"
         yield f"The difference from Source-only, {told}, may be chance."
-    elif row.row != "target-only":
+    elif row.row != "target-only":  # whose own share of the gap is always 100 %
         gap = _difference(report, "target-only", "source-only")
         if gap is not None and gap.low > 0 and gain.mean > 0:
             yield f"This closes {gain.mean / gap.mean:.0%} of the gap to Target-only."

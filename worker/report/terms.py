@@ -44,7 +44,7 @@ def how_to_read(report: BenchmarkReport) -> Section | None:
     """Explain each term that the report uses."""
     if not report.rows:
         return None
-    unused = set(_unused(report))
+    unused = set(_unused(report))  # a term that does not occur would only be in the way
     items = tuple((term, words) for term, words in _TERMS.items() if term not in unused)
     return Section("How to read this", items=items)
 
