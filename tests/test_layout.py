@@ -10,6 +10,7 @@ ROOT = TESTS.parent
 CROSS_CUTTING = {
     Path("test_docs.py"): "compares the documents with the code",
     Path("test_layout.py"): "is about the tests themselves",
+    Path("test_words.py"): "reads the docstrings of all packages",
     Path("test_old_state.py"): "reads the state that an earlier version left in all places",
     Path("app/test_upgrade.py"): "reads over HTTP what an earlier version left in all places",
     Path("chaos"): "injects faults into a whole service",
