@@ -118,7 +118,7 @@ def preview(session: Session, storage: Storage, dataset_id: UUID, n: int, layer:
         last = dataset.num_images - 1
         raise NotFound(f"dataset {dataset_id} has no image {n}: its images are 0 to {last}")
     if layer == "masks" and image.class_pixels is None:
-        raise NotFound(f"image {n} of dataset {dataset_id} has no mask")
+        raise NotFound(f"image {n} of dataset {dataset_id} has no mask: ask for its layer images")
     group = zarr.open_group(str(storage.dataset(dataset_id)), mode="r")
     array = group[f"{layer}/{image.section:06d}"]
     assert isinstance(array, zarr.Array)

@@ -158,9 +158,9 @@ def _check_tiles(
     if smallest_nm > crop_nm:
         raise refusal(
             "config.adaptation.crop_px",
-            f"the rows {', '.join(rows)} need crops that hold a whole labelled image: a crop is "
-            f"{crop_nm:g} nm wide and the smallest labelled image {smallest_nm:g} nm; enlarge the "
-            "crop, choose a smaller tile_px, or leave these rows out",
+            f"the rows {', '.join(rows)} need crops that hold a whole labelled image, but a crop "
+            f"is {crop_nm:g} nm wide and the smallest labelled image {smallest_nm:g} nm: enlarge "
+            "the crop, choose a smaller tile_px, or leave these rows out",
         )
 
 

@@ -69,8 +69,8 @@ def log(
         path = storage.log(job_id, attempt) if attempt <= attempts else None
     tail = None if path is None else read_tail(path, tail_bytes)
     if tail is None:
-        which = "an attempt" if attempt is None else f"attempt {attempt}"
-        raise NotFound(f"there is no log of {which} of job {job_id}; it is at attempt {attempts}")
+        which = "no log yet" if attempt is None else f"no log of attempt {attempt}"
+        raise NotFound(f"job {job_id} has {which}: it has made {attempts} attempt(s) so far")
     return tail.decode(errors="replace")
 
 
@@ -79,7 +79,9 @@ def picture(session: Session, storage: Storage, job_id: UUID, name: str) -> Path
     _row(session, job_id)
     path = storage.pictures(job_id) / name
     if not path.is_file():
-        raise NotFound(f"job {job_id} has no picture {name}")
+        raise NotFound(
+            f"job {job_id} has no picture {name}: its events of the kind picture name all pictures"
+        )
     return path
 
 
@@ -143,7 +145,7 @@ def report(session: Session, storage: Storage, job_id: UUID, name: str) -> Path:
             "then"
         )
     if not path.is_file():
-        raise NotFound(f"the report of job {job_id} has no {name}")
+        raise NotFound(f"the report of job {job_id} has no file {name}: report.html shows it all")
     return path
 
 
@@ -176,7 +178,7 @@ def _changed(session: Session, job_id: UUID, changed: bool, words: str) -> JobRe
     only_read(session)
     if not changed:
         state = _row(session, job_id).state
-        raise Conflict(f"job {job_id} is {state}: it cannot be {words}")
+        raise Conflict(f"job {job_id} is {state}, and a job in this state cannot be {words}")
     return get(session, job_id)
 
 

@@ -19,7 +19,7 @@ def test_the_log_of_an_attempt(
     api: httpx.Client, database: Database, storage: Storage, job_id: UUID
 ) -> None:
     path = f"/jobs/{job_id}/log"
-    assert "attempt 0" in problem(api.get(path), 404)["detail"]
+    assert " 0 attempt" in problem(api.get(path), 404)["detail"]
     for attempt in (1, 2):
         lease = claimed(database)
         log_of(storage, lease).write_bytes(f"attempt {attempt}\n\xff\n".encode("latin-1"))
