@@ -1,4 +1,4 @@
-"""The types of columns that hold JSON."""
+"""The types of columns that hold JSON. Stored JSON is read so that no bad row makes a list fail."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, fields
@@ -8,7 +8,6 @@ from pydantic import JsonValue
 from sqlalchemy import JSON, Dialect, TypeDecorator
 from sqlalchemy.dialects.postgresql import JSONB
 
-from app.stored import stored_list
 from models.data.sections import Section
 
 Json = JSON().with_variant(JSONB(), "postgresql")
@@ -54,3 +53,13 @@ class Sections(TypeDecorator[tuple[Section, ...]]):
             Section(index=index, **{name: stored[name] for name in _STORED & stored.keys()})
             for index, stored in enumerate(value)
         )
+
+
+def stored_list(value: JsonValue) -> list[JsonValue]:
+    """Return a stored list; an empty one if something else was stored."""
+    return value if isinstance(value, list) else []
+
+
+def stored_object(value: JsonValue) -> dict[str, JsonValue]:
+    """Return a stored object; an empty one if something else was stored."""
+    return value if isinstance(value, dict) else {}

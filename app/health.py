@@ -7,8 +7,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
 
 from app.dependencies import Services, ServicesDep
-from app.error_handlers import NO_DATABASE
 from app.jobs.dependencies import QueueDep
+from app.middleware.error_handlers import NO_DATABASE
 
 router = APIRouter(tags=["health"])
 

@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from app import error_handlers, health
+from app import health
 from app.database import Database
 from app.datasets import routes as datasets
 from app.dependencies import Services
@@ -17,9 +17,10 @@ from app.jobs.events import Broadcaster
 from app.jobs.queue import JobQueue
 from app.jobs.reconciler import Reconciler
 from app.labels import routes as labels
-from app.logs import write_log_lines
+from app.middleware import error_handlers
 from app.middleware.body_limit import BodyLimit
 from app.middleware.host_check import HostCheck
+from app.middleware.logs import write_log_lines
 from app.middleware.request_id import RequestId
 from app.middleware.shutdown import when_told_to_stop
 from app.monitoring import RequestMetrics, make_registry

@@ -36,7 +36,7 @@ def upgraded(config: JsonValue, version: int | None) -> StyleFilterConfig:
         ConfigUnusable: its version is later than this program's, or a value is not allowed today.
     """
     if not isinstance(config, dict):
-        raise ConfigUnusable("the stored configuration is no object")
+        raise ConfigUnusable("the stored configuration is not a JSON object")
     version = _told_by_fields(config) if version is None else version
     if not 1 <= version <= CONFIG_VERSION:
         raise ConfigUnusable(

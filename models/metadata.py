@@ -21,6 +21,7 @@ class DomainMeta(FrozenConfig):
 
     @classmethod
     def of(cls, domain: Domain) -> Self:
+        """Return the metadata of a domain."""
         info = domain.info
         return cls(
             name=info.name,

@@ -13,7 +13,7 @@ import uvicorn
 from app.cli.console import console
 from app.cli.supervisor import WorkerProcess
 from app.database import Database
-from app.logs import write_log_lines
+from app.middleware.logs import write_log_lines
 from app.settings import Settings
 from app.storage import Storage
 

@@ -24,8 +24,8 @@ from app.datasets.schemas import (
     ImageRead,
 )
 from app.dependencies import CursorQuery, DatasetId, LimitQuery, ReadingDep, ServicesDep
-from app.error_handlers import DISK_FULL, NO_DATABASE
 from app.errors import Invalid, ProblemItem, TooLarge, UnsupportedMedia, invalid_fields
+from app.middleware.error_handlers import DISK_FULL, NO_DATABASE
 from app.pagination import LARGEST_NUMBER, Page
 from models.data.inputs import InputFile
 

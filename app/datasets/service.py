@@ -8,6 +8,7 @@ from pydantic import JsonValue
 from sqlalchemy import delete, func, or_, select
 from sqlalchemy.orm import Session
 
+from app.columns import stored_list
 from app.database import Database, now_plus
 from app.datasets.registration import Files, store
 from app.datasets.schemas import (
@@ -21,7 +22,6 @@ from app.errors import Conflict, NotFound, OutOfStorage
 from app.pagination import Page, by_number, newest_first
 from app.settings import Settings
 from app.storage import Storage, is_disk_full
-from app.stored import stored_list
 from app.tables import UNFINISHED, Dataset, Image, Job
 from models.data.images import png_bytes
 from models.data.store import StoredDomain

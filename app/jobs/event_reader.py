@@ -13,13 +13,13 @@ from pydantic import BaseModel
 from sqlalchemy import and_, select
 from sqlalchemy.orm import Session, load_only
 
+from app.columns import stored_object
 from app.database import Database
 from app.jobs.event_schemas import ProgressEvent
 from app.jobs.logs import LogFollower
 from app.jobs.reading import count_parts
 from app.jobs.schemas import PartsRead
 from app.storage import Storage
-from app.stored import stored_object
 from app.tables import UNFINISHED, Job, JobEvent, JobKind, JobStage, MetricPoint
 from models.training.progress import LABEL_SCORES
 

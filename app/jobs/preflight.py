@@ -3,7 +3,7 @@
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.stored import stored_object
+from app.columns import stored_object
 from app.tables import Dataset, Image, Job, JobKind, ModelKind, TrainedModel
 from models.capacity import estimate as capacity
 from models.capacity.estimate import Estimate, Extent

@@ -7,9 +7,9 @@ from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
+from app.columns import stored_object
 from app.jobs.result import ReusedModel
 from app.jobs.schemas import JobError, JobRead, PartsRead, StageRead
-from app.stored import stored_object
 from app.tables import (
     ENDED,
     Job,

@@ -10,12 +10,12 @@ from fastapi.sse import EventSourceResponse
 from pydantic import Field
 
 from app.dependencies import CursorQuery, LimitQuery, ReadingDep, ServicesDep, SessionDep
-from app.error_handlers import NO_DATABASE
 from app.jobs import service
 from app.jobs.curves import MetricsQuery
 from app.jobs.dependencies import BroadcasterDep, QueueDep
 from app.jobs.events import Listener
 from app.jobs.schemas import JobRead, MetricsRead, PriorityChange
+from app.middleware.error_handlers import NO_DATABASE
 from app.pagination import Page
 from app.tables import JobState
 

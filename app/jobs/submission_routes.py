@@ -5,7 +5,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Query, Response
 
 from app.dependencies import ServicesDep, SessionDep
-from app.error_handlers import NO_DATABASE
 from app.jobs.checks import Context
 from app.jobs.curves import NO_NUL
 from app.jobs.dependencies import QueueDep
@@ -20,6 +19,7 @@ from app.jobs.request_schemas import (
 )
 from app.jobs.schemas import JobEstimate, JobRead
 from app.jobs.submission import estimate, submit
+from app.middleware.error_handlers import NO_DATABASE
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], responses=NO_DATABASE)
 

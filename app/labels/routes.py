@@ -3,9 +3,9 @@
 from fastapi import APIRouter
 
 from app.dependencies import CursorQuery, DatasetId, LimitQuery, ReadingDep, SessionDep
-from app.error_handlers import NO_DATABASE
 from app.labels import service
 from app.labels.schemas import DeriveRequest, LabelsRead, LabelsSummary, LabelsUpdate
+from app.middleware.error_handlers import NO_DATABASE
 from app.pagination import Page
 
 router = APIRouter(prefix="/datasets/{dataset_id}/labels", tags=["labels"], responses=NO_DATABASE)

@@ -9,11 +9,11 @@ from sqlalchemy import Select, func, select
 from sqlalchemy import update as update_table
 from sqlalchemy.orm import Session
 
+from app.columns import stored_object
 from app.datasets import service as datasets
 from app.errors import Invalid, ProblemItem
 from app.labels.schemas import DeriveRequest, LabelsRead, LabelsSummary, LabelsUpdate
 from app.pagination import Page
-from app.stored import stored_object
 from app.tables import Dataset, Image
 from models.data.labels import LabelState, known_labels, present_classes
 

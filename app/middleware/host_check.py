@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.error_handlers import problem_response
 from app.errors import ServiceError
+from app.middleware.error_handlers import problem_response
 from app.settings import Settings
 
 

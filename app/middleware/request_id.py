@@ -6,7 +6,7 @@ from uuid import uuid4
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.logs import REQUEST_ID, REQUEST_ID_HEADER
+from app.middleware.logs import REQUEST_ID, REQUEST_ID_HEADER
 
 _ALLOWED = re.compile(r"[A-Za-z0-9._-]{1,100}")
 """Matches ids without characters that could break a log line."""

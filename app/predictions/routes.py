@@ -16,8 +16,8 @@ from sqlalchemy.orm import Session
 
 from app.datasets import service as datasets
 from app.dependencies import Services, ServicesDep
-from app.error_handlers import DISK_FULL, NO_DATABASE
 from app.errors import NotAcceptable, TooLarge, UnsupportedMedia, refusal
+from app.middleware.error_handlers import DISK_FULL, NO_DATABASE
 from app.monitoring import PREDICT_SECONDS
 from app.predictions.dependencies import PredictorDep
 from app.predictions.predictor import Request

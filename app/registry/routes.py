@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Path, Query
 
 from app.dependencies import CursorQuery, LimitQuery, ReadingDep
-from app.error_handlers import NO_DATABASE
+from app.middleware.error_handlers import NO_DATABASE
 from app.pagination import Page
 from app.registry import service
 from app.registry.schemas import ModelRead

@@ -28,8 +28,8 @@ from sqlalchemy import delete, exists, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import aliased
 
+from app.columns import stored_object
 from app.database import Database, now_plus
-from app.stored import stored_object
 from app.tables import Job, JobEvent, JobState, WebhookDelivery
 from app.webhooks import targets
 from app.webhooks.targets import Answer

@@ -152,6 +152,7 @@ class OutputAdversary(Adversary):
         super().__init__(network.to(device_of(segmenter)), config, precision)
 
     def see(self, outputs: Outputs, crops: Crops) -> Tensor:
+        """Return softmax maps (B, C, S, S), 0 in padding."""
         inside = to_device(crops.inside, self._device)
         return full_precision(outputs.logits).softmax(1) * inside[:, None]
 

@@ -52,10 +52,12 @@ class Extent:
 
     @classmethod
     def of(cls, domain: Domain) -> Self:
+        """Return the extent of a domain."""
         info = domain.info
         return cls(domain.num_classes, info.pixel_size_nm, domain.working_nm, domain.sections)
 
     def count(self, *splits: str, masked: bool = False) -> int:
+        """Count the sections of some splits; only those with a mask if ``masked``."""
         return len(self._of(splits, masked))
 
     def shapes(self, *splits: str, masked: bool = False) -> list[tuple[int, int]]:

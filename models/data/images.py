@@ -59,7 +59,7 @@ def read_sections(
             yield from folder_sections(file, max_pixels)
             return
         if isinstance(file, Path) and file.exists() and not file.is_file():
-            raise ImageError("is no file")  # a pipe would never end
+            raise ImageError("is not a file")  # a pipe would never end
         with file.open("rb") if isinstance(file, Path) else file as stream:
             yield from _stream_sections(stream, max_pixels, indexed)
     except ImageError:

@@ -50,7 +50,7 @@ def named_groups(names: Sequence[str], groups: Mapping[str, Sequence[str]]) -> l
         for name in members:
             if name not in known:
                 raise ValueError(
-                    f"group {group!r} lists {name!r}, which is no section: a section has the name "
+                    f"group {group!r} lists {name!r}, but no section has this name: it is the name "
                     "of its file without suffix, in a stack followed by its number"
                 )
             if name in group_of:
@@ -99,7 +99,7 @@ def named_splits(names: Sequence[str], wanted: SectionLists) -> list[Split]:
         for name in getattr(wanted, role):
             if name not in known:
                 raise ValueError(
-                    f"{role} lists {name!r}, which is no section: a section has the name of its "
+                    f"{role} lists {name!r}, but no section has this name: it is the name of its "
                     "file without suffix, in a stack followed by its number, as in 'stack/0003'"
                 )
             chosen[name] = role
@@ -113,7 +113,7 @@ def with_splits(sections: Sequence[Section], wanted: SectionLists) -> tuple[Sect
 
 
 def group_splits(names: Sequence[str], groups: Sequence[str]) -> list[Split]:
-    """Split sections about 60 / 20 / 20 %, by whole groups; all train if groups are below three."""
+    """Split sections about 60 / 20 / 20 %, by whole groups; all train without three groups."""
     if len(set(groups)) < len(_SHARES):
         return ["train"] * len(names)
     return named_splits(names, cross_validation(names, groups, num_folds=1)[0])
@@ -152,7 +152,7 @@ class DatasetFolds(FrozenConfig):
                     if name not in known:
                         raise ValueError(
                             f"fold {number}: {role} lists {name!r}, "
-                            f"which is no section of {self.dataset!r}"
+                            f"but no section of {self.dataset!r} has this name"
                         )
                 if not listed and role != "val":
                     raise ValueError(f"fold {number} of {self.dataset!r}: {role} lists no section")

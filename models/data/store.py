@@ -170,7 +170,7 @@ class _Intake:
         self._problems.append(Problem(where, message))
 
     def _check_names(self, inputs: Sequence[Input]) -> None:
-        """Refuse names that cannot be stored at once: no other report could hold them."""
+        """Refuse at once names that cannot be stored: a later report could not hold them."""
         for given in inputs:
             if CONTROL.search(given.name):
                 message = "has a name with control characters, which cannot be stored: rename it"

@@ -19,7 +19,7 @@ from app.settings import Settings
 from tests.app.files import problem
 from tests.app.records import add_waiting
 from tests.app.streams import Stream, claimed, do, ids, service, stored, tell
-from tests.processes import exit_code, join, running, wait_for
+from tests.processes import DEADLINE_SECONDS, exit_code, join, running, wait_for
 from tests.services import NoService, OwnPostgres, free_port, own_postgres, without
 
 pytestmark = [pytest.mark.processes, pytest.mark.services, pytest.mark.slow]
@@ -121,5 +121,5 @@ def test_the_client_asks_again_for_a_job(world: World) -> None:
             client.job(job_id)
         later = threading.Timer(1.5, world.server.start)
         later.start()
-        assert client.job(job_id, patience_seconds=30).id == job_id
+        assert client.job(job_id, patience_seconds=DEADLINE_SECONDS).id == job_id
         later.join()

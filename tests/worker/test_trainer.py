@@ -62,7 +62,7 @@ def test_a_failure_is_told_in_words_and_leaves_nothing(
 @pytest.mark.parametrize(
     ("change", "code", "words"),
     [
-        ({"config": "damaged"}, "config_unusable", "no object"),
+        ({"config": "damaged"}, "config_unusable", "not a JSON object"),
         (
             {"config_version": CONFIG_VERSION + 1},
             "config_unusable",

@@ -10,7 +10,7 @@ from sqlalchemy import Uuid, column, table, update
 
 from app.columns import Json
 from app.database import Database
-from app.logs import REQUEST_ID_HEADER, RequestIdFilter
+from app.middleware.logs import REQUEST_ID_HEADER, RequestIdFilter
 from tests.app.files import grey, png, problem, registered, upload
 
 

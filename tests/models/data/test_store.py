@@ -98,7 +98,7 @@ def test_a_pipe_in_a_folder_is_no_image(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "images" / "a.png")
     with pytest.raises(DomainRefused) as refused:
         store_domain(Description(**CELLS), folder_inputs(tmp_path, "images"), [], tmp_path / "d")
-    assert problems(refused.value) == {"images/a.png": "is no file"}
+    assert problems(refused.value) == {"images/a.png": "is not a file"}
 
 
 def test_every_offending_input_is_named_at_once(tmp_path: Path) -> None:

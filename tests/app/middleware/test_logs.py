@@ -3,9 +3,13 @@
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.processes
+
 SAYS = """
 import logging
-from app.logs import REQUEST_ID, write_log_lines
+from app.middleware.logs import REQUEST_ID, write_log_lines
 {before}
 write_log_lines(logging.WARNING)
 logging.getLogger("app.somewhere").warning("outside")

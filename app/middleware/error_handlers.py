@@ -19,7 +19,7 @@ from app.errors import (
     ServiceError,
     invalid_fields,
 )
-from app.logs import REQUEST_ID, REQUEST_ID_HEADER
+from app.middleware.logs import REQUEST_ID, REQUEST_ID_HEADER
 from app.storage import is_disk_full
 
 logger = logging.getLogger(__name__)
