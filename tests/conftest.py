@@ -43,7 +43,7 @@ def _refuse_processes(event: str, _: object) -> None:
     """Keep the marks honest: `make test-fast` leaves out what starts processes."""
     if event in _STARTS and _running:
         marks = {mark.name for mark in _running[-1].iter_markers()}
-        if not marks & {"processes", "services"}:
+        if not marks & {"processes", "services", "slow", "chaos"}:
             raise PermissionError("this test starts a process: mark it `processes`")
 
 
