@@ -30,7 +30,6 @@ from tests.processes import PACE, environment, processes_of, wait_for
 from tests.services import OwnPostgres, OwnRedis, free_port, own_postgres, own_redis
 
 LEASE_SECONDS = float(PACE["STYLEFILTER_LEASE_SECONDS"])
-JOB_SECONDS = 300
 """Within which a job has to end, whatever happens to it."""
 
 CONFIG = {
@@ -129,7 +128,7 @@ class World:
             found = self.row(job_id).state
             return found if found in ends else None
 
-        return str(wait_for(patient(state), f"the end of job {job_id}", JOB_SECONDS))
+        return str(wait_for(patient(state), f"the end of job {job_id}"))
 
     def events(self, job_id: UUID) -> list[JobEvent]:
         query = select(JobEvent).where(JobEvent.job_id == job_id).order_by(JobEvent.id)
