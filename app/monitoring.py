@@ -177,19 +177,28 @@ class RequestMetrics:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, status = perf_counter(), 500
+        started, status, counted = perf_counter(), 500, False
 
-        async def watch(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, watch)
-        finally:
+        def count() -> None:
+            nonlocal counted
+            if counted:
+                return
+            counted = True
             route = getattr(scope.get("route"), "path", "unmatched")
             # A client may send any word as its method, and must not add a series by it.
             method = scope["method"] if scope["method"] in _METHODS else "other"
             REQUEST_SECONDS.labels(method, route).observe(perf_counter() - started)
             REQUESTS.labels(method, route, str(status)).inc()
+
+        async def watch(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            elif not message.get("more_body", False):
+                count()  # before the client can know that its request has been answered
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        finally:
+            count()
