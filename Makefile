@@ -20,7 +20,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 test: $(READY)
 	$(PYTEST) -m 'not slow and not chaos'
 
-# Neither processes nor services nor training: in less than a minute.
+# Neither processes nor services nor training: a little over a minute on two cores.
 test-fast: $(READY)
 	$(PYTEST) -m 'not slow and not chaos and not services and not processes and not training'
 
