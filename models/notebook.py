@@ -25,9 +25,10 @@ from models.config import Device, StyleFilterConfig
 from models.data.description import Description
 from models.data.domain import Domain, DomainInfo, Tile
 from models.data.inputs import Input, InputArray, folder_inputs
+from models.data.intake import DomainRefused, store_domain
 from models.data.labels import UNKNOWN, label_codes, labels_of_mask
 from models.data.sections import Split
-from models.data.store import DomainRefused, StoredDomain, StoredTile, store_domain
+from models.data.store import StoredDomain, StoredTile
 from models.evaluation import evaluate
 from models.files import written_aside
 from models.inference import Prediction, Predictor, stylise

@@ -11,7 +11,8 @@ from app.datasets.schemas import DatasetCreate
 from app.errors import Invalid, ProblemItem
 from app.settings import Settings
 from models.data.inputs import InputFile, folder_inputs
-from models.data.store import DomainRefused, StoredDomain, store_domain
+from models.data.intake import DomainRefused, store_domain
+from models.data.store import StoredDomain
 
 Files = tuple[Sequence[InputFile], Sequence[InputFile]]
 """The image files and the mask files of a dataset."""

@@ -5,6 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from models.data.readers.stack import ReadOptions
 from models.data.splits import SectionLists
 
 CONTROL = re.compile("[\\x00-\\x1f\\ud800-\\udfff]")
@@ -69,6 +70,11 @@ class Description(BaseModel):
         "groups if there are groups, else blocks of neighbouring sections with an unused section "
         "between them. All sections train if there are no masks, fewer than three groups, or fewer "
         "than five sections without groups.",
+    )
+    reading: ReadOptions = Field(
+        default_factory=ReadOptions,
+        description="What to read of files that hold more than one stack of sections: the channel, "
+        "the axis, the range of sections, the level, the array.",
     )
     groups: dict[GroupName, Annotated[list[str], Field(min_length=1)]] | None = Field(
         None,

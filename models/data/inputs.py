@@ -4,12 +4,14 @@ Legend: N sections of a stack, H height, W width.
 """
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from models.data.images import read_sections, section_name
+from models.data.readers.formats import open_stack, section_name
 from models.data.readers.limits import Array, ImageError, check_size, native
+from models.data.readers.stack import Ask, Stack
 
 
 class Input(Protocol):
@@ -22,8 +24,8 @@ class Input(Protocol):
     def stem(self) -> str:
         """Return the name that an image and its mask share."""
 
-    def sections(self, max_pixels: int, *, indexed: bool = False) -> Iterator[Array]:
-        """Yield the sections (H, W), one at a time; raise ImageError if one is wrong."""
+    def open(self, ask: Ask) -> AbstractContextManager[Stack]:
+        """Open the stack of sections; raise ImageError if it, or later a section, is wrong."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,8 @@ class InputFile:
     def stem(self) -> str:
         return section_name(self.name)
 
-    def sections(self, max_pixels: int, *, indexed: bool = False) -> Iterator[Array]:
-        return read_sections(self.file, max_pixels, indexed=indexed)
+    def open(self, ask: Ask) -> AbstractContextManager[Stack]:
+        return open_stack(self.file, ask)
 
 
 @dataclass(frozen=True)
@@ -52,13 +54,14 @@ class InputArray:
     def stem(self) -> str:
         return section_name(self.name)
 
-    def sections(self, max_pixels: int, *, indexed: bool = False) -> Iterator[Array]:  # noqa: ARG002 - files have palettes
+    @contextmanager
+    def open(self, ask: Ask) -> Iterator[Stack]:
         array = self.array
         if array.ndim not in (2, 3):
             raise ImageError(f"has the shape {array.shape}: give (H, W), or (N, H, W) for a stack")
-        check_size((array.shape[-2], array.shape[-1]), max_pixels)
-        for section in array if array.ndim == 3 else [array]:
-            yield native(section)
+        check_size((array.shape[-2], array.shape[-1]), ask.max_pixels)
+        sections = array if array.ndim == 3 else [array]
+        yield Stack(map(native, sections), len(sections))
 
 
 def folder_inputs(folder: Path, kind: str) -> list[InputFile]:

@@ -1,6 +1,7 @@
 """Read TIFF files by tifffile: uncompressed, deflate or PackBits."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import BinaryIO
 
 import tifffile
@@ -14,26 +15,32 @@ from models.data.readers.limits import (
     inflated_bytes,
     native,
 )
+from models.data.readers.stack import Ask, Stack
 
 _NONE, _PACKBITS, _DEFLATE = 1, 32773, (8, 32946)
 
 
-def tiff_sections(stream: BinaryIO, max_pixels: int) -> Iterator[Array]:
-    """Yield the pages of a TIFF, each a grey section (H, W)."""
+@contextmanager
+def open_tiff(stream: BinaryIO, ask: Ask) -> Iterator[Stack]:
+    """Open the pages of a TIFF, each a grey section (H, W)."""
     # Named, because tifffile cannot cope with the missing name of an uploaded file.
     with tifffile.TiffFile(stream, name="section") as tiff:
-        for page in tiff.pages:
-            if not isinstance(page, tifffile.TiffPage):
-                page = page.aspage()
-            if page.samplesperpixel != 1:
-                raise ImageError(f"has {page.samplesperpixel} channels: convert it to one")
-            if page.imagedepth != 1 or len(page.shape) != 2:
-                raise ImageError(f"has pages of shape {page.shape}: a page is one section (H, W)")
-            check_size((page.imagelength, page.imagewidth), max_pixels)
-            if page.is_tiled:
-                check_chunk((page.tilelength, page.tilewidth), max_pixels)
-            _check_segments(page)
-            yield native(page.asarray())
+        yield Stack(_sections(tiff, ask.max_pixels), len(tiff.pages))
+
+
+def _sections(tiff: tifffile.TiffFile, max_pixels: int) -> Iterator[Array]:
+    for page in tiff.pages:
+        if not isinstance(page, tifffile.TiffPage):
+            page = page.aspage()
+        if page.samplesperpixel != 1:
+            raise ImageError(f"has {page.samplesperpixel} channels: convert it to one")
+        if page.imagedepth != 1 or len(page.shape) != 2:
+            raise ImageError(f"has pages of shape {page.shape}: a page is one section (H, W)")
+        check_size((page.imagelength, page.imagewidth), max_pixels)
+        if page.is_tiled:
+            check_chunk((page.tilelength, page.tilewidth), max_pixels)
+        _check_segments(page)
+        yield native(page.asarray())
 
 
 def _check_segments(page: tifffile.TiffPage) -> None:

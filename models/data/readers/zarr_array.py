@@ -3,6 +3,7 @@
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,6 +25,7 @@ from models.data.readers.limits import (
     inflated_bytes,
     native,
 )
+from models.data.readers.stack import Ask, Stack
 
 _MAX_CHUNKS = 1 << 16  # of one section: each costs a look-up, whether it is stored or not
 _METADATA_BYTES = 1 << 22
@@ -36,20 +38,22 @@ _CODECS: dict[str, Any] = {
 }
 
 
-def folder_sections(folder: Path, max_pixels: int) -> Iterator[Array]:
-    """Yield the sections of a folder that is a Zarr array (H, W) or (N, H, W)."""
-    yield from _sections(_Members(lambda key: (folder / key).open("rb")), max_pixels)
+@contextmanager
+def open_zarr_folder(folder: Path, ask: Ask) -> Iterator[Stack]:
+    """Open a folder that is a Zarr array (H, W) or (N, H, W)."""
+    yield _stack(_Members(lambda key: (folder / key).open("rb")), ask)
 
 
-def zip_sections(stream: BinaryIO, max_pixels: int) -> Iterator[Array]:
-    """Yield the sections of a zipped Zarr array."""
+@contextmanager
+def open_zarr_zip(stream: BinaryIO, ask: Ask) -> Iterator[Stack]:
+    """Open a zipped Zarr array."""
     # Read in place: nothing is extracted, so no member can be written outside a folder.
     with tempfile.NamedTemporaryFile(suffix=".zip") as copy:
         while chunk := stream.read(1 << 20):
             copy.write(chunk)
         copy.flush()
         with zipfile.ZipFile(copy.name) as archive:
-            yield from _sections(_Members(lambda key: _member(archive, key)), max_pixels)
+            yield _stack(_Members(lambda key: _member(archive, key)), ask)
 
 
 def _member(archive: zipfile.ZipFile, key: str) -> BinaryIO:
@@ -108,7 +112,7 @@ class _Members(dict[str, Buffer]):
             ) from error
 
 
-def _sections(members: _Members, max_pixels: int) -> Iterator[Array]:
+def _stack(members: _Members, ask: Ask) -> Stack:
     try:
         array = zarr.open_array(zarr.storage.MemoryStore(members, read_only=True), mode="r")
     except (FileNotFoundError, zarr.errors.BaseZarrError, ValueError) as error:
@@ -117,12 +121,16 @@ def _sections(members: _Members, max_pixels: int) -> Iterator[Array]:
         raise ImageError("is not a Zarr array (its root must be one array, not a group)") from error
     if array.ndim not in (2, 3):
         raise ImageError(f"is a Zarr array of shape {array.shape}: save it as (H, W) or (N, H, W)")
-    check_size((array.shape[-2], array.shape[-1]), max_pixels)
-    check_chunk(array.chunks, max_pixels)
+    check_size((array.shape[-2], array.shape[-1]), ask.max_pixels)
+    check_chunk(array.chunks, ask.max_pixels)
     rows, cols = (-(-array.shape[axis] // array.chunks[axis]) for axis in (-2, -1))
     if rows * cols > _MAX_CHUNKS:
         raise ImageError(f"has {rows * cols} chunks to a section: make them larger")
     members.expect(_packed_by(array), prod(array.chunks) * array.dtype.itemsize)
+    return Stack(_sections(array), 1 if array.ndim == 2 else array.shape[0])
+
+
+def _sections(array: zarr.Array[Any]) -> Iterator[Array]:
     if array.ndim == 2:
         yield native(np.asarray(array[:]))
         return

@@ -95,9 +95,9 @@ STACK4D = np.zeros((2, 2, 8, 8), np.uint8)
 @pytest.mark.parametrize(
     ("name", "data", "said"),
     [
-        ("a.png", b"", "is not a PNG, a TIFF or a zipped Zarr array"),
-        ("a.png", b"GIF89a" + bytes(50), "is not a PNG, a TIFF or a zipped Zarr array"),
-        ("a.png", JPEG, "is not a PNG, a TIFF or a zipped Zarr array"),
+        ("a.png", b"", "is of no format that is read"),
+        ("a.png", b"GIF89a" + bytes(50), "is of no format that is read"),
+        ("a.png", JPEG, "is of no format that is read"),
         ("a.png", png(grey(1))[:-300], "damaged"),
         ("a.png", png(grey(1))[:20], "damaged"),
         ("a.png", RGB, "is a RGB picture"),
@@ -112,7 +112,7 @@ STACK4D = np.zeros((2, 2, 8, 8), np.uint8)
         ("a.zip", archive(readme=b"hello"), "is not a Zarr array"),
         ("a.zip", archive(**{"..__..__evil": b"x"}), "is not a Zarr array"),
         ("a.zip", archive(**{"zarr.json": b"{"}), "is not a Zarr array"),
-        ("a.zip", archive(readme=b"hello")[:-10], "not a readable PNG, TIFF or Zarr"),
+        ("a.zip", archive(readme=b"hello")[:-10], "is not readable"),
         ("a.zip", zarr_metadata([5, 70_000, 70_000], [1, 64, 64]), "is 70000 x 70000 px"),
         ("a.zip", zarr_metadata([5, 0, 64], [1, 1, 64]), "0 x 64 px"),
         ("a.zip", zarr_metadata([0, 64, 64], [1, 64, 64]), "holds no image"),
@@ -161,7 +161,7 @@ def test_damaged_chunks_of_a_zarr_are_named(api: httpx.Client, tmp_path: Path) -
         (tiff(mask().astype(np.float32)), "float32"),
         (png(grey(1)), ", ...,"),
         (RGB, "is a RGB picture"),
-        (b"no mask", "is not a PNG, a TIFF or a zipped Zarr array"),
+        (b"no mask", "is of no format that is read"),
         (tiff(np.stack([mask(), mask()])), "holds more masks than its image has sections"),
     ],
 )

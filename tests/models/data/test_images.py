@@ -23,11 +23,11 @@ from models.data.images import (
     check_mask,
     decode_image,
     png_bytes,
-    read_sections,
-    section_name,
 )
+from models.data.readers.formats import section_name
 from models.data.readers.limits import ImageError
 from tests.app.files import encoded, grey, png, tiff, write_zarr, zipped
+from tests.models.data.reading import read_sections
 
 MANY = 1 << 20
 
@@ -71,7 +71,7 @@ def test_a_palette_picture_is_an_image_only_if_its_colours_are_its_indices() -> 
     inverted = encoded(palette)
     with pytest.raises(ImageError, match="is a P picture"):
         decode_image(inverted, MANY)
-    (indices,) = read_sections(io.BytesIO(inverted), MANY, indexed=True)
+    (indices,) = read_sections(io.BytesIO(inverted), MANY, purpose="mask")
     np.testing.assert_array_equal(indices, image)
 
 

@@ -12,7 +12,8 @@ import zarr
 
 from models.data.description import Description
 from models.data.inputs import InputArray, InputFile, folder_inputs
-from models.data.store import DomainRefused, StoredDomain, store_domain
+from models.data.intake import DomainRefused, store_domain
+from models.data.store import StoredDomain
 from tests.app.files import grey, mask, png, tiff, write_zarr
 
 CELLS: dict[str, Any] = {"class_names": ["background", "organelle"], "pixel_size_nm": 4.0}

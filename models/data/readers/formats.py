@@ -1,0 +1,115 @@
+"""The one table of file formats, and the one door through which files are opened.
+
+The declared size is checked before a pixel is decoded, and no strip, tile or chunk may unpack into
+more than it declares, so that a small file cannot take more memory than allowed.
+"""
+
+import errno
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+
+import tifffile
+import zarr.errors
+from PIL import UnidentifiedImageError
+
+from models.data.readers.limits import Array, ImageError
+from models.data.readers.png import open_png
+from models.data.readers.stack import Ask, Opener, Stack
+from models.data.readers.tiff import open_tiff
+from models.data.readers.zarr_array import open_zarr_folder, open_zarr_zip
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file format: its name for people, its suffixes, and the bytes that its files begin with."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    magic: tuple[bytes, ...]
+    open: Opener
+
+
+FORMATS = (
+    Format("PNG", (".png",), (b"\x89PNG\r\n\x1a\n",), open_png),
+    Format("TIFF", (".tif", ".tiff"), (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), open_tiff),
+    Format("zipped Zarr", (".zarr.zip", ".zip"), (b"PK\x03\x04",), open_zarr_zip),
+)
+"""The formats of files; a folder is a Zarr array."""
+
+SUFFIXES = (*(suffix for each in FORMATS for suffix in each.suffixes), ".zarr")
+
+
+def section_name(file_name: str) -> str:
+    """Return a file's name without folders and known suffix; it pairs an image with its mask."""
+    name = file_name.replace("\\", "/").rpartition("/")[2]
+    for suffix in sorted(SUFFIXES, key=len, reverse=True):
+        if name.lower().endswith(suffix) and len(name) > len(suffix):
+            return name[: -len(suffix)]
+    return name
+
+
+@contextmanager
+def open_stack(file: Path | BinaryIO, ask: Ask) -> Iterator[Stack]:
+    """Open a file, or the folder of a Zarr array, as a stack of sections.
+
+    Raises:
+        ImageError: on opening, and on reading each section: the file has another format, is
+            damaged, is not grey, or is too large.
+    """
+    with ExitStack() as opened:
+        with _in_words():
+            stack = _open(file, ask, opened)
+        yield replace(stack, sections=_told(stack.sections))
+
+
+def _open(file: Path | BinaryIO, ask: Ask, opened: ExitStack) -> Stack:
+    if isinstance(file, Path) and file.is_dir():
+        return opened.enter_context(open_zarr_folder(file, ask))
+    if isinstance(file, Path) and file.exists() and not file.is_file():
+        raise ImageError("is not a file")  # a pipe would never end
+    stream = opened.enter_context(file.open("rb")) if isinstance(file, Path) else file
+    start = stream.read(8)
+    stream.seek(0)
+    for each in FORMATS:
+        if start.startswith(each.magic):
+            return opened.enter_context(each.open(stream, ask))
+    names = ", ".join(each.name for each in FORMATS)
+    raise ImageError(f"is of no format that is read: these are {names}")
+
+
+def _told(sections: Iterator[Array]) -> Iterator[Array]:
+    """Yield the sections; an error of a decoder becomes an ImageError."""
+    while True:
+        with _in_words():
+            section = next(sections, None)
+        if section is None:
+            return
+        yield section
+
+
+@contextmanager
+def _in_words() -> Iterator[None]:
+    """Turn what decoders raise at damaged bytes into ImageError."""
+    try:
+        yield
+    except ImageError:
+        raise
+    except (FileNotFoundError, PermissionError) as error:
+        raise ImageError(f"cannot be read: {error.strerror}") from error
+    except (UnidentifiedImageError, tifffile.TiffFileError, zipfile.BadZipFile) as error:
+        raise ImageError(f"is not readable: {error}") from error
+    except (zarr.errors.BaseZarrError, SyntaxError, EOFError, KeyError) as error:
+        raise ImageError(f"is damaged: {error}") from error
+    except (ArithmeticError, struct.error, zlib.error) as error:
+        raise ImageError(f"is damaged: {error}") from error
+    except (OSError, ValueError, TypeError, RuntimeError, IndexError) as error:
+        # Decoders answer damaged bytes with all of these; none of them is a fault of the service.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise  # the disk's failure, not the file's; a seek to a damaged place is EINVAL
+        raise ImageError(f"is damaged or not supported: {error}") from error
