@@ -15,6 +15,7 @@ CROSS_CUTTING = {
     Path("app/test_upgrade.py"): "reads over HTTP what an earlier version left in all places",
     Path("chaos"): "injects faults into a whole service",
     Path("end_to_end"): "drives the service as it is started, with all its processes",
+    Path("app/faults"): "registers inputs that once failed, through all parts that read them",
     Path("models/method"): "trains or checks the paper's method as a whole",
 }
 """The folders and files that test no single module, each with its reason."""
