@@ -1,18 +1,22 @@
 """Writes and reads image-level labels, and derives them from masks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 from sqlalchemy import Select, func, select
 from sqlalchemy import update as update_table
 from sqlalchemy.orm import Session
 
 from app.columns import stored_object
+from app.database import Database
 from app.datasets import service as datasets
 from app.errors import Invalid, ProblemItem
+from app.labels.collected import MOST_PROBLEMS, Classes, Collected, refused
+from app.labels.naming import Extent, ImageNames
 from app.labels.schemas import DeriveRequest, LabelsRead, LabelsSummary, LabelsUpdate
+from app.labels.sheet import read_sheet
 from app.pagination import Page
 from app.tables import Dataset, Image
 from models.data.labels import LabelState, known_labels, present_classes
@@ -23,38 +27,108 @@ _KNOWN = (LabelState.PRESENT, LabelState.ABSENT)
 Labels = Mapping[str, str]
 
 
-def update(session: Session, dataset_id: UUID, request: LabelsUpdate) -> LabelsSummary:
-    """Write all labels of the request; Invalid names each wrong entry, and none is written."""
-    dataset = datasets.hold(session, dataset_id)
-    _check(dataset, request)
-    wanted: dict[int, dict[str, str]] = {}
-    for entry in request.labels:
-        wanted.setdefault(entry.image, {}).update(entry.classes)
+def put_json(database: Database, dataset_id: UUID, body: bytes) -> LabelsSummary:
+    """Write the labels of a ``LabelsUpdate``; Invalid names each wrong entry and writes none."""
+    try:
+        request = LabelsUpdate.model_validate_json(body)
+    except ValidationError as error:
+        items = [
+            ProblemItem(where=".".join(map(str, ("body", *each["loc"]))), message=each["msg"])
+            for each in error.errors(include_url=False, include_input=False)[:MOST_PROBLEMS]
+        ]
+        raise refused(error.error_count(), items) from error
+    dataset, names = _named(database, dataset_id)
+    return _update(database, dataset, _entries(request, names, dataset.class_names))
+
+
+def put_sheet(database: Database, dataset_id: UUID, body: bytes) -> LabelsSummary:
+    """Write the labels of a table of CSV; Invalid names each wrong line and writes none."""
+    dataset, names = _named(database, dataset_id)
+    return _update(database, dataset, read_sheet(body, names, dataset.class_names))
+
+
+def _named(database: Database, dataset_id: UUID) -> tuple[Dataset, ImageNames]:
+    """Return a dataset and the names of its images."""
+    with database.reading() as session:
+        dataset = datasets.get(session, dataset_id)
+        sections = dataset.sections
+        extents = _extents(session, dataset_id)
+    return dataset, ImageNames(sections, extents)
+
+
+def _extents(session: Session, dataset_id: UUID) -> dict[int, Extent]:
+    query = select(Image.section, func.min(Image.n), func.count())
+    rows = session.execute(query.where(Image.dataset_id == dataset_id).group_by(Image.section))
+    return {section: Extent(first, count) for section, first, count in rows}
+
+
+def _entries(
+    request: LabelsUpdate, names: ImageNames, class_names: Sequence[str]
+) -> dict[int, Classes]:
+    collected = Collected("body.labels.{}")
+    known = set(class_names)
+    for index, entry in enumerate(request.labels):
+        for name in sorted(entry.classes.keys() - known):
+            message = f"the dataset has no class {name!r}: its classes are {', '.join(class_names)}"
+            collected.problem(index, message, f".classes.{name}")
+        field = ".image" if entry.section is None else ".section"
+        try:
+            if entry.image is not None:
+                image = names.number(entry.image)
+            else:
+                image = names.tile(entry.section or "", entry.tile)
+        except ValueError as error:
+            collected.problem(index, str(error), field)
+        else:
+            collected.add(index, image, entry.classes)
+    return collected.labels()
+
+
+def _update(database: Database, dataset: Dataset, wanted: Mapping[int, Classes]) -> LabelsSummary:
     numbers = sorted(wanted)
     changed = 0
-    for start in range(0, len(numbers), _CHUNK):
-        images = _locked(dataset_id).where(Image.n.in_(numbers[start : start + _CHUNK]))
-        labels = {
-            image.n: (image.labels, known_labels({**_stored(image.labels), **wanted[image.n]}))
-            for image in session.execute(images)
-        }
-        changed += _write(session, dataset_id, labels)
-    session.commit()
-    return _summary(session, dataset, changed)
+    with database.session() as session:
+        datasets.hold(session, dataset.id)
+        for start in range(0, len(numbers), _CHUNK):
+            images = _locked(dataset.id).where(Image.n.in_(numbers[start : start + _CHUNK]))
+            labels = {
+                image.n: (image.labels, known_labels({**_stored(image.labels), **wanted[image.n]}))
+                for image in session.execute(images)
+            }
+            changed += _write(session, dataset.id, labels)
+        session.commit()
+        return _summary(session, dataset, changed)
 
 
 def read(session: Session, dataset_id: UUID, limit: int, cursor: str | None) -> Page[LabelsRead]:
     dataset = datasets.get(session, dataset_id)
     rows, following = datasets.image_rows(session, dataset_id, limit, cursor)
+    first_of = _first_images(session, dataset_id, rows)
     items = [
         LabelsRead(
             image=row.n,
             section=dataset.sections[row.section].name,
+            tile=row.n - first_of[row.section],
             classes=_states(dataset, row.labels),
         )
         for row in rows
     ]
     return Page(items=items, next=following)
+
+
+def _first_images(session: Session, dataset_id: UUID, rows: Sequence[Image]) -> dict[int, int]:
+    """Return the number of the first image of each section, for images that follow each other."""
+    first_of: dict[int, int] = {}
+    for row in reversed(rows):
+        first_of[row.section] = row.n
+    if rows:
+        section, n = rows[0].section, rows[0].n
+        before = select(Image.n).where(
+            Image.dataset_id == dataset_id, Image.n < n, Image.section != section
+        )
+        last = session.scalar(before.order_by(Image.n.desc()).limit(1))
+        first_of[section] = 0 if last is None else last + 1
+    return first_of
 
 
 def derive(session: Session, dataset_id: UUID, request: DeriveRequest) -> LabelsSummary:
@@ -85,31 +159,6 @@ def derive(session: Session, dataset_id: UUID, request: DeriveRequest) -> Labels
         raise Invalid(message, [ProblemItem(where="path.dataset_id", message=message)])
     session.commit()
     return _summary(session, dataset, changed)
-
-
-def _check(dataset: Dataset, request: LabelsUpdate) -> None:
-    problems: list[ProblemItem] = []
-    known = set(dataset.class_names)
-    for index, entry in enumerate(request.labels):
-        where = f"body.labels.{index}"
-        if entry.image >= dataset.num_images:
-            last = dataset.num_images - 1
-            message = f"the dataset has no image {entry.image}: its images are 0 to {last}"
-            problems.append(ProblemItem(where=f"{where}.image", message=message))
-        problems += [
-            ProblemItem(
-                where=f"{where}.classes.{name}",
-                message=f"the dataset has no class {name!r}: its classes are "
-                f"{', '.join(dataset.class_names)}",
-            )
-            for name in sorted(entry.classes.keys() - known)
-        ]
-    if problems:
-        first = f"{problems[0].where}: {problems[0].message}"
-        raise Invalid(
-            f"{len(problems)} label(s) are wrong, so none was written; the first is {first}",
-            problems,
-        )
 
 
 def _locked(dataset_id: UUID) -> Select[Any]:

@@ -21,7 +21,31 @@ class LabelState(StrEnum):
 UNKNOWN, ABSENT, PRESENT = -1, 0, 1
 """The codes of the same three states, in tiles and arrays."""
 
+_WORDS = {
+    LabelState.PRESENT: ("present", "yes", "true", "1", "1.0"),
+    LabelState.ABSENT: ("absent", "no", "false", "0", "0.0"),
+    LabelState.UNKNOWN: ("unknown", "?", ""),
+}
+_STATES = {word: state for state, words in _WORDS.items() for word in words}
+
 _CODES = {LabelState.PRESENT: PRESENT, LabelState.ABSENT: ABSENT, LabelState.UNKNOWN: UNKNOWN}
+
+
+def label_state(text: str) -> LabelState:
+    """Return the label that a cell of a table means; an empty cell means unknown.
+
+    A program that fills the gaps in a column of 0 and 1 writes 0.0 and 1.0, which are read too.
+
+    Raises:
+        ValueError: the text is none of the words and numbers that mean a label.
+    """
+    state = _STATES.get(text.strip().casefold())
+    if state is None:
+        raise ValueError(
+            f"is {text[:40]!r}: write 1 or present, 0 or absent, or leave the cell empty if it is "
+            "unknown"
+        )
+    return state
 
 
 def known_labels(labels: Mapping[str, str]) -> dict[str, LabelState]:
