@@ -1,6 +1,7 @@
 """The documents name what exists: files, headings, commands, variables, requests and fields."""
 
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,18 +34,25 @@ current_pages = pytest.mark.parametrize(
 
 def code_of(page: Path) -> list[str]:
     """Return the page's code: its blocks, commands continued over lines as one, and its spans."""
-    text = page.read_text()
-    fenced = re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    prose = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
-    indented = re.findall(r"(?:^ {4}\S.*\n)(?:^ {4}.*\n)*", prose, re.MULTILINE)
-    spans = re.findall(r"`([^`\n]+)`", prose)
-    return [block.replace("\\\n", " ") for block in (*fenced, *indented)] + spans
+    spans = re.findall(r"`([^`\n]+)`", prose_of(page))
+    return [block.replace("\\\n", " ") for block in blocks_of(page)] + spans
+
+
+def blocks_of(page: Path) -> list[str]:
+    """Return the page's blocks of code, fenced and indented, as they stand."""
+    fenced = re.findall(r"^```\w*\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    indented = re.findall(r"(?:^ {4}\S.*\n)(?:^ {4}.*\n)*", prose_of(page), re.MULTILINE)
+    return [*fenced, *indented]
+
+
+def prose_of(page: Path) -> str:
+    """Return the page without its fenced blocks."""
+    return re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
 
 
 def links_of(page: Path) -> Iterator[tuple[Path, str]]:
     """Yield the file and the heading of each link that stays in the repository."""
-    prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
-    for target in re.findall(r"\]\(([^)\s]+)\)", prose):
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose_of(page)):
         if "://" not in target:
             path, _, heading = target.partition("#")
             yield (page.parent / path if path else page), heading
@@ -89,6 +97,42 @@ def test_commands_and_options_exist(page: Path) -> None:
         for words in re.findall(r"\bstylefilter ((?:[a-z-]+ ?)+[^|&#;]*)", line):
             wrong += unknown_words(typer.main.get_command(cli), words.split())
     assert not wrong
+
+
+@pages
+def test_commands_are_continued_where_their_lines_end(page: Path) -> None:
+    assert not [line for block in blocks_of(page) for line in broken_lines(block)]
+
+
+def broken_lines(block: str) -> list[str]:
+    """Return the lines of a block that a shell would not read as they are meant.
+
+    Such a line has its backslash before its end, or begins with an option while the line before it
+    is not continued.
+    """
+    broken, before = [], ""
+    for line in block.splitlines():
+        inside = re.search(r"(?<=\s)\\\s+\S", line)
+        if inside or (re.match(r"\s+--?\w", line) and before and not before.endswith("\\")):
+            broken.append(line)
+        before = line
+    return broken
+
+
+def test_a_command_that_was_wrapped_like_prose_is_found() -> None:
+    whole = "stylefilter benchmark --source DIR \\\n  --target DIR --folds 3\n"
+    assert broken_lines(whole) == []
+    assert broken_lines(whole.replace(" \\\n ", "\n ")) == ["  --target DIR --folds 3"]
+    assert len(broken_lines(whole.replace(" \\\n ", " \\ "))) == 1
+
+
+@pytest.mark.processes
+@pages
+def test_shell_blocks_can_be_parsed(page: Path) -> None:
+    blocks = re.findall(r"^```bash\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    for block in blocks:
+        checked = subprocess.run(["bash", "-n"], input=block, text=True, stderr=subprocess.PIPE)
+        assert checked.returncode == 0, checked.stderr
 
 
 def unknown_words(group: object, words: list[str]) -> list[str]:

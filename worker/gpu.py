@@ -2,7 +2,7 @@
 
 The kernel lets the lock go when its holders end. The trainer inherits it from its worker, so a GPU
 is not free before both are gone. Workers of one user see each other's locks if they share the
-folder for temporary files; in containers each worker gets GPUs of its own.
+folder for temporary files. Workers in containers do not share it: give each GPUs of its own.
 """
 
 import fcntl
