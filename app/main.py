@@ -11,6 +11,7 @@ from app import health
 from app.database import Database
 from app.datasets import routes as datasets
 from app.dependencies import Services
+from app.inspection import routes as inspection
 from app.jobs import routes as jobs
 from app.jobs import submission_routes as submissions
 from app.jobs.events import Broadcaster
@@ -73,7 +74,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         responses=error_handlers.ALWAYS,
     )
     app.state.settings = settings
-    for module in (datasets, labels, submissions, jobs, registry, predictions, health):
+    for module in (datasets, inspection, labels, submissions, jobs, registry, predictions, health):
         app.include_router(module.router)
     app.add_middleware(BodyLimit, settings=settings)
     app.add_middleware(HostCheck, settings=settings)

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from app.datasets.domains import load_domain
 from app.jobs.preflight import fold_of
 from app.storage import Storage
 from app.tables import Dataset, Job, JobKind, TrainedModel
@@ -15,7 +16,6 @@ from models.data.splits import SectionLists
 from models.data.tiles import relabelled
 from models.table1.methods import METHODS, Method
 from models.table1.plan import BenchmarkPart
-from worker.domains import load_domain
 
 
 @dataclass(frozen=True)

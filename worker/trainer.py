@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from app.database import Database
+from app.datasets.domains import DatasetMissing
 from app.jobs.result import ReusedModel
 from app.jobs.transitions import Failure, Lease, fail, succeed
 from app.settings import Settings
@@ -36,7 +37,6 @@ from models.training.progress import Stop
 from models.training.resume import Checkpoints
 from worker import stages
 from worker.admission import admit
-from worker.domains import DatasetMissing
 from worker.exits import Exit, disk_full
 from worker.inputs import EvaluateInputs, Inputs, ReportInputs, TrainingInputs, read_inputs
 from worker.outcome import Outcome, Surroundings

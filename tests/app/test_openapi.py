@@ -24,6 +24,7 @@ OPERATIONS = {
     "POST /datasets",
     "GET /datasets",
     "GET /datasets/{dataset_id}",
+    "GET /datasets/{source_id}/compatibility/{target_id}",
     "DELETE /datasets/{dataset_id}",
     "GET /datasets/{dataset_id}/images",
     "GET /datasets/{dataset_id}/images/{n}",

@@ -13,6 +13,7 @@ from sqlalchemy import Uuid, column, select, table, update
 
 from app.columns import Json
 from app.database import Database
+from app.datasets.domains import load_domain
 from app.settings import Settings
 from app.storage import Storage
 from tests.app.files import (
@@ -30,7 +31,6 @@ from tests.app.files import (
     wrong,
     zipped,
 )
-from worker.domains import load_domain
 
 TRAINING = {"split": "train", "group": None}
 

@@ -6,12 +6,12 @@ from contextlib import closing
 import pytest
 
 from app.database import Database
+from app.datasets.domains import load_domain
 from app.settings import Settings
 from app.storage import Storage
 from app.tables import Job
 from models.table1.results import BenchmarkReport
 from tests.old_state import expected
-from worker.domains import load_domain
 from worker.report.collect import report_of
 from worker.report.parts import Parts
 

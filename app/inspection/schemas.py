@@ -1,0 +1,79 @@
+"""Schemas of the answers about datasets that are looked at before anything is trained."""
+
+from typing import Literal
+from uuid import UUID
+
+from pydantic import BaseModel, Field, JsonValue
+
+
+class ClassComparison(BaseModel):
+    """Compares one class of the masks of two datasets."""
+
+    name: str = Field(description="The name of the class.")
+    source_grey: float = Field(
+        description="The mean grey value of the class in the source, from 0 (black) to 1 (white)."
+    )
+    target_grey: float = Field(description="The same in the target.")
+    source_thickness_nm: float = Field(
+        description="The thickness of the class in the source, in nanometres: the width of a "
+        "membrane, or half the diameter of a disc."
+    )
+    target_thickness_nm: float = Field(description="The same in the target.")
+
+
+class Finding(BaseModel):
+    """Tells one thing that may spoil an adaptation, and what would mend it."""
+
+    code: Literal[
+        "classes_missing",
+        "classes_extra",
+        "contrast_inverted",
+        "structure_scale",
+        "sections_small",
+        "grey_shift",
+    ] = Field(description="The kind of the finding, as one word for programs.")
+    message: str = Field(description="The finding in words.")
+    change: dict[str, JsonValue] | None = Field(
+        None,
+        description="The fields to register the target with, as a new version, that would mend it; "
+        "none if no field would.",
+    )
+
+
+class Compatibility(BaseModel):
+    """Tells how well two datasets fit each other as source and target."""
+
+    source: UUID = Field(description="The id of the source.")
+    target: UUID = Field(description="The id of the target.")
+    shared_classes: list[str] = Field(description="The classes that both have, as in the source.")
+    missing_classes: list[str] = Field(description="The classes that the target lacks.")
+    extra_classes: list[str] = Field(description="The classes that the source lacks.")
+    working_nm: float = Field(
+        description="The pixel size, in nanometres, at which both were compared: the source's."
+    )
+    target_size_factor: float = Field(
+        description="The factor by which the sides of a target section change in pixels when it is "
+        "resampled to that pixel size."
+    )
+    smallest_section_px: tuple[int, int] = Field(
+        description="The height and width of the target's smallest section after resampling."
+    )
+    source_grey: tuple[float, float] = Field(
+        description="The mean and the standard deviation of the source's grey values, on the scale "
+        "from 0 (black) to 1 (white) of its grey window."
+    )
+    target_grey: tuple[float, float] = Field(description="The same of the target.")
+    contrast_inverted: bool | None = Field(
+        description="`true` if dark structures of one dataset are bright in the other; none if the "
+        "images do not tell."
+    )
+    contrast_evidence: Literal["masks", "images"] = Field(
+        description="`masks`: the grey values of the classes were compared. `images`: only the "
+        "shapes of bright and dark structures were compared, which is less certain."
+    )
+    classes: list[ClassComparison] = Field(
+        description="The classes that the masks of both show. It is empty without masks."
+    )
+    findings: list[Finding] = Field(
+        description="What may spoil an adaptation. It is empty if nothing was found."
+    )
