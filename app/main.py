@@ -20,8 +20,10 @@ from app.jobs.reconciler import Reconciler
 from app.labels import routes as labels
 from app.middleware import error_handlers
 from app.middleware.body_limit import BodyLimit
+from app.middleware.head import HeadAsGet
 from app.middleware.host_check import HostCheck
 from app.middleware.logs import write_log_lines
+from app.middleware.origin_check import OriginCheck
 from app.middleware.request_id import RequestId
 from app.middleware.shutdown import when_told_to_stop
 from app.monitoring import RequestMetrics, make_registry
@@ -77,9 +79,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for module in (datasets, inspection, labels, submissions, jobs, registry, predictions, health):
         app.include_router(module.router)
     app.add_middleware(BodyLimit, settings=settings)
+    app.add_middleware(OriginCheck, settings=settings)
     app.add_middleware(HostCheck, settings=settings)
     app.add_middleware(RequestMetrics)
     app.add_middleware(RequestId)
+    app.add_middleware(HeadAsGet)
     error_handlers.install(app)
     return app
 

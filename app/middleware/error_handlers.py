@@ -2,7 +2,7 @@
 
 import json
 import logging
-from http import HTTPStatus
+from http import HTTPMethod, HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from app.errors import (
     DatabaseDown,
@@ -87,7 +88,23 @@ def _http_error(request: Request, error: Exception) -> Response:
     if is_disk_full(error):  # the disk became full while the upload was received
         return _system_error(request, error)
     code = _CODES.get(error.status_code) or HTTPStatus(error.status_code).name.lower()
-    return _render(error.status_code, code, str(error.detail), [], dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_allowed_methods(request))
+    return _render(error.status_code, code, str(error.detail), [], headers)
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """Return the methods that any route answers at the path; the framework names one route's."""
+    allowed = [
+        method.value
+        for method in HTTPMethod
+        if any(
+            route.matches({**request.scope, "method": method.value})[0] == Match.FULL
+            for route in request.app.routes
+        )
+    ]
+    return [*allowed, "HEAD"] if "GET" in allowed and "HEAD" not in allowed else allowed
 
 
 def _system_error(request: Request, error: Exception) -> Response:

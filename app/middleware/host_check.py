@@ -29,7 +29,7 @@ class HostCheck:
         app = self._app
         if scope["type"] == "http" and "*" not in self._allowed:
             host = Headers(scope=scope).get("host", "")
-            if _name(host) not in self._allowed:
+            if host_and_port(host)[0] not in self._allowed:
                 message = (
                     f"the service does not answer to the host {host!r}: use one of its own names, "
                     "or ask the operator to add this one to STYLEFILTER_ALLOWED_HOSTS"
@@ -38,9 +38,15 @@ class HostCheck:
         await app(scope, receive, send)
 
 
-def _name(host: str) -> str | None:
-    """Return the name in a Host header, in lower case, without port and brackets."""
+def host_and_port(address: str) -> tuple[str | None, int | None]:
+    """Return the name, in lower case and without brackets, and the port of ``host:port``.
+
+    Each is None where the address has none, or where it holds more than host and port.
+    """
     try:
-        return urlsplit(f"//{host}").hostname
+        parts = urlsplit(f"//{address}")
+        if parts.netloc != address or "@" in address:
+            return None, None
+        return parts.hostname, parts.port
     except ValueError:
-        return None
+        return None, None

@@ -14,7 +14,18 @@ def test_names_of_this_machine_are_answered(api: httpx.Client) -> None:
         assert api.get("/livez", headers={"host": host}).status_code == 200, host
 
 
-@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example:8000", "[::1", "", "api"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "127.0.0.1.evil.example:8000",
+        "[::1",
+        "",
+        "api",
+        "evil@localhost",
+        "localhost/evil",
+    ],
+)
 def test_other_names_are_refused(api: httpx.Client, host: str) -> None:
     refused = problem(api.get("/datasets", headers={"host": host}), 421)
     assert refused["code"] == "host_not_allowed"
