@@ -47,6 +47,13 @@ dependency after it has sent the answer: a client would hold a 201 for a row tha
 ReadingDep = Annotated[Session, Depends(get_reading)]
 """A session that only reads."""
 
+
+def address(request: Request, path: str) -> str:
+    """Return the path under which a client reaches a route, with the prefix of a proxy."""
+    prefix: str = request.scope.get("root_path", "")
+    return f"{prefix.rstrip('/')}{path}"
+
+
 DatasetId = Annotated[UUID, Path(description="The id of the dataset.")]
 
 LimitQuery = Annotated[

@@ -23,7 +23,14 @@ from app.datasets.schemas import (
     DatasetReport,
     ImageRead,
 )
-from app.dependencies import CursorQuery, DatasetId, LimitQuery, ReadingDep, ServicesDep
+from app.dependencies import (
+    CursorQuery,
+    DatasetId,
+    LimitQuery,
+    ReadingDep,
+    ServicesDep,
+    address,
+)
 from app.errors import Invalid, ProblemItem, TooLarge, UnsupportedMedia, invalid_fields
 from app.middleware.error_handlers import DISK_FULL, NO_DATABASE
 from app.pagination import LARGEST_NUMBER, Page
@@ -103,7 +110,7 @@ async def register(request: Request, response: Response, services: ServicesDep) 
             f"the request has the content type {media_type!r}: send application/json to register a "
             "folder, or multipart/form-data to upload files"
         )
-    response.headers["Location"] = f"/datasets/{report.id}"
+    response.headers["Location"] = address(request, f"/datasets/{report.id}")
     return report
 
 

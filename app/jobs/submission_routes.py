@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
-from app.dependencies import ServicesDep, SessionDep
+from app.dependencies import ServicesDep, SessionDep, address
 from app.jobs.checks import Context
 from app.jobs.curves import NO_NUL
 from app.jobs.dependencies import QueueDep
@@ -63,9 +63,15 @@ class Submission:
     """Answers the requests of all routes that take jobs."""
 
     def __init__(
-        self, response: Response, context: ContextDep, queue: QueueDep, key: Key = None
+        self,
+        request: Request,
+        response: Response,
+        context: ContextDep,
+        queue: QueueDep,
+        key: Key = None,
     ) -> None:
-        self._response, self._context, self._queue, self._key = response, context, queue, key
+        self._request, self._response = request, response
+        self._context, self._queue, self._key = context, queue, key
 
     def take(self, request: TrainingRequest, dry_run: bool) -> JobRead | Response:
         """Answer 202 with the job or, for a dry run, 200 with its estimate."""
@@ -77,7 +83,7 @@ class Submission:
     def store(self, request: JobRequest) -> JobRead:
         """Store the job, and answer 202 with it and its address."""
         job = submit(self._context, self._queue, request, self._key)
-        self._response.headers["Location"] = f"/jobs/{job.id}"
+        self._response.headers["Location"] = address(self._request, f"/jobs/{job.id}")
         return job
 
 

@@ -47,9 +47,16 @@ class BodyLimit:
         await self._app(scope, counted, send)
 
     def _limit(self, scope: Scope, media_type: str) -> int:
-        path: str = scope["path"]
+        path = route_path(scope)
         if media_type.lower().startswith("multipart/form-data"):
             return self._uploads.get(path, _JSON_BYTES)
         if scope["method"] == "PUT" and _LABELS_PATH.fullmatch(path):
             return _LABELS_BYTES
         return _JSON_BYTES
+
+
+def route_path(scope: Scope) -> str:
+    """Return the path of a request as the routes name it: without the prefix of a proxy."""
+    path: str = scope["path"]
+    prefix: str = scope.get("root_path", "").rstrip("/")
+    return path.removeprefix(prefix) if path.startswith(f"{prefix}/") else path

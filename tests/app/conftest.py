@@ -3,8 +3,9 @@
 import asyncio
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Protocol
 from uuid import UUID
 
 import httpx
@@ -20,14 +21,24 @@ from tests.app.records import add_waiting
 from tests.processes import DEADLINE_SECONDS
 from tests.services import free_port
 
-Serve = Callable[[Settings], httpx.Client]
+
+class Serve(Protocol):
+    """Starts the service with the given settings; returns a client of it.
+
+    ``root_path`` is the prefix that a proxy takes off each path.
+    """
+
+    def __call__(self, settings: Settings, root_path: str = "") -> httpx.Client: ...
 
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Starts the service with the given settings; returns a client of it."""
     with ExitStack() as running:
-        yield lambda settings: running.enter_context(_served(settings))
+
+        def start(settings: Settings, root_path: str = "") -> httpx.Client:
+            return running.enter_context(_served(settings, root_path))
+
+        yield start
 
 
 @pytest.fixture
@@ -65,10 +76,14 @@ class _Server(uvicorn.Server):
 
 
 @contextmanager
-def _served(settings: Settings) -> Iterator[httpx.Client]:
+def _served(settings: Settings, root_path: str) -> Iterator[httpx.Client]:
     port = free_port()
     config = uvicorn.Config(
-        create_app(settings), port=port, log_config=None, timeout_graceful_shutdown=5
+        create_app(settings),
+        port=port,
+        root_path=root_path,
+        log_config=None,
+        timeout_graceful_shutdown=5,
     )
     server = _Server(config)
     thread = threading.Thread(target=server.run, name="server")

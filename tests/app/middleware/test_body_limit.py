@@ -4,7 +4,11 @@ import socket
 from uuid import uuid4
 
 import httpx
+import pytest
 
+from app.settings import Settings
+from tests.app.conftest import Serve
+from tests.app.files import problem
 from tests.processes import DEADLINE_SECONDS
 
 
@@ -33,3 +37,15 @@ def test_a_length_that_is_no_number_is_no_crash(api: httpx.Client) -> None:
     for length in ("-5", "1e3", "\u00b2"):
         assert raw(api, length).startswith(b"HTTP/1.1 400 ")
     assert api.get("/livez").status_code == 200
+
+
+@pytest.mark.parametrize("prefix", ["", "/em"])
+def test_the_limits_are_those_of_the_routes_below_a_prefix_too(
+    settings: Settings, serve: Serve, prefix: str
+) -> None:
+    api = serve(settings.model_copy(update={"max_upload_bytes": 9 << 20}), prefix)
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    for size, status in (((8 << 20) + 1, 400), ((9 << 20) + 1, 413)):
+        problem(api.post("/datasets", content=bytes(size), headers=headers), status)
+    labels = f"/datasets/{uuid4()}/labels"
+    assert b"67108864 bytes" in raw(api, str((64 << 20) + 1), f"PUT {labels}")
