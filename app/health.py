@@ -25,7 +25,7 @@ class Readiness(BaseModel):
 
 
 @router.get("/livez")
-def livez() -> dict[str, str]:
+async def livez() -> dict[str, str]:
     """Answer, to show that the process runs."""
     return {"status": "alive"}
 

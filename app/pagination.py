@@ -1,7 +1,6 @@
 """Divides long lists into pages; a cursor tells where the next page begins."""
 
 import base64
-import binascii
 import json
 from typing import Any, Generic, TypeVar
 from uuid import UUID
@@ -39,7 +38,7 @@ def newest_first(
     table: Any = query.column_descriptions[0]["entity"]
     key = (table.created_at, table.id)
     if cursor is not None:
-        last = session.get(table, _decode(cursor, UUID))
+        last = session.get(table, _row_id(cursor))
         if last is None:
             raise _unknown_cursor()
         query = query.where(tuple_(*key) < tuple_(last.created_at, last.id))
@@ -57,8 +56,8 @@ def by_number(
 ) -> tuple[list[Row], str | None]:
     """Return a page of rows in the order of a number, and the cursor of the next page."""
     if cursor is not None:
-        number = _decode(cursor, int)
-        if not 0 <= number <= LARGEST_NUMBER:
+        number = _key(cursor)
+        if type(number) is not int or not 0 <= number <= LARGEST_NUMBER:
             raise _unknown_cursor()
         query = query.where(column > number)
     rows = list(session.scalars(query.order_by(column).limit(limit + 1)))
@@ -70,11 +69,22 @@ def _encode(key: str | int) -> str:
     return base64.urlsafe_b64encode(json.dumps(key).encode()).decode().rstrip("=")
 
 
-def _decode(cursor: str, kind: type) -> Any:
+def _key(cursor: str) -> object:
+    """Return what a cursor holds; Invalid unless this module made the cursor."""
     try:
-        key = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        return kind(key)
-    except (binascii.Error, ValueError, TypeError, AttributeError, OverflowError) as error:
+        key: object = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except ValueError as error:
+        raise _unknown_cursor() from error
+    if not isinstance(key, str | int) or _encode(key) != cursor:
+        raise _unknown_cursor()
+    return key
+
+
+def _row_id(cursor: str) -> UUID:
+    key = _key(cursor)
+    try:
+        return UUID(str(key))
+    except ValueError as error:
         raise _unknown_cursor() from error
 
 

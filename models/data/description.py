@@ -8,8 +8,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from models.data.readers.stack import ReadOptions
 from models.data.splits import SectionLists
 
-CONTROL = re.compile("[\\x00-\\x1f\\ud800-\\udfff]")
-"""The characters that PostgreSQL or UTF-8 cannot store, or that break lines."""
+CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u202a-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
+"""The characters that PostgreSQL or UTF-8 cannot store, that break lines, that command a terminal,
+or that reorder the text around them."""
 
 
 def _without_control(text: str) -> str:

@@ -226,6 +226,10 @@ def test_the_section_of_a_stack_is_named(api: httpx.Client) -> None:
     [
         ({"name": ""}, "body.name", "at least 1 character"),
         ({"name": "a\0b"}, "body.name", "holds a control character"),
+        ({"name": "a\x7f"}, "body.name", "holds a control character"),
+        ({"name": "a\x9b31m"}, "body.name", "holds a control character"),
+        ({"name": "a\u202egnp"}, "body.name", "holds a control character"),
+        ({"class_names": ["x", "y\u2066"]}, "body.class_names.1", "holds a control character"),
         ({"class_names": ["one"]}, "body.class_names", "at least 2 items"),
         ({"class_names": ["x", "x\0"]}, "body.class_names.1", "holds a control character"),
         ({"class_names": ["x", "x"]}, "body", "class_names holds a name twice"),
@@ -283,6 +287,8 @@ def test_names_that_cannot_be_stored_are_refused(api: httpx.Client, folder: Fold
     headers = {"content-type": "multipart/form-data; boundary=x"}
     uploaded = wrong(api.post("/datasets", content=body, headers=headers))
     tells(uploaded, {r"'images/a\x00b.png'": ("name",)})
+    for name in ("a\x9b.png", "a\u202egnp.png", "a\x7f.png"):
+        tells(wrong(upload(api, {name: png(grey(1))})), {repr(f"images/{name}"): ("name",)})
     (Path(os.fsdecode(os.fsencode(folder.path) + b"/images/\xff.png"))).write_bytes(png(grey(1)))
     assert list(wrong(folder.register(api))) == [r"'images/\udcff.png'"]
 

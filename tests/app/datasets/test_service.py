@@ -60,7 +60,8 @@ def cursor_of(key: object) -> str:
 
 def test_a_cursor_that_is_none_is_refused(api: httpx.Client) -> None:
     report = registered(upload(api, {"a.png": png(grey(1))}))
-    keys = [cursor_of(key) for key in (10**20, -1, {}, "x", None)]
+    keys = [cursor_of(key) for key in (10**20, -1, {}, "x", None, True, 1.5, 0.0)]
+    keys += [cursor_of(str(uuid4())), "MA=", "MA ", "IDA"]  # the latter are 0, written otherwise
     for cursor in ("", "x", "é", "[[[", "A" * 101, *keys):
         for path in ("/datasets", f"/datasets/{report['id']}/images", "/jobs", "/models"):
             assert list(wrong(api.get(path, params={"cursor": cursor}))) == ["query.cursor"]
