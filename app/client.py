@@ -6,22 +6,24 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO, Self, TypeVar
 from uuid import UUID
 
 import httpx
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from app.datasets.schemas import DatasetCreate, DatasetReport
+from app.datasets.schemas import DatasetCreate, DatasetReport, ImageRead
 from app.errors import Problem
 from app.jobs.curves import MetricsQuery
 from app.jobs.event_schemas import EventRead, parse_event
 from app.jobs.request_schemas import AdaptRequest, BenchmarkRequest
 from app.jobs.schemas import JobRead, MetricsRead
-from app.labels.schemas import DeriveRequest, LabelsSummary, LabelsUpdate
+from app.labels.schemas import DeriveRequest, LabelsRead, LabelsSummary, LabelsUpdate
 from app.pagination import Page
 from app.registry.schemas import ModelRead
 from app.tables import UNFINISHED
+
+Item = TypeVar("Item", bound=BaseModel)
 
 # The service writes a comment to an idle stream every 15 s.
 _STREAM_SECONDS = 45
@@ -88,6 +90,14 @@ class Client:
         response = self._send("POST", "/datasets", json=metadata.model_dump(mode="json"))
         return DatasetReport.model_validate_json(response.content)
 
+    def images(self, dataset: UUID) -> Iterator[ImageRead]:
+        """Yield the images of a dataset, in the order of their numbers."""
+        return self._pages(f"/datasets/{dataset}/images", ImageRead)
+
+    def labels(self, dataset: UUID) -> Iterator[LabelsRead]:
+        """Yield the labels of each image of a dataset, in the order of their numbers."""
+        return self._pages(f"/datasets/{dataset}/labels", LabelsRead)
+
     def put_labels(self, dataset: UUID, labels: LabelsUpdate) -> LabelsSummary:
         """Label images: for each class, an image is present, absent or unknown."""
         body = labels.model_dump(mode="json")
@@ -119,18 +129,7 @@ class Client:
 
     def jobs(self, parent: UUID) -> list[JobRead]:
         """Return all parts of a benchmark."""
-        found: list[JobRead] = []
-        cursor: str | None = None
-        while True:
-            query = {"parent": str(parent), "limit": "1000"} | (
-                {"cursor": cursor} if cursor else {}
-            )
-            page = Page[JobRead].model_validate_json(
-                self._send("GET", "/jobs", params=query).content
-            )
-            found += page.items
-            if (cursor := page.next) is None:
-                return found
+        return list(self._pages("/jobs", JobRead, parent=str(parent)))
 
     def job(self, job: UUID, *, patience_seconds: float = 0) -> JobRead:
         """Return a job. If the service cannot be reached, try for ``patience_seconds``."""
@@ -224,6 +223,17 @@ class Client:
                 headers={"Accept": accept},
             )
         return response.content
+
+    def _pages(self, path: str, kind: type[Item], **query: str) -> Iterator[Item]:
+        """Yield the items of a list, page by page."""
+        cursor: str | None = None
+        while True:
+            params = query | {"limit": "1000"} | ({"cursor": cursor} if cursor else {})
+            response = self._send("GET", path, params=params)
+            page = Page[kind].model_validate_json(response.content)  # type: ignore[valid-type]
+            yield from page.items
+            if (cursor := page.next) is None:
+                return
 
     @contextmanager
     def _stream(self, path: str, after: int | None) -> Iterator[httpx.Response]:

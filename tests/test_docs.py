@@ -4,6 +4,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 import typer
@@ -22,6 +23,8 @@ PAGES = sorted(
     for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("tests/**/*.md"))
     if "results" not in path.parts
 )
+FENCED = r"(?ms)^ *```\w*\n(.*?)^ *```"
+"""Finds the blocks of code between fences; the blocks of a list are indented."""
 PACKAGES = r"(?:app|worker|models|migrations|docker|docs|tests|\.github|\.ci)"
 
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -40,14 +43,14 @@ def code_of(page: Path) -> list[str]:
 
 def blocks_of(page: Path) -> list[str]:
     """Return the page's blocks of code, fenced and indented, as they stand."""
-    fenced = re.findall(r"^```\w*\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    fenced = [dedent(block) for block in re.findall(FENCED, page.read_text())]
     indented = re.findall(r"(?:^ {4}\S.*\n)(?:^ {4}.*\n)*", prose_of(page), re.MULTILINE)
     return [*fenced, *indented]
 
 
 def prose_of(page: Path) -> str:
     """Return the page without its fenced blocks."""
-    return re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    return re.sub(FENCED, "", page.read_text())
 
 
 def links_of(page: Path) -> Iterator[tuple[Path, str]]:
@@ -129,8 +132,7 @@ def test_a_command_that_was_wrapped_like_prose_is_found() -> None:
 @pytest.mark.processes
 @pages
 def test_shell_blocks_can_be_parsed(page: Path) -> None:
-    blocks = re.findall(r"^```bash\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
-    for block in blocks:
+    for block in re.findall(FENCED.replace(r"\w*", "bash"), page.read_text()):
         checked = subprocess.run(["bash", "-n"], input=block, text=True, stderr=subprocess.PIPE)
         assert checked.returncode == 0, checked.stderr
 
@@ -144,7 +146,11 @@ def unknown_words(group: object, words: list[str]) -> list[str]:
         if word not in command.commands:
             return [word]
         command = command.commands[word]
-    options = {name for option in getattr(command, "params", []) for name in option.opts}
+    options = {
+        name
+        for option in getattr(command, "params", [])
+        for name in (*option.opts, *option.secondary_opts)
+    }
     return [word for word in words if word.startswith("--") and word not in options]
 
 

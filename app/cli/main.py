@@ -3,6 +3,7 @@
 import typer
 
 from app.cli.benchmark import benchmark
+from app.cli.count_mistakes import count_mistakes
 from app.cli.demo import demo
 from app.cli.measure.claims import claims
 from app.cli.measure.streams import streams
@@ -34,6 +35,7 @@ cli.command()(up)
 cli.command()(migrate)
 cli.command()(demo)
 cli.command()(benchmark)
+cli.command()(count_mistakes)
 cli.add_typer(jobs, name="jobs")
 cli.add_typer(measure, name="measure")
 

@@ -33,3 +33,4 @@ EMPTY_DATABASE = typer.Option(
     "this option it is an SQLite file in a temporary folder."
 )
 FIGURES = typer.Option(help="The file to write all figures to, as JSON.")
+RUNNING = typer.Option("--url", help="The address of the service.")

@@ -11,6 +11,7 @@ COMMANDS = {
     "migrate",
     "demo",
     "benchmark",
+    "count-mistakes",
     "jobs watch",
     "measure training",
     "measure claims",
