@@ -56,7 +56,7 @@ def comparison(
     scale = min(1.0, LARGEST_PANEL_PX / max(full))
     size = (max(1, round(full[0] * scale)), max(1, round(full[1] * scale)))
 
-    font = _font_of(15)
+    font = font_of(15)
     entries = entries_of(class_names)
     width = _MARGIN + max(
         len(panels) * (size[0] + _MARGIN), ceil(sum(_entry_width(entry, font) for entry in entries))
@@ -68,7 +68,7 @@ def comparison(
         draw.text((left, _MARGIN // 2), title, fill="black", font=font)
         resample = Image.Resampling.BOX if index < len(images) else Image.Resampling.NEAREST
         canvas.paste(panel.resize(size, resample), (left, _TEXT))
-    _draw_legend(draw, entries, _TEXT + size[1] + _MARGIN, font, "black")
+    draw_legend(draw, entries, _TEXT + size[1] + _MARGIN, font, "black")
     return canvas
 
 
@@ -87,7 +87,8 @@ def coloured(mask: NDArray[np.uint8]) -> Image.Image:
     return Image.fromarray(colours)
 
 
-def _font_of(size_px: int) -> _Font:
+def font_of(size_px: int) -> _Font:
+    """Return Pillow's own font at a size in pixels."""
     font = ImageFont.load_default(size=size_px)
     assert isinstance(font, _Font)  # Pillow's wheels have FreeType
     return font
@@ -103,7 +104,7 @@ def _entry_width(entry: Entry, font: _Font) -> float:
     return round(font.size) + 5 + font.getlength(entry[0]) + 2 * _MARGIN
 
 
-def _draw_legend(
+def draw_legend(
     draw: ImageDraw.ImageDraw, entries: Sequence[Entry], top: int, font: _Font, ink: str
 ) -> None:
     """Draw a line of coloured squares and names."""

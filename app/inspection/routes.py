@@ -1,13 +1,16 @@
 """Datasets compared and looked at before anything is trained, over HTTP."""
 
+import io
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Response
+from fastapi.responses import HTMLResponse
 
-from app.dependencies import ReadingDep, ServicesDep
-from app.inspection import comparison
-from app.inspection.schemas import Compatibility
+from app.dependencies import DatasetId, ReadingDep, ServicesDep
+from app.inspection import comparison, report
+from app.inspection.contact_sheet import contact_sheet
+from app.inspection.schemas import Compatibility, DatasetInspection
 from app.middleware.error_handlers import NO_DATABASE
 
 router = APIRouter(prefix="/datasets", tags=["datasets"], responses=NO_DATABASE)
@@ -27,3 +30,37 @@ def compare_datasets(
     sections of each are read, a square of 512 pixels from the middle of each.
     """
     return comparison.compare(session, services.storage, source_id, target_id)
+
+
+@router.get("/{dataset_id}/report")
+def inspect_dataset(
+    dataset_id: DatasetId, session: ReadingDep, services: ServicesDep
+) -> DatasetInspection:
+    """Tell what a dataset holds, and what looks wrong, before anything is trained on it.
+
+    Counts come from the whole dataset. Grey values and suspicious things come from at most 24
+    sections, a square of 512 pixels from the middle of each.
+    """
+    return report.inspect(session, services.storage, dataset_id)
+
+
+@router.get("/{dataset_id}/report.html", response_class=HTMLResponse)
+def show_report(dataset_id: DatasetId, session: ReadingDep, services: ServicesDep) -> HTMLResponse:
+    """Show the report of a dataset as a page, with a contact sheet of its sections."""
+    return HTMLResponse(report.page(report.inspect(session, services.storage, dataset_id)))
+
+
+@router.get(
+    "/{dataset_id}/contact-sheet.png",
+    response_class=Response,
+    responses={200: {"content": {"image/png": {}}}},
+)
+def draw_contact_sheet(
+    dataset_id: DatasetId, session: ReadingDep, services: ServicesDep
+) -> Response:
+    """Draw up to 24 sections as small pictures, with their masks over them, as PNG."""
+    domain = report.open_domain(session, services.storage, dataset_id)
+    session.close()
+    buffer = io.BytesIO()
+    contact_sheet(domain).save(buffer, "PNG")
+    return Response(buffer.getvalue(), media_type="image/png")

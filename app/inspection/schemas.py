@@ -77,3 +77,66 @@ class Compatibility(BaseModel):
     findings: list[Finding] = Field(
         description="What may spoil an adaptation. It is empty if nothing was found."
     )
+
+
+class ClassFrequency(BaseModel):
+    """Counts one class in the masks of a dataset."""
+
+    name: str = Field(description="The name of the class.")
+    pixels: int = Field(description="The number of its pixels in all masks.")
+    share: float = Field(description="Its share of all pixels that have a class, from 0 to 1.")
+    images_without: int = Field(
+        description="The number of images whose mask shows no pixel of the class."
+    )
+
+
+class SizeCount(BaseModel):
+    """Counts the sections of one size."""
+
+    height: int = Field(description="The height, in pixels.")
+    width: int = Field(description="The width, in pixels.")
+    sections: int = Field(description="The number of sections of this size.")
+
+
+class Bin(BaseModel):
+    """A bar of a histogram."""
+
+    low: float = Field(description="The lowest grey value of the bar.")
+    high: float = Field(description="The grey value at which the next bar begins.")
+    pixels: int = Field(description="The number of pixels between them.")
+
+
+class Remark(BaseModel):
+    """Tells what the owner of a dataset should know or look at."""
+
+    where: str = Field(description="The name of a file or section, or a field of the request.")
+    code: str = Field(description="The kind of the remark, as one word for programs.")
+    message: str = Field(description="The remark in words.")
+
+
+class DatasetInspection(BaseModel):
+    """Tells what a dataset holds and what looks wrong, before anything is trained on it."""
+
+    id: UUID = Field(description="The id of the dataset.")
+    name: str = Field(description="The name that its owner gave.")
+    num_sections: int = Field(description="The number of sections.")
+    num_masks: int = Field(description="The number of sections that have a mask.")
+    num_images: int = Field(description="The number of images: tiles, or sections without tiles.")
+    dtype: str = Field(description="The type of a grey value.")
+    pixel_size_nm: float = Field(description="The width of a pixel, in nanometres.")
+    intensity_window: tuple[float, float] = Field(
+        description="The grey values that become 0 (black) and 1 (white)."
+    )
+    histogram: list[Bin] = Field(
+        description="The number of pixels of each range of grey values, over at most 24 sections "
+        "that are used."
+    )
+    sizes: list[SizeCount] = Field(description="The sizes of the sections, most frequent first.")
+    classes: list[ClassFrequency] = Field(description="The classes in the masks, by their ids.")
+    splits: dict[str, int] = Field(description="The number of sections of each split.")
+    groups: dict[str, int] = Field(description="The number of sections of each group.")
+    touching_splits: list[tuple[str, str]] = Field(
+        description="Pairs of neighbouring sections that are in two splits, with none unused "
+        "between them. In a volume such sections are nearly the same picture."
+    )
+    remarks: list[Remark] = Field(description="What to know about the dataset, or to look at.")

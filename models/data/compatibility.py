@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from models.data.domain import IGNORE, Domain
 from models.data.sections import Section
 
+Square = tuple[NDArray[np.float32], NDArray[np.uint8] | None]
+"""A part of a section (H, W) in [0, 1], and of its mask (H, W) if it has one."""
+
 _SECTIONS = 8
 _SIDE_PX = 512
 _SIGMAS_PX = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
@@ -23,7 +26,7 @@ _MIN_CLASS_PIXELS = 200
 
 _CLEAR_SKEWNESS = 0.2
 _CLEAR_ERRORS = 5.0
-_OPPOSITE_COSINE = -0.6
+OPPOSITE_COSINE = -0.6
 _OPPOSITE_CORRELATION = -0.5
 
 
@@ -73,14 +76,14 @@ def facts(domain: Domain) -> DomainFacts:
     Raises:
         ValueError: no section has 64 pixels a side at the working pixel size.
     """
-    squares = [_square(domain, section) for section in _sample(domain)]
+    squares = [square(domain, section) for section in sample(domain, _SECTIONS)]
     if not squares:
         raise ValueError(
             f"no section of {domain.info.name!r} has {_MIN_SIDE_PX} pixels a side at "
             f"{domain.working_nm:g} nm per pixel"
         )
     pixels = np.concatenate([image.ravel() for image, _ in squares])
-    skewness = np.array([_band_skewness(image) for image, _ in squares])
+    skewness = np.array([band_skewness(image) for image, _ in squares])
     return DomainFacts(
         grey_mean=float(pixels.mean()),
         grey_std=float(pixels.std()),
@@ -107,9 +110,9 @@ def contrast(source: DomainFacts, target: DomainFacts) -> Contrast:
     cosine = float(source.skewness @ target.skewness / norms)
     # Of five real pairs of equal contrast the lowest cosine was -0.38; of inverted ones that of
     # scanning against transmission microscopy of axons was -0.88.
-    if cosine < _OPPOSITE_COSINE:
+    if cosine < OPPOSITE_COSINE:
         return Contrast(True, "images")
-    return Contrast(False if cosine > -_OPPOSITE_COSINE else None, "images")
+    return Contrast(False if cosine > -OPPOSITE_COSINE else None, "images")
 
 
 def thickness_ratios(source: DomainFacts, target: DomainFacts) -> dict[str, float]:
@@ -136,21 +139,20 @@ def _significant(each: DomainFacts) -> NDArray[np.bool_]:
     return significant
 
 
-def _sample(domain: Domain) -> list[Section]:
-    """Return up to eight sections, evenly over the domain; those with masks if there are any."""
+def sample(domain: Domain, most: int) -> list[Section]:
+    """Return up to ``most`` sections, evenly over the domain; those with masks if any has one."""
     usable = [
         section
         for section in domain.sections
         if section.split != "unused" and min(domain.working_shape(section)) >= _MIN_SIDE_PX
     ]
     usable = [section for section in usable if section.has_mask] or usable
-    chosen = np.linspace(0, len(usable) - 1, min(_SECTIONS, len(usable))).astype(int)
+    chosen = np.linspace(0, len(usable) - 1, min(most, len(usable))).astype(int)
     return [usable[index] for index in chosen]
 
 
-def _square(
-    domain: Domain, section: Section
-) -> tuple[NDArray[np.float32], NDArray[np.uint8] | None]:
+def square(domain: Domain, section: Section) -> Square:
+    """Return the middle of a section at the working size, up to 512 pixels a side."""
     height, width = domain.working_shape(section)
     window = tuple(
         slice(max(0, side // 2 - _SIDE_PX // 2), side // 2 + _SIDE_PX // 2)
@@ -160,7 +162,7 @@ def _square(
     return domain.image(section)[window], mask
 
 
-def _band_skewness(image: NDArray[np.float32]) -> NDArray[np.float64]:
+def band_skewness(image: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the skewness of differences of Gaussians, from small structures to large: (B,)."""
     height, width = image.shape
     centred = image.astype(np.float64) - image.mean()
@@ -184,9 +186,7 @@ def _skewness(band: NDArray[np.float64]) -> float:
     return float((band**3).mean() / std**3) if std > 1e-6 else 0.0
 
 
-def _class_facts(
-    domain: Domain, squares: list[tuple[NDArray[np.float32], NDArray[np.uint8] | None]]
-) -> dict[str, ClassFacts]:
+def _class_facts(domain: Domain, squares: list[Square]) -> dict[str, ClassFacts]:
     found = {}
     for number, name in enumerate(domain.info.class_names):
         greys, area, outline = 0.0, 0, 0

@@ -1,0 +1,122 @@
+"""Tells what a dataset holds and what looks wrong, before anything is trained on it."""
+
+from collections import Counter
+from pathlib import Path
+from uuid import UUID
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.columns import stored_list
+from app.datasets import service as datasets
+from app.datasets.domains import DatasetMissing, load_domain
+from app.errors import NotFound
+from app.inspection.schemas import (
+    Bin,
+    ClassFrequency,
+    DatasetInspection,
+    Remark,
+    SizeCount,
+)
+from app.storage import Storage
+from app.tables import Dataset, Image
+from models.data.compatibility import sample
+from models.data.domain import Domain
+from models.data.sections import Section
+from models.data.suspicions import suspicions
+
+_BINS = 64
+_MOST_SECTIONS = 24
+
+# autoescape: names are data, and a name may hold markup.
+_PAGES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+def inspect(session: Session, storage: Storage, dataset_id: UUID) -> DatasetInspection:
+    """Describe a dataset; NotFound if there is none, or if its files are gone."""
+    dataset = datasets.get(session, dataset_id)
+    domain = open_domain(session, storage, dataset_id)
+    frequencies = _frequencies(session, dataset)
+    sections = dataset.sections
+    facts = {
+        name: getattr(dataset, name)
+        for name in ("id", "name", "num_sections", "num_masks", "num_images", "dtype")
+    }
+    window = (dataset.window_low, dataset.window_high)
+    session.close()  # reading pixels takes a while, and needs no connection
+    sizes = Counter((section.height, section.width) for section in sections)
+    return DatasetInspection(
+        **facts,
+        pixel_size_nm=domain.info.pixel_size_nm,
+        intensity_window=window,
+        histogram=_histogram(domain),
+        sizes=[
+            SizeCount(height=height, width=width, sections=count)
+            for (height, width), count in sizes.most_common()
+        ],
+        classes=frequencies,
+        splits=dict(Counter(section.split for section in sections)),
+        groups=dict(Counter(section.group for section in sections if section.group is not None)),
+        touching_splits=_touching(sections),
+        remarks=[Remark(**vars(note)) for note in suspicions(domain)],
+    )
+
+
+def open_domain(session: Session, storage: Storage, dataset_id: UUID) -> Domain:
+    """Open a dataset at its own pixel size; NotFound if it or its files are gone."""
+    try:
+        return load_domain(session, storage, dataset_id)
+    except DatasetMissing as error:
+        raise NotFound(str(error)) from error
+
+
+def page(found: DatasetInspection) -> str:
+    """Write the report as a page; its picture is the contact sheet beside it."""
+    top = max((each.pixels for each in found.histogram), default=1)
+    return _PAGES.get_template("report.html").render(found=found, top=top)
+
+
+def _frequencies(session: Session, dataset: Dataset) -> list[ClassFrequency]:
+    names = dataset.class_names
+    totals, without = np.zeros(len(names), np.int64), np.zeros(len(names), np.int64)
+    query = select(Image.class_pixels).where(Image.dataset_id == dataset.id)
+    for stored in session.scalars(query):
+        counts = [count for count in stored_list(stored) if isinstance(count, int)]
+        if len(counts) == len(names):
+            totals += counts
+            without += np.array(counts) == 0
+    everything = max(1, int(totals.sum()))
+    return [
+        ClassFrequency(name=name, pixels=total, share=total / everything, images_without=missing)
+        for name, total, missing in zip(names, totals.tolist(), without.tolist(), strict=True)
+    ]
+
+
+def _histogram(domain: Domain) -> list[Bin]:
+    natives = [domain.native_image(section) for section in sample(domain, _MOST_SECTIONS)]
+    if not natives:
+        return []
+    low = min(float(native.min()) for native in natives)
+    high = max(float(native.max()) for native in natives)
+    edges = np.linspace(low, high if high > low else low + 1, _BINS + 1)
+    counts = np.sum([np.histogram(native, edges)[0] for native in natives], axis=0)
+    return [Bin(low=edges[i], high=edges[i + 1], pixels=int(counts[i])) for i in range(_BINS)]
+
+
+def _touching(sections: tuple[Section, ...]) -> list[tuple[str, str]]:
+    """Return neighbours of one group that train and are scored, with no section between them."""
+    return [
+        (first.name, second.name)
+        for first, second in zip(sections, sections[1:], strict=False)
+        if first.group == second.group
+        and first.split != second.split
+        and "unused" not in (first.split, second.split)
+    ]
