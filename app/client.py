@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from app.datasets.schemas import DatasetCreate, DatasetReport, ImageRead
 from app.errors import Problem
+from app.inspection.schemas import Compatibility, DatasetInspection
 from app.jobs.curves import MetricsQuery
 from app.jobs.event_schemas import EventRead, parse_event
 from app.jobs.request_schemas import AdaptRequest, BenchmarkRequest
@@ -89,6 +90,20 @@ class Client:
         """Register ``metadata.folder``, a folder of the service's computer, as a dataset."""
         response = self._send("POST", "/datasets", json=metadata.model_dump(mode="json"))
         return DatasetReport.model_validate_json(response.content)
+
+    def inspect_dataset(self, dataset: UUID) -> DatasetInspection:
+        """Return what a dataset holds, and what looks wrong."""
+        response = self._send("GET", f"/datasets/{dataset}/report")
+        return DatasetInspection.model_validate_json(response.content)
+
+    def contact_sheet(self, dataset: UUID) -> bytes:
+        """Return small pictures of a dataset's sections with their masks, as PNG."""
+        return self._send("GET", f"/datasets/{dataset}/contact-sheet.png").content
+
+    def compare_datasets(self, source: UUID, target: UUID) -> Compatibility:
+        """Compare two datasets as source and target."""
+        response = self._send("GET", f"/datasets/{source}/compatibility/{target}")
+        return Compatibility.model_validate_json(response.content)
 
     def images(self, dataset: UUID) -> Iterator[ImageRead]:
         """Yield the images of a dataset, in the order of their numbers."""

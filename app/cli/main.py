@@ -5,6 +5,7 @@ import typer
 from app.cli.benchmark import benchmark
 from app.cli.count_mistakes import count_mistakes
 from app.cli.demo import demo
+from app.cli.inspect import compare, report
 from app.cli.measure.claims import claims
 from app.cli.measure.streams import streams
 from app.cli.measure.training import training
@@ -23,6 +24,13 @@ jobs = typer.Typer(
     rich_markup_mode="markdown",
 )
 jobs.command()(watch)
+datasets = typer.Typer(
+    help="Look at the datasets of a running service.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
+datasets.command()(report)
+datasets.command()(compare)
 measure = typer.Typer(
     help="Measure how fast this computer trains, and how fast the service answers.",
     no_args_is_help=True,
@@ -36,6 +44,7 @@ cli.command()(migrate)
 cli.command()(demo)
 cli.command()(benchmark)
 cli.command()(count_mistakes)
+cli.add_typer(datasets, name="datasets")
 cli.add_typer(jobs, name="jobs")
 cli.add_typer(measure, name="measure")
 

@@ -12,6 +12,8 @@ COMMANDS = {
     "demo",
     "benchmark",
     "count-mistakes",
+    "datasets compare",
+    "datasets report",
     "jobs watch",
     "measure training",
     "measure claims",
