@@ -24,9 +24,11 @@ from models.checkpoint import load_generator, load_segmenter, save_generator, sa
 from models.config import Device, StyleFilterConfig
 from models.data.description import Description
 from models.data.domain import Domain, DomainInfo, Tile
-from models.data.inputs import Input, InputArray, folder_inputs
-from models.data.intake import DomainRefused, store_domain
+from models.data.findings import DomainRefused
+from models.data.inputs import InputArray, Inputs
+from models.data.intake import store_domain
 from models.data.labels import UNKNOWN, label_codes, labels_of_mask
+from models.data.layout import folder_inputs
 from models.data.sections import Split
 from models.data.store import StoredDomain, StoredTile
 from models.evaluation import evaluate
@@ -73,8 +75,9 @@ def open_folder(
 
     Args:
         folder: holds ``images/`` and perhaps ``masks/`` of PNG or TIFF files, in which a mask has
-            the name of its image; or ``images.zarr`` and ``masks.zarr`` of shape (N, H, W). Images
-            are grey, uint8 or uint16; masks hold the class id of each pixel.
+            the name of its image; or ``images.zarr`` and ``masks.zarr`` of shape (N, H, W). Other
+            usual names are understood too, such as ``raw/`` and ``labels/``, or ``a_mask.png``.
+            Images are grey, uint8 or uint16; masks hold the class id of each pixel.
         description: classes, pixel size in nanometres, tiles, splits.
         labels: image-level labels. ``from_masks`` reads them off the masks. Adaptation uses those
             of the target's training images; a class that is not named is unknown.
@@ -86,8 +89,7 @@ def open_folder(
     path = Path(folder)
     if not path.is_dir():
         raise ValueError(f"{path} is not a folder")
-    images, masks = folder_inputs(path, "images"), folder_inputs(path, "masks")
-    return _open(images, masks, description, labels, path.resolve().name)
+    return _open(folder_inputs(path), description, labels, path.resolve().name)
 
 
 def open_arrays(
@@ -106,17 +108,15 @@ def open_arrays(
     if masks is not None and len(masks) != len(images):
         raise ValueError(f"{len(masks)} masks were given for {len(images)} images")
     # Named alike, because a mask finds its image by name.
-    return _open(
+    inputs = Inputs(
         [InputArray(f"{number:04d}", image) for number, image in enumerate(images)],
         [
             InputArray(f"{number:04d}", mask)
             for number, mask in enumerate(masks or ())
             if mask is not None
         ],
-        description,
-        labels,
-        name,
     )
+    return _open(inputs, description, labels, name)
 
 
 @dataclass(frozen=True)
@@ -244,14 +244,13 @@ def _at(domain: Domain, working_nm: float) -> Domain:
 
 
 def _open(
-    images: Sequence[Input],
-    masks: Sequence[Input],
+    inputs: Inputs,
     description: Description,
     labels: Labels | Literal["from_masks"] | None,
     name: str,
 ) -> Domain:
     folder = _new_folder()
-    stored = store_domain(description, images, masks, folder)
+    stored = store_domain(description, inputs, folder)
     info = DomainInfo(
         name=name,
         class_names=tuple(description.class_names),

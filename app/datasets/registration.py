@@ -4,41 +4,39 @@ The files come from an upload, or from a folder under one of the data roots, whi
 names in STYLEFILTER_DATA_ROOTS.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from app.datasets.schemas import DatasetCreate
 from app.errors import Invalid, ProblemItem
 from app.settings import Settings
-from models.data.inputs import InputFile, folder_inputs
-from models.data.intake import DomainRefused, store_domain
+from models.data.findings import DomainRefused
+from models.data.inputs import Input, InputFile, Inputs
+from models.data.intake import store_domain
+from models.data.layout import folder_inputs
 from models.data.store import StoredDomain
 
-Files = tuple[Sequence[InputFile], Sequence[InputFile]]
-"""The image files and the mask files of a dataset."""
 
-
-def store(request: DatasetCreate, files: Files, draft: Path, settings: Settings) -> StoredDomain:
+def store(request: DatasetCreate, files: Inputs, draft: Path, settings: Settings) -> StoredDomain:
     """Check the files and write them to ``draft``; Invalid names each file that is wrong."""
     try:
-        return store_domain(request, *files, draft, max_pixels=settings.max_section_pixels)
+        return store_domain(request, files, draft, max_pixels=settings.max_section_pixels)
     except DomainRefused as error:
         items = [ProblemItem(where=each.where, message=each.message) for each in error.problems]
         raise Invalid(str(error), items) from error
 
 
-def folder_files(settings: Settings, folder: str) -> Files:
+def folder_files(settings: Settings, folder: str) -> Inputs:
     """Return the image and mask files of a folder under a data root; Invalid if it has none."""
     path = _allowed_folder(settings, folder)
-    images, masks = folder_inputs(path, "images"), folder_inputs(path, "masks")
-    if not images:
+    inputs = folder_inputs(path)
+    if not inputs.images:
         raise _folder_problem(
             f"{folder!r} holds no images: put PNG or TIFF files into its folder images/, or a "
             "Zarr array into images.zarr"
         )
-    for given in (*images, *masks):
+    for given in (*inputs.images, *inputs.masks):
         _check_inside(path, given)
-    return images, masks
+    return inputs
 
 
 def _allowed_folder(settings: Settings, folder: str) -> Path:
@@ -60,8 +58,9 @@ def _allowed_folder(settings: Settings, folder: str) -> Path:
     )
 
 
-def _check_inside(folder: Path, given: InputFile) -> None:
+def _check_inside(folder: Path, given: Input) -> None:
     """Refuse links that lead out of the folder, and anything that is neither file nor folder."""
+    assert isinstance(given, InputFile)
     path = given.file
     assert isinstance(path, Path)
     links = [inner for inner in (path, *path.rglob("*")) if inner.is_symlink()]

@@ -34,7 +34,7 @@ from app.dependencies import (
 from app.errors import Invalid, ProblemItem, TooLarge, UnsupportedMedia, invalid_fields
 from app.middleware.error_handlers import DISK_FULL, NO_DATABASE
 from app.pagination import LARGEST_NUMBER, Page
-from models.data.inputs import InputFile
+from models.data.inputs import InputFile, Inputs, given_files
 
 # Each file of an upload takes up to 1 MiB of memory, or a file descriptor.
 _MAX_FILES = 1000
@@ -93,13 +93,13 @@ async def register(request: Request, response: Response, services: ServicesDep) 
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
         async with _form(request) as form:
-            metadata, images, masks = _form_parts(form)
+            metadata, files = _form_parts(form)
             report = await run_in_threadpool(
                 service.register,
                 services.database,
                 services.storage,
                 metadata,
-                (images, masks),
+                files,
                 services.settings,
             )
     elif media_type == "application/json":
@@ -203,7 +203,7 @@ async def _form(request: Request) -> AsyncIterator[FormData]:
         ) from error
 
 
-def _form_parts(form: FormData) -> tuple[DatasetCreate, list[InputFile], list[InputFile]]:
+def _form_parts(form: FormData) -> tuple[DatasetCreate, Inputs]:
     metadata = form.get("metadata")
     if not isinstance(metadata, str):
         message = "the form has no text field `metadata`: put the dataset's description there, JSON"
@@ -212,7 +212,7 @@ def _form_parts(form: FormData) -> tuple[DatasetCreate, list[InputFile], list[In
     if request.folder is not None:
         message = "an upload cannot name a folder too: remove this field"
         raise Invalid(message, [ProblemItem(where="body.folder", message=message)])
-    return request, _files(form, "images"), _files(form, "masks")
+    return request, given_files(_files(form, "images"), _files(form, "masks"))
 
 
 def _files(form: FormData, kind: str) -> list[InputFile]:

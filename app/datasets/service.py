@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.columns import stored_list
 from app.database import Database, now_plus
-from app.datasets.registration import Files, store
+from app.datasets.registration import store
 from app.datasets.schemas import (
     DatasetCreate,
     DatasetRead,
@@ -24,6 +24,7 @@ from app.settings import Settings
 from app.storage import Storage, is_disk_full
 from app.tables import UNFINISHED, Dataset, Image, Job
 from models.data.images import png_bytes
+from models.data.inputs import Inputs
 from models.data.store import StoredDomain
 
 _PLAIN_FIELDS = tuple(DatasetRead.model_fields.keys() - {"intensity_window"})
@@ -33,7 +34,7 @@ def register(
     database: Database,
     storage: Storage,
     request: DatasetCreate,
-    files: Files,
+    files: Inputs,
     settings: Settings,
 ) -> DatasetReport:
     """Check and store the files, then insert the rows of the dataset in one commit.

@@ -1,12 +1,16 @@
 """The description that an owner gives of images and masks: classes, pixel size, tiles, splits."""
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from models.data.readers.stack import ReadOptions
 from models.data.splits import SectionLists
+
+IGNORED = "ignore"
+"""The word that ``mask_values`` has for pixels without a class."""
 
 CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u202a-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
 """The characters that PostgreSQL or UTF-8 cannot store, that break lines, that command a terminal,
@@ -22,7 +26,18 @@ def _without_control(text: str) -> str:
 Text = Annotated[str, AfterValidator(_without_control)]
 ClassName = Annotated[Text, Field(min_length=1, max_length=100)]
 GroupName = ClassName
+MaskValue = Annotated[int, Field(ge=-(2**31), le=2**32 - 1)]
 Grey = Annotated[float, Field(ge=-1e6, le=1e6)]
+
+
+_FIRST_FIELDS = {
+    "class_names",
+    "pixel_size_nm",
+    "ignore_value",
+    "tile_px",
+    "intensity_window",
+    "splits",
+}
 
 
 class Description(BaseModel):
@@ -42,12 +57,22 @@ class Description(BaseModel):
     pixel_size_nm: float = Field(
         ge=1e-3, le=1e6, description="The width of a pixel on the sample, in nanometres."
     )
-    ignore_value: int = Field(
-        255,
+    ignore_value: int | None = Field(
+        None,
         ge=0,
         le=65535,
         description="The mask value of pixels without a class. They take no part in training and "
-        "scores.",
+        "scores. Without this field it is 255, unless `mask_values` is given, or the masks of two "
+        "classes hold 0 and 255 but never 1: then 255 is the second class.",
+    )
+    mask_values: dict[MaskValue, Text] | None = Field(
+        None,
+        min_length=1,
+        max_length=1000,
+        description="The class of each mask value, or `ignore` for pixels without a class. Several "
+        "values may have one class. Without this field the value of a pixel is the id of its "
+        "class.",
+        examples=[{"0": "background", "127": "myelin", "255": "axon"}],
     )
     tile_px: int | None = Field(
         None,
@@ -88,14 +113,52 @@ class Description(BaseModel):
     def _consistent(self) -> Self:
         if len(set(self.class_names)) != len(self.class_names):
             raise ValueError("class_names holds a name twice: give each class a name of its own")
-        if self.ignore_value < len(self.class_names):
+        if self.mask_values is None and self.ignored_value < len(self.class_names):
             raise ValueError(
-                f"ignore_value {self.ignore_value} is also the id of a class: ids are 0 to "
+                f"ignore_value {self.ignored_value} is also the id of a class: ids are 0 to "
                 f"{len(self.class_names) - 1}"
             )
+        self._check_mask_values(self.mask_values or {})
         if self.intensity_window and not self.intensity_window[0] < self.intensity_window[1]:
             low, high = self.intensity_window
             raise ValueError(
                 f"intensity_window is [{low:g}, {high:g}]: its first value must be the smaller one"
             )
         return self
+
+    @property
+    def ignored_value(self) -> int:
+        """The mask value of pixels without a class where ``mask_values`` is not given."""
+        return 255 if self.ignore_value is None else self.ignore_value
+
+    def for_digest(self) -> str:
+        """Return the JSON that is a part of a dataset's digest.
+
+        Fields that were added later are in it only where they are used, so digests that were made
+        before stay.
+        """
+        default = {
+            name: field.get_default(call_default_factory=True)
+            for name, field in Description.model_fields.items()
+        }
+        said = {n for n in default if n in _FIRST_FIELDS or getattr(self, n) != default[n]}
+        plain = self.model_copy(update={"ignore_value": self.ignored_value})
+        return plain.model_dump_json(include=said)
+
+    def _check_mask_values(self, mask_values: Mapping[int, str]) -> None:
+        for value, meaning in mask_values.items():
+            if meaning != IGNORED and meaning not in self.class_names:
+                raise ValueError(
+                    f"mask_values gives the value {value} to {meaning!r}, which is no class: the "
+                    f"classes are {', '.join(self.class_names)}"
+                )
+            if meaning == IGNORED and IGNORED in self.class_names:
+                raise ValueError(
+                    f"mask_values gives the value {value} to {IGNORED!r}, which is also a class: "
+                    "rename the class"
+                )
+            if meaning != IGNORED and value == self.ignore_value:
+                raise ValueError(
+                    f"mask_values gives the value {value} to {meaning!r}, and ignore_value is "
+                    f"{value} too: leave ignore_value out"
+                )

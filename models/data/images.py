@@ -3,7 +3,6 @@
 import io
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from models.data.readers.formats import open_stack
@@ -44,34 +43,12 @@ def check_image(section: Array) -> Array:
     return section
 
 
-def check_mask(
-    section: Array, shape: tuple[int, int], num_classes: int, ignore_value: int
-) -> NDArray[np.uint8]:
-    """Return the mask as class ids (H, W) uint8, with 255 for ignored pixels.
-
-    Raises:
-        ImageError: it is not of integers or not of its image's size, or a class id is out of range.
-    """
-    if section.shape != shape:
+def check_mask_size(mask: Array, shape: tuple[int, int]) -> None:
+    """Raise ImageError for a mask that has not the size (H, W) of its image."""
+    if mask.shape != shape:
         raise ImageError(
-            f"is {in_words(section.shape)} and its image is {in_words(shape)}: both need the same "
-            "size"
+            f"is {in_words(mask.shape)} and its image is {in_words(shape)}: both need the same size"
         )
-    if section.dtype == bool:  # masks of two classes are often saved in this way
-        section = section.astype(np.uint8)
-    if not np.issubdtype(section.dtype, np.integer):
-        raise ImageError(
-            f"has the dtype {section.dtype.name}: a mask holds class ids, which are integers"
-        )
-    values = np.unique(section)
-    outside = [int(v) for v in values if v != ignore_value and not 0 <= v < num_classes]
-    if outside:
-        shown = ", ".join(map(str, outside[:5])) + (", ..." if len(outside) > 5 else "")
-        raise ImageError(
-            f"holds the class id {shown}, which no class has: ids are 0 to {num_classes - 1}, and "
-            f"{ignore_value} for ignored pixels"
-        )
-    return np.where(section == ignore_value, 255, section).astype(np.uint8)
 
 
 def png_bytes(image: Array) -> bytes:

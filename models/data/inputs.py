@@ -3,13 +3,14 @@
 Legend: N sections of a stack, H height, W width.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from models.data.readers.formats import open_stack, section_name
+from models.data import names
+from models.data.readers.formats import open_stack
 from models.data.readers.limits import Array, ImageError, check_size, native
 from models.data.readers.stack import Ask, Stack
 
@@ -37,7 +38,7 @@ class InputFile:
 
     @property
     def stem(self) -> str:
-        return section_name(self.name)
+        return names.stem(self.name)
 
     def open(self, ask: Ask) -> AbstractContextManager[Stack]:
         return open_stack(self.file, ask)
@@ -52,7 +53,7 @@ class InputArray:
 
     @property
     def stem(self) -> str:
-        return section_name(self.name)
+        return names.stem(self.name)
 
     @contextmanager
     def open(self, ask: Ask) -> Iterator[Stack]:
@@ -64,17 +65,24 @@ class InputArray:
         yield Stack(map(native, sections), len(sections))
 
 
-def folder_inputs(folder: Path, kind: str) -> list[InputFile]:
-    """Return ``folder/kind.zarr`` where that is a Zarr folder, else the files ``folder/kind/*``.
+@dataclass(frozen=True)
+class Inputs:
+    """The images and the masks of a domain, in order; ``passed_over`` names what is neither."""
 
-    ``kind`` is ``images`` or ``masks``. Systems leave files of their own (.DS_Store, ._a.png)
-    beside the user's, which are passed over. Any other file is returned, so that one that is not an
-    image is refused by its name.
+    images: Sequence[Input]
+    masks: Sequence[Input] = ()
+    passed_over: Sequence[str] = ()
+
+
+def given_files(images: Sequence[InputFile], masks: Sequence[InputFile]) -> Inputs:
+    """Return files that were given one by one, in the natural order of their names.
+
+    Files that operating systems leave beside the user's, such as Thumbs.db, are passed over.
     """
-    stack = folder / f"{kind}.zarr"
-    if stack.is_dir():
-        return [InputFile("stack.zarr", stack)]
-    paths = sorted(path for path in folder.glob(f"{kind}/*") if not path.name.startswith("."))
-    return [
-        InputFile(path.name if path.is_dir() else f"{kind}/{path.name}", path) for path in paths
-    ]
+    passed_over = [given.name for given in (*images, *masks) if names.left_by_system(given.name)]
+    return Inputs(_in_order(images), _in_order(masks), passed_over)
+
+
+def _in_order(files: Sequence[InputFile]) -> list[InputFile]:
+    kept = [given for given in files if not names.left_by_system(given.name)]
+    return sorted(kept, key=lambda given: names.natural_key(given.name))

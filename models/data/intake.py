@@ -1,24 +1,28 @@
 """Read images and masks once, check them, store them, and decide what was left open."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.data.archives import unpacked
 from models.data.description import CONTROL, Description
-from models.data.images import check_image, check_mask
-from models.data.inputs import Input
+from models.data.findings import Findings, listed
+from models.data.images import check_image, check_mask_size
+from models.data.inputs import Input, Inputs
 from models.data.labels import class_pixels
+from models.data.mask_values import MaskValues
+from models.data.pairing import Pair, paired
 from models.data.readers.limits import Array, ImageError
 from models.data.readers.stack import Ask, Purpose, Stack
 from models.data.sections import Section, Split
 from models.data.splits import block_splits, group_splits, named_groups, named_splits
-from models.data.store import Note, SectionStore, StoredDomain, StoredTile
+from models.data.store import SectionStore, StoredDomain, StoredTile
 from models.data.tiles import tile_windows
 
 MAX_SECTION_PIXELS = 1 << 28
@@ -27,27 +31,9 @@ MAX_SECTION_PIXELS = 1 << 28
 _MAX_IMAGES = 1_000_000
 
 
-@dataclass(frozen=True)
-class Problem:
-    """A fault and its place: the name of a file, or a field of the description."""
-
-    where: str
-    message: str
-
-
-class DomainRefused(ValueError):
-    """Images, masks and description make no domain; ``problems`` names each thing to mend."""
-
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        count, first = len(problems), problems[0]
-        super().__init__(f"{count} problem(s) with the files; first: {first.where} {first.message}")
-        self.problems = tuple(problems)
-
-
 def store_domain(
     description: Description,
-    images: Sequence[Input],
-    masks: Sequence[Input],
+    inputs: Inputs,
     folder: Path,
     *,
     max_pixels: int = MAX_SECTION_PIXELS,
@@ -55,12 +41,13 @@ def store_domain(
     """Check images and masks, and write them to ``folder`` as a Zarr group.
 
     The group holds ``images/<index>`` (H, W) uint8 or uint16, and ``masks/<index>`` (H, W) uint8:
-    the class id of each pixel, 255 where it has none. A mask belongs to the image of the same name.
+    the class id of each pixel, 255 where it has none. A mask belongs to the image of the same name,
+    or of its name without an ending such as ``_mask``.
 
     Raises:
         DomainRefused: names every file that is wrong, when all have been read.
     """
-    return _Intake(description, folder, max_pixels).run(images, masks)
+    return _Intake(description, folder, max_pixels).run(inputs)
 
 
 class _Intake:
@@ -70,80 +57,73 @@ class _Intake:
         self._description = description
         self._max_pixels = max_pixels
         self._store = SectionStore(folder)
-        self._problems: list[Problem] = []
-        self._notes: list[Note] = []
+        self._findings = Findings()
+        self._mask_values = MaskValues(description)
         self._seen: dict[str, str] = {}
         self._dtype = ""
         self._window = (0.0, 1.0)
         self._sections: list[Section] = []
-        self._tiles: list[StoredTile] = []
+        self._num_tiles = 0
 
-    def run(self, images: Sequence[Input], masks: Sequence[Input]) -> StoredDomain:
-        self._check_names([*images, *masks])
-        mask_of = self._pair(images, masks)
-        for image in images:
-            self._read(image, mask_of.get(image.stem))
-        if not self._problems:
+    def run(self, inputs: Inputs) -> StoredDomain:
+        with ExitStack() as archives:
+            unpacked_inputs = unpacked(inputs, archives, self._findings)
+            self._check_names(unpacked_inputs)
+            for pair in self._pairs(unpacked_inputs):
+                self._read(pair)
+        self._mask_values.settle(self._findings)
+        if not self._findings.problems:
             self._decide()
-        self._refuse_problems()
+        self._findings.refuse()
         return StoredDomain(
             dtype=self._dtype,
             window=self._window,
             sections=tuple(self._sections),
-            tiles=tuple(self._tiles),
+            tiles=tuple(self._tiles()),
             num_bytes=self._store.num_bytes,
             digest=self._store.digest.hexdigest(),
-            notes=tuple(self._notes),
+            notes=tuple(self._findings.notes),
         )
 
-    def _refuse_problems(self) -> None:
-        if self._problems:
-            raise DomainRefused(self._problems)
-
-    def _problem(self, where: str, message: str) -> None:
-        self._problems.append(Problem(where, message))
-
-    def _check_names(self, inputs: Sequence[Input]) -> None:
+    def _check_names(self, inputs: Inputs) -> None:
         """Refuse at once names that cannot be stored: a later report could not hold them."""
-        for given in inputs:
+        for given in (*inputs.images, *inputs.masks):
             if CONTROL.search(given.name):
                 message = "has a name with control characters, which cannot be stored: rename it"
-                self._problem(ascii(given.name), message)
-        self._refuse_problems()
+                self._findings.problem(ascii(given.name), message)
+        self._findings.refuse()
 
-    def _pair(self, images: Sequence[Input], masks: Sequence[Input]) -> dict[str, Input]:
-        if not images:
-            self._problem("images", "there is no image: give PNG, TIFF or Zarr files")
-        stems: set[str] = set()
-        for image in images:
-            if image.stem in stems:
-                self._problem(image.name, "another image has the same name: rename one of them")
-            stems.add(image.stem)
-        mask_of: dict[str, Input] = {}
-        for mask in masks:
-            if mask.stem in mask_of:
-                self._problem(mask.name, "another mask has the same name: rename one of them")
-            if mask.stem not in stems:
-                self._problem(mask.name, "no image has this name: name a mask as its image")
-            mask_of[mask.stem] = mask
-        return mask_of
+    def _pairs(self, inputs: Inputs) -> list[Pair]:
+        if inputs.passed_over:
+            names = [
+                name if not CONTROL.search(name) else ascii(name) for name in inputs.passed_over
+            ]
+            self._findings.note(
+                "files", "passed_over", f"These were passed over and not read: {listed(names)}."
+            )
+        if not inputs.images:
+            self._findings.problem("images", "there is no image: give PNG, TIFF or Zarr files")
+        return paired(inputs.images, inputs.masks, self._findings)
 
-    def _read(self, image: Input, mask: Input | None) -> None:
+    def _read(self, pair: Pair) -> None:
+        image = pair.image
         try:
             with ExitStack() as opened:
                 stack = opened.enter_context(image.open(self._ask("image")))
                 self._note(image.name, stack)
-                masks = None if mask is None else self._open_masks(mask, opened)
+                masks = None if pair.mask is None else self._open_masks(pair.mask, opened)
                 found = False
                 for name, section in _numbered(image.stem, stack.sections):
                     found = True
                     self._add(name, section, masks)
                 if not found:
-                    self._problem(image.name, "holds no image")
+                    self._findings.problem(image.name, "holds no image")
                 if masks is not None and masks.has_more():
-                    self._problem(masks.name, "holds more masks than its image has sections")
+                    self._findings.problem(
+                        masks.name, "holds more masks than its image has sections"
+                    )
         except ImageError as error:
-            self._problem(image.name, str(error))
+            self._findings.problem(image.name, str(error))
 
     def _ask(self, purpose: Purpose) -> Ask:
         return Ask(self._max_pixels, purpose, self._description.reading)
@@ -152,13 +132,14 @@ class _Intake:
         try:
             stack = opened.enter_context(mask.open(self._ask("mask")))
         except ImageError as error:
-            self._problem(mask.name, str(error))
+            self._findings.problem(mask.name, str(error))
             return _Masks(mask.name, iter(()), failed=True)
         self._note(mask.name, stack)
         return _Masks(mask.name, stack.sections)
 
     def _note(self, where: str, stack: Stack) -> None:
-        self._notes += [Note(where, "reader", message) for message in stack.notes]
+        for message in stack.notes:
+            self._findings.note(where, "reader", message)
 
     def _add(self, name: str, section: Array, masks: "_Masks | None") -> None:
         # Mask first: if both are wrong, both are named.
@@ -187,13 +168,20 @@ class _Intake:
     def _mask(self, name: str, masks: "_Masks", section: Array) -> NDArray[np.uint8] | None:
         if masks.failed:
             return None
-        shape = (section.shape[0], section.shape[1])
-        num_classes = len(self._description.class_names)
         try:
-            return check_mask(masks.next(), shape, num_classes, self._description.ignore_value)
+            mask = masks.next()
+            check_mask_size(mask, (section.shape[0], section.shape[1]))
         except ImageError as error:
             masks.failed = True
-            self._problem(masks.name, _of_section(name, error))
+            self._findings.problem(masks.name, _of_section(name, error))
+            return None
+        try:
+            return self._mask_values.ids(mask)
+        except ImageError as error:
+            # Named once a file; the next sections are read on, to tell all values of all masks.
+            if not masks.misfits:
+                self._findings.problem(masks.name, _of_section(name, error))
+            masks.misfits = True
             return None
 
     def _keep(self, name: str, section: Array, mask: NDArray[np.uint8] | None) -> None:
@@ -201,23 +189,19 @@ class _Intake:
         index, (height, width) = len(self._sections), section.shape
         self._store.add(index, name, section, mask)
         self._sections.append(Section(index, name, "train", height, width, mask is not None))
-        num_classes = len(self._description.class_names)
-        for y0, x0, rows, cols in tile_windows(height, width, self._description.tile_px):
-            counts = None
-            if mask is not None:
-                window = mask[y0 : y0 + rows, x0 : x0 + cols]
-                counts = class_pixels(window, num_classes).tolist()
-            self._tiles.append(StoredTile(index, y0, x0, rows, cols, counts))
 
     def _check_tiles(self, shape: tuple[int, ...]) -> None:
         tile_px = self._description.tile_px or max(shape)
-        num_tiles = prod(-(-side // tile_px) for side in shape)
-        if len(self._tiles) + num_tiles > _MAX_IMAGES:
-            self._problem("tile_px", f"gives more than {_MAX_IMAGES} tiles: take larger tiles")
-            self._refuse_problems()
+        self._num_tiles += prod(-(-side // tile_px) for side in shape)
+        if self._num_tiles > _MAX_IMAGES:
+            message = f"gives more than {_MAX_IMAGES} tiles: take larger tiles"
+            self._findings.problem("tile_px", message)
+            self._findings.refuse()
 
     def _decide(self) -> None:
-        """Set groups, splits and the window, as described or by default, from all sections."""
+        """Set what depends on all sections, as described or by default."""
+        if self._mask_values.foreground_is_255:
+            self._store.replace_in_masks(255, 1)
         for where, decide in (
             ("groups", self._set_groups),
             ("splits", self._set_splits),
@@ -226,11 +210,8 @@ class _Intake:
             try:
                 decide()
             except ValueError as error:
-                self._problem(where, str(error))
-        # Digests that were made before there was a field stay where the field is not used.
-        added = {"groups", "reading"}
-        said = set(Description.model_fields) - (added - self._description.model_fields_set)
-        self._store.digest.update(self._description.model_dump_json(include=said).encode())
+                self._findings.problem(where, str(error))
+        self._store.digest.update(self._description.for_digest().encode())
 
     def _set_groups(self) -> None:
         if self._description.groups is None:
@@ -258,6 +239,18 @@ class _Intake:
     def _set_window(self) -> None:
         self._window = self._description.intensity_window or self._store.window()
 
+    def _tiles(self) -> Iterator[StoredTile]:
+        num_classes = len(self._description.class_names)
+        for section in self._sections:
+            mask = self._store.mask(section.index) if section.has_mask else None
+            windows = tile_windows(section.height, section.width, self._description.tile_px)
+            for y0, x0, rows, cols in windows:
+                counts = None
+                if mask is not None:
+                    window = mask[y0 : y0 + rows, x0 : x0 + cols]
+                    counts = class_pixels(window, num_classes).tolist()
+                yield StoredTile(section.index, y0, x0, rows, cols, counts)
+
 
 class _Masks:
     """The masks of one image, taken in step with its sections."""
@@ -265,6 +258,7 @@ class _Masks:
     def __init__(self, name: str, sections: Iterator[Array], *, failed: bool = False) -> None:
         self.name = name
         self.failed = failed
+        self.misfits = False
         self._sections = sections
 
     def next(self) -> Array:

@@ -11,6 +11,7 @@ from typing import Literal, Self, get_args
 import numpy as np
 from pydantic import AliasChoices, Field, model_validator
 
+from models.data.names import normal
 from models.data.sections import Section, Split
 from models.frozen_config import FrozenConfig
 
@@ -44,10 +45,10 @@ def named_groups(names: Sequence[str], groups: Mapping[str, Sequence[str]]) -> l
     Raises:
         ValueError: a listed name is no section, or is listed twice; or a section is in no group.
     """
-    known = set(names)
+    known = set(map(normal, names))
     group_of: dict[str, str] = {}
     for group, members in groups.items():
-        for name in members:
+        for name in map(normal, members):
             if name not in known:
                 raise ValueError(
                     f"group {group!r} lists {name!r}, but no section has this name: it is the name "
@@ -60,11 +61,11 @@ def named_groups(names: Sequence[str], groups: Mapping[str, Sequence[str]]) -> l
                 )
             group_of[name] = group
     for name in names:
-        if name not in group_of:
+        if normal(name) not in group_of:
             raise ValueError(
                 f"section {name!r} is in no group: name the group of each section, or of none"
             )
-    return [group_of[name] for name in names]
+    return [group_of[normal(name)] for name in names]
 
 
 class SectionLists(FrozenConfig):
@@ -93,17 +94,17 @@ def named_splits(names: Sequence[str], wanted: SectionLists) -> list[Split]:
     Raises:
         ValueError: a listed name is no section.
     """
-    known = set(names)
+    known = set(map(normal, names))
     chosen: dict[str, Split] = {}
     for role in get_args(Role):
-        for name in getattr(wanted, role):
+        for name in map(normal, getattr(wanted, role)):
             if name not in known:
                 raise ValueError(
                     f"{role} lists {name!r}, but no section has this name: it is the name of its "
                     "file without suffix, in a stack followed by its number, as in 'stack/0003'"
                 )
             chosen[name] = role
-    return [chosen.get(name, "unused") for name in names]
+    return [chosen.get(normal(name), "unused") for name in names]
 
 
 def with_splits(sections: Sequence[Section], wanted: SectionLists) -> tuple[Section, ...]:

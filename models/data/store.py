@@ -66,15 +66,28 @@ class SectionStore:
         self._histogram = np.zeros(65536, dtype=np.int64)
         self.digest = hashlib.sha256()
         self.num_bytes = 0
+        self._masked: list[int] = []
 
     def add(self, index: int, name: str, section: Array, mask: NDArray[np.uint8] | None) -> None:
         self._put(f"images/{index:06d}", section)
         if mask is not None:
             self._put(f"masks/{index:06d}", mask)
+            self._masked.append(index)
         for y0 in range(0, section.shape[0], _CHUNK_PX):  # counting takes eight bytes per pixel
             strip = section[y0 : y0 + _CHUNK_PX]
             self._histogram += np.bincount(strip.ravel(), minlength=65536)
         self.digest.update(f"{name}|{section.shape}|{mask is not None}".encode())
+
+    def mask(self, index: int) -> NDArray[np.uint8]:
+        """Return the stored mask (H, W) of a section."""
+        return np.asarray(self._group[f"masks/{index:06d}"], dtype=np.uint8)
+
+    def replace_in_masks(self, old: int, new: int) -> None:
+        """Give all pixels of all masks that have the class id ``old`` the class id ``new``."""
+        for index in self._masked:
+            mask = self.mask(index)
+            self._write(f"masks/{index:06d}", np.where(mask == old, np.uint8(new), mask))
+        self.digest.update(f"{old} in masks is {new}|".encode())
 
     def window(self) -> tuple[float, float]:
         """Return the percentiles of all grey values; ValueError if there is but one value."""
@@ -87,11 +100,16 @@ class SectionStore:
 
     def _put(self, name: str, array: Array) -> None:
         chunks = (min(_CHUNK_PX, array.shape[0]), min(_CHUNK_PX, array.shape[1]))
-        stored = self._group.create_array(name, shape=array.shape, dtype=array.dtype, chunks=chunks)
-        # Chunk by chunk: of several at once, Zarr would go on writing after one has failed.
-        for y0 in range(0, array.shape[0], chunks[0]):
-            for x0 in range(0, array.shape[1], chunks[1]):
-                window = (slice(y0, y0 + chunks[0]), slice(x0, x0 + chunks[1]))
-                stored[window] = array[window]
+        self._group.create_array(name, shape=array.shape, dtype=array.dtype, chunks=chunks)
+        self._write(name, array)
         self.digest.update(np.ascontiguousarray(array).data)
         self.num_bytes += array.nbytes
+
+    def _write(self, name: str, array: Array) -> None:
+        stored = self._group[name]
+        assert isinstance(stored, zarr.Array)
+        # Chunk by chunk: of several at once, Zarr would go on writing after one has failed.
+        for y0 in range(0, array.shape[0], _CHUNK_PX):
+            for x0 in range(0, array.shape[1], _CHUNK_PX):
+                window = (slice(y0, y0 + _CHUNK_PX), slice(x0, x0 + _CHUNK_PX))
+                stored[window] = array[window]

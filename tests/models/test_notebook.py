@@ -114,6 +114,7 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
     assert [problem.where for problem in refused.value.problems] == [
         "masks/1.png",
         "images/notes.txt",
+        "mask_values",
     ]
     with pytest.raises(ValueError, match="nowhere .*folder"):
         open_folder(tmp_path / "nowhere", CELLS)

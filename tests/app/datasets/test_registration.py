@@ -50,8 +50,8 @@ def test_upload_is_reported_in_full(api: httpx.Client) -> None:
         "num_images": 2,
         "num_bytes": 2 * 40 * 56 + 24 * 30,
         "sections": [
-            TRAINING | {"name": "b", "height": 40, "width": 56, "has_mask": True},
             TRAINING | {"name": "a", "height": 24, "width": 30, "has_mask": False},
+            TRAINING | {"name": "b", "height": 40, "width": 56, "has_mask": True},
         ],
         "class_pixels": {"background": 2230, "organelle": 10},
     }
@@ -289,6 +289,15 @@ def test_names_beyond_ascii_are_kept(api: httpx.Client) -> None:
     report = registered(upload(api, {"Zelle µ 1.png": png(grey(1))}, name="Zürich, 4 µm"))
     assert report["name"] == "Zürich, 4 µm"
     assert report["sections"][0]["name"] == "Zelle µ 1"
+
+
+def test_uploads_are_in_natural_order_without_what_systems_leave(api: httpx.Client) -> None:
+    names = ["img_10", "img_2", "img_1"]
+    images = {f"{name}.png": png(grey(n)) for n, name in enumerate(names)}
+    masks = {f"{name}_seg.png": png(mask() * 255) for name in names}
+    report = registered(upload(api, images | {"Thumbs.db": b"\xd0\xcf"}, masks))
+    assert [section["name"] for section in report["sections"]] == ["img_1", "img_2", "img_10"]
+    assert report["class_pixels"] == {"background": 3 * 2230, "organelle": 30}
 
 
 def test_two_registrations_at_once_are_both_kept(api: httpx.Client, settings: Settings) -> None:

@@ -156,10 +156,7 @@ def test_damaged_chunks_of_a_zarr_are_named(api: httpx.Client, tmp_path: Path) -
     ("data", "said"),
     [
         (png(mask(40, 57)), "40 x 57 px"),
-        (png(mask() * 5), "class id 5,"),
-        (tiff(mask().astype(np.int16) * -3), "class id -3,"),
-        (tiff(mask().astype(np.float32)), "float32"),
-        (png(grey(1)), ", ...,"),
+        (tiff(mask().astype(np.float32) / 2), "0.5"),
         (RGB, "is a RGB picture"),
         (b"no mask", "is of no format that is read"),
         (tiff(np.stack([mask(), mask()])), "holds more masks than its image has sections"),
@@ -169,6 +166,26 @@ def test_a_mask_that_does_not_fit_is_named(api: httpx.Client, data: bytes, said:
     errors = wrong(upload(api, {"a.png": png(grey(1))}, {"a.png": data}))
     assert list(errors) == ["masks/a.png"]
     assert said in errors["masks/a.png"]
+
+
+@pytest.mark.parametrize(
+    ("data", "said", "mending"),
+    [
+        (png(mask() * 5), "5 (10 px)", '{"0": "background", "5": "organelle"}'),
+        (
+            tiff(mask().astype(np.int16) * -3),
+            "-3 (10 px)",
+            '{"-3": "background", "0": "organelle"}',
+        ),
+        (tiff(mask().astype(np.float32) * 7), "7 (10 px)", '{"0": "background", "7": "organelle"}'),
+        (png(grey(1)), ", ...", "256 values"),
+    ],
+)
+def test_values_of_no_class_are_counted_with_a_way_to_mend_them(
+    api: httpx.Client, data: bytes, said: str, mending: str
+) -> None:
+    errors = wrong(upload(api, {"a.png": png(grey(1))}, {"a.png": data}))
+    tells(errors, {"masks/a.png": [said], "mask_values": [mending]})
 
 
 def test_every_offending_file_is_named_at_once(api: httpx.Client) -> None:
@@ -197,18 +214,19 @@ def test_every_offending_file_is_named_at_once(api: httpx.Client) -> None:
     reasons = [
         ("images/f.tif", "same name"),
         ("masks/nobody.png", "no image"),
-        ("masks/b.png", "class id 9"),
+        ("masks/b.png", "9 (10 px)"),
         ("images/b.png", "same pixels as a"),
         ("images/c.tif", "uint16"),
         ("images/d.png", "PNG"),
         ("images/e.tif", "float64"),
         ("masks/g.png", "8 x 8 px"),
+        ("mask_values", "9"),
     ]
     for error, (where, reason) in zip(body["errors"], reasons, strict=True):
         assert error["where"] == where
         assert reason in error["message"]
     assert body["code"] == "invalid_request"
-    assert body["detail"].startswith("8 ")
+    assert body["detail"].startswith("9 ")
     assert "images/f.tif" in body["detail"]
 
 
@@ -216,7 +234,14 @@ def test_the_section_of_a_stack_is_named(api: httpx.Client) -> None:
     stack = np.stack([grey(1), grey(2), grey(1)])
     masks = np.stack([mask(), mask() * 7, mask() * 8])
     errors = wrong(upload(api, {"a.tif": tiff(stack)}, {"a.tif": tiff(masks)}))
-    tells(errors, {"masks/a.tif": ("a/0001", "id 7"), "images/a.tif": ("a/0002", "a/0000")})
+    tells(
+        errors,
+        {
+            "masks/a.tif": ("a/0001", "7 (10 px)"),
+            "images/a.tif": ("a/0002", "a/0000"),
+            "mask_values": ("7 (10 px)", "8 (10 px)"),
+        },
+    )
     few = wrong(upload(api, {"a.tif": tiff(stack[:2])}, {"a.tif": tiff(masks[:1])}))
     tells(few, {"masks/a.tif": ("a/0001", "fewer")})
 

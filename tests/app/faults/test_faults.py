@@ -18,18 +18,12 @@ from tests.app.faults import cases
 from tests.app.faults.kit import CASES, Case
 
 NOT_YET = {
-    "binary_mask_0_255",
     "blank_and_repeated_sections",
-    "class_ids_not_contiguous",
     "grey_as_rgb_rgba_la",
     "imagej_stack_one_ifd",
-    "junk_files",
     "lzw_zstd_jpeg_tiff",
     "mask_at_half_and_double_resolution",
-    "mask_suffixes",
     "miniswhite_image_and_bilevel_mask",
-    "natural_order_names",
-    "nfc_nfd_names",
     "ome_tiff_micrometre",
     "ome_zarr_04_05_groups",
     "pyramid_pages_and_thumbnails",

@@ -19,11 +19,7 @@ import tifffile
 import zarr
 from PIL import Image
 
-from models.data.images import (
-    check_mask,
-    decode_image,
-    png_bytes,
-)
+from models.data.images import check_mask_size, decode_image, png_bytes
 from models.data.readers.formats import section_name
 from models.data.readers.limits import ImageError
 from tests.app.files import encoded, grey, png, tiff, write_zarr, zipped
@@ -101,16 +97,11 @@ def test_a_file_that_is_gone_is_said(tmp_path: Path) -> None:
         list(read_sections(tmp_path / "gone.png", MANY))
 
 
-def test_mask_values_become_classes_and_ignored_pixels_255() -> None:
-    mask = np.array([[0, 1, 2], [9, 9, 0]], dtype=np.int32)
-    found = check_mask(mask, (2, 3), 3, 9)
-    np.testing.assert_array_equal(found, [[0, 1, 2], [255, 255, 0]])
-    assert found.dtype == np.uint8
-    np.testing.assert_array_equal(check_mask(mask == 9, (2, 3), 2, 255), mask == 9)
-    with pytest.raises(ImageError, match="class id 2, 9.* 0 to 1.* 255"):
-        check_mask(mask, (2, 3), 2, 255)
+def test_a_mask_of_another_size_is_refused() -> None:
+    mask = np.zeros((2, 3), np.uint8)
+    check_mask_size(mask, (2, 3))
     with pytest.raises(ImageError, match="2 x 3 px.* 3 x 2 px"):
-        check_mask(mask, (3, 2), 3, 9)
+        check_mask_size(mask, (3, 2))
 
 
 def _tiff_of(*options: dict) -> list[bytes]:

@@ -11,10 +11,12 @@ import pytest
 import zarr
 
 from models.data.description import Description
-from models.data.inputs import InputArray, InputFile, folder_inputs
-from models.data.intake import DomainRefused, store_domain
+from models.data.findings import DomainRefused
+from models.data.inputs import InputArray, InputFile, Inputs
+from models.data.intake import store_domain
+from models.data.layout import folder_inputs
 from models.data.store import StoredDomain
-from tests.app.files import grey, mask, png, tiff, write_zarr
+from tests.app.files import grey, mask, png, tiff
 
 CELLS: dict[str, Any] = {"class_names": ["background", "organelle"], "pixel_size_nm": 4.0}
 
@@ -27,7 +29,8 @@ def stored(
     folder: Path, images: Mapping[str, bytes], masks: Mapping[str, bytes], **facts: object
 ) -> StoredDomain:
     description = Description(**(CELLS | facts))
-    return store_domain(description, files("images", images), files("masks", masks), folder / "d")
+    inputs = Inputs(files("images", images), files("masks", masks))
+    return store_domain(description, inputs, folder / "d")
 
 
 def problems(error: DomainRefused) -> dict[str, str]:
@@ -78,27 +81,15 @@ def test_arrays_and_files_of_the_same_pixels_are_the_same_domain(
     stack = np.stack([grey(n, dtype="uint16") for n in range(2)])
     from_file = stored(tmp_path / "file", {"a.tif": tiff(stack)}, {})
     array = InputArray("a", stack.astype(stack.dtype.newbyteorder(order)))
-    from_array = store_domain(Description(**CELLS), [array], [], tmp_path / "array")
+    from_array = store_domain(Description(**CELLS), Inputs([array]), tmp_path / "array")
     assert from_array == from_file
-
-
-def test_a_folder_is_read_as_its_files_are_named(tmp_path: Path) -> None:
-    for name in ("images/b.png", "images/.DS_Store", "images/a.tif", "masks/b.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(b"")
-    write_zarr(tmp_path / "images" / "volume.zarr", grey(1))
-    names = [(given.name, given.stem) for given in folder_inputs(tmp_path, "images")]
-    assert names == [("images/a.tif", "a"), ("images/b.png", "b"), ("volume.zarr", "volume")]
-    assert [given.name for given in folder_inputs(tmp_path, "masks")] == ["masks/b.png"]
-    write_zarr(tmp_path / "masks.zarr", mask())
-    assert folder_inputs(tmp_path, "masks") == [InputFile("stack.zarr", tmp_path / "masks.zarr")]
 
 
 def test_a_pipe_in_a_folder_is_no_image(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     os.mkfifo(tmp_path / "images" / "a.png")
     with pytest.raises(DomainRefused) as refused:
-        store_domain(Description(**CELLS), folder_inputs(tmp_path, "images"), [], tmp_path / "d")
+        store_domain(Description(**CELLS), folder_inputs(tmp_path), tmp_path / "d")
     assert problems(refused.value) == {"images/a.png": "is not a file"}
 
 
@@ -113,15 +104,15 @@ def test_every_offending_input_is_named_at_once(tmp_path: Path) -> None:
     ]
     masks = [InputArray("f", np.stack([mask(), mask() * 7])), InputArray("g", mask())]
     with pytest.raises(DomainRefused) as refused:
-        store_domain(Description(**CELLS), images, masks, tmp_path / "d")
+        store_domain(Description(**CELLS), Inputs(images, masks), tmp_path / "d")
     said = problems(refused.value)
-    assert list(said) == ["g", "b", "c", "d", "e", "f"]
+    assert list(said) == ["g", "b", "c", "d", "e", "f", "mask_values"]
     for where, words in {
         "b": "same pixels as a",
         "c": "float64",
         "d": "shape (56,)",
         "e": "empty",
-        "f": "section f/0001: holds the class id 7",
+        "f": "section f/0001: holds values that no class has: 7 (10 px)",
         "g": "no image",
     }.items():
         assert words in said[where]
@@ -129,9 +120,9 @@ def test_every_offending_input_is_named_at_once(tmp_path: Path) -> None:
 
 def test_a_section_larger_than_allowed_is_refused(tmp_path: Path) -> None:
     array = InputArray("a", grey(1))
-    store_domain(Description(**CELLS), [array], [], tmp_path / "d", max_pixels=40 * 56)
+    store_domain(Description(**CELLS), Inputs([array]), tmp_path / "d", max_pixels=40 * 56)
     with pytest.raises(DomainRefused, match="2239 pixels"):
-        store_domain(Description(**CELLS), [array], [], tmp_path / "e", max_pixels=40 * 56 - 1)
+        store_domain(Description(**CELLS), Inputs([array]), tmp_path / "e", max_pixels=40 * 56 - 1)
 
 
 def test_groups_that_leave_out_a_section_with_a_mask_are_refused(tmp_path: Path) -> None:
