@@ -77,6 +77,14 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert not missing
 
 
+def test_the_glossary_lists_all_its_words_in_their_order() -> None:
+    page = (ROOT / "docs" / "glossary.md").read_text()
+    listed, _, rest = page.partition("## ")
+    index = re.findall(r"\[([^\]]+)\]\(#[a-z-]+\)", " ".join(listed.split()))
+    words = [re.sub(r" \(.*|\.$", "", word) for word in re.findall(r"(?m)^\*\*(.+?)\*\*", rest)]
+    assert index == sorted(words, key=str.casefold)
+
+
 @current_pages
 def test_files_that_are_named_exist(page: Path) -> None:
     named = [

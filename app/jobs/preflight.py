@@ -18,7 +18,7 @@ _STAGES: dict[JobKind, tuple[Stage, ...]] = {
     JobKind.TRAIN_STYLE: ("style",),
     JobKind.PRETRAIN: ("pretrain",),
     JobKind.STYLEFILTER: ("stylise", "adapt"),
-    # A part of a benchmark needs no more than an adaptation.
+    # The estimate of a part is that of an adaptation: Y-Net and Paul et al. may take more.
     JobKind.METHOD: ("pretrain", "style", "stylise", "adapt"),
     JobKind.BENCHMARK: ("pretrain", "style", "stylise", "adapt"),
 }

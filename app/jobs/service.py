@@ -126,7 +126,7 @@ def set_priority(session: Session, job_id: UUID, priority: int) -> JobRead:
 
 
 _EARLIER_NAMES = {"folds.json": "splits.json"}
-"""Names that files of reports had before version 0.2."""
+"""Names that files of reports had in version 0.1.0."""
 
 
 def report(session: Session, storage: Storage, job_id: UUID, name: str) -> Path:

@@ -125,7 +125,7 @@ class DatasetFolds(FrozenConfig):
 
     dataset: str = Field(description="The name of the dataset.")
     digest: str = Field(description="The SHA-256 of the dataset's content.")
-    # A file that was published before version 0.2 calls them ``splits``.
+    # A file that was published with version 0.1.0 calls them ``splits``.
     folds: tuple[SectionLists, ...] = Field(
         min_length=1,
         max_length=20,

@@ -13,7 +13,7 @@ class RowScores(FrozenConfig):
     """The scores and costs of one row on one fold, as its job measured them."""
 
     row: RowName
-    # Parts that ended before version 0.2 wrote it as ``split``.
+    # Parts that ended in version 0.1.0 wrote it as ``split``.
     fold: int = Field(
         description="The number of the fold, from 0.",
         validation_alias=AliasChoices("fold", "split"),

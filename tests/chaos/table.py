@@ -41,7 +41,7 @@ def lines() -> Iterator[str]:
         return
     yield f"seed {SEED}, {ROUNDS} rounds a fault, lease {LEASE_SECONDS:g} s"
     yield ""
-    columns = "times | jobs lost | double runs | wrong weights | left behind"
+    columns = "times | jobs that did not end | double runs | wrong weights | left behind"
     yield f"| fault | {columns} | attempts, mean | recovery, s, median | longest |"
     yield "|---|" + "---|" * 8
     for row in _ROWS.values():
