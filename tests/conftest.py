@@ -17,6 +17,7 @@ from app.settings import Settings
 from app.tables import Table
 from tests import services
 from tests.old_state import open_state
+from tests.s3 import ENVIRONMENT, S3Server, s3_server
 
 _STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"}
 _running: list[pytest.Item] = []
@@ -93,6 +94,22 @@ def postgres_database_url(migrated_postgres_url: str) -> Iterator[str]:
     """
     yield migrated_postgres_url
     _empty(migrated_postgres_url)
+
+
+@pytest.fixture(scope="session")
+def _s3_server() -> Iterator[S3Server]:
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3(_s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+    """An S3 server with the empty bucket ``cells``; the environment names it and its keys."""
+    _s3_server.client.create_bucket(Bucket="cells")
+    for name, value in (ENVIRONMENT | {"AWS_ENDPOINT_URL": _s3_server.url}).items():
+        monkeypatch.setenv(name, value)
+    yield _s3_server
+    _s3_server.reset()
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,290 @@
+"""The places where files lie: a folder of this computer, a zip file, or a URL (``remote``).
+
+A key is a file's path in its place, with slashes: ``s0/c/0/0/1``. The key of a place itself is
+empty.
+"""
+
+import errno
+import os
+import stat
+import zipfile
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import BinaryIO, Protocol
+
+from models.data.readers.limits import ImageError
+
+_MAX_DEPTH = 32
+_PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_ABSENT = (errno.ENOENT, errno.ENOTDIR)
+_SKIPPED_BYTES = 1 << 20
+
+
+class PlaceError(ImageError):
+    """A place or a file of it cannot be read; the message follows its name and says why."""
+
+
+class DeniedError(PlaceError):
+    """A file may not be read. Some servers answer so for files that do not exist."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The names in a folder, sorted."""
+
+    folders: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+
+
+class Place(Protocol):
+    """A folder of files. Each method raises PlaceError if a file is there and cannot be read."""
+
+    @property
+    def name(self) -> str:
+        """The last part of the place's path."""
+
+    def at(self, key: str) -> "Place":
+        """Return the folder ``key`` as a place of its own; it need not exist."""
+
+    def read(self, key: str, limit: int) -> bytes | None:
+        """Return a file of at most ``limit`` bytes; None if there is no such file."""
+
+    def read_part(self, key: str, start: int, length: int) -> bytes | None:
+        """Return ``length`` bytes of a file, or what it has of them; None if there is no such file.
+
+        A negative ``start`` counts from the file's end.
+        """
+
+    def listing(self, key: str = "") -> Listing | None:
+        """Return what is in a folder, empty if it does not exist; None if nobody can list it."""
+
+    def keys(self, limit: int) -> frozenset[str] | None:
+        """Return all keys of the place; None if it has more than ``limit``, or cannot be listed."""
+
+
+def joined(*parts: str) -> str:
+    """Join parts of a key; PlaceError if they lead out of the place."""
+    names = [name for part in parts for name in part.split("/") if name not in ("", ".")]
+    if any(name == ".." or "\0" in name for name in names):
+        raise PlaceError(f"names the path {'/'.join(parts)!r}, which leads out of its folder")
+    return "/".join(names)
+
+
+@dataclass(frozen=True)
+class LocalPlace:
+    """A folder of this computer. No file outside of ``root`` is read, whatever links there are.
+
+    ``root`` has no links in its path. Files that are no regular files, such as pipes, are refused.
+    """
+
+    folder: Path
+    root: Path
+
+    @classmethod
+    def of(cls, folder: Path) -> "LocalPlace":
+        """Return the place of a folder whose files all lie in it."""
+        root = folder.resolve()
+        return cls(root, root)
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    def at(self, key: str) -> "LocalPlace":
+        return LocalPlace(self.folder / joined(key), self.root)
+
+    def open(self, key: str) -> BinaryIO | None:
+        """Open a regular file below the root to read it; None if there is none."""
+        path = self.folder / joined(key)
+        try:
+            # Without O_NONBLOCK, opening a pipe would wait for ever.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            self._unopened(path, error)
+            return None
+        try:
+            self._check(path, descriptor)
+            mode = os.fstat(descriptor).st_mode
+            if not stat.S_ISDIR(mode):
+                if not stat.S_ISREG(mode):
+                    raise PlaceError(f"has {self._key(path)}, which is neither a file nor a folder")
+                return os.fdopen(descriptor, "rb")
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+        return None
+
+    def read(self, key: str, limit: int) -> bytes | None:
+        stream = self.open(key)
+        if stream is None:
+            return None
+        with stream:
+            _check_bytes(key, os.fstat(stream.fileno()).st_size, limit)
+            return stream.read(limit)
+
+    def read_part(self, key: str, start: int, length: int) -> bytes | None:
+        stream = self.open(key)
+        if stream is None:
+            return None
+        with stream:
+            if start < 0:
+                start = max(0, os.fstat(stream.fileno()).st_size + start)
+            stream.seek(start)
+            return stream.read(length)
+
+    def listing(self, key: str = "") -> Listing | None:
+        found = list(self._entries(self.folder / joined(key)))
+        folders = sorted(entry.name for entry, is_folder in found if is_folder)
+        files = sorted(entry.name for entry, is_folder in found if not is_folder)
+        return Listing(tuple(folders), tuple(files))
+
+    def keys(self, limit: int) -> frozenset[str] | None:
+        found: set[str] = set()
+        folders = [("", self.folder)]
+        while folders:
+            prefix, folder = folders.pop()
+            if prefix.count("/") > _MAX_DEPTH:
+                raise PlaceError(f"has more than {_MAX_DEPTH} folders in each other, as {prefix}")
+            for entry, is_folder in self._entries(folder):
+                if is_folder:
+                    folders.append((f"{prefix}{entry.name}/", folder / entry.name))
+                else:
+                    found.add(prefix + entry.name)
+            if len(found) > limit:
+                return None
+        return frozenset(found)
+
+    def _entries(self, folder: Path) -> Iterator[tuple[os.DirEntry[str], bool]]:
+        """Yield what is in a folder below the root, and if it is a folder itself."""
+        try:
+            if not self._inside(os.path.realpath(folder)):
+                raise self._led_out(folder)
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.is_symlink():
+                        self._check_link(Path(entry.path))
+                    yield entry, entry.is_dir()
+        except OSError as error:
+            self._unopened(folder, error)
+
+    def _check_link(self, path: Path) -> None:
+        if not self._inside(os.path.realpath(path)):
+            raise self._led_out(path)
+        if not os.path.exists(path):
+            raise self._led_nowhere(path)
+
+    def _check(self, path: Path, descriptor: int) -> None:
+        """Refuse what was opened if it lies outside of the root: links may change at any time."""
+        opened = os.path.realpath(path)
+        with suppress(OSError):  # without /proc, the path tells where the file lay a moment ago
+            opened = os.readlink(f"/proc/self/fd/{descriptor}")
+        if not self._inside(opened):
+            raise self._led_out(path)
+
+    def _inside(self, path: str) -> bool:
+        return path == str(self.root) or path.startswith(os.path.join(self.root, ""))
+
+    def _led_out(self, path: Path) -> PlaceError:
+        return PlaceError(
+            f"has {self._key(path)}, a link that leads out of the folder: copy the file itself"
+        )
+
+    def _led_nowhere(self, path: Path) -> PlaceError:
+        return PlaceError(f"has {self._key(path)}, a link that leads nowhere: copy the file itself")
+
+    def _unopened(self, path: Path, error: OSError) -> None:
+        """Return for a file that does not exist; raise PlaceError for one that cannot be read."""
+        if error.errno in _ABSENT and not path.is_symlink():
+            return
+        if error.errno == errno.EACCES:
+            raise DeniedError(
+                f"has {self._key(path)}, which this program has no permission to read: change its "
+                "permissions"
+            ) from error
+        if error.errno in (*_ABSENT, errno.ELOOP):
+            raise self._led_nowhere(path) from error
+        if error.errno in (errno.ENXIO, errno.ENODEV):  # a socket, or a device
+            raise PlaceError(
+                f"has {self._key(path)}, which is neither a file nor a folder"
+            ) from error
+        if error.errno == errno.ENAMETOOLONG:
+            return
+        raise error
+
+    def _key(self, path: Path) -> str:
+        return str(path.relative_to(self.root) if path.is_relative_to(self.root) else path.name)
+
+
+class ZipPlace:
+    """A folder in a zip file. It is read where it lies: nothing is unpacked to a disk.
+
+    What macOS adds to zip files (``__MACOSX``) is passed over.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._archive = zipfile.ZipFile(stream)
+        self._lock = Lock()  # the stream has one position
+        self._members = {
+            info.filename: info
+            for info in self._archive.infolist()
+            if not info.is_dir() and not info.filename.startswith("__MACOSX/")
+        }
+        self._prefix = ""
+
+    @property
+    def name(self) -> str:
+        return self._prefix.rstrip("/").rpartition("/")[2]
+
+    def at(self, key: str) -> "ZipPlace":
+        place = object.__new__(ZipPlace)
+        place.__dict__ = self.__dict__ | {"_prefix": self._prefix + joined(key) + "/"}
+        return place if joined(key) else self
+
+    def read(self, key: str, limit: int) -> bytes | None:
+        info = self._member(key)
+        if info is None:
+            return None
+        _check_bytes(key, info.file_size, limit)
+        with self._lock, self._archive.open(info) as stream:
+            return stream.read(limit)
+
+    def read_part(self, key: str, start: int, length: int) -> bytes | None:
+        info = self._member(key)
+        if info is None:
+            return None
+        with self._lock, self._archive.open(info) as stream:
+            left = start if start >= 0 else max(0, info.file_size + start)
+            while left > 0:  # a packed member is unpacked up to the part
+                left -= len(stream.read(min(left, _SKIPPED_BYTES))) or left
+            return stream.read(length)
+
+    def listing(self, key: str = "") -> Listing | None:
+        prefix = self.at(key)._prefix
+        folders: set[str] = set()
+        files: set[str] = set()
+        for name in self._members:
+            if name.startswith(prefix):
+                first, slash, _ = name[len(prefix) :].partition("/")
+                (folders if slash else files).add(first)
+        return Listing(tuple(sorted(folders)), tuple(sorted(files)))
+
+    def keys(self, limit: int) -> frozenset[str] | None:
+        cut = len(self._prefix)
+        found = [name[cut:] for name in self._members if name.startswith(self._prefix)]
+        return frozenset(found) if len(found) <= limit else None
+
+    def _member(self, key: str) -> zipfile.ZipInfo | None:
+        info = self._members.get(self._prefix + joined(key))
+        if info is not None and info.compress_type not in _PACKINGS:
+            raise PlaceError("is a zip file that is not packed by deflate: pack it again")
+        return info
+
+
+def _check_bytes(key: str, size: int, limit: int) -> None:
+    if size > limit:
+        raise PlaceError(f"has a file {key} of more than {limit} bytes")
