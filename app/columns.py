@@ -1,18 +1,26 @@
-"""The types of columns that hold JSON. Stored JSON is read so that no bad row makes a list fail."""
+"""The types of columns that hold JSON or counts.
 
+Stored JSON is read so that no bad row makes a list fail.
+"""
+
+import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import JsonValue
-from sqlalchemy import JSON, Dialect, TypeDecorator
+from sqlalchemy import JSON, Dialect, LargeBinary, TypeDecorator
 from sqlalchemy.dialects.postgresql import JSONB
 
 from models.data.sections import Section
+from models.data.store import Note
 
 Json = JSON().with_variant(JSONB(), "postgresql")
 
 _STORED = {field.name for field in fields(Section)} - {"index"}
+_NOTE = tuple(field.name for field in fields(Note))
 
 
 class Names(TypeDecorator[tuple[str, ...]]):
@@ -53,6 +61,49 @@ class Sections(TypeDecorator[tuple[Section, ...]]):
             Section(index=index, **{name: stored[name] for name in _STORED & stored.keys()})
             for index, stored in enumerate(value)
         )
+
+
+class Notes(TypeDecorator[tuple[Note, ...]]):
+    """Stores notes as a list of objects; an entry that is no note is left out when it is read."""
+
+    impl = Json
+    cache_ok = True
+
+    def process_bind_param(
+        self, value: Sequence[Note] | None, _dialect: Dialect
+    ) -> list[dict[str, Any]] | None:
+        return None if value is None else [asdict(note) for note in value]
+
+    def process_result_value(self, value: JsonValue, _dialect: Dialect) -> tuple[Note, ...]:
+        entries = [stored_object(entry) for entry in stored_list(value)]
+        return tuple(
+            Note(*(str(entry[name]) for name in _NOTE))
+            for entry in entries
+            if entry.keys() >= set(_NOTE)
+        )
+
+
+Counts = NDArray[np.int64]
+
+
+class CountsType(TypeDecorator[Counts]):
+    """Stores counts (n,) int64 as packed bytes: 65,536 numbers as JSON would take too much room.
+
+    Zeros at the end are not stored.
+    """
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def process_bind_param(self, value: Counts | None, _dialect: Dialect) -> bytes | None:
+        if value is None:
+            return None
+        return zlib.compress(np.trim_zeros(value, "b").astype("<i8").tobytes())
+
+    def process_result_value(self, value: bytes | None, _dialect: Dialect) -> Counts | None:
+        if value is None:
+            return None
+        return np.frombuffer(zlib.decompress(value), "<i8").astype(np.int64)
 
 
 def stored_list(value: JsonValue) -> list[JsonValue]:

@@ -1,5 +1,6 @@
 """Connects API and workers to the database, SQLite or PostgreSQL, by synchronous sessions."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -28,6 +29,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
+_TURN_SECONDS = 0.12
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 
 
@@ -101,6 +103,14 @@ class Database:
         engine = self.engine.execution_options(read_only=True)
         with Session(engine, expire_on_commit=False) as session:
             yield session
+
+    def give_way(self) -> None:
+        """Let other writers in between two of many transactions.
+
+        SQLite has one writer at a time, and one that waits looks for its turn every 100 ms.
+        """
+        if self.engine.dialect.name == "sqlite":
+            time.sleep(_TURN_SECONDS)
 
     def migrate(self) -> None:
         """Bring the tables to the newest revision. Several processes may do so at once."""

@@ -20,11 +20,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from app.columns import Json, Names, Sections
+from app.columns import Counts, CountsType, Json, Names, Notes, Sections
 from app.database import UtcDateTime, now_plus
 from models.config import StyleFilterConfig
 from models.config_versions import CONFIG_VERSION, upgraded
 from models.data.sections import Section
+from models.data.store import Note
 
 
 class Lane(StrEnum):
@@ -108,6 +109,8 @@ class Table(DeclarativeBase):
         list[Any]: Json,
         tuple[str, ...]: Names,
         tuple[Section, ...]: Sections,
+        tuple[Note, ...]: Notes,
+        Counts: CountsType,
     }
 
 
@@ -132,16 +135,36 @@ class Dataset(Table):
     name: Mapped[str] = mapped_column(String(200))
     class_names: Mapped[tuple[str, ...]]
     pixel_size_nm: Mapped[float]
+    pixel_size_from: Mapped[str] = mapped_column(String(10), default="request")
+    """Says who gave the pixel size: the ``request``, or the ``file``."""
     tile_px: Mapped[int | None]
     dtype: Mapped[str] = mapped_column(String(10))
     window_low: Mapped[float]
     window_high: Mapped[float]
     digest: Mapped[str] = mapped_column(String(64))
+    """The SHA-256 of pixels, masks and description."""
+    pixels_digest: Mapped[str | None] = mapped_column(String(64), index=True)
+    """The SHA-256 of the images' pixels alone; none for a dataset of an earlier version."""
+    identity: Mapped[str | None] = mapped_column(String(64), unique=True)
+    """The SHA-256 of name and digest, by which a second registration finds the first dataset.
+
+    It is none while the dataset is hidden, and once it is deleted.
+    """
     num_bytes: Mapped[int] = mapped_column(BigInteger)
     num_sections: Mapped[int]
     num_masks: Mapped[int]
     num_images: Mapped[int]
     sections: Mapped[tuple[Section, ...]] = mapped_column(deferred=True)
+    section_pixels: Mapped[list[Any]] = mapped_column(deferred=True, default=list)
+    """For each section, the pixels of each class in its mask; none without a mask."""
+    histogram: Mapped[Counts | None] = mapped_column(deferred=True)
+    """The number of pixels of each grey value; none for a dataset of an earlier version."""
+    description: Mapped[dict[str, Any] | None] = mapped_column(deferred=True)
+    """The fields of the request that say how its files were read; none as above."""
+    notes: Mapped[tuple[Note, ...]] = mapped_column(deferred=True, default=())
+    """The facts that the owner has to know."""
+    hidden: Mapped[bool] = mapped_column(default=False)
+    """True while the rows of its images are being written: no reader may see the dataset yet."""
     created_at: Mapped[datetime] = mapped_column(default=now_plus())
     deleted_at: Mapped[datetime | None]
 

@@ -33,7 +33,8 @@ def load_domain(
     """
     dataset = session.get(Dataset, dataset_id, options=[undefer(Dataset.sections)])
     folder = storage.dataset(dataset_id)
-    if dataset is None or dataset.deleted_at is not None or not folder.is_dir():
+    gone = dataset is None or dataset.hidden or dataset.deleted_at is not None
+    if dataset is None or gone or not folder.is_dir():
         raise DatasetMissing(f"dataset {dataset_id} was deleted or its files are gone")
     info = DomainInfo(
         name=dataset.name,

@@ -1,28 +1,14 @@
-"""Finds the files of a new dataset, checks them and stores them.
+"""Finds the files of a folder to register.
 
-The files come from an upload, or from a folder under one of the data roots, which the operator
-names in STYLEFILTER_DATA_ROOTS.
+The folder lies under one of the data roots, which the operator names in STYLEFILTER_DATA_ROOTS.
 """
 
 from pathlib import Path
 
-from app.datasets.schemas import DatasetCreate
 from app.errors import Invalid, ProblemItem
 from app.settings import Settings
-from models.data.findings import DomainRefused
 from models.data.inputs import Input, InputFile, Inputs
-from models.data.intake import store_domain
 from models.data.layout import folder_inputs
-from models.data.store import StoredDomain
-
-
-def store(request: DatasetCreate, files: Inputs, draft: Path, settings: Settings) -> StoredDomain:
-    """Check the files and write them to ``draft``; Invalid names each file that is wrong."""
-    try:
-        return store_domain(request, files, draft, max_pixels=settings.max_section_pixels)
-    except DomainRefused as error:
-        items = [ProblemItem(where=each.where, message=each.message) for each in error.problems]
-        raise Invalid(str(error), items) from error
 
 
 def folder_files(settings: Settings, folder: str) -> Inputs:

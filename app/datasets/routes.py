@@ -15,6 +15,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
 from app.datasets import service
+from app.datasets.registrar import Registrar
 from app.datasets.registration import folder_files
 from app.datasets.schemas import (
     DATASET_EXAMPLE,
@@ -22,6 +23,7 @@ from app.datasets.schemas import (
     DatasetRead,
     DatasetReport,
     ImageRead,
+    NoteRead,
 )
 from app.dependencies import (
     CursorQuery,
@@ -66,6 +68,14 @@ NumberPath = Annotated[
     int, Path(ge=0, le=LARGEST_NUMBER, description="The number of the image, from 0.")
 ]
 
+_BEFORE: dict[int | str, dict[str, Any]] = {
+    200: {
+        "model": DatasetReport,
+        "description": "A dataset of this name and content had been registered before: it is the "
+        "answer.",
+    }
+}
+
 _BODY = {
     "required": True,
     "content": {
@@ -79,7 +89,7 @@ _BODY = {
     "",
     status_code=201,
     response_model=DatasetReport,
-    responses=DISK_FULL,
+    responses=DISK_FULL | _BEFORE,
     openapi_extra={"requestBody": _BODY},
 )
 async def register(request: Request, response: Response, services: ServicesDep) -> DatasetReport:
@@ -89,27 +99,26 @@ async def register(request: Request, response: Response, services: ServicesDep) 
     `masks`. The files are PNG, TIFF, or zipped Zarr arrays of shape (N, H, W). A mask belongs to
     the image with the same file name. The service checks all files before it stores any, and a
     refusal names each file that is wrong. A registered dataset never changes.
+
+    If a dataset of this name and content exists, the answer is that dataset with status 200, and no
+    second one is made.
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
         async with _form(request) as form:
             metadata, files = _form_parts(form)
-            report = await run_in_threadpool(
-                service.register,
-                services.database,
-                services.storage,
-                metadata,
-                files,
-                services.settings,
-            )
+            found = await run_in_threadpool(_register, services, metadata, files)
     elif media_type == "application/json":
         metadata = _parse(await request.body())
-        report = await run_in_threadpool(_register_folder, services, metadata)
+        found = await run_in_threadpool(_register_folder, services, metadata)
     else:
         raise UnsupportedMedia(
             f"the request has the content type {media_type!r}: send application/json to register a "
             "folder, or multipart/form-data to upload files"
         )
+    report, new = found
+    if not new:
+        response.status_code = 200
     response.headers["Location"] = address(request, f"/datasets/{report.id}")
     return report
 
@@ -172,12 +181,25 @@ def delete_dataset(dataset_id: DatasetId, services: ServicesDep) -> None:
     service.remove(services.database, services.storage, dataset_id)
 
 
-def _register_folder(services: ServicesDep, metadata: DatasetCreate) -> DatasetReport:
+def _register_folder(services: ServicesDep, metadata: DatasetCreate) -> tuple[DatasetReport, bool]:
     if metadata.folder is None:
         message = "the request names no folder: name one, or upload files as multipart/form-data"
         raise Invalid(message, [ProblemItem(where="body.folder", message=message)])
-    files = folder_files(services.settings, metadata.folder)
-    return service.register(services.database, services.storage, metadata, files, services.settings)
+    return _register(services, metadata, folder_files(services.settings, metadata.folder))
+
+
+def _register(
+    services: ServicesDep, metadata: DatasetCreate, files: Inputs
+) -> tuple[DatasetReport, bool]:
+    """Register files; return the dataset, and whether it is a new one."""
+    registrar = Registrar(services.database, services.storage, services.settings)
+    registered = registrar.register(metadata, files)
+    with services.database.reading() as session:
+        report = service.report(session, registered.dataset_id)
+    if not registered.new:
+        words = "had been registered before with this name and content: this is that dataset"
+        report.notes.append(NoteRead(where="request", code="registered_before", message=words))
+    return report, registered.new
 
 
 @asynccontextmanager

@@ -57,6 +57,14 @@ class DatasetRead(BaseModel):
     )
     num_bytes: int = Field(description="The bytes of all images and masks before compression.")
     digest: str = Field(description="The SHA-256 of all pixels, masks and metadata.")
+    pixels_digest: str | None = Field(
+        description="The SHA-256 of the images' pixels alone, in their order: the same images in "
+        "other files, or described otherwise, have the same one. None for a dataset that an "
+        "earlier version registered."
+    )
+    pixel_size_from: str = Field(
+        description="Says who gave the pixel size: `request` or `file`.", examples=["request"]
+    )
     created_at: datetime = Field(description="The time when the dataset was registered.")
 
 
@@ -81,12 +89,31 @@ class SectionRead(BaseModel):
     )
 
 
+class NoteRead(BaseModel):
+    """A fact that the owner of a dataset has to know: something was left out, or looks wrong."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    where: str = Field(
+        description="The file or section, or the field of the request, that the note is about."
+    )
+    code: str = Field(description="One word for programs.", examples=["reader"])
+    message: str = Field(description="What was found, and what to do.")
+
+
 class DatasetReport(DatasetRead):
-    """A dataset with its sections, and with the pixels of each class in its masks."""
+    """A dataset with its sections and notes, and with the pixels of each class in its masks."""
 
     sections: list[SectionRead] = Field(description="The sections in their order.")
     class_pixels: dict[str, int] = Field(
         description="The number of pixels of each class in all masks together."
+    )
+    description: JsonValue = Field(
+        description="The fields of the request that say how its files were read. None for a "
+        "dataset that an earlier version registered."
+    )
+    notes: list[NoteRead] = Field(
+        description="Facts that the owner has to know: what was left out, chosen, or looks wrong."
     )
 
 

@@ -1,79 +1,36 @@
-"""Registers, lists, shows and deletes datasets."""
+"""Lists, shows and deletes datasets."""
 
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import zarr
 from pydantic import JsonValue
-from sqlalchemy import delete, func, or_, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from app.columns import stored_list
 from app.database import Database, now_plus
-from app.datasets.registration import store
-from app.datasets.schemas import (
-    DatasetCreate,
-    DatasetRead,
-    DatasetReport,
-    ImageRead,
-    SectionRead,
-)
-from app.errors import Conflict, NotFound, OutOfStorage
+from app.datasets import rows
+from app.datasets.schemas import DatasetRead, DatasetReport, ImageRead, NoteRead, SectionRead
+from app.errors import Conflict, NotFound
 from app.pagination import Page, by_number, newest_first
-from app.settings import Settings
-from app.storage import Storage, is_disk_full
+from app.storage import Storage
 from app.tables import UNFINISHED, Dataset, Image, Job
 from models.data.images import png_bytes
-from models.data.inputs import Inputs
-from models.data.store import StoredDomain
 
 _PLAIN_FIELDS = tuple(DatasetRead.model_fields.keys() - {"intensity_window"})
 
 
-def register(
-    database: Database,
-    storage: Storage,
-    request: DatasetCreate,
-    files: Inputs,
-    settings: Settings,
-) -> DatasetReport:
-    """Check and store the files, then insert the rows of the dataset in one commit.
-
-    Raises:
-        Invalid: names each file that is wrong.
-        OutOfStorage: the data folder is full.
-    """
-    dataset_id = uuid4()
-    try:
-        with storage.new_dataset(dataset_id) as draft:
-            stored = store(request, files, draft, settings)
-    except OSError as error:
-        if is_disk_full(error):
-            raise OutOfStorage(
-                "the service's data folder is full, and no file of the dataset was kept: ask the "
-                "operator for more disk space, or delete datasets"
-            ) from error
-        raise
-    try:
-        with database.session() as session:
-            dataset = _add_rows(session, dataset_id, request, stored)
-            session.commit()
-            return _report(session, dataset)
-    except BaseException:
-        storage.remove(storage.dataset(dataset_id))
-        raise
-
-
 def list_datasets(session: Session, limit: int, cursor: str | None) -> Page[DatasetRead]:
-    query = select(Dataset).where(Dataset.deleted_at.is_(None))
-    rows, following = newest_first(session, query, limit, cursor)
-    return Page(items=[read(row) for row in rows], next=following)
+    query = select(Dataset).where(Dataset.deleted_at.is_(None), ~Dataset.hidden)
+    found, following = newest_first(session, query, limit, cursor)
+    return Page(items=[read(row) for row in found], next=following)
 
 
 def get(session: Session, dataset_id: UUID) -> Dataset:
     """Return the dataset; NotFound if it never existed or was deleted."""
     dataset = session.get(Dataset, dataset_id)
-    if dataset is None or dataset.deleted_at is not None:
+    if dataset is None or dataset.hidden or dataset.deleted_at is not None:
         raise NotFound(f"there is no dataset {dataset_id}: GET /datasets lists all datasets")
     return dataset
 
@@ -91,15 +48,27 @@ def hold(session: Session, dataset_id: UUID) -> Dataset:
 
 
 def report(session: Session, dataset_id: UUID) -> DatasetReport:
-    return _report(session, get(session, dataset_id))
+    """Return a dataset with its sections and notes; its images are not looked at."""
+    dataset = get(session, dataset_id)
+    totals = dict.fromkeys(dataset.class_names, 0)
+    for counts in stored_list(dataset.section_pixels):
+        for name, count in (_by_class(dataset, counts) or {}).items():
+            totals[name] += count
+    return DatasetReport(
+        **_fields(dataset),
+        sections=[SectionRead.model_validate(section) for section in dataset.sections],
+        class_pixels=totals,
+        description=dataset.description,
+        notes=[NoteRead.model_validate(note) for note in dataset.notes],
+    )
 
 
 def list_images(
     session: Session, dataset_id: UUID, limit: int, cursor: str | None
 ) -> Page[ImageRead]:
     dataset = get(session, dataset_id)
-    rows, following = image_rows(session, dataset_id, limit, cursor)
-    items = [_image(dataset, row) for row in rows]
+    found, following = image_rows(session, dataset_id, limit, cursor)
+    items = [_image(dataset, row) for row in found]
     return Page(items=items, next=following)
 
 
@@ -147,9 +116,10 @@ def remove(database: Database, storage: Storage, dataset_id: UUID) -> None:
                 f"{in_use} unfinished job(s) use dataset {dataset_id}: cancel them, or wait for "
                 "their end"
             )
-        session.execute(delete(Image).where(Image.dataset_id == dataset_id))
         dataset.deleted_at = now_plus()
+        dataset.identity = None
         session.commit()
+    rows.delete_images(database, dataset_id)
     storage.remove(storage.dataset(dataset_id))
 
 
@@ -160,19 +130,6 @@ def read(dataset: Dataset) -> DatasetRead:
 def _fields(dataset: Dataset) -> dict[str, Any]:
     window = (dataset.window_low, dataset.window_high)
     return {name: getattr(dataset, name) for name in _PLAIN_FIELDS} | {"intensity_window": window}
-
-
-def _report(session: Session, dataset: Dataset) -> DatasetReport:
-    totals = dict.fromkeys(dataset.class_names, 0)
-    query = select(Image.class_pixels).where(Image.dataset_id == dataset.id)
-    for counts in session.scalars(query):
-        for name, count in (_by_class(dataset, counts) or {}).items():
-            totals[name] += count
-    return DatasetReport(
-        **_fields(dataset),
-        sections=[SectionRead.model_validate(section) for section in dataset.sections],
-        class_pixels=totals,
-    )
 
 
 def _by_class(dataset: Dataset, class_pixels: JsonValue) -> dict[str, int] | None:
@@ -194,33 +151,3 @@ def _image(dataset: Dataset, row: Image) -> ImageRead:
         width=row.width,
         class_pixels=_by_class(dataset, row.class_pixels),
     )
-
-
-def _add_rows(
-    session: Session, dataset_id: UUID, request: DatasetCreate, stored: StoredDomain
-) -> Dataset:
-    dataset = Dataset(
-        id=dataset_id,
-        name=request.name,
-        class_names=request.class_names,
-        pixel_size_nm=request.pixel_size_nm,
-        tile_px=request.tile_px,
-        dtype=stored.dtype,
-        window_low=stored.window[0],
-        window_high=stored.window[1],
-        digest=stored.digest,
-        num_bytes=stored.num_bytes,
-        num_sections=len(stored.sections),
-        num_masks=sum(section.has_mask for section in stored.sections),
-        num_images=len(stored.tiles),
-        sections=stored.sections,
-    )
-    session.add(dataset)
-    session.flush()
-    session.add_all(
-        Image(dataset_id=dataset_id, n=n, labels={}, **vars(tile))
-        for n, tile in enumerate(stored.tiles)
-    )
-    session.flush()
-    session.refresh(dataset)
-    return dataset

@@ -6,6 +6,7 @@ from itertools import compress
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.columns import stored_list
 from app.errors import refusal
 from app.jobs.request_schemas import BenchmarkRequest
 from app.tables import Dataset, Image
@@ -38,8 +39,8 @@ def plan(
         of_source = _published(request.folds.source, source, "source")
         of_target = _published(request.folds.target, target, "target")
     else:
-        of_source = _divided(session, source, request.num_folds, "source")
-        of_target = _divided(session, target, request.num_folds, "target")
+        of_source = _divided(source, request.num_folds, "source")
+        of_target = _divided(target, request.num_folds, "target")
     needs: dict[str, tuple[Role, ...]] = {"source": ("train",), "target": ("test",)}
     rows = [ROWS[row] for row in request.rows]
     labelled = any(row.method.uses_labels for row in rows)
@@ -85,9 +86,7 @@ def _check_rows(request: BenchmarkRequest, config: StyleFilterConfig) -> None:
         )
 
 
-def _divided(
-    session: Session, dataset: Dataset, num_folds: int, where: str
-) -> Sequence[SectionLists]:
+def _divided(dataset: Dataset, num_folds: int, where: str) -> Sequence[SectionLists]:
     """Divide a dataset into folds by its groups or, without groups, by neighbouring sections."""
     names = [section.name for section in dataset.sections]
     groups = [section.group for section in dataset.sections]
@@ -96,7 +95,7 @@ def _divided(
             return cross_validation(names, num_folds=num_folds)
         # A section without a group is a group of its own.
         own = [group or name for group, name in zip(groups, names, strict=True)]
-        classes = _classes(session, dataset, own)
+        classes = _classes(dataset, own)
         return cross_validation(names, own, num_folds=num_folds, classes=classes)
     except ValueError as error:
         message = f"the {where} cannot be divided into {num_folds} folds: {error}"
@@ -111,14 +110,12 @@ def _published(folds: DatasetFolds, dataset: Dataset, where: str) -> Sequence[Se
         raise refusal(f"folds.{where}", message) from error
 
 
-def _classes(session: Session, dataset: Dataset, groups: Sequence[str]) -> dict[str, set[str]]:
+def _classes(dataset: Dataset, groups: Sequence[str]) -> dict[str, set[str]]:
     """Return the classes in the masks of each group."""
     found: dict[str, set[str]] = {group: set() for group in groups}
-    query = select(Image.section, Image.class_pixels).where(Image.dataset_id == dataset.id)
-    with session.execute(query.execution_options(yield_per=1000)) as rows:
-        for section, counts in rows:
-            shown = present_classes(counts or [])
-            found[groups[section]] |= set(compress(dataset.class_names, shown))
+    for group, pixels in zip(groups, stored_list(dataset.section_pixels), strict=False):
+        counts = [count for count in stored_list(pixels) if isinstance(count, int)]
+        found[group] |= set(compress(dataset.class_names, present_classes(counts)))
     return found
 
 

@@ -123,14 +123,12 @@ def check_masks(dataset: Dataset, split: Split, where: str) -> None:
         )
 
 
-def notes_on_classes(
-    context: Context, source: Dataset, fold: FoldSections | None = None
-) -> tuple[str, ...]:
+def notes_on_classes(source: Dataset, fold: FoldSections | None = None) -> tuple[str, ...]:
     """Return a note if the source's training masks hold one class only; refuse one without classes.
 
     ``fold`` names the training sections; None stands for the source's own train split.
     """
-    classes = preflight.classes_to_learn(context.session, source, fold)
+    classes = preflight.classes_to_learn(source, fold)
     if not classes:
         raise refusal(
             "source",

@@ -79,7 +79,7 @@ def draft_adaptation(context: Context, request: AdaptRequest) -> TrainingDraft:
     config = _config(context, request)
     source, target = checks.training_pair(context, request.source, request.target, config)
     checks.check_masks(source, "train", "source")
-    notes = checks.notes_on_classes(context, source)
+    notes = checks.notes_on_classes(source)
     job = _job(JobKind.ADAPT, request, source, target)
     return _fitting(context, job, config, notes)
 
@@ -97,7 +97,7 @@ def draft_pretraining(context: Context, request: PretrainRequest) -> TrainingDra
     source = checks.held_dataset(context, request.source, "source")
     checks.check_masks(source, "train", "source")
     checks.check_scale(context, source, config.working_nm(source.pixel_size_nm), "source")
-    notes = checks.notes_on_classes(context, source)
+    notes = checks.notes_on_classes(source)
     return _fitting(context, _job(JobKind.PRETRAIN, request, source), config, notes)
 
 
@@ -111,7 +111,7 @@ def draft_stylefilter(context: Context, request: StyleFilterRequest) -> Training
     assert style.target_id is not None
     source, target = checks.training_pair(context, style.source_id, style.target_id, config)
     checks.check_masks(source, "train", "source")
-    notes = checks.notes_on_classes(context, source)
+    notes = checks.notes_on_classes(source)
     job = _job(JobKind.STYLEFILTER, request, source, target)
     job.style_model_id, job.segmenter_model_id = style.id, segmenter.id
     return _fitting(context, job, config, notes)
@@ -122,7 +122,7 @@ def draft_benchmark(context: Context, request: BenchmarkRequest) -> TrainingDraf
     config = _config(context, request)
     pair = checks.matching_pair(context, request.source, request.target, config)
     plan = benchmark_folds.plan(context.session, request, pair, config)
-    notes = checks.notes_on_classes(context, pair[0], plan.folds[0])
+    notes = checks.notes_on_classes(pair[0], plan.folds[0])
     job = _job(JobKind.BENCHMARK, request, *pair)
     job.plan = plan.model_dump(mode="json")
     return _fitting(context, job, config, notes)

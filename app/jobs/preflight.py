@@ -3,8 +3,8 @@
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.columns import stored_object
-from app.tables import Dataset, Image, Job, JobKind, ModelKind, TrainedModel
+from app.columns import stored_list, stored_object
+from app.tables import Dataset, Job, JobKind, ModelKind, TrainedModel
 from models.capacity import estimate as capacity
 from models.capacity.estimate import Estimate, Extent
 from models.config import StyleFilterConfig
@@ -90,18 +90,14 @@ def _may_be_reused(session: Session, job: Job, stage: Stage) -> bool:
     return any(stored_object(config).get(stage) == own for config in configs)
 
 
-def classes_to_learn(session: Session, source: Dataset, fold: FoldSections | None) -> list[str]:
-    """Return classes in the training masks: all of them, or at least two if there are more."""
+def classes_to_learn(source: Dataset, fold: FoldSections | None) -> list[str]:
+    """Return the classes in the training masks."""
     sections = _sections(source, None if fold is None else fold.source)
-    training = {section.index for section in sections if section.split == "train"}
-    query = select(Image.section, Image.class_pixels).where(Image.dataset_id == source.id)
+    counts = stored_list(source.section_pixels)
     found: set[int] = set()
-    with session.execute(query.execution_options(yield_per=1000)) as rows:
-        for section, counts in rows:
-            if section in training:
-                found |= {index for index, count in enumerate(counts or ()) if count}
-            if len(found) > 1:
-                break
+    for section, pixels in zip(sections, counts, strict=False):
+        if section.split == "train":
+            found |= {index for index, count in enumerate(stored_list(pixels)) if count}
     return [source.class_names[index] for index in sorted(found)]
 
 

@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +21,8 @@ from models.data.readers.limits import Array, ImageError
 from models.data.readers.stack import Ask, Purpose, Stack
 from models.data.sections import Section, Split
 from models.data.splits import block_splits, group_splits, named_groups, named_splits
-from models.data.store import SectionStore, StoredDomain, StoredTile
-from models.data.tiles import tile_windows
+from models.data.store import SectionStore, StoredDomain, StoredTiles
+from models.data.tiles import num_tiles, tile_windows
 
 MAX_SECTION_PIXELS = 1 << 28
 """The most pixels of a section that is read, unless another limit is given."""
@@ -64,6 +63,7 @@ class _Intake:
         self._window = (0.0, 1.0)
         self._sections: list[Section] = []
         self._num_tiles = 0
+        self._pixels_digest = hashlib.sha256()
 
     def run(self, inputs: Inputs) -> StoredDomain:
         with ExitStack() as archives:
@@ -79,9 +79,11 @@ class _Intake:
             dtype=self._dtype,
             window=self._window,
             sections=tuple(self._sections),
-            tiles=tuple(self._tiles()),
+            tiles=self._tiles(),
             num_bytes=self._store.num_bytes,
             digest=self._store.digest.hexdigest(),
+            pixels_digest=self._pixels_digest.hexdigest(),
+            histogram=self._store.histogram,
             notes=tuple(self._findings.notes),
         )
 
@@ -164,6 +166,7 @@ class _Intake:
             # A copy could be trained on and tested on.
             raise ImageError(f"has the same pixels as {self._seen[digest]}: give each image once")
         self._seen[digest] = name
+        self._pixels_digest.update(f"{section.dtype.name}|{section.shape}|{digest}\n".encode())
 
     def _mask(self, name: str, masks: "_Masks", section: Array) -> NDArray[np.uint8] | None:
         if masks.failed:
@@ -185,14 +188,14 @@ class _Intake:
             return None
 
     def _keep(self, name: str, section: Array, mask: NDArray[np.uint8] | None) -> None:
-        self._check_tiles(section.shape)
-        index, (height, width) = len(self._sections), section.shape
+        height, width = section.shape
+        self._check_tiles(height, width)
+        index = len(self._sections)
         self._store.add(index, name, section, mask)
         self._sections.append(Section(index, name, "train", height, width, mask is not None))
 
-    def _check_tiles(self, shape: tuple[int, ...]) -> None:
-        tile_px = self._description.tile_px or max(shape)
-        self._num_tiles += prod(-(-side // tile_px) for side in shape)
+    def _check_tiles(self, height: int, width: int) -> None:
+        self._num_tiles += num_tiles(height, width, self._description.tile_px)
         if self._num_tiles > _MAX_IMAGES:
             message = f"gives more than {_MAX_IMAGES} tiles: take larger tiles"
             self._findings.problem("tile_px", message)
@@ -239,17 +242,22 @@ class _Intake:
     def _set_window(self) -> None:
         self._window = self._description.intensity_window or self._store.window()
 
-    def _tiles(self) -> Iterator[StoredTile]:
-        num_classes = len(self._description.class_names)
-        for section in self._sections:
-            mask = self._store.mask(section.index) if section.has_mask else None
-            windows = tile_windows(section.height, section.width, self._description.tile_px)
-            for y0, x0, rows, cols in windows:
-                counts = None
-                if mask is not None:
-                    window = mask[y0 : y0 + rows, x0 : x0 + cols]
-                    counts = class_pixels(window, num_classes).tolist()
-                yield StoredTile(section.index, y0, x0, rows, cols, counts)
+    def _tiles(self) -> StoredTiles:
+        counts = tuple(
+            self._count(self._store.mask(section.index)) if section.has_mask else None
+            for section in self._sections
+        )
+        return StoredTiles(self._description.tile_px, tuple(self._sections), counts)
+
+    def _count(self, mask: NDArray[np.uint8]) -> NDArray[np.uint32]:
+        """Count the pixels of each class in each tile of a mask: (tiles, C)."""
+        tile_px, num_classes = self._description.tile_px, len(self._description.class_names)
+        rows, cols = mask.shape
+        counts = np.empty((num_tiles(rows, cols, tile_px), num_classes), np.uint32)
+        for tile, (y0, x0, height, width) in enumerate(tile_windows(rows, cols, tile_px)):
+            window = mask[y0 : y0 + height, x0 : x0 + width]
+            counts[tile] = class_pixels(window, num_classes)
+        return counts
 
 
 class _Masks:

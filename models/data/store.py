@@ -1,7 +1,9 @@
 """The store of a domain: its arrays as they are written, and what is known of them afterwards."""
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 
 from models.data.readers.limits import Array
 from models.data.sections import Section
+from models.data.tiles import num_tiles, tile_windows
 
 _CHUNK_PX = 512
 _PERMILLES = (5, 995)
@@ -41,20 +44,54 @@ class StoredTile:
 
 
 @dataclass(frozen=True)
+class StoredTiles:
+    """The tiles of all sections, in order; each is made when it is asked for.
+
+    A million tiles as objects would take hundreds of megabytes. ``counts`` has an entry for each
+    section: the pixels of each class in its tiles (tiles, C) uint32, or None without a mask.
+    """
+
+    tile_px: int | None
+    sections: tuple[Section, ...]
+    counts: tuple[NDArray[np.uint32] | None, ...] = field(compare=False)  # the digest tells them
+
+    def __len__(self) -> int:
+        return sum(num_tiles(each.height, each.width, self.tile_px) for each in self.sections)
+
+    def __iter__(self) -> Iterator[StoredTile]:
+        for section, counts in zip(self.sections, self.counts, strict=True):
+            windows = tile_windows(section.height, section.width, self.tile_px)
+            of_tiles = repeat(None) if counts is None else iter(counts.tolist())
+            for window, pixels in zip(windows, of_tiles, strict=False):
+                yield StoredTile(section.index, *window, pixels)
+
+    def of_sections(self) -> list[list[int] | None]:
+        """Return the pixels of each class in each section; None for a section without a mask."""
+        return [
+            None if counts is None else counts.sum(axis=0, dtype=np.int64).tolist()
+            for counts in self.counts
+        ]
+
+
+@dataclass(frozen=True)
 class StoredDomain:
     """The sections and tiles of stored images and masks, and what was decided by default.
 
     ``dtype`` is uint8 or uint16. ``window`` (low, high) holds the grey values that become 0 and 1.
     ``num_bytes`` counts pixels of images and masks before compression. ``digest`` is the SHA-256 of
-    pixels, masks and description. ``notes`` tell what was left out, chosen, or looks wrong.
+    pixels, masks and description; ``pixels_digest`` that of the images' pixels alone.
+    ``histogram`` (65536,) int64 counts the pixels of each grey value. ``notes`` tell what was left
+    out, chosen, or looks wrong.
     """
 
     dtype: str
     window: tuple[float, float]
     sections: tuple[Section, ...]
-    tiles: tuple[StoredTile, ...]
+    tiles: StoredTiles
     num_bytes: int
     digest: str
+    pixels_digest: str
+    histogram: NDArray[np.int64] = field(compare=False)
     notes: tuple[Note, ...] = ()
 
 
@@ -63,7 +100,7 @@ class SectionStore:
 
     def __init__(self, folder: Path) -> None:
         self._group = zarr.create_group(str(folder))
-        self._histogram = np.zeros(65536, dtype=np.int64)
+        self.histogram = np.zeros(65536, dtype=np.int64)
         self.digest = hashlib.sha256()
         self.num_bytes = 0
         self._masked: list[int] = []
@@ -75,7 +112,7 @@ class SectionStore:
             self._masked.append(index)
         for y0 in range(0, section.shape[0], _CHUNK_PX):  # counting takes eight bytes per pixel
             strip = section[y0 : y0 + _CHUNK_PX]
-            self._histogram += np.bincount(strip.ravel(), minlength=65536)
+            self.histogram += np.bincount(strip.ravel(), minlength=65536)
         self.digest.update(f"{name}|{section.shape}|{mask is not None}".encode())
 
     def mask(self, index: int) -> NDArray[np.uint8]:
@@ -91,7 +128,7 @@ class SectionStore:
 
     def window(self) -> tuple[float, float]:
         """Return the percentiles of all grey values; ValueError if there is but one value."""
-        cumulative = np.cumsum(self._histogram)
+        cumulative = np.cumsum(self.histogram)
         ranks = [permille * int(cumulative[-1]) for permille in _PERMILLES]
         low, high = np.searchsorted(1000 * cumulative, ranks).tolist()
         if low == high:

@@ -19,6 +19,11 @@ def tile_windows(
             yield y0, x0, min(tile_px, height - y0), min(tile_px, width - x0)
 
 
+def num_tiles(height: int, width: int, tile_px: int | None) -> int:
+    """Count the tiles of a section."""
+    return 1 if tile_px is None else -(-height // tile_px) * -(-width // tile_px)
+
+
 def relabelled(
     domain: Domain, tile_px: int, *, splits: Collection[Split] = ("train", "test")
 ) -> Domain:

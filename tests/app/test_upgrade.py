@@ -28,7 +28,18 @@ from tests.old_state import FOLDER, REVISION, expected
 
 EXPECTED = expected()
 RENAMED = {"fence": "attempt", "losses": "lost_attempts"}
-NEW = {"working_nm", "config_version"}
+NEW = {
+    "working_nm",
+    "config_version",
+    "pixel_size_from",
+    "pixels_digest",
+    "identity",
+    "section_pixels",
+    "histogram",
+    "description",
+    "notes",
+    "hidden",
+}
 
 Rows = dict[str, list[dict[str, Any]]]
 

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, make_transient, undefer
 
 from app.cli.synthetic import CLASSES, write_domain
 from app.database import Database
-from app.datasets import service as datasets
+from app.datasets.registrar import Registrar
 from app.datasets.registration import folder_files
 from app.datasets.schemas import DatasetCreate
 from app.jobs import service as jobs
@@ -103,7 +103,7 @@ def stock(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> St
             name=name, class_names=list(CLASSES), pixel_size_nm=pixel_nm, tile_px=tile_px
         )
         files = folder_files(settings, name)
-        ids.append(datasets.register(database, storage, request, files, settings).id)
+        ids.append(Registrar(database, storage, settings).register(request, files).dataset_id)
     with database.session() as session:
         labels.derive(session, ids[1], DeriveRequest(split="train"))
         rows = _detached(session)
@@ -113,7 +113,7 @@ def stock(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> St
 
 def _detached(session: Session) -> list[Dataset | Image]:
     rows: list[Dataset | Image] = [
-        *session.scalars(select(Dataset).options(undefer(Dataset.sections))),
+        *session.scalars(select(Dataset).options(undefer("*"))),
         *session.scalars(select(Image)),
     ]
     for row in rows:

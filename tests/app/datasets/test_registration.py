@@ -83,7 +83,7 @@ def test_digest_changes_with_one_pixel_of_image_or_mask_and_with_metadata(
         registered(upload(api, {"a.png": png(i)}, {"a.png": png(m)}, **metadata))["digest"]
         for i, m, metadata in [
             (image, labels, {}),
-            (image, labels, {}),
+            (image, labels, {"name": "another name"}),
             (other_image, labels, {}),
             (image, other_labels, {}),
             (image, labels, {"pixel_size_nm": 4.5}),
@@ -125,7 +125,8 @@ def test_every_format_gives_back_the_same_pixels(
 def test_byte_order_does_not_change_the_digest(api: httpx.Client) -> None:
     image = grey(1, dtype="uint16")
     reports = [
-        registered(upload(api, {"a.tif": tiff(image, byteorder=order)})) for order in ("<", ">")
+        registered(upload(api, {"a.tif": tiff(image, byteorder=order)}, name=order))
+        for order in ("<", ">")
     ]
     assert reports[0]["digest"] == reports[1]["digest"]
 
@@ -270,9 +271,9 @@ def test_masks_may_be_palette_or_binary_pictures(api: httpx.Client) -> None:
     labels = mask()
     palette = Image.fromarray(labels, "L").convert("P")
     palette.putpalette([255, 0, 0, 0, 255, 0])
-    for picture in (palette, Image.fromarray(labels.astype(bool))):
+    for name, picture in (("p", palette), ("b", Image.fromarray(labels.astype(bool)))):
         data = encoded(picture)
-        report = registered(upload(api, {"a.png": png(grey(1))}, {"a.png": data}))
+        report = registered(upload(api, {"a.png": png(grey(1))}, {"a.png": data}, name=name))
         assert report["class_pixels"] == {"background": 2230, "organelle": 10}
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.cli.synthetic import CLASSES, write_domain
-from app.datasets import service as datasets
+from app.datasets.registrar import Registrar
 from app.datasets.registration import folder_files
 from app.datasets.schemas import DatasetCreate
 from app.jobs import service as jobs
@@ -39,9 +39,8 @@ def pair(service: Service) -> dict[str, UUID]:
         write_domain(root / name, name, num_sections=12, size_px=96, seed=1)  # type: ignore[arg-type]
         request = DatasetCreate(name=name, class_names=list(CLASSES), pixel_size_nm=pixel_nm)
         files = folder_files(settings, name)
-        ids[name] = datasets.register(
-            service.database, service.storage, request, files, settings
-        ).id
+        registrar = Registrar(service.database, service.storage, settings)
+        ids[name] = registrar.register(request, files).dataset_id
     return ids
 
 
