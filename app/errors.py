@@ -27,7 +27,8 @@ class Problem(BaseModel):
     )
     status: int = Field(description="The HTTP status.", examples=[422])
     detail: str = Field(
-        description="The reason, in words.", examples=["1 field of the request is not valid"]
+        description="The reason, in words.",
+        examples=["1 field is not valid: body.pixel_size_nm: Input should be greater than 0"],
     )
     code: str = Field(
         description="A short name of the error, for programs; later versions keep it.",

@@ -24,7 +24,7 @@ class Readiness(BaseModel):
     )
 
 
-@router.get("/livez")
+@router.get("/livez", response_description="The process runs.")
 async def livez() -> dict[str, str]:
     """Answer, to show that the process runs."""
     return {"status": "alive"}
@@ -49,7 +49,12 @@ def readyz(response: Response, services: ServicesDep, queue: QueueDep) -> Readin
     return Readiness(ready=not problems, problems=problems)
 
 
-@router.get("/metrics", response_class=Response, responses=NO_DATABASE)
+@router.get(
+    "/metrics",
+    response_class=Response,
+    response_description="The metrics, as text.",
+    responses=NO_DATABASE,
+)
 def metrics(request: Request) -> Response:
     """Show the metrics of the service in the format of Prometheus."""
     body = generate_latest(request.app.state.metrics)

@@ -41,15 +41,16 @@ DESCRIPTION = """Adapt a model that segments organelles to images of another ele
    the *target*, the images of the other microscope.
 2. **Label** the images of the target: say for each class whether it is present or absent. This
    takes seconds for an image.
-3. **Adapt**: the service trains in a *job*, which goes through *stages*. A *style model* (CUT)
-   learns to render images of the target in the source's style. A *segmenter* (a U-Net) learns from
-   the source's masks, and then from its own predictions on the target, its *pseudo-labels*. These
-   never take a class that a label calls absent.
+3. **Adapt**: the service trains in a *job*, which goes through *stages*. A *segmenter* (a U-Net)
+   learns from the source's masks. A *style model* (the generator of CUT) learns to *stylise* images
+   of the target: to redraw them in the source's style. Then the segmenter learns from predictions
+   on the stylised target, the *pseudo-labels*. These are never a class that a label calls absent.
 4. **Predict**: send an image of the target, and receive its mask.
 
 A *section* is a whole image as the microscope made it. Sections may be divided into square *tiles*
 with labels of their own. An *image* below is a tile or, in a dataset without tiles, a section. A
-*split* is the role of a section: `train`, `val` (it chooses the weights to keep) or `test`. *DICE*
+*split* is the role of a section: `train`, `val` (it chooses the weights to keep), `test` or
+`unused`. *DICE*
 scores how well a predicted mask covers the true one, from 0 to 1.
 """
 

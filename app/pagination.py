@@ -5,7 +5,7 @@ import json
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
@@ -20,6 +20,9 @@ LARGEST_NUMBER = 2**31 - 1
 
 class Page(BaseModel, Generic[Item]):
     """One page of a list."""
+
+    # Pydantic gives a generic class's docstring to none of its schemas.
+    model_config = ConfigDict(json_schema_extra={"description": "One page of a list."})
 
     items: list[Item] = Field(description="The items of this page.")
     next: str | None = Field(

@@ -84,7 +84,7 @@ class ModelKind(StrEnum):
     """The kind of a trained model."""
 
     STYLE = "style"
-    """CUT's generator, which renders images of the target in the source's style."""
+    """CUT's generator, which stylises images of the target."""
     SEGMENTER = "segmenter"
     """A segmenter that was trained on the source alone."""
     STYLEFILTER = "stylefilter"

@@ -106,12 +106,15 @@ class StyleConfig(StepConfig):
         description="The rule that chooses the generator to keep. CUT's losses do not say which "
         "generator serves the segmenter best. `last` keeps the generator of the last step. The "
         "other rules let the segmenter of the source alone segment images that each generator has "
-        "rendered: `target_val` keeps the generator with the best DICE on the target's validation "
+        "stylised: `target_val` keeps the generator with the best DICE on the target's validation "
         "masks, and `labels` the one whose segmentations agree best with the labels of the "
         "training images. Only `target_val` needs masks of the target.",
     )
     validate_every_steps: int = Field(
-        250, ge=1, description="The number of steps from one scored generator to the next."
+        250,
+        ge=1,
+        description="The number of steps from one scored generator to the next. It has no effect "
+        "if `select_on` is `last`.",
     )
     nce_identity: bool = Field(
         True, description="`true` computes PatchNCE on source images too; FastCUT does not."
@@ -123,7 +126,10 @@ class StyleConfig(StepConfig):
     @model_validator(mode="after")
     def _has_length(self) -> Self:
         if self.steps is None and self.epochs_constant + self.epochs_decay == 0:
-            raise ValueError("style training has no length: set steps or epochs")
+            raise ValueError(
+                "style training has no length: set style.steps, style.epochs_constant or "
+                "style.epochs_decay"
+            )
         return self
 
 
@@ -214,10 +220,10 @@ class AdaptationConfig(PretrainConfig):
     )
     student_view: Literal["stylised", "raw", "both"] = Field(
         "stylised",
-        description="The target images that the trained network sees: `stylised` (rendered in the "
-        "source's style), `raw`, or `both` with half the loss each. The paper's formula means raw "
-        "images. Its results mean stylised images, because its StyleFilter fails without CUT at "
-        "test time.",
+        description="The target images that the trained network sees: `stylised` (redrawn in the "
+        "source's style), `raw`, or `both` with half the loss each. The paper's formula has raw "
+        "images. Its results speak for stylised ones: its StyleFilter fails if test images are not "
+        "stylised.",
     )
     pseudo_labeler: Literal["current", "frozen", "ema"] = Field(
         "current",
@@ -234,24 +240,24 @@ class AdaptationConfig(PretrainConfig):
     )
     norm_statistics: Literal["target", "both"] = Field(
         "target",
-        description="The images from which batch norm takes its statistics. `target` estimates "
-        "them before each validation from crops of stylised target images, which the network will "
-        "segment; pseudo-labels of current or averaged weights use the statistics of their batch. "
-        "`both` keeps a running mean over the batches of both domains, and uses it for "
-        "pseudo-labels too. The paper does not say which statistics it uses.",
+        description="The images from which batch norm takes its statistics. `target`: before each "
+        "validation they are estimated from crops of stylised target images, which the network "
+        "will segment. While the network trains, pseudo-labels of `current` and `ema` weights use "
+        "the statistics of their own batch. `both`: they are a running mean over the batches of "
+        "both domains, also for pseudo-labels. The paper does not say which it uses.",
     )
     select_on: Literal["target_val", "source_val", "last"] = Field(
         "target_val",
         description="The rule that chooses the weights to keep: those with the best DICE on the "
         "validation masks of the target (`target_val`, as in the paper) or of the source "
         "(`source_val`), or those of the last step (`last`). Only `target_val` needs masks of the "
-        "target, in place of which the labels are given.",
+        "target, which a user with labels alone does not have.",
     )
     start_eligible: bool = Field(
         False,
-        description="`true` lets this rule also keep the weights with which the adaptation starts, "
-        "trained on the source alone. The paper does not say whether it does; its Y-Net scores "
-        "less than such weights, which speaks for `false`.",
+        description="`true` lets `select_on` also keep the weights before the first step, trained "
+        "on the source alone. The paper does not say whether it allowed that. Its Y-Net scores "
+        "below source-only, which speaks for `false`.",
     )
     epoch_by: Literal["source", "target", "max"] = Field(
         "source",
@@ -265,7 +271,8 @@ class StyleFilterConfig(FrozenConfig):
     """A whole adaptation: style transfer, pre-training, adaptation with filtered pseudo-labels."""
 
     style: StyleConfig = Field(
-        StyleConfig(), description="Style transfer: CUT renders the target in the source's style."
+        StyleConfig(),
+        description="Style transfer: CUT learns to redraw the target in the source's style.",
     )
     segmenter: SegmenterConfig = Field(
         SegmenterConfig(), description="The architecture of the network that segments, a U-Net."

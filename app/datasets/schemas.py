@@ -39,7 +39,7 @@ class DatasetRead(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
     id: UUID = Field(description="The id of the dataset.")
-    name: str = Field(description="The name that its owner gave.")
+    name: str = Field(description="The name that was given at registration.")
     class_names: list[str] = Field(description="The names of the classes; their ids count from 0.")
     pixel_size_nm: float = Field(description="The width of a pixel, in nanometres.")
     tile_px: int | None = Field(
@@ -52,8 +52,7 @@ class DatasetRead(BaseModel):
     num_sections: int = Field(description="The number of sections, which are whole micrographs.")
     num_masks: int = Field(description="The number of sections that have a mask.")
     num_images: int = Field(
-        description="The number of images that have labels of their own: of tiles, or of sections "
-        "if the dataset has no tiles."
+        description="The number of images that can be labelled: tiles or, without tiles, sections."
     )
     num_bytes: int = Field(description="The bytes of all images and masks before compression.")
     digest: str = Field(description="The SHA-256 of all pixels, masks and metadata.")
@@ -74,8 +73,8 @@ class SectionRead(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
     name: str = Field(
-        description="The name of its file without suffix, and its number in the file if there are "
-        "several, such as `stack/0003`."
+        description="The name of its file without suffix. If the file holds several sections, its "
+        "number follows, as in `stack/0003`."
     )
     split: Split = Field(
         description="The role of the section: networks learn from `train`, `val` chooses the "

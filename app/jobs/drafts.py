@@ -206,7 +206,7 @@ def _inherited(
 
 
 def _style_for(context: Context, request: EvaluateRequest, model: TrainedModel) -> UUID | None:
-    """Return the style model that renders images before ``model`` segments them."""
+    """Return the style model that stylises images before ``model`` segments them."""
     if not request.stylise:
         return None
     if request.style_model is not None:

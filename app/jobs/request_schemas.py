@@ -39,16 +39,17 @@ class _JobRequest(BaseModel):
         None,
         ge=1,
         le=100,
-        description="The number of attempts that the job may lose before it fails. An attempt is "
-        "one time that a worker runs the job; it is lost if its worker crashes. Without this field "
-        "the operator's number counts.",
+        description="The number of lost attempts after which the job fails. An attempt is one time "
+        "that a worker runs the job; it is lost if its worker or trainer crashes. Without this "
+        "field it is the service's setting STYLEFILTER_MAX_ATTEMPTS, 5 by default.",
     )
     webhook_url: str | None = Field(
         None,
         max_length=2000,
         description="The URL that receives a POST request, a webhook, for each change of the job's "
         "state. Each request is signed as https://www.standardwebhooks.com says. The URL begins "
-        "with https:// or http://, holds no password, and its host has a public address.",
+        "with https:// or http://, holds no password, and its host has a public address or is one "
+        "that the operator allows in STYLEFILTER_WEBHOOK_HOSTS.",
     )
 
 
@@ -96,7 +97,7 @@ class AdaptRequest(_TrainingRequest):
 
 
 class TrainStyleRequest(_TrainingRequest):
-    """Asks for CUT alone, a network that renders images of the target in the source's style."""
+    """Asks for a style model alone: CUT's network, which stylises images of the target."""
 
     model_config = _examples({"source": _SOURCE, "target": _TARGET, "preset": "quick"})
 
@@ -143,13 +144,11 @@ class EvaluateRequest(_JobRequest):
     split: Literal["train", "val", "test"] = Field(
         "test", description="The split whose sections are scored."
     )
-    stylise: bool = Field(
-        True, description="`true` renders each image in the source's style before it is segmented."
-    )
+    stylise: bool = Field(True, description="`true` stylises each image before it is segmented.")
     style_model: UUID | None = Field(
         None,
-        description="The id of the style model that renders. Without this field it is the one with "
-        "which the model was adapted.",
+        description="The id of the style model that stylises. Without this field it is the one "
+        "with which the model was adapted.",
     )
 
 

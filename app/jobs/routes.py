@@ -124,8 +124,8 @@ def get_log(
         int | None,
         Query(
             ge=1,
-            description="The number of the attempt, from 1. Without it, the last attempt that has "
-            "a log.",
+            description="The number of the attempt, from 1. Without it the answer is the log of "
+            "the last attempt that has one.",
         ),
     ] = None,
     tail_bytes: Annotated[
@@ -140,7 +140,11 @@ def get_log(
     return PlainTextResponse(service.log(session, services.storage, job_id, attempt, tail_bytes))
 
 
-@router.get("/{job_id}/pictures/{name}", response_class=FileResponse)
+@router.get(
+    "/{job_id}/pictures/{name}",
+    response_class=FileResponse,
+    response_description="The picture, as PNG.",
+)
 def get_picture(
     job_id: JobId,
     name: Annotated[
@@ -173,12 +177,18 @@ ReportFile = Annotated[
         "charts/styles.svg",
         "charts/time.svg",
     ],
-    Field(description="The name of a file of the report."),
+    Field(description="The name of a file of the report; without it, report.html."),
 ]
 
 
-@router.get("/{job_id}/report", response_class=FileResponse)
-@router.get("/{job_id}/report/{name:path}", response_class=FileResponse)
+@router.get(
+    "/{job_id}/report", response_class=FileResponse, response_description="The file of the report."
+)
+@router.get(
+    "/{job_id}/report/{name:path}",
+    response_class=FileResponse,
+    response_description="The file of the report.",
+)
 def get_report(
     job_id: JobId, session: ReadingDep, services: ServicesDep, name: ReportFile = "report.html"
 ) -> Response:
@@ -202,14 +212,14 @@ def pause_job(job_id: JobId, session: SessionDep) -> JobRead:
 def resume_job(job_id: JobId, session: SessionDep, queue: QueueDep) -> JobRead:
     """Resume a paused job: it goes on exactly where it stopped.
 
-    An interrupted job, which pauses because its worker was lost, is queued at once.
+    An interrupted job, whose worker was lost, need not wait any longer: it is queued at once.
     """
     return service.resume(session, queue, job_id)
 
 
 @router.post("/{job_id}/retry", status_code=202)
 def retry_job(job_id: JobId, session: SessionDep, queue: QueueDep) -> JobRead:
-    """Queue a failed job again. It goes on from the last state that was saved."""
+    """Retry a failed job. It goes on from its last saved state; after a full disk it has none."""
     return service.retry(session, queue, job_id)
 
 

@@ -46,7 +46,7 @@ class StageRead(BaseModel):
 
     stage: str = Field(
         description="The name of the stage. `style` trains CUT, `pretrain` trains the segmenter on "
-        "the source, `stylise` renders the target in the source's style, `adapt` trains the "
+        "the source, `stylise` stylises the target, `adapt` trains the "
         "segmenter on source and target, and `evaluate` scores it.",
         examples=["style"],
     )

@@ -38,6 +38,11 @@ _DRY: dict[int | str, dict[str, Any]] = {
     }
 }
 
+_ACCEPTED: dict[str, Any] = {
+    "status_code": 202,
+    "response_description": "The job was stored. The header `Location` holds its address.",
+}
+
 
 Key = Annotated[
     str | None,
@@ -90,29 +95,29 @@ class Submission:
 SubmissionDep = Annotated[Submission, Depends()]
 
 
-@router.post("/adapt", status_code=202, response_model=JobRead, responses=_DRY)
+@router.post("/adapt", response_model=JobRead, responses=_DRY, **_ACCEPTED)
 def adapt(
     request: AdaptRequest, submission: SubmissionDep, dry_run: DryRun = False
 ) -> JobRead | Response:
     """Adapt a segmentation model to a target. This job runs the whole method of the paper.
 
-    The job trains CUT, a network that renders images of the target in the style of the source. It
-    trains the segmenter, a U-Net, on the source and its masks. It then trains a copy of the
-    segmenter on source and target together, with pseudo-labels that the labels of the target's
-    images filter. Where the target has masks in its test split, the result is scored.
+    The job trains the segmenter, a U-Net, on the source and its masks. It trains a style model, the
+    generator of CUT, and stylises the target with it. It then trains a copy of the segmenter on
+    source and target together, with pseudo-labels that the labels of the target's images filter.
+    Where the target has masks in its test split, the result is scored.
     """
     return submission.take(request, dry_run)
 
 
-@router.post("/train-style", status_code=202, response_model=JobRead, responses=_DRY)
+@router.post("/train-style", response_model=JobRead, responses=_DRY, **_ACCEPTED)
 def train_style(
     request: TrainStyleRequest, submission: SubmissionDep, dry_run: DryRun = False
 ) -> JobRead | Response:
-    """Train only CUT, the network that renders images of the target in the source's style."""
+    """Train only a style model: the generator of CUT, which stylises images of the target."""
     return submission.take(request, dry_run)
 
 
-@router.post("/pretrain", status_code=202, response_model=JobRead, responses=_DRY)
+@router.post("/pretrain", response_model=JobRead, responses=_DRY, **_ACCEPTED)
 def pretrain(
     request: PretrainRequest, submission: SubmissionDep, dry_run: DryRun = False
 ) -> JobRead | Response:
@@ -120,7 +125,7 @@ def pretrain(
     return submission.take(request, dry_run)
 
 
-@router.post("/stylefilter", status_code=202, response_model=JobRead, responses=_DRY)
+@router.post("/stylefilter", response_model=JobRead, responses=_DRY, **_ACCEPTED)
 def stylefilter(
     request: StyleFilterRequest, submission: SubmissionDep, dry_run: DryRun = False
 ) -> JobRead | Response:
@@ -132,7 +137,7 @@ def stylefilter(
     return submission.take(request, dry_run)
 
 
-@router.post("/benchmark", status_code=202, response_model=JobRead, responses=_DRY)
+@router.post("/benchmark", response_model=JobRead, responses=_DRY, **_ACCEPTED)
 def benchmark(
     request: BenchmarkRequest, submission: SubmissionDep, dry_run: DryRun = False
 ) -> JobRead | Response:
@@ -144,7 +149,7 @@ def benchmark(
     return submission.take(request, dry_run)
 
 
-@router.post("/evaluate", status_code=202)
+@router.post("/evaluate", **_ACCEPTED)
 def evaluate(request: EvaluateRequest, submission: SubmissionDep) -> JobRead:
     """Score a trained model on those sections of a dataset that have masks."""
     return submission.store(request)

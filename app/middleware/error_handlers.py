@@ -48,13 +48,20 @@ ALWAYS: Responses = {
 
 NO_DATABASE: Responses = {
     503: _problem(
-        "The service cannot use its database now, is busy, or is stopping. Send the same request "
-        "again after the seconds in the header `Retry-After`."
+        "The service cannot use its database now, is busy, or is stopping; for a prediction also: "
+        "it cannot use the model or the device. If the answer has the header `Retry-After`, send "
+        "the same request again after so many seconds. Otherwise `detail` says what the operator "
+        "has to do."
     )
 }
 """The answer of a route that cannot read or write the database."""
 
-DISK_FULL: Responses = {507: _problem("The service's disk is full, and nothing was kept.")}
+DISK_FULL: Responses = {
+    507: _problem(
+        "The service's disk is full, and nothing was kept (`code` is disk_full); or, for a "
+        "prediction, the memory of the GPU is too small (gpu_oom)."
+    )
+}
 """The answer of a route that cannot store the files it was sent."""
 
 

@@ -42,7 +42,7 @@ class Request:
     """Asks for the segmentation of an image.
 
     ``segmenter`` and ``style`` are folders of trained models. Without ``style`` the image is not
-    rendered in the source's style first. ``image`` is (H, W) uint8 or uint16, and
+    stylised first. ``image`` is (H, W) uint8 or uint16, and
     ``intensity_window`` (low, high) holds its grey values that become 0 and 1.
     """
 

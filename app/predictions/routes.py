@@ -1,4 +1,4 @@
-"""Prediction over HTTP: renders an image in the source's style, then segments it."""
+"""Prediction over HTTP: stylises an image, then segments it."""
 
 import asyncio
 import io
@@ -47,19 +47,20 @@ class PredictForm(BaseModel):
     )
     stylise: bool = Field(
         True,
-        description="`true` renders the image in the source's style before it is segmented; "
-        "`false` segments it as it is.",
+        description="`true` stylises the image before it is segmented; `false` segments it as it "
+        "is.",
     )
     style_model: UUID | None = Field(
         None,
-        description="The id of the style model that renders. Without this field it is the one with "
-        "which the model was adapted.",
+        description="The id of the style model that stylises. Without this field it is the one "
+        "with which the model was adapted.",
     )
     dataset: UUID | None = Field(
         None,
         description="The id of the dataset whose microscope made the image. It gives the pixel "
         "size and the grey values that become black and white. Without this field it is the target "
-        "that the models were trained for or, if they had none, the source.",
+        "of the style model or, if nothing is stylised, of the model; for a model without a target "
+        "it is its source.",
     )
     pixel_size_nm: float | None = Field(
         None,
@@ -85,7 +86,7 @@ class PredictForm(BaseModel):
 async def predict(
     services: ServicesDep,
     predictor: PredictorDep,
-    form: Annotated[PredictForm, Form()],
+    form: Annotated[PredictForm, Form(media_type="multipart/form-data")],
     accept: Annotated[
         str,
         Header(description="The format of the answer: image/png, image/tiff or application/x-npz."),
@@ -93,7 +94,7 @@ async def predict(
 ) -> Response:
     """Segment one image.
 
-    The image is first rendered in the source's style, unless `stylise` is false. A PNG or TIFF
+    The image is first stylised, unless `stylise` is false. A PNG or TIFF
     holds the class id of each pixel, 8 bits each; a viewer shows such small numbers nearly black.
     An NPZ file of NumPy holds `mask` (the same ids), `probabilities` (classes, height, width) as
     float16, and `class_names`.

@@ -14,8 +14,8 @@ class ModelRead(BaseModel):
 
     id: UUID = Field(description="The id of the model.")
     kind: ModelKind = Field(
-        description="The kind of the model. `style` is CUT's generator, which renders images of "
-        "the target in the source's style. `segmenter` segments, and was trained on the source "
+        description="The kind of the model. `style` is CUT's generator, which stylises images of "
+        "the target. `segmenter` segments, and was trained on the source "
         "alone. `stylefilter` is a segmenter that was adapted to the target. `baseline` is a "
         "segmenter that a benchmark trained by another method."
     )

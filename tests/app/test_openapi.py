@@ -90,6 +90,19 @@ def test_every_operation_is_there_and_described(operations: dict[str, Any]) -> N
     assert [name for name, operation in operations.items() if not operation["description"]] == []
 
 
+def test_titles_and_answers_are_words_of_the_project(operations: dict[str, Any]) -> None:
+    answers = {
+        response["description"]
+        for operation in operations.values()
+        for response in operation["responses"].values()
+    }
+    assert "Successful Response" not in answers  # what FastAPI says where nothing is said
+    for name, operation in operations.items():
+        beginning = " ".join(operation["description"].split())[: len(operation["summary"])]
+        assert operation["summary"] == beginning, name
+        assert not operation["summary"].endswith((".", ":")), name
+
+
 def test_every_field_and_every_parameter_is_described(
     page: dict[str, Any], operations: dict[str, Any]
 ) -> None:
@@ -192,7 +205,10 @@ def test_the_example_of_an_upload_and_of_a_problem(operations: dict[str, Any]) -
     assert Problem(**values).status == 422
 
 
-def test_files_are_described_as_such(operations: dict[str, Any]) -> None:
+def test_files_are_described_as_such(page: dict[str, Any], operations: dict[str, Any]) -> None:
+    (form,) = operations["POST /predict"]["requestBody"]["content"]
+    assert form == "multipart/form-data"
+    assert page["components"]["schemas"]["PredictForm"]["properties"]["image"]["type"] == "string"
     predicted = operations["POST /predict"]["responses"]["200"]["content"]
     assert set(predicted) == {"image/png", "image/tiff", "application/x-npz"}
     preview = operations["GET /datasets/{dataset_id}/images/{n}"]["responses"]["200"]["content"]

@@ -248,8 +248,8 @@ def test_fields_that_are_missing_wrong_or_unknown(api: httpx.Client, world: Worl
 
 def test_files_that_are_no_grey_image(api: httpx.Client, world: World) -> None:
     cases = {
-        b"": "is not a PNG, a TIFF or a zipped Zarr array",
-        b"hello": "is not a PNG, a TIFF or a zipped Zarr array",
+        b"": "of no format that is read",
+        b"hello": "of no format that is read",
         png(IMAGE)[:200]: "damaged",
         encoded(Image.fromarray(IMAGE).convert("RGB")): "is a RGB picture",
         tiff(np.stack([IMAGE, IMAGE])): "holds more than one image",
