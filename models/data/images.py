@@ -9,37 +9,31 @@ from models.data.readers.formats import open_stack
 from models.data.readers.limits import Array, ImageError, in_words
 from models.data.readers.stack import Ask
 
-IMAGE_DTYPES = ("uint8", "uint16")
-
-_ZIP = b"PK\x03\x04"
+_STORED_DTYPES = ("uint8", "uint16")
 
 
 def decode_image(data: bytes, max_pixels: int) -> Array:
-    """Decode a PNG or TIFF that holds one grey image (H, W) uint8 or uint16.
+    """Decode a file that holds one grey image (H, W) uint8 or uint16.
 
     Raises:
-        ImageError: as ``open_stack`` and ``check_image``, or there is not exactly one image.
+        ImageError: as ``open_stack`` and ``check_image``, or the file holds more than one section.
     """
-    if data.startswith(_ZIP):
-        raise ImageError("is a zip file: send one PNG or TIFF")
     with open_stack(io.BytesIO(data), Ask(max_pixels)) as stack:
-        first, second = next(stack.sections, None), next(stack.sections, None)
-    if first is None or second is not None:
-        held = "no image" if first is None else "more than one image"
-        raise ImageError(f"holds {held}: send a PNG or TIFF with one")
-    return check_image(first)
+        if stack.num_sections != 1:
+            raise ImageError(f"is a stack of {stack.num_sections} sections: send one section")
+        (section,) = stack.sections
+    return check_image(section)
 
 
 def check_image(section: Array) -> Array:
-    """Return the micrograph, whose dtype has to be uint8 or uint16.
+    """Return the micrograph (H, W), whose dtype has to be uint8 or uint16.
 
     Raises:
         ImageError: it has another dtype.
     """
-    if section.dtype.name not in IMAGE_DTYPES:
-        raise ImageError(
-            f"has the dtype {section.dtype.name}: convert it to grey values of uint8 or uint16"
-        )
+    if section.dtype.name not in _STORED_DTYPES:
+        known = " or ".join(_STORED_DTYPES)
+        raise ImageError(f"has the dtype {section.dtype.name}: convert its grey values to {known}")
     return section
 
 

@@ -1,10 +1,11 @@
 """The one table of file formats, and the one door through which files are opened.
 
-The declared size is checked before a pixel is decoded, and no strip, tile or chunk may unpack into
-more than it declares, so that a small file cannot take more memory than allowed.
+The declared size and dtype are checked before a pixel is decoded, and no strip, tile or chunk may
+unpack into more than it declares, so that a small file cannot take more memory than allowed.
 """
 
 import errno
+import re
 import struct
 import zipfile
 import zlib
@@ -18,7 +19,7 @@ import tifffile
 import zarr.errors
 from PIL import UnidentifiedImageError
 
-from models.data.readers.limits import Array, ImageError
+from models.data.readers.limits import Array, ImageError, check_unpacked
 from models.data.readers.png import open_png
 from models.data.readers.stack import Ask, Opener, Stack
 from models.data.readers.tiff import open_tiff
@@ -33,6 +34,10 @@ class Format:
     suffixes: tuple[str, ...]
     magic: tuple[bytes, ...]
     open: Opener
+
+    def begins(self, start: bytes) -> bool:
+        """Tell whether a file that starts so is of this format."""
+        return start.startswith(self.magic)
 
 
 FORMATS = (
@@ -64,32 +69,70 @@ def open_stack(file: Path | BinaryIO, ask: Ask) -> Iterator[Stack]:
     """
     with ExitStack() as opened:
         with _in_words():
-            stack = _open(file, ask, opened)
-        yield replace(stack, sections=_told(stack.sections))
+            stack, num_bytes = _open(file, ask, opened)
+        yield replace(stack, sections=_told(stack.sections, num_bytes))
 
 
-def _open(file: Path | BinaryIO, ask: Ask, opened: ExitStack) -> Stack:
+def _open(file: Path | BinaryIO, ask: Ask, opened: ExitStack) -> tuple[Stack, int | None]:
+    """Return the stack, and the bytes of the file if it is one."""
     if isinstance(file, Path) and file.is_dir():
-        return opened.enter_context(open_zarr_folder(file, ask))
+        return opened.enter_context(open_zarr_folder(file, ask)), None
     if isinstance(file, Path) and file.exists() and not file.is_file():
         raise ImageError("is not a file")  # a pipe would never end
     stream = opened.enter_context(file.open("rb")) if isinstance(file, Path) else file
-    start = stream.read(8)
+    num_bytes = stream.seek(0, 2)
+    stream.seek(0)
+    start = stream.read(_START_BYTES)
     stream.seek(0)
     for each in FORMATS:
-        if start.startswith(each.magic):
-            return opened.enter_context(each.open(stream, ask))
+        if each.begins(start):
+            return opened.enter_context(each.open(stream, ask)), num_bytes
+    for pattern, name, advice in _NOT_READ:
+        if re.match(pattern, start, re.DOTALL):
+            raise ImageError(f"is {name}, which is not read: {advice}")
     names = ", ".join(each.name for each in FORMATS)
     raise ImageError(f"is of no format that is read: these are {names}")
 
 
-def _told(sections: Iterator[Array]) -> Iterator[Array]:
-    """Yield the sections; an error of a decoder becomes an ImageError."""
+_START_BYTES = 1024
+_AS_TIFF = "open it in Fiji and save it as TIFF"
+_UNPACK = "unpack it"
+_NOT_READ = (
+    (
+        rb"\xff\xd8\xff",
+        "a JPEG",
+        "its compression has changed the pixels; give the original file, "
+        "or if there is none, save it as PNG",
+    ),
+    (rb"BM....\0\0\0\0", "a BMP", "save it as PNG"),
+    (rb"GIF8", "a GIF", "save it as PNG"),
+    (rb"RIFF....WEBP", "a WebP", "give the original file, or if there is none, save it as PNG"),
+    (rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51", "a JPEG 2000", _AS_TIFF),
+    (rb"ZISRAWFILE", "a Zeiss CZI", _AS_TIFF),
+    (rb"\x70\0\0\0", "a Leica LIF", _AS_TIFF),
+    (rb"\xda\xce\xbe\x0a", "a Nikon ND2", _AS_TIFF),
+    (rb"\x49\x49\x97\x01", "a TIA series (SER)", _AS_TIFF),
+    (rb"NRRD0", "an NRRD", _AS_TIFF),
+    (rb".{344}(n\+1|ni1)\0|\x1f\x8b", "packed by gzip, or a NIfTI", _UNPACK + ", or " + _AS_TIFF),
+    (rb".{128}DICM", "a DICOM", _AS_TIFF),
+    (rb"\x93NUMPY|\x89HDF\r\n", "a NumPy or HDF5 file", _AS_TIFF),
+    (rb"7z\xbc\xaf|Rar!|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd|.{257}ustar", "an archive", _UNPACK),
+    (rb"%PDF|%!PS", "a document", "give the original image"),
+)
+"""Files that people bring: the pattern that they begin with, their name, and what to do."""
+
+
+def _told(sections: Iterator[Array], num_bytes: int | None) -> Iterator[Array]:
+    """Yield the sections; an error of a decoder becomes an ImageError, as does too much output."""
+    unpacked = 0
     while True:
         with _in_words():
             section = next(sections, None)
         if section is None:
             return
+        unpacked += section.nbytes
+        if num_bytes is not None:
+            check_unpacked(unpacked, num_bytes)
         yield section
 
 
@@ -108,7 +151,7 @@ def _in_words() -> Iterator[None]:
         raise ImageError(f"is damaged: {error}") from error
     except (ArithmeticError, struct.error, zlib.error) as error:
         raise ImageError(f"is damaged: {error}") from error
-    except (OSError, ValueError, TypeError, RuntimeError, IndexError) as error:
+    except (OSError, ValueError, TypeError, RuntimeError, LookupError, AttributeError) as error:
         # Decoders answer damaged bytes with all of these; none of them is a fault of the service.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise  # the disk's failure, not the file's; a seek to a damaged place is EINVAL

@@ -19,18 +19,12 @@ from tests.app.faults.kit import CASES, Case
 
 NOT_YET = {
     "blank_and_repeated_sections",
-    "grey_as_rgb_rgba_la",
-    "imagej_stack_one_ifd",
-    "lzw_zstd_jpeg_tiff",
     "mask_at_half_and_double_resolution",
-    "miniswhite_image_and_bilevel_mask",
     "ome_tiff_micrometre",
     "ome_zarr_04_05_groups",
-    "pyramid_pages_and_thumbnails",
     "scale_bar_strip",
     "sharded_zarr_v3",
     "signed_and_float_tiff",
-    "two_detectors_zcyx",
     "void_padding_16bit",
     "white_padding_8bit",
     "zip_with_outer_folder",

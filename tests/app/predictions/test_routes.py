@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from PIL import Image
 
 from app.database import Database
 from app.settings import Settings
@@ -26,7 +25,6 @@ from models.networks.generator import Generator
 from models.networks.unet import UNet
 from tests.app.conftest import Serve
 from tests.app.files import (
-    encoded,
     grey,
     mask,
     pixels,
@@ -251,8 +249,8 @@ def test_files_that_are_no_grey_image(api: httpx.Client, world: World) -> None:
         b"": "of no format that is read",
         b"hello": "of no format that is read",
         png(IMAGE)[:200]: "damaged",
-        encoded(Image.fromarray(IMAGE).convert("RGB")): "is a RGB picture",
-        tiff(np.stack([IMAGE, IMAGE])): "holds more than one image",
+        png(np.stack([IMAGE, IMAGE, 255 - IMAGE], -1)): "colour",
+        tiff(np.stack([IMAGE, IMAGE])): "stack of 2 sections",
         tiff(IMAGE.astype(np.float32)): "float32",
     }
     for data, said in cases.items():
