@@ -45,10 +45,18 @@ def inspect(session: Session, storage: Storage, dataset_id: UUID) -> DatasetInsp
     dataset = datasets.get(session, dataset_id)
     domain = open_domain(session, storage, dataset_id)
     frequencies = _frequencies(session, dataset)
-    sections = dataset.sections
+    sections, notes = dataset.sections, dataset.notes
     facts = {
         name: getattr(dataset, name)
-        for name in ("id", "name", "num_sections", "num_masks", "num_images", "dtype")
+        for name in (
+            "id",
+            "name",
+            "num_sections",
+            "num_masks",
+            "num_images",
+            "dtype",
+            "pixel_size_from",
+        )
     }
     window = (dataset.window_low, dataset.window_high)
     session.close()  # reading pixels takes a while, and needs no connection
@@ -66,7 +74,7 @@ def inspect(session: Session, storage: Storage, dataset_id: UUID) -> DatasetInsp
         splits=dict(Counter(section.split for section in sections)),
         groups=dict(Counter(section.group for section in sections if section.group is not None)),
         touching_splits=_touching(sections),
-        remarks=[Remark(**vars(note)) for note in suspicions(domain)],
+        remarks=[Remark(**vars(note)) for note in (*notes, *suspicions(domain))],
     )
 
 

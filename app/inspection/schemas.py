@@ -124,6 +124,9 @@ class DatasetInspection(BaseModel):
     num_images: int = Field(description="The number of images: tiles, or sections without tiles.")
     dtype: str = Field(description="The type of a grey value.")
     pixel_size_nm: float = Field(description="The width of a pixel, in nanometres.")
+    pixel_size_from: str = Field(
+        description="Says who gave the pixel size: the `request`, or the `file`."
+    )
     intensity_window: tuple[float, float] = Field(
         description="The grey values that become 0 (black) and 1 (white)."
     )
