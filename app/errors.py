@@ -60,6 +60,10 @@ class Conflict(ServiceError):
     status, code = 409, "conflict"
 
 
+class ChangedMeanwhile(ServiceError):
+    status, code = 412, "changed_meanwhile"
+
+
 class TooLarge(ServiceError):
     status, code = 413, "too_large"
 

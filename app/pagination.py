@@ -59,13 +59,36 @@ def by_number(
 ) -> tuple[list[Row], str | None]:
     """Return a page of rows in the order of a number, and the cursor of the next page."""
     if cursor is not None:
-        number = _key(cursor)
-        if type(number) is not int or not 0 <= number <= LARGEST_NUMBER:
-            raise _unknown_cursor()
-        query = query.where(column > number)
-    rows = list(session.scalars(query.order_by(column).limit(limit + 1)))
+        query = query.where(column > _number(cursor))
+    return _numbered(session, query.order_by(column), column, limit)
+
+
+def by_number_down(
+    session: Session,
+    query: Select[Row],
+    column: InstrumentedAttribute[int],
+    limit: int,
+    cursor: str | None,
+) -> tuple[list[Row], str | None]:
+    """Return a page of rows from the largest number down, and the cursor of the next page."""
+    if cursor is not None:
+        query = query.where(column < _number(cursor))
+    return _numbered(session, query.order_by(column.desc()), column, limit)
+
+
+def _numbered(
+    session: Session, query: Select[Row], column: InstrumentedAttribute[int], limit: int
+) -> tuple[list[Row], str | None]:
+    rows = list(session.scalars(query.limit(limit + 1)))
     following = rows[limit - 1] if len(rows) > limit else None
     return rows[:limit], None if following is None else _encode(getattr(following, column.key))
+
+
+def _number(cursor: str) -> int:
+    number = _key(cursor)
+    if type(number) is not int or not 0 <= number <= LARGEST_NUMBER:
+        raise _unknown_cursor()
+    return number
 
 
 def _encode(key: str | int) -> str:

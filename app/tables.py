@@ -93,6 +93,14 @@ class ModelKind(StrEnum):
     """A segmenter of another method: Y-Net, Paul et al., StyleFilter without one of its parts."""
 
 
+class ChangeKind(StrEnum):
+    """The kind of a change of labels: by JSON, by a table of CSV, or derived from masks."""
+
+    PUT = "put"
+    CSV = "csv"
+    DERIVE = "derive"
+
+
 class Table(DeclarativeBase):
     metadata = MetaData(
         naming_convention={
@@ -185,6 +193,25 @@ class Image(Table):
     """The number of pixels of each class in the mask; none without a mask."""
     labels: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """The labels by class name, each present or absent; a class that is not named is unknown."""
+
+
+class LabelChange(Table):
+    """A change of a dataset's labels; the last one gives the labels their version."""
+
+    __tablename__ = "label_changes"
+    __table_args__ = (_one_of("kind", ChangeKind),)
+
+    dataset_id: Mapped[UUID] = mapped_column(ForeignKey(Dataset.id), primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(String(20))
+    by: Mapped[str | None] = mapped_column(String(200))
+    seconds: Mapped[float | None]
+    """The time that somebody spent on the labels, as the client told it."""
+    changed_images: Mapped[int] = mapped_column(default=0)
+    complete: Mapped[bool] = mapped_column(default=False)
+    """False while the labels are being written, and for ever if the writer was killed."""
+    changed_at: Mapped[datetime] = mapped_column(default=now_plus())
+    """The time at which labels were last written."""
 
 
 class _Configured:

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import zarr
 from pydantic import JsonValue
-from sqlalchemy import func, or_, select
+from sqlalchemy import delete, func, or_, select
 from sqlalchemy.orm import Session
 
 from app.columns import stored_list
@@ -15,7 +15,7 @@ from app.datasets.schemas import DatasetRead, DatasetReport, ImageRead, NoteRead
 from app.errors import Conflict, NotFound
 from app.pagination import Page, by_number, newest_first
 from app.storage import Storage
-from app.tables import UNFINISHED, Dataset, Image, Job
+from app.tables import UNFINISHED, Dataset, Image, Job, LabelChange
 from models.data.images import png_bytes
 
 _PLAIN_FIELDS = tuple(DatasetRead.model_fields.keys() - {"intensity_window"})
@@ -98,7 +98,7 @@ def preview(session: Session, storage: Storage, dataset_id: UUID, n: int, layer:
 
 
 def remove(database: Database, storage: Storage, dataset_id: UUID) -> None:
-    """Delete a dataset's files and image rows; its own row stays, since models refer to it."""
+    """Delete a dataset's files, images and labels; its own row stays, since models refer to it."""
     with database.session() as session:
         dataset = get(session, dataset_id)
         session.refresh(dataset, with_for_update=True)
@@ -116,6 +116,7 @@ def remove(database: Database, storage: Storage, dataset_id: UUID) -> None:
                 f"{in_use} unfinished job(s) use dataset {dataset_id}: cancel them, or wait for "
                 "their end"
             )
+        session.execute(delete(LabelChange).where(LabelChange.dataset_id == dataset_id))
         dataset.deleted_at = now_plus()
         dataset.identity = None
         session.commit()

@@ -1,40 +1,114 @@
 """Image-level labels over HTTP."""
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from tempfile import SpooledTemporaryFile
+from typing import Annotated, Any, Literal
+from uuid import UUID
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
 
-from app.dependencies import (
-    CursorQuery,
-    DatasetId,
-    LimitQuery,
-    ReadingDep,
-    ServicesDep,
-    SessionDep,
-)
-from app.errors import UnsupportedMedia
+from app.database import Database
+from app.dependencies import CursorQuery, DatasetId, LimitQuery, ReadingDep, ServicesDep
+from app.errors import Invalid, NotAcceptable, ProblemItem, UnsupportedMedia
 from app.labels import service
-from app.labels.schemas import SHEET_EXAMPLE, DeriveRequest, LabelsRead, LabelsSummary
-from app.middleware.error_handlers import NO_DATABASE
+from app.labels.changes import AskedChange, Version
+from app.labels.schemas import (
+    SHEET_EXAMPLE,
+    ChangeNote,
+    ChangeRead,
+    DerivedSummary,
+    DeriveRequest,
+    LabelsRead,
+    LabelsSummary,
+)
+from app.middleware.error_handlers import DISK_FULL, NO_DATABASE
 from app.pagination import Page
 
 router = APIRouter(prefix="/datasets/{dataset_id}/labels", tags=["labels"], responses=NO_DATABASE)
 
 
-_WRITERS = {"application/json": service.put_json, "text/csv": service.put_sheet}
+_JSON, _CSV = "application/json", "text/csv"
+_MEMORY_BYTES = 1 << 23
+_PIECE_BYTES = 1 << 16
+
 _BODY: dict[str, Any] = {
     "required": True,
     "content": {
-        "application/json": {"schema": {"$ref": "#/components/schemas/LabelsUpdate"}},
-        "text/csv": {"schema": {"type": "string"}, "example": SHEET_EXAMPLE},
+        _JSON: {"schema": {"$ref": "#/components/schemas/LabelsUpdate"}},
+        _CSV: {"schema": {"type": "string"}, "example": SHEET_EXAMPLE},
     },
+}
+_TAGGED: dict[str, Any] = {
+    "headers": {
+        "ETag": {
+            "description": "The version of the labels. Send it as `If-Match` with a change that "
+            "must not be made if somebody else has changed the labels.",
+            "schema": {"type": "string"},
+        }
+    }
+}
+_TABLE: dict[str, Any] = _TAGGED | {
+    "content": {_CSV: {"schema": {"type": "string"}, "example": SHEET_EXAMPLE}}
 }
 
 
-@router.put("", response_model=LabelsSummary, openapi_extra={"requestBody": _BODY})
+@dataclass(frozen=True)
+class AskedRead:
+    """The part of the labels that is asked for, and its form."""
+
+    table: bool
+    limit: int
+    cursor: str | None
+
+
+def asked_change(
+    note: Annotated[ChangeNote, Query()],
+    if_match: Annotated[
+        str | None,
+        Header(
+            max_length=1000,
+            description="The `ETag` of the labels that you know. If they have changed since, the "
+            "service answers 412 and writes nothing.",
+        ),
+    ] = None,
+) -> AskedChange:
+    return AskedChange(note.by, note.seconds, if_match)
+
+
+def asked_read(
+    request: Request,
+    form: Annotated[
+        Literal["json", "csv"] | None,
+        Query(alias="format", description="The form of the answer, in place of `Accept`."),
+    ] = None,
+    accept: Annotated[str, Header(description=f"The form of the answer: {_JSON} or {_CSV}.")] = "",
+    limit: LimitQuery = 100,
+    cursor: CursorQuery = None,
+) -> AskedRead:
+    table = form == "csv" or (form is None and _wants_table(accept))
+    paged = {"limit", "cursor"} & request.query_params.keys()
+    if table and paged:
+        message = "a table holds all images: leave limit and cursor out, or ask for JSON"
+        items = [ProblemItem(where=f"query.{name}", message=message) for name in sorted(paged)]
+        raise Invalid(message, items)
+    return AskedRead(table, limit, cursor)
+
+
+ChangeDep = Annotated[AskedChange, Depends(asked_change)]
+ReadDep = Annotated[AskedRead, Depends(asked_read)]
+
+
+@router.put("", responses={200: _TAGGED}, openapi_extra={"requestBody": _BODY})
 async def put_labels(
-    dataset_id: DatasetId, request: Request, services: ServicesDep
+    dataset_id: DatasetId,
+    request: Request,
+    response: Response,
+    services: ServicesDep,
+    asked: ChangeDep,
 ) -> LabelsSummary:
     """Label many images at once: for each class, an image is present, absent or unknown.
 
@@ -57,29 +131,103 @@ async def put_labels(
     """
     body = await request.body()
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type not in _WRITERS:
+    if media_type == _JSON:
+        put = service.put_json
+    elif media_type == _CSV:
+        put = service.put_sheet
+    else:
         raise UnsupportedMedia(
-            f"the request has the content type {media_type!r}: send labels as "
-            f"{' or '.join(_WRITERS)}"
+            f"the request has the content type {media_type!r}: send labels as {_JSON} or {_CSV}"
         )
-    # Parsing takes seconds if there are many labels, and other requests are answered meanwhile.
-    return await run_in_threadpool(_WRITERS[media_type], services.database, dataset_id, body)
+    # Many labels take seconds, in which other requests are answered.
+    summary, version = await run_in_threadpool(put, services.database, dataset_id, body, asked)
+    _tag(response, version)
+    return summary
 
 
-@router.get("")
+@router.get("", response_model=Page[LabelsRead], responses=DISK_FULL | {200: _TABLE})
 def get_labels(
+    dataset_id: DatasetId, response: Response, services: ServicesDep, asked: ReadDep
+) -> Page[LabelsRead] | Response:
+    """List the images with their labels, in the order of their numbers.
+
+    As CSV the answer is a table of all images, in the form that PUT takes: 1 is present, 0 is
+    absent, and an empty cell is unknown. A name that a spreadsheet would take for a formula has an
+    apostrophe before it; PUT takes it away.
+    """
+    if asked.table:
+        return _table(services.database, dataset_id)
+    with services.database.reading() as session:
+        _tag(response, service.version(session, dataset_id))
+        return service.read(session, dataset_id, asked.limit, asked.cursor)
+
+
+@router.post("/derive", responses={200: _TAGGED})
+def derive_labels(
+    dataset_id: DatasetId,
+    response: Response,
+    services: ServicesDep,
+    asked: ChangeDep,
+    request: DeriveRequest | None = None,
+) -> DerivedSummary:
+    """Label images by their masks. The new labels replace those that the images had.
+
+    A class is present in an image whose mask has enough pixels of it, else absent.
+    """
+    summary, version = service.derive(
+        services.database, dataset_id, request or DeriveRequest(), asked
+    )
+    _tag(response, version)
+    return summary
+
+
+@router.get("/history")
+def get_history(
     dataset_id: DatasetId,
     session: ReadingDep,
     limit: LimitQuery = 100,
     cursor: CursorQuery = None,
-) -> Page[LabelsRead]:
-    """List the images with their labels, in the order of their numbers."""
-    return service.read(session, dataset_id, limit, cursor)
+) -> Page[ChangeRead]:
+    """List the changes of a dataset's labels, newest first."""
+    return service.history(session, dataset_id, limit, cursor)
 
 
-@router.post("/derive")
-def derive_labels(
-    dataset_id: DatasetId, session: SessionDep, request: DeriveRequest | None = None
-) -> LabelsSummary:
-    """Label images by their masks. The new labels replace those that the images had."""
-    return service.derive(session, dataset_id, request or DeriveRequest())
+def _tag(response: Response, version: Version) -> None:
+    response.headers["ETag"] = f'"{version.tag}"'
+
+
+def _wants_table(accept: str) -> bool:
+    """Tell whether the first form in the header that can be sent is the table."""
+    for part in accept.split(","):
+        name = part.partition(";")[0].strip().lower()
+        if name in (_CSV, "text/*"):
+            return True
+        if name in (_JSON, "application/*", "*/*", ""):
+            return False
+    raise NotAcceptable(
+        f"the service cannot send labels as {accept[:100]}: ask for {_JSON} or {_CSV}"
+    )
+
+
+def _table(database: Database, dataset_id: UUID) -> Response:
+    # Written before it is sent, so that a slow client holds no connection to the database.
+    with ExitStack() as closing:
+        file = closing.enter_context(SpooledTemporaryFile(max_size=_MEMORY_BYTES))
+        version = service.write_table(database, dataset_id, file)
+        length = file.tell()
+        closing.pop_all()  # the answer closes the file
+    file.seek(0)
+    name = f"labels_{dataset_id}.csv"
+    headers = {
+        "Content-Length": f"{length}",
+        "Content-Disposition": f'attachment; filename="{name}"',
+    }
+    response = StreamingResponse(_pieces(file), media_type=_CSV, headers=headers)
+    _tag(response, version)
+    return response
+
+
+def _pieces(file: SpooledTemporaryFile[bytes]) -> Iterator[bytes]:
+    with file:
+        while piece := file.read(_PIECE_BYTES):
+            yield piece

@@ -1,9 +1,21 @@
 """Schemas of the requests and answers about labels."""
 
-from typing import Self
+from datetime import datetime
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    JsonValue,
+    Tag,
+    model_validator,
+)
 
+from app.pagination import LARGEST_NUMBER
+from app.tables import ChangeKind
+from models.data.description import Text
 from models.data.labels import LabelState
 from models.data.sections import Split
 
@@ -75,6 +87,10 @@ class LabelsRead(BaseModel):
 class LabelsSummary(BaseModel):
     """The labels of a dataset after a change, counted."""
 
+    version: int = Field(
+        description="The version of the labels: the number of their last change, 0 before the "
+        "first. The header `ETag` holds it too."
+    )
     changed_images: int = Field(description="The number of images whose labels changed.")
     counts: dict[str, dict[LabelState, int]] = Field(
         description="For each class, the number of images in which it is present, absent and "
@@ -82,17 +98,75 @@ class LabelsSummary(BaseModel):
     )
 
 
+PixelCount = Annotated[int, Field(ge=1, le=LARGEST_NUMBER)]
+MinPixels = Annotated[
+    Annotated[PixelCount, Tag("number")] | Annotated[dict[str, PixelCount], Tag("by_class")],
+    # So that a refusal names what is wrong with the one form that was sent, and not with both.
+    Discriminator(lambda given: "by_class" if isinstance(given, dict) else "number"),
+]
+
+
 class DeriveRequest(BaseModel):
     """Asks to label images by their masks."""
 
     model_config = ConfigDict(extra="forbid")
 
-    min_pixels: int = Field(
+    min_pixels: MinPixels = Field(
         1,
-        ge=1,
-        description="The least number of pixels of a present class. A class with fewer pixels in "
-        "the mask is labelled absent.",
+        description="The least number of pixels of a present class: one number, or a number for "
+        "each class that it names, and 1 for the others. A class with fewer pixels in the mask is "
+        "labelled absent.",
+        examples=[1, {"mitochondrion": 50}],
     )
     split: Split | None = Field(
         None, description="The split whose images are labelled; without it, all images."
     )
+
+
+class DerivedSummary(LabelsSummary):
+    """The labels of a dataset after they were derived from its masks, counted."""
+
+    derived: dict[str, dict[LabelState, int]] = Field(
+        description="For each class, the number of images that were labelled present, and absent."
+    )
+    notes: dict[str, str] = Field(
+        description="A remark on each class that was labelled alike in all images."
+    )
+
+
+class ChangeNote(BaseModel):
+    """Facts about a change of labels that its history keeps."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    by: Annotated[Text, Field(max_length=200)] | None = Field(
+        None, description="The name of whoever gave the labels; any text."
+    )
+    seconds: float | None = Field(
+        None,
+        ge=0,
+        le=1e7,
+        allow_inf_nan=False,
+        description="The time that was spent on these labels, in seconds.",
+    )
+
+
+class ChangeRead(BaseModel):
+    """A change of a dataset's labels."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    version: int = Field(description="The version of the labels after the change.")
+    kind: ChangeKind = Field(
+        description="The way by which the labels came: `put` (JSON), `csv` or `derive`."
+    )
+    by: str | None = Field(description="The name of whoever gave the labels, if it was sent.")
+    seconds: float | None = Field(
+        description="The time that was spent on the labels, in seconds, if it was sent."
+    )
+    changed_images: int = Field(description="The number of images whose labels changed.")
+    complete: bool = Field(
+        description="`false` while the labels are being written. It stays `false` if the service "
+        "was stopped meanwhile: only some of the images have these labels then."
+    )
+    changed_at: datetime = Field(description="The time when labels were last written.")

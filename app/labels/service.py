@@ -1,33 +1,40 @@
-"""Writes and reads image-level labels, and derives them from masks."""
+"""Writes and reads image-level labels, counts them, and derives them from masks."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import IO
 from uuid import UUID
 
 from pydantic import JsonValue, ValidationError
-from sqlalchemy import Select, func, select
-from sqlalchemy import update as update_table
+from sqlalchemy import TableValuedAlias, case, func, literal, select, true
 from sqlalchemy.orm import Session
 
-from app.columns import stored_object
+from app.columns import Json, stored_list
 from app.database import Database
 from app.datasets import service as datasets
-from app.errors import Invalid, ProblemItem
+from app.errors import Invalid, ProblemItem, refusal
+from app.labels import changes
+from app.labels.changes import AskedChange, Version, stored_labels
 from app.labels.collected import MOST_PROBLEMS, Classes, Collected, refused
 from app.labels.naming import Extent, ImageNames
-from app.labels.schemas import DeriveRequest, LabelsRead, LabelsSummary, LabelsUpdate
-from app.labels.sheet import read_sheet
+from app.labels.schemas import (
+    ChangeRead,
+    DerivedSummary,
+    DeriveRequest,
+    LabelsRead,
+    LabelsSummary,
+    LabelsUpdate,
+)
+from app.labels.sheet import read_sheet, write_sheet
 from app.pagination import Page
-from app.tables import Dataset, Image
-from models.data.labels import LabelState, known_labels, present_classes
+from app.tables import ChangeKind, Dataset, Image
+from models.data.labels import LabelState, present_classes
 
-_CHUNK = 1000
-_KNOWN = (LabelState.PRESENT, LabelState.ABSENT)
-
-Labels = Mapping[str, str]
+_ROWS_AT_ONCE = 1000
 
 
-def put_json(database: Database, dataset_id: UUID, body: bytes) -> LabelsSummary:
+def put_json(
+    database: Database, dataset_id: UUID, body: bytes, asked: AskedChange
+) -> tuple[LabelsSummary, Version]:
     """Write the labels of a ``LabelsUpdate``; Invalid names each wrong entry and writes none."""
     try:
         request = LabelsUpdate.model_validate_json(body)
@@ -38,13 +45,111 @@ def put_json(database: Database, dataset_id: UUID, body: bytes) -> LabelsSummary
         ]
         raise refused(error.error_count(), items) from error
     dataset, names = _named(database, dataset_id)
-    return _update(database, dataset, _entries(request, names, dataset.class_names))
+    wanted = _entries(request, names, dataset.class_names)
+    return _write(database, dataset, wanted, ChangeKind.PUT, asked)
 
 
-def put_sheet(database: Database, dataset_id: UUID, body: bytes) -> LabelsSummary:
+def put_sheet(
+    database: Database, dataset_id: UUID, body: bytes, asked: AskedChange
+) -> tuple[LabelsSummary, Version]:
     """Write the labels of a table of CSV; Invalid names each wrong line and writes none."""
     dataset, names = _named(database, dataset_id)
-    return _update(database, dataset, read_sheet(body, names, dataset.class_names))
+    wanted = read_sheet(body, names, dataset.class_names)
+    return _write(database, dataset, wanted, ChangeKind.CSV, asked)
+
+
+def derive(
+    database: Database, dataset_id: UUID, request: DeriveRequest, asked: AskedChange
+) -> tuple[DerivedSummary, Version]:
+    """Label each image that has a mask; Invalid if no image has one.
+
+    A class with enough pixels in the mask is present, any other class is absent. An image without a
+    mask, or whose mask ignores every pixel, keeps its labels.
+    """
+    with database.reading() as session:
+        dataset = datasets.get(session, dataset_id)
+        wanted = _derived(session, dataset, request)
+    if not wanted:
+        chosen = "" if request.split is None else f" in the split {request.split!r}"
+        message = (
+            f"dataset {dataset_id} has no image with a mask{chosen}, so no label can be derived: "
+            "send labels with PUT instead"
+        )
+        raise Invalid(message, [ProblemItem(where="path.dataset_id", message=message)])
+    summary, version = _write(database, dataset, wanted, ChangeKind.DERIVE, asked)
+    derived = {
+        name: dict.fromkeys((LabelState.PRESENT, LabelState.ABSENT), 0)
+        for name in dataset.class_names
+    }
+    for classes in wanted.values():
+        for name, state in classes.items():
+            derived[name][state] += 1
+    return DerivedSummary(**dict(summary), derived=derived, notes=_notes(derived)), version
+
+
+def read(session: Session, dataset_id: UUID, limit: int, cursor: str | None) -> Page[LabelsRead]:
+    dataset = datasets.get(session, dataset_id)
+    rows, following = datasets.image_rows(session, dataset_id, limit, cursor)
+    first_of = _first_images(session, dataset_id, rows)
+    items = [
+        LabelsRead(
+            image=row.n,
+            section=dataset.sections[row.section].name,
+            tile=row.n - first_of[row.section],
+            classes=_states(dataset, row.labels),
+        )
+        for row in rows
+    ]
+    return Page(items=items, next=following)
+
+
+def version(session: Session, dataset_id: UUID) -> Version:
+    datasets.get(session, dataset_id)
+    return changes.current(session, dataset_id)
+
+
+def history(session: Session, dataset_id: UUID, limit: int, cursor: str | None) -> Page[ChangeRead]:
+    datasets.get(session, dataset_id)
+    rows, following = changes.history(session, dataset_id, limit, cursor)
+    return Page(items=[ChangeRead.model_validate(row) for row in rows], next=following)
+
+
+def write_table(database: Database, dataset_id: UUID, file: IO[bytes]) -> Version:
+    """Write the labels of all images to a file, as a table that ``put_sheet`` takes."""
+    with database.reading() as session:
+        dataset = datasets.get(session, dataset_id)
+        found = changes.current(session, dataset_id)
+        rows = _table_rows(session, dataset)
+        tiles = dataset.tile_px is not None
+        for piece in write_sheet(rows, dataset.class_names, tiles=tiles):
+            file.write(piece)
+    return found
+
+
+def _table_rows(
+    session: Session, dataset: Dataset
+) -> Iterator[tuple[str, int, Sequence[LabelState]]]:
+    names = [section.name for section in dataset.sections]
+    query = select(Image.section, Image.labels).where(Image.dataset_id == dataset.id)
+    query = query.order_by(Image.n).execution_options(yield_per=_ROWS_AT_ONCE)
+    section, tile = -1, 0
+    for its_section, labels in session.execute(query):
+        tile = tile + 1 if its_section == section else 0
+        section = its_section
+        yield names[section], tile, tuple(_states(dataset, labels).values())
+
+
+def _write(
+    database: Database,
+    dataset: Dataset,
+    wanted: Mapping[int, Classes],
+    kind: ChangeKind,
+    asked: AskedChange,
+) -> tuple[LabelsSummary, Version]:
+    found, changed = changes.write(database, dataset.id, wanted, kind, asked)
+    with database.reading() as session:
+        counts = _counts(session, dataset)
+    return LabelsSummary(version=found.number, changed_images=changed, counts=counts), found
 
 
 def _named(database: Database, dataset_id: UUID) -> tuple[Dataset, ImageNames]:
@@ -52,14 +157,25 @@ def _named(database: Database, dataset_id: UUID) -> tuple[Dataset, ImageNames]:
     with database.reading() as session:
         dataset = datasets.get(session, dataset_id)
         sections = dataset.sections
-        extents = _extents(session, dataset_id)
-    return dataset, ImageNames(sections, extents)
+        query = select(Image.section, func.min(Image.n), func.count())
+        query = query.where(Image.dataset_id == dataset_id).group_by(Image.section)
+        rows = session.execute(query).all()
+    return dataset, ImageNames(sections, {section: Extent(n, count) for section, n, count in rows})
 
 
-def _extents(session: Session, dataset_id: UUID) -> dict[int, Extent]:
-    query = select(Image.section, func.min(Image.n), func.count())
-    rows = session.execute(query.where(Image.dataset_id == dataset_id).group_by(Image.section))
-    return {section: Extent(first, count) for section, first, count in rows}
+def _first_images(session: Session, dataset_id: UUID, rows: Sequence[Image]) -> dict[int, int]:
+    """Return the number of the first image of each section, for images that follow each other."""
+    first_of: dict[int, int] = {}
+    for row in reversed(rows):
+        first_of[row.section] = row.n
+    if rows:
+        section, n = rows[0].section, rows[0].n
+        before = select(Image.n).where(
+            Image.dataset_id == dataset_id, Image.n < n, Image.section != section
+        )
+        last = session.scalar(before.order_by(Image.n.desc()).limit(1))
+        first_of[section] = 0 if last is None else last + 1
+    return first_of
 
 
 def _entries(
@@ -84,128 +200,72 @@ def _entries(
     return collected.labels()
 
 
-def _update(database: Database, dataset: Dataset, wanted: Mapping[int, Classes]) -> LabelsSummary:
-    numbers = sorted(wanted)
-    changed = 0
-    with database.session() as session:
-        datasets.hold(session, dataset.id)
-        for start in range(0, len(numbers), _CHUNK):
-            images = _locked(dataset.id).where(Image.n.in_(numbers[start : start + _CHUNK]))
-            labels = {
-                image.n: (image.labels, known_labels({**_stored(image.labels), **wanted[image.n]}))
-                for image in session.execute(images)
-            }
-            changed += _write(session, dataset.id, labels)
-        session.commit()
-        return _summary(session, dataset, changed)
+def _derived(session: Session, dataset: Dataset, request: DeriveRequest) -> dict[int, Classes]:
+    """Return the labels that the masks give, by the number of the image."""
+    names = dataset.class_names
+    given = request.min_pixels
+    for name in sorted(given.keys() - set(names)) if isinstance(given, dict) else ():
+        message = f"the dataset has no class {name!r}: its classes are {', '.join(names)}"
+        raise refusal(f"min_pixels.{name}", message)
+    least = [given.get(name, 1) if isinstance(given, dict) else given for name in names]
+    query = select(Image.n, Image.section, Image.class_pixels)
+    query = query.where(Image.dataset_id == dataset.id, Image.class_pixels.is_not(None))
+    wanted: dict[int, Classes] = {}
+    alike: dict[bytes, Classes] = {}  # most images show the same classes as another
+    splits = [section.split for section in dataset.sections]
+    for n, section, pixels in session.execute(query.execution_options(yield_per=_ROWS_AT_ONCE)):
+        counts = [count for count in stored_list(pixels) if isinstance(count, int)]
+        if len(counts) != len(names) or not any(counts):
+            continue
+        if request.split in (None, splits[section]):
+            present = present_classes(counts, least)
+            key = present.tobytes()
+            if key not in alike:
+                states = (LabelState.PRESENT if each else LabelState.ABSENT for each in present)
+                alike[key] = dict(zip(names, states, strict=True))
+            wanted[n] = alike[key]
+    return wanted
 
 
-def read(session: Session, dataset_id: UUID, limit: int, cursor: str | None) -> Page[LabelsRead]:
-    dataset = datasets.get(session, dataset_id)
-    rows, following = datasets.image_rows(session, dataset_id, limit, cursor)
-    first_of = _first_images(session, dataset_id, rows)
-    items = [
-        LabelsRead(
-            image=row.n,
-            section=dataset.sections[row.section].name,
-            tile=row.n - first_of[row.section],
-            classes=_states(dataset, row.labels),
-        )
-        for row in rows
-    ]
-    return Page(items=items, next=following)
-
-
-def _first_images(session: Session, dataset_id: UUID, rows: Sequence[Image]) -> dict[int, int]:
-    """Return the number of the first image of each section, for images that follow each other."""
-    first_of: dict[int, int] = {}
-    for row in reversed(rows):
-        first_of[row.section] = row.n
-    if rows:
-        section, n = rows[0].section, rows[0].n
-        before = select(Image.n).where(
-            Image.dataset_id == dataset_id, Image.n < n, Image.section != section
-        )
-        last = session.scalar(before.order_by(Image.n.desc()).limit(1))
-        first_of[section] = 0 if last is None else last + 1
-    return first_of
-
-
-def derive(session: Session, dataset_id: UUID, request: DeriveRequest) -> LabelsSummary:
-    """Label each image that has a mask; Invalid if no image has one.
-
-    A class with at least ``min_pixels`` pixels in the mask is present, any other class is absent.
-    An image without a mask, or whose mask ignores every pixel, keeps its labels.
-    """
-    dataset = datasets.hold(session, dataset_id)
-    found = changed = 0
-    for start in range(0, dataset.num_images, _CHUNK):
-        images = _locked(dataset_id).where(Image.n.between(start, start + _CHUNK - 1))
-        labels = {
-            image.n: (image.labels, _derived(dataset, image.class_pixels, request.min_pixels))
-            for image in session.execute(images)
-            if request.split in (None, dataset.sections[image.section].split)
-            and image.class_pixels
-            and any(image.class_pixels)
-        }
-        found += len(labels)
-        changed += _write(session, dataset_id, labels)
-    if not found:
-        chosen = "" if request.split is None else f" in the split {request.split!r}"
-        message = (
-            f"dataset {dataset_id} has no image with a mask{chosen}, so no label can be derived: "
-            "send labels with PUT instead"
-        )
-        raise Invalid(message, [ProblemItem(where="path.dataset_id", message=message)])
-    session.commit()
-    return _summary(session, dataset, changed)
-
-
-def _locked(dataset_id: UUID) -> Select[Any]:
-    """Select and lock the images of a dataset, so that no label written meanwhile is lost."""
-    columns = (Image.n, Image.section, Image.class_pixels, Image.labels)
-    query = select(*columns).where(Image.dataset_id == dataset_id)
-    return query.order_by(Image.n).with_for_update()
-
-
-def _write(session: Session, dataset_id: UUID, labels: Mapping[int, tuple[Labels, Labels]]) -> int:
-    """Write the new labels where they differ from the old; return the number of such images.
-
-    ``labels`` holds the old and the new labels of each image by number.
-    """
-    rows = [
-        {"dataset_id": dataset_id, "n": n, "labels": new}
-        for n, (old, new) in labels.items()
-        if new != old
-    ]
-    if rows:
-        session.execute(update_table(Image), rows)
-    return len(rows)
-
-
-def _derived(dataset: Dataset, class_pixels: list[int], min_pixels: int) -> Labels:
-    shown = present_classes(class_pixels, min_pixels)
-    return {
-        name: LabelState.PRESENT if present else LabelState.ABSENT
-        for name, present in zip(dataset.class_names, shown, strict=True)
-    }
-
-
-def _stored(labels: JsonValue) -> dict[str, LabelState]:
-    """Return the labels of an image, without words that this version does not know."""
-    words = stored_object(labels)
-    return {name: LabelState(word) for name, word in words.items() if word in _KNOWN}
+def _notes(derived: Mapping[str, Mapping[LabelState, int]]) -> dict[str, str]:
+    notes = {}
+    for name, counts in derived.items():
+        if not counts[LabelState.PRESENT]:
+            notes[name] = (
+                "no image has enough pixels of it, so it is absent in all: look whether the masks "
+                "hold it, and whether the least number of pixels is too large"
+            )
+        if not counts[LabelState.ABSENT]:
+            notes[name] = (
+                "it is present in all images, so its labels exclude nothing: smaller tiles may be "
+                "without it"
+            )
+    return notes
 
 
 def _states(dataset: Dataset, labels: JsonValue) -> dict[str, LabelState]:
-    known = _stored(labels)
+    known = stored_labels(labels)
     return {name: known.get(name, LabelState.UNKNOWN) for name in dataset.class_names}
 
 
-def _summary(session: Session, dataset: Dataset, changed: int) -> LabelsSummary:
+def _counts(session: Session, dataset: Dataset) -> dict[str, dict[LabelState, int]]:
+    """Count for each class the images of each state, in the database."""
     counts = {name: dict.fromkeys(LabelState, 0) for name in dataset.class_names}
-    query = select(Image.labels, func.count()).where(Image.dataset_id == dataset.id)
-    for labels, count in session.execute(query.group_by(Image.labels)):
-        for name, state in _states(dataset, labels).items():
-            counts[name][state] += count
-    return LabelsSummary(changed_images=changed, counts=counts)
+    each = _each_label(session)
+    query = select(each.c.key, each.c.value, func.count()).join_from(Image, each, true())
+    query = query.where(Image.dataset_id == dataset.id).group_by(each.c.key, each.c.value)
+    for name, word, count in session.execute(query):
+        if name in counts and word in (LabelState.PRESENT, LabelState.ABSENT):
+            counts[name][word] = count
+    for states in counts.values():
+        states[LabelState.UNKNOWN] = dataset.num_images - sum(states.values())
+    return counts
+
+
+def _each_label(session: Session) -> TableValuedAlias:
+    """Return the labels of an image as rows: ``key`` is the class, ``value`` the word."""
+    if session.get_bind().dialect.name == "postgresql":
+        is_object = func.jsonb_typeof(Image.labels) == "object"
+        labels = case((is_object, Image.labels), else_=literal({}, Json))
+        return func.jsonb_each_text(labels).table_valued("key", "value")
+    return func.json_each(Image.labels).table_valued("key", "value")

@@ -96,7 +96,11 @@ def read_sheet(data: bytes, names: ImageNames, class_names: Sequence[str]) -> di
             collected.add(number, columns.image(cells, names), known.get(states, {}))
         except ValueError as error:
             collected.problem(number, str(error))
-    return collected.labels()
+    labels = collected.labels()
+    if not labels:
+        collected.problem(2, "is missing: write a line for each image that you label")
+        collected.refuse_problems()
+    return labels
 
 
 def write_sheet(

@@ -55,7 +55,7 @@ def known_labels(labels: Mapping[str, str]) -> dict[str, LabelState]:
         ValueError: a word is not one of ``LabelState``.
     """
     for name, word in labels.items():
-        if word not in set(LabelState):
+        if word not in _WORDS:
             raise ValueError(f"{name!r} is labelled {word!r}, not present, absent or unknown")
     states = {name: LabelState(word) for name, word in labels.items()}
     return {name: state for name, state in states.items() if state != LabelState.UNKNOWN}
@@ -73,12 +73,17 @@ def class_pixels(mask: NDArray[np.integer], num_classes: int) -> NDArray[np.int6
     return np.bincount(mask.ravel(), minlength=256)[:num_classes]
 
 
-def present_classes(counts: Sequence[int] | NDArray[np.int64], min_pixels: int = 1) -> list[bool]:
+def present_classes(
+    counts: Sequence[int] | NDArray[np.int64], min_pixels: int | Sequence[int] = 1
+) -> NDArray[np.bool_]:
     """Tell for each class whether an image shows it, by at least ``min_pixels`` pixels.
 
-    This is the only rule by which masks or predictions become image-level labels.
+    ``counts`` (..., C) are the pixels of each class, and the answer has the same shape.
+    ``min_pixels`` is one number, or one for each class. This is the only rule by which masks or
+    predictions become image-level labels.
     """
-    return [count >= min_pixels for count in counts]
+    present: NDArray[np.bool_] = np.asarray(counts) >= np.asarray(min_pixels)
+    return present
 
 
 def labels_of_mask(counts: Sequence[int] | NDArray[np.int64]) -> tuple[int, ...]:

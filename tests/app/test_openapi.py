@@ -34,6 +34,7 @@ OPERATIONS = {
     "PUT /datasets/{dataset_id}/labels",
     "GET /datasets/{dataset_id}/labels",
     "POST /datasets/{dataset_id}/labels/derive",
+    "GET /datasets/{dataset_id}/labels/history",
     "POST /jobs/adapt",
     "POST /jobs/train-style",
     "POST /jobs/pretrain",
@@ -139,7 +140,8 @@ def test_failures_are_documented_where_they_can_come(operations: dict[str, Any])
         return {name for name, one in operations.items() if status in one["responses"]}
 
     assert OPERATIONS - giving("503") == {"GET /livez"}
-    assert giving("507") == {"POST /datasets", "POST /predict"}
+    written = {"POST /datasets", "POST /predict", "GET /datasets/{dataset_id}/labels"}
+    assert giving("507") == written
 
 
 def test_every_reference_leads_to_a_schema(page: dict[str, Any]) -> None:

@@ -40,6 +40,7 @@ NEW = {
     "notes",
     "hidden",
 }
+NEW_TABLES = {"label_changes"}
 
 Rows = dict[str, list[dict[str, Any]]]
 
@@ -74,7 +75,7 @@ def everything(database: Database) -> Rows:
                 (dict(row) for row in connection.execute(select(table)).mappings()), key=str
             )
             for name, table in metadata.tables.items()
-            if name != "alembic_version"
+            if name not in NEW_TABLES | {"alembic_version"}
         }
 
 

@@ -68,6 +68,7 @@ def test_many_images_are_labelled_at_once_and_merged(api: httpx.Client, dataset:
         },
     )
     assert written.json() == {
+        "version": 1,
         "changed_images": 3,
         "counts": {
             "background": {"present": 0, "absent": 0, "unknown": 6},
@@ -212,6 +213,21 @@ def test_derived_from_masks(api: httpx.Client, dataset: str) -> None:
     assert api.post(path, json={"min_pixels": 157}).json()["counts"]["background"]["present"] == 5
 
 
+def test_derived_with_a_least_number_for_each_class(api: httpx.Client, dataset: str) -> None:
+    path = f"/datasets/{dataset}/labels/derive"
+    summary = api.post(path, json={"min_pixels": {"nucleus": 101, "background": 157}}).json()
+    assert summary["derived"] == {
+        "background": {"present": 5, "absent": 1},  # the first tile has 156 pixels of it
+        "nucleus": {"present": 0, "absent": 6},
+        "vesicle": {"present": 1, "absent": 5},
+    }
+    assert set(summary["notes"]) == {"nucleus"}
+    summary = api.post(path, json={"min_pixels": {"nucleus": 100}}).json()
+    assert summary["derived"]["nucleus"] == {"present": 1, "absent": 5}
+    assert set(summary["notes"]) == {"background"}
+    assert summary["counts"]["background"] == {"present": 6, "absent": 0, "unknown": 0}
+
+
 def test_derived_for_a_split_leaves_the_others(api: httpx.Client) -> None:
     report = registered(
         upload(
@@ -237,7 +253,11 @@ def test_derive_refuses_what_it_cannot_do(api: httpx.Client) -> None:
     path = f"/datasets/{report['id']}/labels/derive"
     body = problem(api.post(path), 422)
     assert "mask" in body["detail"]
-    assert list(wrong(api.post(path, json={"min_pixels": 0}))) == ["body.min_pixels"]
+    assert list(wrong(api.post(path, json={"min_pixels": 0}))) == ["body.min_pixels.number"]
+    few = {"min_pixels": {"organelle": 0, "golgi": 1}}
+    assert list(wrong(api.post(path, json=few))) == ["body.min_pixels.by_class.organelle"]
+    golgi = {"min_pixels": {"organelle": 2, "golgi": 1}}
+    assert list(wrong(api.post(path, json=golgi))) == ["body.min_pixels.golgi"]
     assert list(wrong(api.post(path, json={"split": "all"}))) == ["body.split"]
     assert list(wrong(api.post(path, json={"minpixels": 1}))) == ["body.minpixels"]
 

@@ -139,6 +139,11 @@ def test_what_is_no_text_is_named_by_its_line() -> None:
     assert wrong_lines(b"image,nucleus\n" + b"0" * 200_000) == [2]
 
 
+def test_a_table_without_an_image_is_refused() -> None:
+    assert wrong_lines(b"image,nucleus\n") == [2]
+    assert wrong_lines(b"image,nucleus\n,\n\n") == [2]
+
+
 def test_a_refusal_of_many_lines_is_bounded() -> None:
     data = b"image,nucleus\n" + b"x,1\n" * 5000
     with pytest.raises(Invalid) as refused:

@@ -10,6 +10,7 @@ from models.data.labels import (
     class_pixels,
     known_labels,
     label_codes,
+    label_state,
     labels_of_mask,
     present_classes,
 )
@@ -29,6 +30,16 @@ def test_a_word_that_is_no_label_is_refused() -> None:
         label_codes({"a": "perhaps"}, ["a"])
 
 
+def test_the_words_of_a_table() -> None:
+    words = {"present": "1 Yes TRUE 1.0 present", "absent": "0 no false 0.0 Absent", "unknown": "?"}
+    for state, spellings in words.items():
+        assert {label_state(text) for text in spellings.split()} == {state}
+    assert label_state(" ") == "unknown"
+    for text in ("2", "maybe", "-1", "presents"):
+        with pytest.raises(ValueError, match=text):
+            label_state(text)
+
+
 def test_pixels_without_a_class_do_not_count() -> None:
     mask = np.array([[0, 0, 2], [255, 2, 2]], np.uint8)
     assert class_pixels(mask, 4).tolist() == [2, 0, 3, 0]
@@ -36,12 +47,17 @@ def test_pixels_without_a_class_do_not_count() -> None:
 
 
 @pytest.mark.parametrize(
-    ("min_pixels", "present"), [(1, [True, True, False]), (2, [True, False, False])]
+    ("min_pixels", "present"),
+    [(1, [True, True, False]), (2, [True, False, False]), ([6, 1, 1], [False, True, False])],
 )
 def test_a_class_is_present_from_a_number_of_pixels_on(
-    min_pixels: int, present: list[bool]
+    min_pixels: int | list[int], present: list[bool]
 ) -> None:
-    assert present_classes([5, 1, 0], min_pixels) == present
+    assert present_classes([5, 1, 0], min_pixels).tolist() == present
+    assert present_classes(np.array([[5, 1, 0], [0, 0, 0]]), min_pixels).tolist() == [
+        present,
+        [False] * 3,
+    ]
 
 
 @pytest.mark.parametrize(
