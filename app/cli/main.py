@@ -9,6 +9,7 @@ from app.cli.inspect import compare, report
 from app.cli.measure.claims import claims
 from app.cli.measure.streams import streams
 from app.cli.measure.training import training
+from app.cli.openorganelle import openorganelle
 from app.cli.up import migrate, up
 from app.cli.watch import watch
 
@@ -25,12 +26,19 @@ jobs = typer.Typer(
 )
 jobs.command()(watch)
 datasets = typer.Typer(
-    help="Look at the datasets of a running service.",
+    help="Look at the datasets of a running service, and fetch public ones.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
 datasets.command()(report)
 datasets.command()(compare)
+fetch = typer.Typer(
+    help="Copy public images and their annotations into a folder to register.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
+fetch.command()(openorganelle)
+datasets.add_typer(fetch, name="fetch")
 measure = typer.Typer(
     help="Measure how fast this computer trains, and how fast the service answers.",
     no_args_is_help=True,

@@ -1,6 +1,5 @@
 """Read what annotators noted beside their labels: what they annotated, and what values mean."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,10 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from models.data.openorganelle.classes import ClassTable
 from models.data.openorganelle.masks import Presence
+from models.data.openorganelle.multiscale import Attributes
 from models.data.readers.limits import Array
-
-Attributes = Mapping[str, object]
-"""The attributes of a Zarr group or array, as JSON holds them."""
 
 
 class _Loose(BaseModel):
@@ -99,13 +96,13 @@ def encoding(group: Attributes, array: Attributes, dtype: np.dtype[np.generic]) 
     return Encoding(absent, None, unknown)
 
 
-def is_empty(group: Attributes, array: Attributes, num_voxels: int) -> bool:
-    """Tell whether the annotators counted every voxel of an array as absent."""
+def counted_absent(group: Attributes, array: Attributes) -> int | None:
+    """Return how many voxels of an array the annotators counted as absent; None if they did not."""
     for attributes in (array, group):
         counts = _Noted.model_validate(attributes).cellmap.annotation.complement_counts
         if counts is not None:
-            return counts.get("absent", 0) == num_voxels
-    return False
+            return counts.get("absent")
+    return None
 
 
 def annotated_structures(

@@ -58,6 +58,9 @@ class Place(Protocol):
         A negative ``start`` counts from the file's end.
         """
 
+    def size(self, key: str) -> int | None:
+        """Return the number of bytes of a file; None if there is no such file."""
+
     def listing(self, key: str = "") -> Listing | None:
         """Return what is in a folder, empty if it does not exist; None if nobody can list it."""
 
@@ -135,6 +138,13 @@ class LocalPlace:
                 start = max(0, os.fstat(stream.fileno()).st_size + start)
             stream.seek(start)
             return stream.read(length)
+
+    def size(self, key: str) -> int | None:
+        stream = self.open(key)
+        if stream is None:
+            return None
+        with stream:
+            return os.fstat(stream.fileno()).st_size
 
     def listing(self, key: str = "") -> Listing | None:
         found = list(self._entries(self.folder / joined(key)))
@@ -262,6 +272,10 @@ class ZipPlace:
             while left > 0:  # a packed member is unpacked up to the part
                 left -= len(stream.read(min(left, _SKIPPED_BYTES))) or left
             return stream.read(length)
+
+    def size(self, key: str) -> int | None:
+        info = self._member(key)
+        return None if info is None else info.file_size
 
     def listing(self, key: str = "") -> Listing | None:
         prefix = self.at(key)._prefix

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from models.data.readers.places import (
@@ -24,6 +24,7 @@ from models.data.readers.places import (
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, HTTPStore, RetryConfig, S3Store
 
+R = TypeVar("R")
 SCHEMES = ("s3", "https", "http")
 
 _CREDENTIALS = (
@@ -74,13 +75,8 @@ def open_place(url: str) -> Place:
             "the address holds a question mark, a # or an @: give a plain address; a password "
             "belongs into the environment of the program"
         )
-    try:
+    with _needing_obstore():
         from obstore.store import HTTPStore, S3Store
-    except ImportError as error:
-        raise PlaceError(
-            "reading from URLs needs the package obstore: install this program with its extra "
-            "'remote'"
-        ) from error
     store: S3Store | HTTPStore
     if parts.scheme == "s3":
         # Without this, obstore would first look for the credentials of a virtual machine.
@@ -97,6 +93,39 @@ def open_place(url: str) -> Place:
             f"{parts.scheme}://{parts.netloc}", client_options=_CLIENT, retry_config=_RETRIES
         )
     return RemotePlace(store, joined(unquote(parts.path)), parts.scheme == "s3")
+
+
+def open_public_bucket(bucket: str, *, region: str, endpoint: str | None = None) -> Place:
+    """Open a bucket of S3 that anybody may read and list; the environment does not matter.
+
+    ``endpoint`` is the address of another server than Amazon's.
+
+    Raises:
+        PlaceError: the package obstore is not installed.
+    """
+    with _needing_obstore():
+        from obstore.store import S3Store
+    store = S3Store(
+        bucket,
+        region=region,
+        endpoint=endpoint or f"https://s3.{region}.amazonaws.com",
+        virtual_hosted_style_request=False,
+        skip_signature=True,
+        client_options=_CLIENT,
+        retry_config=_RETRIES,
+    )
+    return RemotePlace(store, "", lists=True)
+
+
+@contextmanager
+def _needing_obstore() -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise PlaceError(
+            "reading from URLs needs the package obstore: install this program with its extra "
+            "'remote'"
+        ) from error
 
 
 class RemotePlace:
@@ -137,6 +166,11 @@ class RemotePlace:
 
         return self._read(key, part)
 
+    def size(self, key: str) -> int | None:
+        import obstore
+
+        return self._read(key, lambda path: obstore.head(self._store, path)["size"])
+
     def listing(self, key: str = "") -> Listing | None:
         import obstore
 
@@ -169,7 +203,7 @@ class RemotePlace:
             return None
         return frozenset(found)
 
-    def _read(self, key: str, get: Callable[[str], bytes]) -> bytes | None:
+    def _read(self, key: str, get: Callable[[str], R]) -> R | None:
         with self._in_words(key):
             try:
                 return get(joined(self._prefix, key))

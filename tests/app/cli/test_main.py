@@ -14,6 +14,7 @@ COMMANDS = {
     "count-mistakes",
     "datasets compare",
     "datasets report",
+    "datasets fetch openorganelle",
     "jobs watch",
     "measure training",
     "measure claims",

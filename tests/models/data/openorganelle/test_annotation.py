@@ -7,8 +7,8 @@ from pydantic import ValidationError
 from models.data.openorganelle.annotation import (
     Encoding,
     annotated_structures,
+    counted_absent,
     encoding,
-    is_empty,
 )
 from models.data.openorganelle.classes import load_classes
 
@@ -56,13 +56,11 @@ def test_a_value_without_meaning_is_unknown() -> None:
     assert found.unknown.tolist() == [False, False, True, True]
 
 
-def test_an_array_whose_voxels_are_all_absent_is_empty() -> None:
-    counted = noted(complement_counts={"absent": 8, "unknown": 0})
-    assert is_empty({}, counted, 8)
-    assert is_empty(counted, {}, 8)
-    assert not is_empty({}, counted, 9)
-    assert not is_empty({}, noted(complement_counts={"unknown": 8}), 8)
-    assert not is_empty({}, {}, 8)
+def test_absent_voxels_may_have_been_counted() -> None:
+    assert counted_absent({}, noted(complement_counts={"absent": 8, "unknown": 1})) == 8
+    assert counted_absent(noted(complement_counts={"absent": 7}), {}) == 7
+    assert counted_absent({}, noted(complement_counts={"unknown": 8})) is None
+    assert counted_absent({}, {}) is None
 
 
 def test_a_crop_tells_what_was_annotated() -> None:

@@ -59,6 +59,7 @@ def test_files_and_parts_of_them_are_read(place: Place) -> None:
     assert place.read_part("a.txt", -3, 2) == b"78"
     assert place.read_part("a.txt", 8, 5) == b"89"
     assert place.read_part("a.txt", 20, 5) == b""
+    assert [place.size(key) for key in ("a.txt", "s0/c/1", "s0", "none")] == [10, 3, None, None]
 
 
 def test_what_does_not_exist_is_none(place: Place) -> None:

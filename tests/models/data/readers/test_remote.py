@@ -8,7 +8,7 @@ from threading import Thread
 import pytest
 
 from models.data.readers.places import DeniedError, Listing, PlaceError
-from models.data.readers.remote import is_url, open_place
+from models.data.readers.remote import is_url, open_place, open_public_bucket
 from tests.s3 import ENVIRONMENT, S3Server
 
 FILES = {"d/a b.txt": b"0123456789", "d/s0/c/0": b"zero", "d/s0/c/1": b"one", "e/x": b"x"}
@@ -32,6 +32,7 @@ def test_files_of_a_bucket_are_read() -> None:
     assert place.read_part("a b.txt", -20, 20) == FILES["d/a b.txt"]
     assert place.read("none", 10) is None
     assert place.read_part("none", 0, 1) is None
+    assert (place.size("a b.txt"), place.size("s0"), place.size("none")) == (10, None, None)
     with pytest.raises(PlaceError, match="more than 9 bytes"):
         place.read("a b.txt", 9)
     with pytest.raises(PlaceError, match="copied in part"):
@@ -65,6 +66,18 @@ def test_wrong_credentials_are_told(bucket: S3Server) -> None:
     for use in (lambda: place.read("a b.txt", 10), place.listing, lambda: place.keys(5)):
         with pytest.raises(PlaceError, match="AWS_ACCESS_KEY_ID"):
             use()
+
+
+def test_a_public_bucket_is_read_whatever_the_environment_holds(
+    bucket: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.put("cells", "d/public", b"for all", ACL="public-read")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "wrong")
+    place = open_public_bucket("cells", region="eu-west-1", endpoint=bucket.url).at("d")
+    assert place.read("public", 10) == b"for all"
+    with pytest.raises(DeniedError):
+        place.read("a b.txt", 10)
 
 
 def test_without_credentials_what_is_public_is_read(

@@ -1,0 +1,139 @@
+"""The crops of a plan as inputs of an intake: sections along z, read when they are asked for."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from math import lcm
+
+import numpy as np
+
+from models.data.domain import IGNORE
+from models.data.openorganelle.geometry import Box
+from models.data.openorganelle.masks import Presence, majority, merged, stacked
+from models.data.openorganelle.plan import Crop, LabelArray, Plan
+from models.data.readers.limits import Array, ImageError, check_size, native
+from models.data.readers.stack import Ask, Stack
+
+
+@dataclass(frozen=True)
+class CropImages:
+    """The micrographs of a crop: a section (H, W) for each step along z."""
+
+    plan: Plan
+    crop: Crop
+
+    @property
+    def name(self) -> str:
+        return f"images/{self.crop.name}"
+
+    @property
+    def stem(self) -> str:
+        return self.crop.name
+
+    @contextmanager
+    def open(self, ask: Ask) -> Iterator[Stack]:
+        yield _stack(self.plan, self.crop, ask, self._slabs())
+
+    def _slabs(self) -> Iterator[Array]:
+        em = self.plan.em
+        for slab in em.slabs(self.crop.box):
+            values, holes = em.read(slab)
+            if holes:
+                self.plan.store.lost.update(holes)
+                raise ImageError(
+                    f"lacks {len(holes)} file(s) of the micrographs near {slab}: the copy is not "
+                    "complete, or was made for other crops"
+                )
+            yield values
+
+
+@dataclass(frozen=True)
+class CropMasks:
+    """The masks of a crop: the class ids (H, W) uint8 of its sections, 255 without a class."""
+
+    plan: Plan
+    crop: Crop
+
+    @property
+    def name(self) -> str:
+        return f"masks/{self.crop.name}"
+
+    @property
+    def stem(self) -> str:
+        return self.crop.name
+
+    @contextmanager
+    def open(self, ask: Ask) -> Iterator[Stack]:
+        yield _stack(self.plan, self.crop, ask, self._slabs())
+
+    def _slabs(self) -> Iterator[Array]:
+        crop, table = self.crop, self.plan.table
+        read = [each for each in crop.arrays if not each.is_empty]
+        whole = Box((0, 0, 0), read[0].volume.grid.shape)
+        depth = lcm(crop.block[0], *(each.volume.chunk[0] for each in read))
+        lost = self.plan.store.lost
+        structures = [_Structure(each, whole, lost) for each in crop.arrays if each.encoding]
+        for slab in read[0].volume.slabs(whole, depth):
+            if structures:
+                classes = stacked({each.name: each.presence(slab) for each in structures}, table)
+            else:
+                ids, holes = read[0].volume.read(slab)
+                classes = merged(ids, table, crop.annotated)
+                lost.update(holes)
+                for hole in holes.values():
+                    classes[hole] = IGNORE
+            yield majority(classes, crop.block)
+
+
+class _Structure:
+    """The array of a single structure.
+
+    A writer may leave out the files of voxels that are all absent, and a copy may have lost files.
+    If the annotators counted the absent voxels, their number tells both apart. Else nobody knows.
+    """
+
+    def __init__(self, array: LabelArray, whole: Box, lost: set[str]) -> None:
+        assert array.encoding is not None
+        self.name = array.name
+        self._array = array
+        self._encoding = array.encoding
+        self._whole = whole
+        self._lost = lost
+
+    def presence(self, slab: Box) -> Presence:
+        if self._array.is_empty:
+            nowhere = np.zeros(slab.shape, bool)
+            return Presence(nowhere, nowhere)
+        values, holes = self._array.volume.read(slab)
+        found = self._encoding.read(values)
+        absent = bool(holes) and self._left_out_is_absent
+        if not absent:
+            self._lost.update(holes)
+        for hole in holes.values():
+            found.present[hole], found.unknown[hole] = False, not absent
+        return found
+
+    @cached_property
+    def _left_out_is_absent(self) -> bool:
+        absent = 0
+        for slab in self._array.volume.slabs(self._whole):
+            values, holes = self._array.volume.read(slab)
+            here = values == self._encoding.absent
+            for hole in holes.values():
+                here[hole] = True
+            absent += int(np.count_nonzero(here))
+        return absent == self._array.absent
+
+
+def _stack(plan: Plan, crop: Crop, ask: Ask, slabs: Iterator[Array]) -> Stack:
+    depth, height, width = crop.box.shape
+    check_size((height, width), ask.max_pixels)
+    pixel_size_nm = (plan.em.grid.voxel_nm[1], plan.em.grid.voxel_nm[2])
+    return Stack(_sections(slabs), depth, pixel_size_nm, crop.notes)
+
+
+def _sections(slabs: Iterator[Array]) -> Iterator[Array]:
+    for slab in slabs:
+        for section in slab:
+            yield np.ascontiguousarray(native(section))
