@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from math import lcm, prod
+from math import prod
 
 from models.data.openorganelle.geometry import Box
-from models.data.openorganelle.plan import Crop, Plan
+from models.data.openorganelle.plan import Crop, Plan, label_depth
 from models.data.openorganelle.volume import Volume
 
 _SAMPLE = 64
@@ -39,7 +39,7 @@ def cost(plan: Plan, crop: Crop) -> Cost:
     """
     read = [each.volume for each in crop.arrays if not each.is_empty]
     whole = Box((0, 0, 0), read[0].grid.shape)
-    depth = lcm(crop.block[0], *(volume.chunk[0] for volume in read))
+    depth = label_depth(crop.arrays, crop.block)
     parts = [_array_cost(plan.em, crop.box, 1)]
     for volume in read:
         part = _array_cost(volume, whole, depth)

@@ -4,14 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from math import lcm
 
 import numpy as np
 
 from models.data.domain import IGNORE
 from models.data.openorganelle.geometry import Box
 from models.data.openorganelle.masks import Presence, majority, merged, stacked
-from models.data.openorganelle.plan import Crop, LabelArray, Plan
+from models.data.openorganelle.plan import Crop, LabelArray, Plan, label_depth
 from models.data.readers.limits import Array, ImageError, check_size, native
 from models.data.readers.stack import Ask, Stack
 
@@ -71,7 +70,7 @@ class CropMasks:
         crop, table = self.crop, self.plan.table
         read = [each for each in crop.arrays if not each.is_empty]
         whole = Box((0, 0, 0), read[0].volume.grid.shape)
-        depth = lcm(crop.block[0], *(each.volume.chunk[0] for each in read))
+        depth = label_depth(crop.arrays, crop.block)
         lost = self.plan.store.lost
         structures = [_Structure(each, whole, lost) for each in crop.arrays if each.encoding]
         for slab in read[0].volume.slabs(whole, depth):

@@ -23,13 +23,16 @@ def merged(ids: Array, table: ClassTable, annotated: Collection[int]) -> Mask:
     """Return the class of each voxel of an array ``all``; 255 where it has none.
 
     Args:
-        ids: the id of the structure of each voxel, of an integer dtype.
+        ids: the id of the structure of each voxel (Z, Y, X), of an integer dtype.
         table: the classes that the structures make.
         annotated: the ids of the classes that were annotated. Voxels of any other are ignored.
     """
-    # 65535 is the id of no structure, so what lies beyond may become it.
-    numbers = ids if ids.dtype == np.uint8 else np.clip(ids, 0, 65535).astype(np.uint16)
-    classes: Mask = table.lookup(annotated)[numbers]
+    lookup = table.lookup(annotated)
+    classes: Mask = np.empty(ids.shape, dtype=np.uint8)
+    # Plane by plane: NumPy makes an index of eight bytes of each id.
+    for plane, its_ids in zip(classes, ids, strict=True):
+        # 65535 is the id of no structure, so what lies beyond may become it.
+        plane[...] = lookup[np.clip(its_ids, 0, 65535)]
     return classes
 
 
@@ -110,7 +113,7 @@ def majority(classes: Mask, block: Shape) -> Mask:
     shape = corners[0].shape
     best: Mask = np.full(shape, IGNORE, dtype=np.uint8)
     most = np.zeros(shape, dtype=np.uint16)
-    for value in np.unique(classes).tolist():
+    for value in sorted(set().union(*(np.unique(plane).tolist() for plane in classes))):
         count = np.zeros(shape, dtype=np.uint16)
         for corner in corners:
             count += corner == value

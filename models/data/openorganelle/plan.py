@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import prod
+from math import lcm, prod
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -29,6 +29,8 @@ PUBLIC = "s3://janelia-cosem-datasets"
 
 _BUCKET, _REGION = "janelia-cosem-datasets", "us-west-2"
 _LABELS = "labels/groundtruth"
+_MAX_CHUNKS = 1 << 20
+_MAX_SLAB_VOXELS = 1 << 29
 
 
 @dataclass(frozen=True)
@@ -189,11 +191,16 @@ class _Reading:
         if len(grids) > 1:
             raise VolumeError("has arrays of different places or sizes, and no array all")
         grid = grids.pop()
+        box, block = place(grid, self._em.grid), factors(grid, self._em.grid)
+        _check_size(self._em, box, 1)
+        for each in arrays:
+            if not each.is_empty:
+                _check_size(each.volume, Box((0, 0, 0), grid.shape), label_depth(arrays, block))
         annotated, lacking = self._annotated(structures)
         return Crop(
             name=self._name,
-            box=place(grid, self._em.grid),
-            block=factors(grid, self._em.grid),
+            box=box,
+            block=block,
             arrays=tuple(arrays),
             annotated=annotated,
             group=self._name,
@@ -253,6 +260,29 @@ class _Reading:
         lacking = [self._table.class_names[n] for n in every if n not in annotated]
         notes = [f"was not annotated for {', '.join(lacking)}"] if lacking else []
         return frozenset(annotated), notes
+
+
+def label_depth(arrays: Sequence[LabelArray], block: Shape) -> int:
+    """Return of how many label voxels along z a slab must be a multiple.
+
+    It then has whole blocks, and whole chunks of each array that is read.
+    """
+    return lcm(block[0], *(each.volume.chunk[0] for each in arrays if not each.is_empty))
+
+
+def _check_size(volume: Volume, box: Box, multiple: int) -> None:
+    """Raise VolumeError for a box of too many files, or of slabs too large for memory."""
+    num_chunks = volume.num_chunks(box)
+    if num_chunks > _MAX_CHUNKS:
+        raise VolumeError(
+            f"has {num_chunks} chunks in {volume.key}: at most {_MAX_CHUNKS} are read"
+        )
+    slab = next(volume.slabs(box, multiple))
+    if prod(slab.shape) > _MAX_SLAB_VOXELS:
+        raise VolumeError(
+            f"has chunks of {volume.chunk[0]} voxels along z in {volume.key}, so that "
+            f"{prod(slab.shape)} voxels would be read at once: at most {_MAX_SLAB_VOXELS} are"
+        )
 
 
 def _each_place_once(crops: Sequence[Crop], *, named: bool) -> tuple[list[Crop], dict[str, str]]:

@@ -16,16 +16,17 @@ MITO, ER, NUCLEUS, ENVELOPE, CYTOSOL, NONE = 2, 6, 7, 8, 10, 255
 def test_the_array_of_all_structures_becomes_classes(dtype: str) -> None:
     ids = np.array([0, 1, 3, 5, 16, 20, 23, 34, 35, 37, 60, 254, 255], dtype=dtype)
     expected = [NONE, 0, MITO, MITO, ER, ENVELOPE, ENVELOPE, NONE, CYTOSOL, NUCLEUS] + [NONE] * 3
-    assert merged(ids, PAPER, range(11)).tolist() == expected
+    assert merged(ids[None, None], PAPER, range(11)).tolist() == [[expected]]
 
 
 @pytest.mark.parametrize("number", [-1, 256 + 3, 65536 + 3, 2**40])
 def test_ids_out_of_range_are_no_structure(number: int) -> None:
-    assert merged(np.array([number]), PAPER, range(11)).tolist() == [NONE]
+    assert merged(np.array([[[number]]]), PAPER, range(11)).tolist() == [[[NONE]]]
 
 
 def test_classes_that_were_not_annotated_are_ignored() -> None:
-    assert merged(np.array([3, 16, 35]), PAPER, [MITO, CYTOSOL]).tolist() == [MITO, NONE, CYTOSOL]
+    found = merged(np.array([[[3, 16, 35]]]), PAPER, [MITO, CYTOSOL])
+    assert found.tolist() == [[[MITO, NONE, CYTOSOL]]]
 
 
 def arrays(rows: Mapping[str, Sequence[int]]) -> dict[str, Presence]:

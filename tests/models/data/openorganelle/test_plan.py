@@ -167,6 +167,27 @@ def test_what_is_wrong_with_the_cell_is_told(tmp_path: Path) -> None:
     assert "crops" in refused(tmp_path)[CELL]
 
 
+@pytest.mark.parametrize(
+    ("shape", "chunks", "said"),
+    [
+        ([80, 10**9, 10**9], [8, 8, 8], "chunks"),
+        ([80, 10**6, 10**6], [80, 10**4, 10**4], "too large"),
+        ([80, 8000, 8000], [80, 100, 100], "along z"),
+    ],
+)
+def test_an_array_that_would_never_end_is_refused(
+    shape: list[int], chunks: list[int], said: str, tmp_path: Path
+) -> None:
+    writer = one_crop(tmp_path, CropSpec((0, 0, 0), ones(8, 8, 8), annotated("ecs")))
+    for key in ("recon-1/em/fibsem-uint8/s0", f"{GROUNDTRUTH}/crop1/all/s0"):
+        metadata = writer.path / key / ".zarray"
+        told = json.loads(metadata.read_text()) | {"shape": shape}
+        if "crop1" in key:
+            told["chunks"] = chunks
+        metadata.write_text(json.dumps(told))
+    assert said in refused(tmp_path)["crop1"]
+
+
 def test_a_web_server_lists_no_folders(tmp_path: Path) -> None:
     write_demo(tmp_path)
     with served(tmp_path) as server:
