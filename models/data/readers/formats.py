@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 import tifffile
-import zarr.errors
 from PIL import UnidentifiedImageError
 
 from models.data.readers.limits import Array, ImageError, check_unpacked
+from models.data.readers.places import LocalPlace
 from models.data.readers.png import open_png
 from models.data.readers.stack import Ask, Opener, Stack
 from models.data.readers.tiff import open_tiff
-from models.data.readers.zarr_array import open_zarr_folder, open_zarr_zip
+from models.data.readers.zarr_array import open_zarr, open_zarr_zip
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ FORMATS = (
     Format("TIFF", (".tif", ".tiff"), (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), open_tiff),
     Format("zipped Zarr", (".zarr.zip", ".zip"), (b"PK\x03\x04",), open_zarr_zip),
 )
-"""The formats of files; a folder is a Zarr array."""
+"""The formats of files; a folder is a Zarr store."""
 
 SUFFIXES = (*(suffix for each in FORMATS for suffix in each.suffixes), ".zarr")
 
@@ -61,7 +61,7 @@ def section_name(file_name: str) -> str:
 
 @contextmanager
 def open_stack(file: Path | BinaryIO, ask: Ask) -> Iterator[Stack]:
-    """Open a file, or the folder of a Zarr array, as a stack of sections.
+    """Open a file, or the folder of a Zarr store, as a stack of sections.
 
     Raises:
         ImageError: on opening, and on reading each section: the file has another format, is
@@ -76,7 +76,7 @@ def open_stack(file: Path | BinaryIO, ask: Ask) -> Iterator[Stack]:
 def _open(file: Path | BinaryIO, ask: Ask, opened: ExitStack) -> tuple[Stack, int | None]:
     """Return the stack, and the bytes of the file if it is one."""
     if isinstance(file, Path) and file.is_dir():
-        return opened.enter_context(open_zarr_folder(file, ask)), None
+        return opened.enter_context(open_zarr(LocalPlace.of(file), ask)), None
     if isinstance(file, Path) and file.exists() and not file.is_file():
         raise ImageError("is not a file")  # a pipe would never end
     stream = opened.enter_context(file.open("rb")) if isinstance(file, Path) else file
@@ -147,7 +147,7 @@ def _in_words() -> Iterator[None]:
         raise ImageError(f"cannot be read: {error.strerror}") from error
     except (UnidentifiedImageError, tifffile.TiffFileError, zipfile.BadZipFile) as error:
         raise ImageError(f"is not readable: {error}") from error
-    except (zarr.errors.BaseZarrError, SyntaxError, EOFError, KeyError) as error:
+    except (SyntaxError, EOFError, KeyError) as error:
         raise ImageError(f"is damaged: {error}") from error
     except (ArithmeticError, struct.error, zlib.error) as error:
         raise ImageError(f"is damaged: {error}") from error

@@ -12,30 +12,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from models.data.readers.limits import ImageError
+from models.data.readers.pixel_size import unit_nm
 from models.data.readers.places import joined
 
-_NM = {
-    "angstrom": 0.1,
-    "picometer": 1e-3,
-    "nanometer": 1.0,
-    "micrometer": 1e3,
-    "millimeter": 1e6,
-    "centimeter": 1e7,
-    "decimeter": 1e8,
-    "meter": 1e9,
-    "inch": 2.54e7,
-}
-_SHORT = {
-    "pm": "picometer",
-    "nm": "nanometer",
-    "um": "micrometer",
-    "µm": "micrometer",
-    "μm": "micrometer",  # the Greek letter, beside the sign of old keyboards
-    "micron": "micrometer",
-    "mm": "millimeter",
-    "cm": "centimeter",
-    "m": "meter",
-}
 _VERSIONS = ("0.4", "0.5")
 _MAX_LEVELS = 64
 
@@ -59,9 +38,7 @@ class Axis(_Said):
     @property
     def unit_nm(self) -> float | None:
         """The length of the axis' unit, in nanometres; None if it says none that is known."""
-        unit = (self.unit or "").strip()
-        word = _SHORT.get(unit, unit.lower().replace("metre", "meter"))
-        return _NM.get(word)
+        return unit_nm(self.unit or "")
 
 
 class _Scale(_Said):

@@ -1,154 +1,131 @@
-"""Read Zarr arrays, of version 2 or 3, in a folder or a zip file."""
+"""Open Zarr arrays, of version 2 or 3, at a place or in a zip file, as stacks.
 
-import tempfile
-import zipfile
-from collections.abc import Callable, Iterator
+Legend: Z, Y, X the axes of a volume.
+"""
+
+from collections.abc import Iterator
 from contextlib import contextmanager
-from math import prod
-from pathlib import Path
-from typing import Any, BinaryIO
+from dataclasses import replace
+from typing import BinaryIO
 
-import numcodecs
 import numpy as np
-import zarr
-import zarr.errors
-import zarr.storage
-from zarr.codecs import BytesCodec, TransposeCodec
-from zarr.core.buffer import Buffer, default_buffer_prototype
 
-from models.data.readers.limits import (
-    SLACK,
-    Array,
-    ImageError,
-    check_chunk,
-    check_size,
-    inflated_bytes,
-    native,
-)
+from models.data.readers.limits import Array, ImageError, check_chunk, check_dtype, check_size
+from models.data.readers.places import Place, ZipPlace
 from models.data.readers.stack import Ask, Stack
+from models.data.readers.volume import Slices, Volume, chosen, stack_of
+from models.data.readers.zarr_chunks import Box, Tally
+from models.data.readers.zarr_nodes import Chosen, choose
 
-_MAX_CHUNKS = 1 << 16  # of one section: each costs a look-up, whether it is stored or not
-_METADATA_BYTES = 1 << 22
-_CODECS: dict[str, Any] = {
-    "zlib": None,  # numcodecs would unpack it whole
-    "gzip": numcodecs.GZip(),
-    "zstd": numcodecs.Zstd(),
-    "blosc": numcodecs.Blosc(),
-    "lz4": numcodecs.LZ4(),
-}
+_MAX_CHUNKS = 1 << 19
+_MAX_LISTED = 1 << 17
+_FEW_STORED = 0.75
 
 
 @contextmanager
-def open_zarr_folder(folder: Path, ask: Ask) -> Iterator[Stack]:
-    """Open a folder that is a Zarr array (H, W) or (N, H, W)."""
-    yield _stack(_Members(lambda key: (folder / key).open("rb")), ask)
+def open_zarr(place: Place, ask: Ask, tally: Tally | None = None) -> Iterator[Stack]:
+    """Open the Zarr array of a place, or the one that ``ask`` chooses, as sections (H, W).
+
+    ``tally`` is added to while sections are read.
+    """
+    found = choose(place, ask.options)
+    if tally is not None:
+        found = replace(found, array=replace(found.array, tally=tally))
+    yield stack_of(_volume(found, ask), ask)
 
 
 @contextmanager
 def open_zarr_zip(stream: BinaryIO, ask: Ask) -> Iterator[Stack]:
-    """Open a zipped Zarr array."""
-    # Read in place: nothing is extracted, so no member can be written outside a folder.
-    with tempfile.NamedTemporaryFile(suffix=".zip") as copy:
-        while chunk := stream.read(1 << 20):
-            copy.write(chunk)
-        copy.flush()
-        with zipfile.ZipFile(copy.name) as archive:
-            yield _stack(_Members(lambda key: _member(archive, key)), ask)
+    """Open a zipped Zarr array. It is read in place, and nothing is extracted."""
+    with open_zarr(ZipPlace(stream), ask) as stack:
+        yield stack
 
 
-def _member(archive: zipfile.ZipFile, key: str) -> BinaryIO:
-    info = archive.getinfo(key)
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ImageError("is a zip file that is not packed by deflate: pack it again")
-    return archive.open(info)  # type: ignore[return-value]
+def _volume(found: Chosen, ask: Ask) -> Volume:
+    """Return the volume of an array whose metadata say no more than ``ask`` allows."""
+    layout, cut = found.array.layout, ask.options.axis
+    check_dtype(layout.dtype, mask=ask.purpose == "mask")
+    dtype = np.dtype(np.float32) if layout.dtype == np.float16 else layout.dtype
+    sides = dict(zip(found.axes, layout.shape, strict=True))
+    if "y" not in sides or "x" not in sides:
+        raise ImageError(f"has the axes {', '.join(found.axes)}: a volume needs y and x")
+    shape = (sides.get("z", 1), sides["y"], sides["x"])
+    if shape[0] == 0:
+        raise ImageError("holds no image: its array is empty")
+    height, width = (side for side, name in zip(shape, "zyx", strict=True) if name != cut)
+    check_size((height, width), ask.max_pixels, layout.dtype)
+    for values in (layout.dtype, layout.packing.dtype):
+        check_chunk(layout.chunk, ask.max_pixels, values)
+    fixed = _channel(found, ask)
+    chunks = dict(zip(found.axes, found.array.chunk, strict=True))
+
+    def box_of(window: Slices) -> Box:
+        of_axis = dict(zip("zyx", window, strict=True)) | fixed
+        return tuple(of_axis[axis] for axis in found.axes)
+
+    def read(window: Slices) -> Array:
+        box = found.array.read(box_of(window))
+        order = [found.axes.index(axis) for axis in "zyx" if axis in found.axes]
+        others = [n for n in range(box.ndim) if n not in order]
+        seen = box.transpose(*others, *order).reshape([s.stop - s.start for s in window])
+        return seen.astype(dtype, copy=False)
+
+    box = box_of(_window(shape, ask))
+    return Volume(
+        shape,
+        dtype,
+        (chunks.get("z", 1), chunks["y"], chunks["x"]),
+        read,
+        found.voxel_nm,
+        (*found.notes, *_notes(found, box, ask)),
+    )
 
 
-class _Members(dict[str, Buffer]):
-    """The members of a Zarr store, read on demand and never beyond the size allowed."""
-
-    def __init__(self, open_member: Callable[[str], BinaryIO]) -> None:
-        super().__init__()
-        self._open = open_member
-        self._codec = ""
-        self._chunk_bytes = 0
-
-    def expect(self, codec: str, chunk_bytes: int) -> None:
-        """Expect chunks from now on: of so many bytes, packed by ``codec`` unless it is empty."""
-        self._codec, self._chunk_bytes = codec, chunk_bytes
-
-    def __getitem__(self, key: str) -> Buffer:
-        limit = _METADATA_BYTES
-        if self._chunk_bytes:
-            limit = self._chunk_bytes + self._chunk_bytes // 8 + SLACK
-        try:
-            with self._open(key) as stream:
-                data = stream.read(limit + 1)
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-            raise KeyError(key) from error
-        if len(data) > limit:
-            raise ImageError(f"has a member {key} of more than {limit} bytes")
-        if self._codec:
-            self._check_packed(data)
-        return default_buffer_prototype().buffer.from_bytes(data)
-
-    def __contains__(self, key: object) -> bool:
-        try:
-            self[str(key)]
-        except KeyError:
-            return False
-        return True
-
-    def _check_packed(self, data: bytes) -> None:
-        codec = _CODECS[self._codec]
-        if codec is None:
-            if inflated_bytes(data, self._chunk_bytes) > self._chunk_bytes:
-                raise ImageError("has chunks that unpack into more pixels than they declare")
-            return
-        try:
-            codec.decode(data, out=np.empty(self._chunk_bytes, np.uint8))
-        except (ValueError, RuntimeError) as error:
-            raise ImageError(
-                f"has chunks that are damaged, or unpack into more pixels than declared: {error}"
-            ) from error
+def _window(shape: tuple[int, int, int], ask: Ask) -> Slices:
+    """Return what the sections that are read have of a volume."""
+    axis = "zyx".index(ask.options.axis)
+    numbers = chosen(shape[axis], ask.options)
+    window = [slice(0, side) for side in shape]
+    window[axis] = slice(numbers[0], numbers[-1] + 1)
+    return window[0], window[1], window[2]
 
 
-def _stack(members: _Members, ask: Ask) -> Stack:
-    try:
-        array = zarr.open_array(zarr.storage.MemoryStore(members, read_only=True), mode="r")
-    except (FileNotFoundError, zarr.errors.BaseZarrError, ValueError) as error:
-        if isinstance(error, ImageError):
-            raise
-        raise ImageError("is not a Zarr array (its root must be one array, not a group)") from error
-    if array.ndim not in (2, 3):
-        raise ImageError(f"is a Zarr array of shape {array.shape}: save it as (H, W) or (N, H, W)")
-    check_size((array.shape[-2], array.shape[-1]), ask.max_pixels)
-    check_chunk(array.chunks, ask.max_pixels)
-    rows, cols = (-(-array.shape[axis] // array.chunks[axis]) for axis in (-2, -1))
-    if rows * cols > _MAX_CHUNKS:
-        raise ImageError(f"has {rows * cols} chunks to a section: make them larger")
-    members.expect(_packed_by(array), prod(array.chunks) * array.dtype.itemsize)
-    return Stack(_sections(array), 1 if array.ndim == 2 else array.shape[0])
+def _channel(found: Chosen, ask: Ask) -> dict[str, slice]:
+    """Return the number along each axis that is none of space; ImageError if it is not said."""
+    shape = found.array.layout.shape
+    others = {
+        n: side for n, side in zip(found.axes, shape, strict=True) if n not in ("z", "y", "x")
+    }
+    several = {name: side for name, side in others.items() if side != 1}
+    fixed = dict.fromkeys(others, slice(0, 1))
+    if not several:
+        return fixed
+    said = " and ".join(f"{side} along its axis {name}" for name, side in several.items())
+    names = ", ".join(name for name in found.channels if name)
+    said += f" ({names})" if names and "c" in several else ""
+    if len(several) > 1:
+        raise ImageError(f"holds several volumes, {said}: save one of them")
+    (axis, side), number = *several.items(), ask.options.channel
+    if number is None:
+        raise ImageError(f"holds several volumes, {said}: choose one in reading.channel")
+    if number >= side:
+        raise ImageError(f"has {side} channels, and none with the number {number}")
+    return fixed | {axis: slice(number, number + 1)}
 
 
-def _sections(array: zarr.Array[Any]) -> Iterator[Array]:
-    if array.ndim == 2:
-        yield native(np.asarray(array[:]))
-        return
-    for index in range(array.shape[0]):
-        yield native(np.asarray(array[index]))
-
-
-def _packed_by(array: zarr.Array[Any]) -> str:
-    """Return the compressor's name, empty for none; refuse one whose output has no bound."""
-    if array.dtype.kind not in "buifc":
-        raise ImageError(f"has the dtype {array.dtype}: save it as numbers")
-    codecs = [c for c in array.filters if not isinstance(c, TransposeCodec)]
-    if codecs or array.shards or not isinstance(array.serializer, BytesCodec | None):
-        raise ImageError("has Zarr filters or shards: save it without them")
-    compressors: tuple[Any, ...] = array.compressors
-    names = [getattr(c, "codec_id", None) or c.to_dict()["name"] for c in compressors]
-    if len(names) > 1 or not set(names) <= _CODECS.keys():
-        listed = ", ".join(map(str, names))
-        known = ", ".join(_CODECS)
-        raise ImageError(f"is compressed by {listed}: save it with one of {known}, or with none")
-    return str(names[0]) if names else ""
+def _notes(found: Chosen, box: Box, ask: Ask) -> Iterator[str]:
+    """Check how many chunks are looked up, and tell if few of them are stored."""
+    number = found.array.num_chunks(box)
+    if number > _MAX_CHUNKS:
+        raise ImageError(
+            f"has {number} chunks in what is read, and {_MAX_CHUNKS} are allowed: write it with "
+            "larger ones"
+        )
+    if ask.purpose == "mask":
+        return  # most programs leave out chunks of background
+    stored = found.array.stored(box, _MAX_LISTED)
+    if stored is not None and stored < _FEW_STORED:
+        yield (
+            f"lacks {1 - stored:.0%} of its chunks; their pixels are {found.array.layout.fill}, as "
+            "its format wants it. Was it copied in part?"
+        )

@@ -109,22 +109,22 @@ STACK4D = np.zeros((2, 2, 8, 8), np.uint8)
         ("a.tif", tiff(grey(1, 64, 64), compression="zlib")[:-500], "cut off"),
         ("a.tif", tiff(grey(1).astype(np.float32)), "float32"),
         ("a.tif", tiff(grey(1).astype(np.int16)), "int16"),
-        ("a.zip", archive(readme=b"hello"), "is not a Zarr array"),
-        ("a.zip", archive(**{"..__..__evil": b"x"}), "is not a Zarr array"),
-        ("a.zip", archive(**{"zarr.json": b"{"}), "is not a Zarr array"),
+        ("a.zip", archive(readme=b"hello"), "no Zarr array"),
+        ("a.zip", archive(**{"..__..__evil": b"x"}), "no Zarr array"),
+        ("a.zip", archive(**{"zarr.json": b"{"}), "zarr.json"),
         ("a.zip", archive(readme=b"hello")[:-10], "is not readable"),
         ("a.zip", zarr_metadata([5, 70_000, 70_000], [1, 64, 64]), "is 70000 x 70000 px"),
         ("a.zip", zarr_metadata([5, 0, 64], [1, 1, 64]), "0 x 64 px"),
         ("a.zip", zarr_metadata([0, 64, 64], [1, 64, 64]), "holds no image"),
         ("a.zip", zarr_metadata([64], [64]), "(H, W) or (N, H, W)"),
-        ("a.zip", zarr_metadata([1, 2**14, 2**14], [1, 1, 1]), "chunks to a section"),
+        ("a.zip", zarr_metadata([1, 2**14, 2**14], [1, 1, 1]), "268435456 chunks"),
         (
             "a.zip",
             zarr_metadata([10**6, 2048, 2048], [10**6, 2048, 2048]),
             "chunks of 1000000 x 2048 x 2048",
         ),
-        # A million equal sections in a hundred bytes end at the second.
-        ("a.zip", zarr_metadata([10**6, 16, 16], [1, 16, 16]), "has the same pixels as a/0000"),
+        # Many equal sections in a hundred bytes end at the second.
+        ("a.zip", zarr_metadata([500_000, 16, 16], [1, 16, 16]), "has the same pixels as a/0000"),
     ],
 )
 def test_an_image_that_cannot_be_one_is_named(

@@ -43,12 +43,6 @@ def test_sizes_are_checked_before_pixels_are_read(tmp_path: Path) -> None:
     assert len(list(read_sections(tmp_path / "z" / "a", 100))) == 1
 
 
-def test_a_group_is_no_array(tmp_path: Path) -> None:
-    zarr.create_group(str(tmp_path / "g"))
-    with pytest.raises(ImageError, match="its root must be one array"):
-        list(read_sections(tmp_path / "g", MANY))
-
-
 def test_a_mask_of_another_size_is_refused() -> None:
     mask = np.zeros((2, 3), np.uint8)
     check_mask_size(mask, (2, 3))
@@ -138,9 +132,9 @@ def test_zarr_filters_and_other_compressors_and_objects_are_refused() -> None:
     twice = gzip.encode(gzip.encode(ZEROS))
     config = gzip.get_config()
     bomb = _zarr_bomb(twice, filters=[config], compressor=config)
-    assert "Zarr filters or shards" in _refusal(bomb)
+    assert "compressed twice" in _refusal(bomb)
     packed = _zarr_bomb(numcodecs.BZ2().encode(ZEROS), compressor={"id": "bz2", "level": 1})
-    assert re.search("by bz2: .* zlib, gzip", _refusal(packed))
+    assert re.search("by bz2, .* zlib, gzip", _refusal(packed))
     objects = _zarr_bomb(b"", dtype="|O", filters=[{"id": "vlen-utf8"}])
     assert "dtype" in _refusal(objects)
 
