@@ -24,11 +24,12 @@ from app.labels.schemas import (
     DeriveRequest,
     LabelsRead,
     LabelsSummary,
+    TileSizesRead,
 )
 from app.middleware.error_handlers import DISK_FULL, NO_DATABASE
-from app.pagination import Page
+from app.pagination import LARGEST_NUMBER, Page
 
-router = APIRouter(prefix="/datasets/{dataset_id}/labels", tags=["labels"], responses=NO_DATABASE)
+router = APIRouter(prefix="/datasets/{dataset_id}", tags=["labels"], responses=NO_DATABASE)
 
 
 _JSON, _CSV = "application/json", "text/csv"
@@ -102,7 +103,7 @@ ChangeDep = Annotated[AskedChange, Depends(asked_change)]
 ReadDep = Annotated[AskedRead, Depends(asked_read)]
 
 
-@router.put("", responses={200: _TAGGED}, openapi_extra={"requestBody": _BODY})
+@router.put("/labels", responses={200: _TAGGED}, openapi_extra={"requestBody": _BODY})
 async def put_labels(
     dataset_id: DatasetId,
     request: Request,
@@ -145,7 +146,7 @@ async def put_labels(
     return summary
 
 
-@router.get("", response_model=Page[LabelsRead], responses=DISK_FULL | {200: _TABLE})
+@router.get("/labels", response_model=Page[LabelsRead], responses=DISK_FULL | {200: _TABLE})
 def get_labels(
     dataset_id: DatasetId, response: Response, services: ServicesDep, asked: ReadDep
 ) -> Page[LabelsRead] | Response:
@@ -162,7 +163,7 @@ def get_labels(
         return service.read(session, dataset_id, asked.limit, asked.cursor)
 
 
-@router.post("/derive", responses={200: _TAGGED})
+@router.post("/labels/derive", responses={200: _TAGGED})
 def derive_labels(
     dataset_id: DatasetId,
     response: Response,
@@ -181,7 +182,7 @@ def derive_labels(
     return summary
 
 
-@router.get("/history")
+@router.get("/labels/history")
 def get_history(
     dataset_id: DatasetId,
     session: ReadingDep,
@@ -190,6 +191,30 @@ def get_history(
 ) -> Page[ChangeRead]:
     """List the changes of a dataset's labels, newest first."""
     return service.history(session, dataset_id, limit, cursor)
+
+
+@router.get("/tile-sizes")
+def get_tile_sizes(
+    dataset_id: DatasetId,
+    response: Response,
+    services: ServicesDep,
+    min_pixels: Annotated[
+        int,
+        Query(
+            ge=1,
+            le=LARGEST_NUMBER,
+            description="The least number of pixels by which a tile shows a class.",
+        ),
+    ] = 1,
+) -> TileSizesRead:
+    """Measure in the masks how many tiles of 64, 128, 256 and 512 pixels show each class.
+
+    Use it to choose `tile_px` before you register images that shall be labelled. If they have no
+    masks, ask for the tile sizes of the source, and compare the sizes in nanometres.
+    """
+    # A dataset never changes, so a browser may keep the answer.
+    response.headers["Cache-Control"] = "max-age=86400"
+    return service.measured_tiles(services.database, services.storage, dataset_id, min_pixels)
 
 
 def _tag(response: Response, version: Version) -> None:

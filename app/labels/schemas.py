@@ -170,3 +170,32 @@ class ChangeRead(BaseModel):
         "was stopped meanwhile: only some of the images have these labels then."
     )
     changed_at: datetime = Field(description="The time when labels were last written.")
+
+
+class TileSizeRead(BaseModel):
+    """Tiles of one size, measured in the masks of a dataset."""
+
+    tile_px: int = Field(description="The side of the tiles, in pixels of the dataset.")
+    tile_nm: float = Field(
+        description="The side of the tiles on the sample, in nanometres. Divide it by the pixel "
+        "size of another dataset to get tiles of the same size there."
+    )
+    num_tiles: int = Field(description="The number of tiles that were measured.")
+    shares: dict[str, float] = Field(
+        description="For each class, the share of these tiles that show it, from 0 to 1."
+    )
+
+
+class TileSizesRead(BaseModel):
+    """Tiles of several sizes, measured in the masks of a dataset."""
+
+    sizes: list[TileSizeRead] = Field(description="The sizes, smallest first.")
+    suggested_tile_px: int | None = Field(
+        description="The size at which most classes are in 30 to 60 % of the tiles. A label says "
+        "little of a class that is in nearly all tiles or in nearly none. None if no class is in "
+        "30 to 60 % of the tiles of any size."
+    )
+    read: float = Field(
+        description="The share of the masks that was read, from 0 to 1. Of large masks it is a "
+        "part, chosen at random, but always the same."
+    )

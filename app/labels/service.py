@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from app.columns import Json, stored_list
 from app.database import Database
 from app.datasets import service as datasets
-from app.errors import Invalid, ProblemItem, refusal
+from app.errors import Invalid, NotFound, ProblemItem, refusal
 from app.labels import changes
 from app.labels.changes import AskedChange, Version, stored_labels
 from app.labels.collected import MOST_PROBLEMS, Classes, Collected, refused
@@ -23,11 +23,15 @@ from app.labels.schemas import (
     LabelsRead,
     LabelsSummary,
     LabelsUpdate,
+    TileSizeRead,
+    TileSizesRead,
 )
 from app.labels.sheet import read_sheet, write_sheet
 from app.pagination import Page
+from app.storage import Storage
 from app.tables import ChangeKind, Dataset, Image
 from models.data.labels import LabelState, present_classes
+from models.data.tile_sizes import tile_sizes
 
 _ROWS_AT_ONCE = 1000
 
@@ -112,6 +116,32 @@ def history(session: Session, dataset_id: UUID, limit: int, cursor: str | None) 
     datasets.get(session, dataset_id)
     rows, following = changes.history(session, dataset_id, limit, cursor)
     return Page(items=[ChangeRead.model_validate(row) for row in rows], next=following)
+
+
+def measured_tiles(
+    database: Database, storage: Storage, dataset_id: UUID, min_pixels: int
+) -> TileSizesRead:
+    """Measure tiles of several sizes in the dataset's masks; NotFound if it has none."""
+    with database.reading() as session:
+        dataset = datasets.get(session, dataset_id)
+        sections, names = dataset.sections, dataset.class_names
+    if not any(section.has_mask for section in sections):
+        raise NotFound(
+            f"dataset {dataset_id} has no masks in which tiles could be measured: ask for those of "
+            "a dataset with masks, such as the source"
+        )
+    folder = storage.dataset(dataset_id)
+    found = tile_sizes(folder, sections, len(names), min_pixels=min_pixels)
+    sizes = [
+        TileSizeRead(
+            tile_px=size.tile_px,
+            tile_nm=size.tile_px * dataset.pixel_size_nm,
+            num_tiles=size.num_tiles,
+            shares=dict(zip(names, size.shares, strict=True)),
+        )
+        for size in found.sizes
+    ]
+    return TileSizesRead(sizes=sizes, suggested_tile_px=found.suggested_px, read=found.read)
 
 
 def write_table(database: Database, dataset_id: UUID, file: IO[bytes]) -> Version:

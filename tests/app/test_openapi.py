@@ -35,6 +35,7 @@ OPERATIONS = {
     "GET /datasets/{dataset_id}/labels",
     "POST /datasets/{dataset_id}/labels/derive",
     "GET /datasets/{dataset_id}/labels/history",
+    "GET /datasets/{dataset_id}/tile-sizes",
     "POST /jobs/adapt",
     "POST /jobs/train-style",
     "POST /jobs/pretrain",

@@ -5,6 +5,7 @@ import io
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from tests.app.files import grey, png, problem, registered, upload, wrong
@@ -91,3 +92,32 @@ def test_many_labels_are_exported_whole(api: httpx.Client) -> None:
 def test_a_table_of_a_dataset_that_is_not_there(api: httpx.Client, dataset: str) -> None:
     api.delete(f"/datasets/{dataset}")
     problem(api.get(f"/datasets/{dataset}/labels", params={"format": "csv"}), 404)
+
+
+def test_tile_sizes_are_measured_in_the_masks(api: httpx.Client) -> None:
+    mask = np.zeros((128, 256), np.uint8)
+    mask[:64, :128] = 1
+    image = {"a.png": png(grey(1, 128, 256)), "b.png": png(grey(2, 128, 256))}
+    dataset = registered(upload(api, image, {"a.png": png(mask)}, pixel_size_nm=8))["id"]
+    path = f"/datasets/{dataset}/tile-sizes"
+    answer = api.get(path)
+    assert "max-age" in answer.headers["cache-control"]
+    found = answer.json()
+    assert (found["suggested_tile_px"], found["read"]) == (128, 1)
+    assert [size["tile_px"] for size in found["sizes"]] == [64, 128, 256, 512]
+    assert found["sizes"][1] == {
+        "tile_px": 128,
+        "tile_nm": 1024,
+        "num_tiles": 2,
+        "shares": {"background": 1, "organelle": 0.5},
+    }
+    few = api.get(path, params={"min_pixels": 5000}).json()["sizes"]
+    assert [size["shares"]["organelle"] for size in few] == [0, 0.5, 1, 1]
+    assert list(wrong(api.get(path, params={"min_pixels": 0}))) == ["query.min_pixels"]
+
+
+def test_tile_sizes_need_masks(api: httpx.Client, dataset: str) -> None:
+    path = f"/datasets/{dataset}/tile-sizes"
+    assert "masks" in problem(api.get(path), 404)["detail"]
+    api.delete(f"/datasets/{dataset}")
+    assert problem(api.get(path), 404)
