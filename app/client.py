@@ -1,12 +1,11 @@
 """A typed client of the HTTP API; importing it loads no FastAPI and no Celery."""
 
-import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self, TypeVar
+from typing import Self, TypeVar
 from uuid import UUID
 
 import httpx
@@ -14,12 +13,22 @@ from pydantic import BaseModel, ValidationError
 
 from app.datasets.schemas import DatasetCreate, DatasetReport, ImageRead
 from app.errors import Problem
+from app.file_on_demand import FileOnDemand
 from app.inspection.schemas import Compatibility, DatasetInspection
 from app.jobs.curves import MetricsQuery
-from app.jobs.event_schemas import EventRead, parse_event
+from app.jobs.event_schemas import EventRead, read_events
 from app.jobs.request_schemas import AdaptRequest, BenchmarkRequest
 from app.jobs.schemas import JobRead, MetricsRead
-from app.labels.schemas import DeriveRequest, LabelsRead, LabelsSummary, LabelsUpdate
+from app.labels.schemas import (
+    ChangeNote,
+    ChangeRead,
+    DerivedSummary,
+    DeriveRequest,
+    LabelsRead,
+    LabelsSummary,
+    LabelsUpdate,
+    TileSizesRead,
+)
 from app.pagination import Page
 from app.registry.schemas import ModelRead
 from app.tables import UNFINISHED
@@ -29,6 +38,7 @@ Item = TypeVar("Item", bound=BaseModel)
 # The service writes a comment to an idle stream every 15 s.
 _STREAM_SECONDS = 45
 _AGAIN_SECONDS = 1.0
+_CSV = "text/csv"
 PATIENCE_SECONDS = 30.0
 """The time for which ``events`` waits for a service that cannot be reached."""
 
@@ -78,7 +88,7 @@ class Client:
         """
         with ExitStack() as opened:
             files = [
-                (kind, (path.name, opened.enter_context(closing(_FileOnDemand(path)))))
+                (kind, (path.name, opened.enter_context(closing(FileOnDemand(path)))))
                 for kind, paths in (("images", images), ("masks", masks))
                 for path in paths
             ]
@@ -113,17 +123,62 @@ class Client:
         """Yield the labels of each image of a dataset, in the order of their numbers."""
         return self._pages(f"/datasets/{dataset}/labels", LabelsRead)
 
-    def put_labels(self, dataset: UUID, labels: LabelsUpdate) -> LabelsSummary:
-        """Label images: for each class, an image is present, absent or unknown."""
-        body = labels.model_dump(mode="json")
-        response = self._send("PUT", f"/datasets/{dataset}/labels", json=body)
+    def put_labels(
+        self,
+        dataset: UUID,
+        labels: LabelsUpdate | Path,
+        note: ChangeNote | None = None,
+        version: str | None = None,
+    ) -> LabelsSummary:
+        """Label images: for each class, an image is present, absent or unknown.
+
+        ``labels`` may be a file: JSON if its name ends so, else a table of CSV. The service
+        refuses them if the labels that it has are of another ``version``.
+        """
+        table = isinstance(labels, Path) and labels.suffix.lower() != ".json"
+        if isinstance(labels, LabelsUpdate):
+            body = labels.model_dump_json(exclude_none=True).encode()
+        else:
+            body = labels.read_bytes()
+        response = self._send(
+            "PUT",
+            f"/datasets/{dataset}/labels",
+            content=body,
+            params=_noted(note),
+            headers=_matching(version) | {"Content-Type": _CSV if table else "application/json"},
+        )
         return LabelsSummary.model_validate_json(response.content)
 
-    def derive_labels(self, dataset: UUID, request: DeriveRequest) -> LabelsSummary:
-        """Label images by their masks."""
-        body = request.model_dump(mode="json")
-        response = self._send("POST", f"/datasets/{dataset}/labels/derive", json=body)
-        return LabelsSummary.model_validate_json(response.content)
+    def labels_table(self, dataset: UUID) -> bytes:
+        """Return the labels of all images as a table of CSV, which ``put_labels`` takes."""
+        path = f"/datasets/{dataset}/labels"
+        return self._send("GET", path, headers={"Accept": _CSV}).content
+
+    def derive_labels(
+        self,
+        dataset: UUID,
+        request: DeriveRequest,
+        note: ChangeNote | None = None,
+        version: str | None = None,
+    ) -> DerivedSummary:
+        """Label images by their masks; ``version`` as for ``put_labels``."""
+        response = self._send(
+            "POST",
+            f"/datasets/{dataset}/labels/derive",
+            json=request.model_dump(mode="json"),
+            params=_noted(note),
+            headers=_matching(version),
+        )
+        return DerivedSummary.model_validate_json(response.content)
+
+    def label_history(self, dataset: UUID) -> Iterator[ChangeRead]:
+        """Yield the changes of a dataset's labels, newest first."""
+        return self._pages(f"/datasets/{dataset}/labels/history", ChangeRead)
+
+    def tile_sizes(self, dataset: UUID) -> TileSizesRead:
+        """Return in how many tiles of several sizes each class lies, by the masks."""
+        response = self._send("GET", f"/datasets/{dataset}/tile-sizes")
+        return TileSizesRead.model_validate_json(response.content)
 
     def adapt(self, request: AdaptRequest) -> JobRead:
         """Submit an adaptation; ``request.config`` may hold any part of a configuration."""
@@ -199,7 +254,7 @@ class Client:
                     reached, lost = True, 0.0
                     if response.status_code == 204:
                         return
-                    for event in _read_events(response.iter_lines()):
+                    for event in read_events(response.iter_lines()):
                         after = getattr(event, "id", after)
                         yield event
                 after = after or 0  # without an id the service would send all events again
@@ -229,7 +284,7 @@ class Client:
 
         ``fields`` are the other fields of the form of POST /predict.
         """
-        with closing(_FileOnDemand(image)) as stream:
+        with closing(FileOnDemand(image)) as stream:
             response = self._send(
                 "POST",
                 "/predict",
@@ -273,49 +328,12 @@ class Client:
         return response
 
 
-def _read_events(lines: Iterable[str]) -> Iterator[EventRead]:
-    """Yield the events in server-sent text, except those that this version does not know."""
-    fields: dict[str, str] = {}
-    for line in lines:
-        if line:
-            name, _, value = line.partition(":")
-            fields[name] = value.removeprefix(" ")
-        else:
-            event = parse_event(fields.get("event", ""), fields.get("data", ""))
-            fields = {}
-            if event is not None:
-                yield event
+def _noted(note: ChangeNote | None) -> dict[str, str | float]:
+    return {} if note is None else note.model_dump(exclude_none=True)
 
 
-class _FileOnDemand:
-    """Opens a file only while it is sent, so that one file of many is open at a time."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._stream: BinaryIO | None = None
-
-    def tell(self) -> int:
-        return 0 if self._stream is None else self._stream.tell()
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to the start, or only return where the end is. httpx needs nothing else."""
-        if whence == os.SEEK_END:
-            return self._path.stat().st_size
-        self.close()
-        return offset
-
-    def read(self, size: int = -1) -> bytes:
-        if self._stream is None:
-            self._stream = self._path.open("rb")
-        data = self._stream.read(size)
-        if not data:
-            self.close()
-        return data
-
-    def close(self) -> None:
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
+def _matching(version: str | None) -> dict[str, str]:
+    return {} if version is None else {"If-Match": f'"{version}"'}
 
 
 def _detail(response: httpx.Response) -> str:

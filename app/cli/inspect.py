@@ -1,7 +1,5 @@
 """``stylefilter datasets report`` and ``compare``: look at datasets before anything is trained."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
@@ -9,17 +7,15 @@ from uuid import UUID
 import typer
 from rich.table import Table
 
+from app.cli.connection import connected
 from app.cli.console import console
-from app.cli.options import RUNNING
-from app.client import ApiError, Client
+from app.cli.options import RUNNING, SERVICE_URL
 from app.inspection.schemas import Compatibility, DatasetInspection
-
-_SERVICE = "http://127.0.0.1:8000"
 
 
 def report(
     dataset: Annotated[UUID, typer.Argument(help="The id of the dataset.")],
-    url: Annotated[str, RUNNING] = _SERVICE,
+    url: Annotated[str, RUNNING] = SERVICE_URL,
     contact_sheet: Annotated[
         Path | None,
         typer.Option(
@@ -29,7 +25,7 @@ def report(
     ] = None,
 ) -> None:
     """Tell what a registered dataset holds, and what looks wrong."""
-    with _connected(url) as client:
+    with connected(url) as client:
         _print_report(client.inspect_dataset(dataset))
         if contact_sheet is not None:
             contact_sheet.write_bytes(client.contact_sheet(dataset))
@@ -39,22 +35,11 @@ def report(
 def compare(
     source: Annotated[UUID, typer.Argument(help="The id of the dataset with masks.")],
     target: Annotated[UUID, typer.Argument(help="The id of the dataset to adapt to.")],
-    url: Annotated[str, RUNNING] = _SERVICE,
+    url: Annotated[str, RUNNING] = SERVICE_URL,
 ) -> None:
     """Compare two registered datasets as source and target before anything is trained."""
-    with _connected(url) as client:
+    with connected(url) as client:
         _print_comparison(client.compare_datasets(source, target))
-
-
-@contextmanager
-def _connected(url: str) -> Iterator[Client]:
-    """Yield a client; what the service refuses ends the command with the reason."""
-    try:
-        with Client(url) as client:
-            yield client
-    except (ApiError, OSError) as error:
-        console.print(f"[red]Stopped:[/red] {error}", highlight=False)
-        raise typer.Exit(1) from error
 
 
 def _print_report(found: DatasetInspection) -> None:

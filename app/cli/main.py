@@ -6,6 +6,7 @@ from app.cli.benchmark import benchmark
 from app.cli.count_mistakes import count_mistakes
 from app.cli.demo import demo
 from app.cli.inspect import compare, report
+from app.cli.labels import derive_labels, export_labels, import_labels
 from app.cli.measure.claims import claims
 from app.cli.measure.streams import streams
 from app.cli.measure.training import training
@@ -39,6 +40,15 @@ fetch = typer.Typer(
 )
 fetch.command()(openorganelle)
 datasets.add_typer(fetch, name="fetch")
+labels = typer.Typer(
+    help="Label the images of a dataset of a running service: say for each class whether it is "
+    "present, absent or unknown.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
+labels.command("import")(import_labels)
+labels.command("export")(export_labels)
+labels.command("derive")(derive_labels)
 measure = typer.Typer(
     help="Measure how fast this computer trains, and how fast the service answers.",
     no_args_is_help=True,
@@ -53,6 +63,7 @@ cli.command()(demo)
 cli.command()(benchmark)
 cli.command()(count_mistakes)
 cli.add_typer(datasets, name="datasets")
+cli.add_typer(labels, name="labels")
 cli.add_typer(jobs, name="jobs")
 cli.add_typer(measure, name="measure")
 

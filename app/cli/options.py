@@ -34,3 +34,4 @@ EMPTY_DATABASE = typer.Option(
 )
 FIGURES = typer.Option(help="The file to write all figures to, as JSON.")
 RUNNING = typer.Option("--url", help="The address of the service.")
+SERVICE_URL = "http://127.0.0.1:8000"

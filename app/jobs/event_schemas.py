@@ -1,5 +1,7 @@
 """The events in the stream of a job."""
 
+from collections.abc import Iterable, Iterator
+
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from app.jobs.schemas import PartsRead
@@ -109,3 +111,17 @@ def parse_event(kind: str, data: str) -> EventRead | None:
         return None if adapter is None else adapter.validate_json(data)
     except ValidationError:
         return None
+
+
+def read_events(lines: Iterable[str]) -> Iterator[EventRead]:
+    """Yield the events in server-sent text, except those that this version does not know."""
+    fields: dict[str, str] = {}
+    for line in lines:
+        if line:
+            name, _, value = line.partition(":")
+            fields[name] = value.removeprefix(" ")
+        else:
+            event = parse_event(fields.get("event", ""), fields.get("data", ""))
+            fields = {}
+            if event is not None:
+                yield event

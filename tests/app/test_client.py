@@ -15,7 +15,7 @@ from app.client import ApiError, Client
 from app.database import Database
 from app.datasets.schemas import DatasetCreate
 from app.jobs.request_schemas import AdaptRequest
-from app.labels.schemas import DeriveRequest, ImageLabels, LabelsUpdate
+from app.labels.schemas import ChangeNote, DeriveRequest, ImageLabels, LabelsUpdate
 from app.tables import Job, JobKind, JobState
 from models.config import preset
 from models.data.labels import LabelState
@@ -64,6 +64,29 @@ def test_from_files_to_a_cancelled_job(client: Client, database: Database, tmp_p
     assert seen == [JobState.QUEUED, JobState.QUEUED, JobState.CANCELLED]
     model = add_model(database, add_job(database, str(source.id)), str(source.id))
     assert client.model(model).source == source.id
+
+
+def test_labels_as_a_table_their_history_and_tile_sizes(client: Client, tmp_path: Path) -> None:
+    dataset = register(client, tmp_path, tile_px=16).id
+    labels = LabelsUpdate(
+        labels=[ImageLabels(section="a", tile=5, classes={"organelle": LabelState.PRESENT})]
+    )
+    first = client.put_labels(dataset, labels, ChangeNote(by="Ann", seconds=2))
+    assert (first.version, first.changed_images) == (1, 1)
+    table = tmp_path / "labels.csv"
+    table.write_bytes(client.labels_table(dataset).replace(b"a,5,,1", b"a,5,0,0"))
+    assert client.put_labels(dataset, table, version="1").version == 2
+    with pytest.raises(ApiError, match="version"):
+        client.put_labels(dataset, labels, version="1")
+    with pytest.raises(ApiError, match="version"):
+        client.derive_labels(dataset, DeriveRequest(), version="1")
+    history = list(client.label_history(dataset))
+    assert [(each.version, each.by, each.seconds) for each in history] == [
+        (2, None, None),
+        (1, "Ann", 2),
+    ]
+    assert list(client.labels(dataset))[5].classes["organelle"] == LabelState.ABSENT
+    assert client.tile_sizes(dataset).sizes[0].shares["organelle"] == 1
 
 
 def test_a_folder_of_the_service(client: Client, folder: Folder) -> None:
