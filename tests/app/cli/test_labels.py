@@ -1,6 +1,8 @@
 """`stylefilter labels import`, `export` and `derive`, against the running service."""
 
 import json
+import re
+import shlex
 from pathlib import Path
 from uuid import uuid4
 
@@ -9,9 +11,11 @@ import pytest
 from typer.testing import CliRunner
 
 from app.cli.main import cli
-from tests.app.files import grey, mask, png, registered, upload
+from tests.app.files import grey, mask, png, registered, tiff, upload
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
+PAGE = Path(__file__).parents[3] / "docs" / "your_own_data.md"
 
 
 @pytest.fixture
@@ -49,6 +53,29 @@ def test_a_table_is_imported_and_exported(api: httpx.Client, dataset: str, tmp_p
     assert code == 0, said
     copy = (tmp_path / "out" / "copy.csv").read_text(encoding="utf-8-sig")
     assert copy.splitlines() == ["section,background,organelle", "s0,,1", "s1,,0", "s2,,"]
+
+
+def test_the_table_and_the_commands_of_the_document(
+    api: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = PAGE.read_text()
+    (table,) = re.findall(r"^```csv\n(.*?)^```$", page, re.M | re.S)
+    commands = re.findall(r"^stylefilter (labels .*)$", page, re.M)
+    classes = ["cytosol", "mitochondrion", "nucleus"]
+    images = {f"section_00{n}.tif": tiff(grey(n, 32, 32)) for n in (1, 2)}
+    target = registered(upload(api, images, class_names=classes, tile_px=16))["id"]
+    put = {"content-type": "text/csv"}
+    sent = api.put(f"/datasets/{target}/labels", content=table.encode(), headers=put).json()
+    assert sent["counts"]["mitochondrion"] == {"present": 1, "absent": 1, "unknown": 6}
+    assert sent["counts"]["nucleus"] == {"present": 1, "absent": 1, "unknown": 6}
+    monkeypatch.chdir(tmp_path)
+    assert len(commands) == 2
+    for command in commands:
+        words = shlex.split(command.replace("$TARGET", target))
+        result = CliRunner().invoke(cli, [*words, "--url", str(api.base_url)])
+        assert result.exit_code == 0, result.output
+    assert newest(api, target)["by"] is None  # the table that was exported changes nothing
+    assert (tmp_path / "labels.csv").exists()
 
 
 def test_json_is_imported(api: httpx.Client, dataset: str, tmp_path: Path) -> None:
