@@ -18,7 +18,10 @@ from typing import BinaryIO
 import tifffile
 from PIL import UnidentifiedImageError
 
+from models.data.readers.dm import open_dm
 from models.data.readers.limits import Array, ImageError, check_unpacked
+from models.data.readers.mrc import open_mrc
+from models.data.readers.numpy_files import open_npy, open_npz
 from models.data.readers.places import LocalPlace
 from models.data.readers.png import open_png
 from models.data.readers.stack import Ask, Opener, Stack
@@ -28,22 +31,31 @@ from models.data.readers.zarr_array import open_zarr, open_zarr_zip
 
 @dataclass(frozen=True)
 class Format:
-    """A file format: its name for people, its suffixes, and the bytes that its files begin with."""
+    """A file format: its name for people, its suffixes, and the pattern that its files begin with.
+
+    The first format whose pattern matches is taken.
+    """
 
     name: str
     suffixes: tuple[str, ...]
-    magic: tuple[bytes, ...]
+    pattern: bytes
     open: Opener
 
     def begins(self, start: bytes) -> bool:
         """Tell whether a file that starts so is of this format."""
-        return start.startswith(self.magic)
+        return re.match(self.pattern, start, re.DOTALL) is not None
 
 
 FORMATS = (
-    Format("PNG", (".png",), (b"\x89PNG\r\n\x1a\n",), open_png),
-    Format("TIFF", (".tif", ".tiff"), (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), open_tiff),
-    Format("zipped Zarr", (".zarr.zip", ".zip"), (b"PK\x03\x04",), open_zarr_zip),
+    Format("PNG", (".png",), rb"\x89PNG\r\n\x1a\n", open_png),
+    Format("TIFF", (".tif", ".tiff"), rb"II[*+]\0|MM\0[*+]", open_tiff),
+    Format("MRC", (".mrc", ".mrcs", ".map", ".rec", ".ali", ".st"), rb".{208}MAP", open_mrc),
+    Format("DM3", (".dm3",), rb"\0\0\0\x03.{4}\0\0\0[\0\x01]", open_dm),
+    Format("DM4", (".dm4",), rb"\0\0\0\x04.{8}\0\0\0[\0\x01]", open_dm),
+    Format("NPY", (".npy",), rb"\x93NUMPY", open_npy),
+    # A zip whose first member is an array; the name of the member begins at byte 30.
+    Format("NPZ", (".npz",), rb"PK\x03\x04.{26}[^\0]{1,200}?\.npy", open_npz),
+    Format("zipped Zarr", (".zarr.zip", ".zip"), rb"PK\x03\x04", open_zarr_zip),
 )
 """The formats of files; a folder is a Zarr store."""
 
@@ -115,7 +127,7 @@ _NOT_READ = (
     (rb"NRRD0", "an NRRD", _AS_TIFF),
     (rb".{344}(n\+1|ni1)\0|\x1f\x8b", "packed by gzip, or a NIfTI", _UNPACK + ", or " + _AS_TIFF),
     (rb".{128}DICM", "a DICOM", _AS_TIFF),
-    (rb"\x93NUMPY|\x89HDF\r\n", "a NumPy or HDF5 file", _AS_TIFF),
+    (rb"\x89HDF\r\n", "an HDF5 file", _AS_TIFF),
     (rb"7z\xbc\xaf|Rar!|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd|.{257}ustar", "an archive", _UNPACK),
     (rb"%PDF|%!PS", "a document", "give the original image"),
 )

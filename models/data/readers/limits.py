@@ -5,6 +5,7 @@ Each is checked against what a file's header declares, before pixels are decoded
 
 import zlib
 from math import prod
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -34,9 +35,21 @@ class ImageError(ValueError):
     """An image cannot be used; the message follows its name and tells its owner why."""
 
 
+def read_as(dtype: DTypeLike) -> np.dtype[Any]:
+    """Return the dtype in which pixels of a file's dtype are given, in this machine's byte order.
+
+    Half floats become float32 and booleans uint8, as they hold their values exactly.
+    """
+    found = np.dtype(dtype)
+    return np.dtype(_WIDER.get(found.name, found)).newbyteorder("=")
+
+
+_WIDER = {"float16": np.float32, "bool": np.uint8}
+
+
 def native(section: Array) -> Array:
-    """Return the section in this machine's byte order, so that equal pixels have equal bytes."""
-    return section.astype(section.dtype.newbyteorder("="), copy=False)
+    """Return the section as ``read_as`` says, so that equal pixels have equal bytes."""
+    return section.astype(read_as(section.dtype), copy=False)
 
 
 def check_dtype(dtype: DTypeLike, *, mask: bool) -> None:

@@ -17,6 +17,8 @@ from models.data.readers.limits import (
     check_dtype,
     check_look_ups,
     check_size,
+    native,
+    read_as,
 )
 from models.data.readers.pixels import UPRIGHT, grey_of, shown_by_palette, turned
 from models.data.readers.stack import Ask
@@ -130,7 +132,7 @@ class PageReader:
         notes: tuple[str, ...] = ()
         if samples > 1 and self._channel is None:
             notes = (f"is stored in {samples} channels, which are read as one grey channel",)
-        dtype = _shown_dtype(page.dtype)
+        dtype = read_as(page.dtype)
         if page.photometric == _PALETTE and not mask:
             dtype = np.dtype(np.uint8)
         return PageHeader(shape[::-1] if sideways else shape, dtype, sideways, notes)
@@ -192,13 +194,7 @@ class PageReader:
             pixels = _by_color_map(page, pixels)
         elif page.photometric == _WHITE_IS_ZERO and _PHOTOMETRIC in page.tags:
             pixels = _negative(pixels, int(np.max(page.bitspersample)))
-        pixels = pixels.astype(_shown_dtype(pixels.dtype), copy=False)
-        return turned(pixels, page.tags.valueof(_ORIENTATION, UPRIGHT))
-
-
-def _shown_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    narrow = {"float16": np.float32, "bool": np.uint8}
-    return np.dtype(narrow.get(dtype.name, dtype)).newbyteorder("=")
+        return turned(native(pixels), page.tags.valueof(_ORIENTATION, UPRIGHT))
 
 
 def _num_segments(page: tifffile.TiffPage) -> int:

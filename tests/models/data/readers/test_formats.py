@@ -4,6 +4,7 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
+import mrcfile
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,6 +13,7 @@ from models.data.readers import formats
 from models.data.readers.formats import section_name
 from models.data.readers.limits import ImageError
 from tests.app.files import encoded, grey, png, tiff, write_zarr, zipped
+from tests.models.data.readers.dm_files import dm
 from tests.models.data.readers.files import MANY, refusal
 from tests.models.data.reading import read_sections
 
@@ -29,6 +31,19 @@ def _bytes(name: str, write: Callable[[np.ndarray], bytes]) -> Write:
     return to
 
 
+def _saved(save: Callable[[io.BytesIO, np.ndarray], None], volume: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    save(buffer, volume)
+    return buffer.getvalue()
+
+
+def _mrc(folder: Path, volume: np.ndarray) -> Path:
+    with mrcfile.new(folder / "a.mrc") as file:
+        file.set_data(volume.view(np.int8) if volume.dtype == np.uint8 else volume)
+        file.header.dmax = volume.max()  # tells that bytes have no sign
+    return folder / "a.mrc"
+
+
 STACKS: dict[str, Write] = {
     "TIFF": _bytes("a.tif", tiff),
     "ImageJ": _bytes(
@@ -36,6 +51,11 @@ STACKS: dict[str, Write] = {
     ),
     "OME-TIFF": _bytes("a.ome.tif", lambda v: tiff(v, ome=True, metadata={"axes": "ZYX"})),
     "big-endian BigTIFF": _bytes("a.tif", lambda v: tiff(v, bigtiff=True, byteorder=">")),
+    "MRC": _mrc,
+    "DM3": _bytes("a.dm3", dm),
+    "DM4": _bytes("a.dm4", lambda v: dm(v, 4)),
+    "NPY": _bytes("a.npy", lambda v: _saved(np.save, v)),
+    "NPZ": _bytes("a.npz", lambda v: _saved(np.savez_compressed, v)),
     "Zarr": lambda folder, v: write_zarr(folder / "a.zarr", v),
 }
 """Formats of volumes; whoever adds a format adds it here."""
