@@ -9,6 +9,7 @@ from fastapi import Depends, Path, Query, Request
 from sqlalchemy.orm import Session
 
 from app.database import Database
+from app.heavy_work import HeavyWork
 from app.settings import Settings
 from app.storage import Storage
 
@@ -20,6 +21,10 @@ class Services:
     settings: Settings
     database: Database
     storage: Storage
+    heavy: HeavyWork
+    """Decodes, checks and draws images, and writes long tables of labels."""
+    reading: HeavyWork
+    """Reads large bodies of JSON."""
 
 
 def get_services(request: Request) -> Services:

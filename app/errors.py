@@ -5,6 +5,11 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+MOST_ERRORS = 100
+"""The most errors that a refusal lists."""
+
+_WHERE_CHARACTERS, _MESSAGE_CHARACTERS, _DETAIL_CHARACTERS = 300, 1000, 2000
+
 
 class ProblemItem(BaseModel):
     """One thing that is wrong with a request."""
@@ -35,20 +40,34 @@ class Problem(BaseModel):
         examples=["invalid_request"],
     )
     errors: list[ProblemItem] = Field(
-        [], description="All fields and files that are wrong; empty if the reason is another."
+        [],
+        description="The fields and files that are wrong, 100 of them at most; empty if the reason "
+        "is another.",
     )
 
 
 class ServiceError(Exception):
-    """A refusal, with an HTTP status, a code that later versions keep, and words for the user."""
+    """A refusal, with an HTTP status, a code that later versions keep, and words for the user.
+
+    It tells at most MOST_ERRORS errors and shortens long texts, since a client may send many wrong
+    things and long names.
+    """
 
     status: int = 400
     code: str = "bad_request"
 
     def __init__(self, detail: str, errors: Sequence[ProblemItem] = ()) -> None:
-        super().__init__(detail)
-        self.detail = detail
-        self.errors = list(errors)
+        untold = len(errors) - MOST_ERRORS
+        more = f" (and {untold} more, which are not listed)" if untold > 0 else ""
+        self.detail = _shortened(detail, _DETAIL_CHARACTERS) + more
+        super().__init__(self.detail)
+        self.errors = [
+            ProblemItem(
+                where=_shortened(item.where, _WHERE_CHARACTERS),
+                message=_shortened(item.message, _MESSAGE_CHARACTERS),
+            )
+            for item in errors[:MOST_ERRORS]
+        ]
         self.headers: dict[str, str] = {}
 
 
@@ -115,3 +134,7 @@ def invalid_fields(errors: Sequence[Any], prefix: str = "") -> Invalid:
 def refusal(field: str, message: str) -> Invalid:
     """Return the refusal of a field of the request's body; ``message`` is a whole sentence."""
     return Invalid(message, [ProblemItem(where=f"body.{field}", message=message)])
+
+
+def _shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 3]}..."

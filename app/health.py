@@ -9,8 +9,9 @@ from starlette.requests import Request
 from app.dependencies import Services, ServicesDep
 from app.jobs.dependencies import QueueDep
 from app.middleware.error_handlers import NO_DATABASE
+from app.middleware.strict_route import StrictRoute
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], route_class=StrictRoute)
 
 
 class Readiness(BaseModel):

@@ -11,6 +11,7 @@ from app import health
 from app.database import Database
 from app.datasets import routes as datasets
 from app.dependencies import Services
+from app.heavy_work import HeavyWork
 from app.inspection import routes as inspection
 from app.jobs import routes as jobs
 from app.jobs import submission_routes as submissions
@@ -63,6 +64,8 @@ _TAGS = [
     {"name": "health", "description": "Ask whether the service is alive and ready."},
 ]
 
+_READING_THREADS, _READING_QUEUE = 1, 32  # Python parses in one thread at a time
+
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Build the service. Its database must be migrated already, by `stylefilter migrate`."""
@@ -95,7 +98,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     database = Database(settings.database)
     storage = Storage(settings.data_folder)
     storage.sweep()
-    app.state.services = Services(settings, database, storage)
+    app.state.services = Services(
+        settings,
+        database,
+        storage,
+        heavy=HeavyWork(settings.heavy_threads, settings.heavy_queue),
+        reading=HeavyWork(_READING_THREADS, _READING_QUEUE),
+    )
     app.state.queue = queue = JobQueue(settings)
     app.state.predictor = predictor = Predictor(settings)
     app.state.broadcaster = broadcaster = Broadcaster(database, storage)

@@ -162,6 +162,17 @@ class Settings(BaseSettings):
     max_predict_pixels: int = Field(
         1 << 24, gt=0, description="The most pixels of an image to predict."
     )
+    heavy_threads: int = Field(
+        2,
+        ge=1,
+        le=64,
+        description="The most requests that decode or draw images, or write many labels, at once.",
+    )
+    heavy_queue: int = Field(
+        16,
+        ge=0,
+        description="The most of these requests that may wait; more are refused with 503.",
+    )
     predict_queue: int = Field(
         16, ge=1, description="The most predictions that may wait; more are refused with 503."
     )

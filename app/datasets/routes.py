@@ -9,8 +9,7 @@ from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
-from pydantic import ValidationError
+from pydantic import TypeAdapter
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
@@ -33,32 +32,41 @@ from app.dependencies import (
     ServicesDep,
     address,
 )
-from app.errors import Invalid, ProblemItem, TooLarge, UnsupportedMedia, invalid_fields
+from app.errors import Invalid, ProblemItem, TooLarge
 from app.middleware.error_handlers import DISK_FULL, NO_DATABASE
+from app.middleware.forms import FIELD_BYTES, read_form
+from app.middleware.strict_route import FORM, JSON, StrictRoute, check_media_type, json_of
 from app.pagination import LARGEST_NUMBER, Page
 from models.data.inputs import InputFile, Inputs, given_files
 
 # Each file of an upload takes up to 1 MiB of memory, or a file descriptor.
 _MAX_FILES = 1000
+_METADATA = TypeAdapter(DatasetCreate)
 
-router = APIRouter(prefix="/datasets", tags=["datasets"], responses=NO_DATABASE)
+router = APIRouter(
+    prefix="/datasets", tags=["datasets"], responses=NO_DATABASE, route_class=StrictRoute
+)
 
 _UPLOAD_SCHEMA: dict[str, Any] = {
     "type": "object",
+    "additionalProperties": False,
     "required": ["metadata", "images"],
     "properties": {
         "metadata": {
             "type": "string",
+            "maxLength": FIELD_BYTES,
             "description": "The fields of `DatasetCreate` as JSON, without `folder`.",
             "examples": [json.dumps({k: v for k, v in DATASET_EXAMPLE.items() if k != "folder"})],
         },
         "images": {
             "type": "array",
+            "maxItems": _MAX_FILES,
             "items": {"type": "string", "format": "binary"},
             "description": "The images: PNG or TIFF files, or zipped Zarr arrays (N, H, W).",
         },
         "masks": {
             "type": "array",
+            "maxItems": _MAX_FILES,
             "items": {"type": "string", "format": "binary"},
             "description": "The masks, each with the file name of its image.",
         },
@@ -103,20 +111,13 @@ async def register(request: Request, response: Response, services: ServicesDep) 
     If a dataset of this name and content exists, the answer is that dataset with status 200, and no
     second one is made.
     """
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type == "multipart/form-data":
+    if check_media_type(request, JSON, FORM) == FORM:
         async with _form(request) as form:
-            metadata, files = _form_parts(form)
-            found = await run_in_threadpool(_register, services, metadata, files)
-    elif media_type == "application/json":
-        metadata = _parse(await request.body())
-        found = await run_in_threadpool(_register_folder, services, metadata)
+            metadata, files = await _form_parts(request, form)
+            report, new = await services.heavy.run(_register, services, metadata, files)
     else:
-        raise UnsupportedMedia(
-            f"the request has the content type {media_type!r}: send application/json to register a "
-            "folder, or multipart/form-data to upload files"
-        )
-    report, new = found
+        metadata = await json_of(request, _METADATA, await request.body())
+        report, new = await services.heavy.run(_register_folder, services, metadata)
     if not new:
         response.status_code = 200
     response.headers["Location"] = address(request, f"/datasets/{report.id}")
@@ -211,8 +212,11 @@ async def _form(request: Request) -> AsyncIterator[FormData]:
         "put the sections into stacks (TIFF or zipped Zarr), or register a folder of the service"
     )
     try:
-        async with request.form(max_files=most, max_fields=16, max_part_size=1 << 22) as form:
+        form = await read_form(request, ("metadata",), ("images", "masks"), max_files=most)
+        try:
             yield form
+        finally:
+            await form.close()
     except HTTPException as error:
         if not error.detail.startswith("Too many files"):
             raise
@@ -225,16 +229,16 @@ async def _form(request: Request) -> AsyncIterator[FormData]:
         ) from error
 
 
-def _form_parts(form: FormData) -> tuple[DatasetCreate, Inputs]:
+async def _form_parts(request: Request, form: FormData) -> tuple[DatasetCreate, Inputs]:
     metadata = form.get("metadata")
     if not isinstance(metadata, str):
         message = "the form has no text field `metadata`: put the dataset's description there, JSON"
         raise Invalid(message, [ProblemItem(where="body.metadata", message=message)])
-    request = _parse(metadata.encode())
-    if request.folder is not None:
+    described = await json_of(request, _METADATA, metadata.encode())
+    if described.folder is not None:
         message = "an upload cannot name a folder too: remove this field"
         raise Invalid(message, [ProblemItem(where="body.folder", message=message)])
-    return request, given_files(_files(form, "images"), _files(form, "masks"))
+    return described, given_files(_files(form, "images"), _files(form, "masks"))
 
 
 def _files(form: FormData, kind: str) -> list[InputFile]:
@@ -247,10 +251,3 @@ def _files(form: FormData, kind: str) -> list[InputFile]:
         InputFile(f"{kind}/{PurePath(part.filename or '').name or number}", part.file)
         for number, part in enumerate(files)
     ]
-
-
-def _parse(body: bytes) -> DatasetCreate:
-    try:
-        return DatasetCreate.model_validate_json(body)
-    except ValidationError as error:
-        raise invalid_fields(error.errors(), "body") from error

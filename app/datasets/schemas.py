@@ -27,6 +27,7 @@ class DatasetCreate(Description):
     )
     folder: str | None = Field(
         None,
+        max_length=4096,
         description="The path of a folder, relative to a data root of the service. The folder "
         "holds `images` and, if there are masks, `masks`: PNG or TIFF files, where a mask has the "
         "file name of its image. Or it holds `images.zarr` and `masks.zarr` of shape (N, H, W).",

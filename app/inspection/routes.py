@@ -12,8 +12,11 @@ from app.inspection import comparison, report
 from app.inspection.contact_sheet import contact_sheet
 from app.inspection.schemas import Compatibility, DatasetInspection
 from app.middleware.error_handlers import NO_DATABASE
+from app.middleware.strict_route import StrictRoute
 
-router = APIRouter(prefix="/datasets", tags=["datasets"], responses=NO_DATABASE)
+router = APIRouter(
+    prefix="/datasets", tags=["datasets"], responses=NO_DATABASE, route_class=StrictRoute
+)
 
 SourceId = Annotated[UUID, Path(description="The id of the dataset that would be the source.")]
 TargetId = Annotated[UUID, Path(description="The id of the dataset that would be the target.")]

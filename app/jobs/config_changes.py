@@ -1,12 +1,15 @@
 """Holds the fields of a configuration that a request changes, and documents them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Annotated
 
-from pydantic import GetJsonSchemaHandler, JsonValue, RootModel
+from pydantic import Field, GetJsonSchemaHandler, JsonValue, RootModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
+from app.pagination import LARGEST_NUMBER
 from models.config import StyleFilterConfig
+from models.frozen_config import FrozenConfig
 
 _DEFINITIONS = "#/$defs/"
 
@@ -17,8 +20,11 @@ class _Partial(GenerateJsonSchema):
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
         return self.generate_inner(schema["schema"])
 
+    def int_schema(self, schema: core_schema.IntSchema) -> JsonSchemaValue:
+        return {"maximum": LARGEST_NUMBER} | super().int_schema(schema)
 
-class ConfigChanges(RootModel[dict[str, JsonValue]]):
+
+class ConfigChanges(RootModel[Annotated[dict[str, JsonValue], Field(max_length=100)]]):
     """Holds fields of a configuration as they came; they are checked together with the preset.
 
     The range of a field may depend on another field, so a part of a configuration alone is neither
@@ -38,6 +44,15 @@ class ConfigChanges(RootModel[dict[str, JsonValue]]):
             "preset has it.",
             "examples": [{"style": {"steps": 300}, "adaptation": {"accumulate": 2}, "seed": 1}],
         }
+
+
+def too_large(config: FrozenConfig) -> Iterator[str]:
+    """Yield the path of each whole number that is larger than any count can become."""
+    for name, value in config:
+        if isinstance(value, FrozenConfig):
+            yield from (f"{name}.{inner}" for inner in too_large(value))
+        elif isinstance(value, int) and value > LARGEST_NUMBER:
+            yield name
 
 
 def _inlined(schema: JsonValue, definitions: Mapping[str, JsonValue]) -> JsonValue:

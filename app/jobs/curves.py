@@ -28,9 +28,11 @@ class MetricsQuery(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    stage: str | None = Field(None, pattern=NO_NUL, description="Shows only this stage.")
+    stage: str | None = Field(
+        None, max_length=200, pattern=NO_NUL, description="Shows only this stage."
+    )
     name: str | None = Field(
-        None, pattern=NO_NUL, description="Shows only the series of this name."
+        None, max_length=250, pattern=NO_NUL, description="Shows only the series of this name."
     )
     points: int = Field(1000, ge=3, le=10_000, description="The most points of a series.")
     from_step: int = Field(0, ge=0, le=_LAST_STEP, description="Shows no step before this one.")

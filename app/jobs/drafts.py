@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from app.errors import invalid_fields, refusal
 from app.jobs import benchmark_folds, checks, preflight
 from app.jobs.checks import Context
+from app.jobs.config_changes import too_large
 from app.jobs.request_schemas import (
     AdaptRequest,
     BenchmarkRequest,
@@ -17,6 +18,7 @@ from app.jobs.request_schemas import (
     StyleFilterRequest,
     TrainStyleRequest,
 )
+from app.pagination import LARGEST_NUMBER
 from app.tables import Dataset, Job, JobKind, ModelKind, TrainedModel
 from models.capacity.estimate import Estimate
 from models.config import StyleFilterConfig, preset
@@ -155,9 +157,13 @@ def _config(
     fields = {} if request.config is None else request.config.root
     device = {"device": context.settings.device}
     try:
-        return preset(request.preset).changed({**device, **(inherited or {}), **fields})
+        config = preset(request.preset).changed({**device, **(inherited or {}), **fields})
     except ValidationError as error:
-        raise invalid_fields(error.errors(), "body.config") from error
+        errors = error.errors(include_url=False, include_context=False, include_input=False)
+        raise invalid_fields(errors, "body.config") from error
+    for name in too_large(config):
+        raise refusal(f"config.{name}", f"{name} is too large: it is at most {LARGEST_NUMBER}")
+    return config
 
 
 def _job(

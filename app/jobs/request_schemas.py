@@ -7,6 +7,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, JsonValue
 
 from app.jobs.config_changes import ConfigChanges
 from models.config import PresetName
+from models.data.description import ClassName
 from models.data.splits import Folds
 from models.table1.methods import ROWS, RowName
 
@@ -169,7 +170,10 @@ class BenchmarkRequest(_TrainingRequest):
         description="The id of the target, a dataset with masks, by which each row is scored."
     )
     rows: list[RowName] = Field(
-        list(ROWS), min_length=1, description="The rows to measure; without this field, all rows."
+        list(ROWS),
+        min_length=1,
+        max_length=100,
+        description="The rows to measure; without this field, all rows.",
     )
     num_folds: int = Field(
         3,
@@ -199,7 +203,8 @@ class BenchmarkRequest(_TrainingRequest):
         description="More sides of tiles. StyleFilter is measured with the labels of each size, "
         "to show how the scores depend on the size and the number of tiles.",
     )
-    excluded: list[str] = Field(
+    excluded: list[ClassName] = Field(
         [],
+        max_length=255,
         description="The names of classes to leave out of the table and of its mean DICE.",
     )

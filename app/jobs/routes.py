@@ -16,10 +16,11 @@ from app.jobs.dependencies import BroadcasterDep, QueueDep
 from app.jobs.events import Listener
 from app.jobs.schemas import JobRead, MetricsRead, PriorityChange
 from app.middleware.error_handlers import NO_DATABASE
-from app.pagination import Page
+from app.middleware.strict_route import StrictRoute
+from app.pagination import LARGEST_NUMBER, Page
 from app.tables import JobState
 
-router = APIRouter(prefix="/jobs", tags=["jobs"], responses=NO_DATABASE)
+router = APIRouter(prefix="/jobs", tags=["jobs"], responses=NO_DATABASE, route_class=StrictRoute)
 
 
 JobId = Annotated[UUID, Path(description="The id of the job.")]
@@ -124,6 +125,7 @@ def get_log(
         int | None,
         Query(
             ge=1,
+            le=LARGEST_NUMBER,
             description="The number of the attempt, from 1. Without it the answer is the log of "
             "the last attempt that has one.",
         ),
@@ -150,6 +152,7 @@ def get_picture(
     name: Annotated[
         str,
         Path(
+            max_length=100,
             pattern=r"^[a-z]+-[0-9]+-[0-9]+\.png$",
             description="The name of the picture, which an event `picture` holds.",
         ),

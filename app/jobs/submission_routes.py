@@ -20,8 +20,9 @@ from app.jobs.request_schemas import (
 from app.jobs.schemas import JobEstimate, JobRead
 from app.jobs.submission import estimate, submit
 from app.middleware.error_handlers import NO_DATABASE
+from app.middleware.strict_route import StrictRoute
 
-router = APIRouter(prefix="/jobs", tags=["jobs"], responses=NO_DATABASE)
+router = APIRouter(prefix="/jobs", tags=["jobs"], responses=NO_DATABASE, route_class=StrictRoute)
 
 DryRun = Annotated[
     bool,

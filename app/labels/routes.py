@@ -8,12 +8,11 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
 from app.database import Database
 from app.dependencies import CursorQuery, DatasetId, LimitQuery, ReadingDep, ServicesDep
-from app.errors import Invalid, NotAcceptable, ProblemItem, UnsupportedMedia
+from app.errors import Invalid, NotAcceptable, ProblemItem
 from app.labels import service
 from app.labels.changes import AskedChange, Version
 from app.labels.schemas import (
@@ -26,10 +25,14 @@ from app.labels.schemas import (
     LabelsSummary,
     TileSizesRead,
 )
+from app.middleware.body_limit import LABELS_BYTES
 from app.middleware.error_handlers import DISK_FULL, NO_DATABASE
+from app.middleware.strict_route import StrictRoute, check_media_type
 from app.pagination import LARGEST_NUMBER, Page
 
-router = APIRouter(prefix="/datasets/{dataset_id}", tags=["labels"], responses=NO_DATABASE)
+router = APIRouter(
+    prefix="/datasets/{dataset_id}", tags=["labels"], responses=NO_DATABASE, route_class=StrictRoute
+)
 
 
 _JSON, _CSV = "application/json", "text/csv"
@@ -40,7 +43,10 @@ _BODY: dict[str, Any] = {
     "required": True,
     "content": {
         _JSON: {"schema": {"$ref": "#/components/schemas/LabelsUpdate"}},
-        _CSV: {"schema": {"type": "string"}, "example": SHEET_EXAMPLE},
+        _CSV: {
+            "schema": {"type": "string", "maxLength": LABELS_BYTES},
+            "example": SHEET_EXAMPLE,
+        },
     },
 }
 _TAGGED: dict[str, Any] = {
@@ -86,7 +92,9 @@ def asked_read(
         Literal["json", "csv"] | None,
         Query(alias="format", description="The form of the answer, in place of `Accept`."),
     ] = None,
-    accept: Annotated[str, Header(description=f"The form of the answer: {_JSON} or {_CSV}.")] = "",
+    accept: Annotated[
+        str, Header(max_length=1000, description=f"The form of the answer: {_JSON} or {_CSV}.")
+    ] = "",
     limit: LimitQuery = 100,
     cursor: CursorQuery = None,
 ) -> AskedRead:
@@ -131,17 +139,10 @@ async def put_labels(
     are wrong. An image that comes twice is wrong.
     """
     body = await request.body()
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type == _JSON:
-        put = service.put_json
-    elif media_type == _CSV:
-        put = service.put_sheet
-    else:
-        raise UnsupportedMedia(
-            f"the request has the content type {media_type!r}: send labels as {_JSON} or {_CSV}"
-        )
+    table = check_media_type(request, _JSON, _CSV) == _CSV
+    put = service.put_sheet if table else service.put_json
     # Many labels take seconds, in which other requests are answered.
-    summary, version = await run_in_threadpool(put, services.database, dataset_id, body, asked)
+    summary, version = await services.heavy.run(put, services.database, dataset_id, body, asked)
     _tag(response, version)
     return summary
 

@@ -15,7 +15,7 @@ from pydantic import (
 
 from app.pagination import LARGEST_NUMBER
 from app.tables import ChangeKind
-from models.data.description import Text
+from models.data.description import ClassName, Text
 from models.data.labels import LabelState
 from models.data.sections import Split
 
@@ -26,6 +26,9 @@ _LABELS_EXAMPLE: dict[str, JsonValue] = {
     ]
 }
 
+MOST_LABELS = 1_000_000
+"""The most entries of one request."""
+
 SHEET_EXAMPLE = "section,tile,mitochondrion,nucleus\ns00,0,1,0\ns00,3,0,\n"
 
 
@@ -34,19 +37,24 @@ class ImageLabels(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    image: int | None = Field(None, ge=0, description="The number `n` of the image.")
+    image: int | None = Field(
+        None, ge=0, le=LARGEST_NUMBER, description="The number `n` of the image."
+    )
     section: str | None = Field(
         None,
+        max_length=300,
         description="The name of the section that the image is a part of, instead of `image`. The "
         "name of the section's file works too.",
     )
     tile: int | None = Field(
         None,
         ge=0,
+        le=LARGEST_NUMBER,
         description="The number of the tile in its section. Tiles count from 0, row by row. It may "
         "be left out if the section is one image.",
     )
-    classes: dict[str, LabelState] = Field(
+    classes: dict[ClassName, LabelState] = Field(
+        max_length=255,
         description="The label of each class: `present`, `absent` or `unknown`. A class that is "
         "not named keeps its label.",
         examples=[{"mitochondrion": "present", "nucleus": "absent", "vesicle": "unknown"}],
@@ -68,7 +76,7 @@ class LabelsUpdate(BaseModel):
 
     labels: list[ImageLabels] = Field(
         min_length=1,
-        max_length=1_000_000,
+        max_length=MOST_LABELS,
         description="The labels, image by image. Each image comes once.",
     )
 
@@ -100,7 +108,8 @@ class LabelsSummary(BaseModel):
 
 PixelCount = Annotated[int, Field(ge=1, le=LARGEST_NUMBER)]
 MinPixels = Annotated[
-    Annotated[PixelCount, Tag("number")] | Annotated[dict[str, PixelCount], Tag("by_class")],
+    Annotated[PixelCount, Tag("number")]
+    | Annotated[dict[ClassName, PixelCount], Field(max_length=255), Tag("by_class")],
     # So that a refusal names what is wrong with the one form that was sent, and not with both.
     Discriminator(lambda given: "by_class" if isinstance(given, dict) else "number"),
 ]

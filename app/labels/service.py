@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import IO
 from uuid import UUID
 
-from pydantic import JsonValue, ValidationError
+from pydantic import JsonValue
 from sqlalchemy import TableValuedAlias, case, func, literal, select, true
 from sqlalchemy.orm import Session
 
@@ -14,7 +14,7 @@ from app.datasets import service as datasets
 from app.errors import Invalid, NotFound, ProblemItem, refusal
 from app.labels import changes
 from app.labels.changes import AskedChange, Version, stored_labels
-from app.labels.collected import MOST_PROBLEMS, Classes, Collected, refused
+from app.labels.collected import Classes, Collected
 from app.labels.naming import Extent, ImageNames
 from app.labels.schemas import (
     ChangeRead,
@@ -27,6 +27,7 @@ from app.labels.schemas import (
     TileSizesRead,
 )
 from app.labels.sheet import read_sheet, write_sheet
+from app.labels.update import read_update
 from app.pagination import Page
 from app.storage import Storage
 from app.tables import ChangeKind, Dataset, Image
@@ -40,14 +41,7 @@ def put_json(
     database: Database, dataset_id: UUID, body: bytes, asked: AskedChange
 ) -> tuple[LabelsSummary, Version]:
     """Write the labels of a ``LabelsUpdate``; Invalid names each wrong entry and writes none."""
-    try:
-        request = LabelsUpdate.model_validate_json(body)
-    except ValidationError as error:
-        items = [
-            ProblemItem(where=".".join(map(str, ("body", *each["loc"]))), message=each["msg"])
-            for each in error.errors(include_url=False, include_input=False)[:MOST_PROBLEMS]
-        ]
-        raise refused(error.error_count(), items) from error
+    request = read_update(body)
     dataset, names = _named(database, dataset_id)
     wanted = _entries(request, names, dataset.class_names)
     return _write(database, dataset, wanted, ChangeKind.PUT, asked)

@@ -8,8 +8,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.settings import Settings
 
-_JSON_BYTES = 1 << 23  # no other request is served while JSON is parsed
-_LABELS_BYTES = 1 << 26  # enough for a million image-level labels
+LABELS_BYTES = 1 << 26
+"""The largest body of labels, enough for a million images."""
+
+_JSON_BYTES = 1 << 23
 _LABELS_PATH = re.compile(r"/datasets/[^/]+/labels")
 _FORM_BYTES = 1 << 20  # fields and boundaries around an uploaded image
 
@@ -51,7 +53,7 @@ class BodyLimit:
         if media_type.lower().startswith("multipart/form-data"):
             return self._uploads.get(path, _JSON_BYTES)
         if scope["method"] == "PUT" and _LABELS_PATH.fullmatch(path):
-            return _LABELS_BYTES
+            return LABELS_BYTES
         return _JSON_BYTES
 
 

@@ -18,6 +18,7 @@ from app.datasets import service as datasets
 from app.dependencies import Services, ServicesDep
 from app.errors import NotAcceptable, TooLarge, UnsupportedMedia, refusal
 from app.middleware.error_handlers import DISK_FULL, NO_DATABASE
+from app.middleware.strict_route import FORM, StrictRoute
 from app.monitoring import PREDICT_SECONDS
 from app.predictions.dependencies import PredictorDep
 from app.predictions.predictor import Request
@@ -30,7 +31,7 @@ from models.data.readers.limits import ImageError
 if TYPE_CHECKING:
     from models.inference import Prediction
 
-router = APIRouter(tags=["predict"])
+router = APIRouter(tags=["predict"], route_class=StrictRoute)
 
 MEDIA_TYPES = ("image/png", "image/tiff", "application/x-npz")
 
@@ -86,10 +87,13 @@ class PredictForm(BaseModel):
 async def predict(
     services: ServicesDep,
     predictor: PredictorDep,
-    form: Annotated[PredictForm, Form(media_type="multipart/form-data")],
+    form: Annotated[PredictForm, Form(media_type=FORM)],
     accept: Annotated[
         str,
-        Header(description="The format of the answer: image/png, image/tiff or application/x-npz."),
+        Header(
+            max_length=1000,
+            description="The format of the answer: image/png, image/tiff or application/x-npz.",
+        ),
     ] = "image/png",
 ) -> Response:
     """Segment one image.

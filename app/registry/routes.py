@@ -7,12 +7,15 @@ from fastapi import APIRouter, Path, Query
 
 from app.dependencies import CursorQuery, LimitQuery, ReadingDep
 from app.middleware.error_handlers import NO_DATABASE
+from app.middleware.strict_route import StrictRoute
 from app.pagination import Page
 from app.registry import service
 from app.registry.schemas import ModelRead
 from app.tables import ModelKind
 
-router = APIRouter(prefix="/models", tags=["models"], responses=NO_DATABASE)
+router = APIRouter(
+    prefix="/models", tags=["models"], responses=NO_DATABASE, route_class=StrictRoute
+)
 
 
 @router.get("")

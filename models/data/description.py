@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from models.data.readers.stack import ReadOptions
-from models.data.splits import SectionLists
+from models.data.splits import SectionLists, SectionNames
 
 IGNORED = "ignore"
 """The word that ``mask_values`` has for pixels without a class."""
@@ -65,7 +65,7 @@ class Description(BaseModel):
         "scores. Without this field it is 255, unless `mask_values` is given, or the masks of two "
         "classes hold 0 and 255 but never 1: then 255 is the second class.",
     )
-    mask_values: dict[MaskValue, Text] | None = Field(
+    mask_values: dict[MaskValue, ClassName] | None = Field(
         None,
         min_length=1,
         max_length=1000,
@@ -102,8 +102,9 @@ class Description(BaseModel):
         description="What to read of files that hold more than one stack of sections: the channel, "
         "the axis, the range of sections, the level, the array.",
     )
-    groups: dict[GroupName, Annotated[list[str], Field(min_length=1)]] | None = Field(
+    groups: dict[GroupName, Annotated[SectionNames, Field(min_length=1)]] | None = Field(
         None,
+        max_length=1000,
         description="The names of the sections of each group. A group holds sections that were cut "
         "from one volume or recording and look alike, so they are never divided between training "
         "and test. Each section is in one group.",

@@ -6,16 +6,19 @@ A section is never divided: all its tiles have its role.
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal, Self, get_args
+from typing import Annotated, Literal, Self, get_args
 
 import numpy as np
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import AliasChoices, FailFast, Field, model_validator
 
 from models.data.names import normal
 from models.data.sections import Section, Split
 from models.frozen_config import FrozenConfig
 
 Role = Literal["train", "val", "test"]
+SectionName = Annotated[str, Field(max_length=300)]
+SectionNames = Annotated[tuple[SectionName, ...], Field(max_length=1_000_000), FailFast()]
+"""Names of sections. The first that is wrong is told alone, because there may be very many."""
 
 _SHARES: dict[Role, float] = {"train": 0.6, "val": 0.2, "test": 0.2}
 _MIN_BLOCKS = 5
@@ -71,9 +74,9 @@ def named_groups(names: Sequence[str], groups: Mapping[str, Sequence[str]]) -> l
 class SectionLists(FrozenConfig):
     """The names of the sections of each split. A section that no list names is unused."""
 
-    train: tuple[str, ...] = Field((), description="The sections that networks learn from.")
-    val: tuple[str, ...] = Field((), description="The sections that choose the weights to keep.")
-    test: tuple[str, ...] = Field((), description="The sections that are only scored.")
+    train: SectionNames = Field((), description="The sections that networks learn from.")
+    val: SectionNames = Field((), description="The sections that choose the weights to keep.")
+    test: SectionNames = Field((), description="The sections that are only scored.")
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:
@@ -123,8 +126,8 @@ def group_splits(names: Sequence[str], groups: Sequence[str]) -> list[Split]:
 class DatasetFolds(FrozenConfig):
     """The folds of one dataset: several ways to divide its sections into splits."""
 
-    dataset: str = Field(description="The name of the dataset.")
-    digest: str = Field(description="The SHA-256 of the dataset's content.")
+    dataset: str = Field(max_length=200, description="The name of the dataset.")
+    digest: str = Field(max_length=100, description="The SHA-256 of the dataset's content.")
     # A file that was published with version 0.1.0 calls them ``splits``.
     folds: tuple[SectionLists, ...] = Field(
         min_length=1,

@@ -297,12 +297,13 @@ def test_forms_that_lack_or_misuse_a_part(api: httpx.Client) -> None:
     assert "text field" in wrong(api.post("/datasets", files=as_file))["body.metadata"]
     not_json = api.post("/datasets", data={"metadata": "{"}, files=files)
     assert "Invalid JSON" in wrong(not_json)["body"]
+    a_mask = [("masks", ("a.png", png(mask())))]
     text = api.post(
-        "/datasets", data={"metadata": json.dumps(METADATA), "images": "x"}, files=[("x", b"")]
+        "/datasets", data={"metadata": json.dumps(METADATA), "images": "x"}, files=a_mask
     )
     tells(wrong(text), {"body.images": ("'images'", "file")})
-    none = api.post("/datasets", data={"metadata": json.dumps(METADATA)}, files=[("x", b"")])
-    tells(wrong(none), {"images": ("no image",)})
+    none = api.post("/datasets", data={"metadata": json.dumps(METADATA)}, files=a_mask)
+    tells(wrong(none), {"images": ("no image",), "masks/a.png": ("no image",)})
 
 
 def test_names_that_cannot_be_stored_are_refused(api: httpx.Client, folder: Folder) -> None:

@@ -105,6 +105,10 @@ def test_a_config_out_of_range_names_the_field(api: httpx.Client, source: str, t
             "adaptation": {"augmentation": {"contrast": 1.5}}
         },
         "body.config.seed": {"seed": 2**31},
+        "body.config.style.validate_every_steps": {"style": {"validate_every_steps": 2**31}},
+        "body.config.pretrain.validate_every_steps": {
+            "pretrain": {"validate_every_steps": 10**4000}
+        },
         "body.config.device": {"device": "tpu"},
         "body.config.style.filters": {"style": {"filters": 8}},
         "body.config.epochs": {"epochs": 8},
