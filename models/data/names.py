@@ -30,6 +30,11 @@ def stem(file_name: str) -> str:
     return normal(section_name(file_name))
 
 
+def section_names(stem: str, number: int) -> list[str]:
+    """Return the names of the sections of an image: its stem, in a stack with a number after it."""
+    return [stem] if number == 1 else [f"{stem}/{n:04d}" for n in range(number)]
+
+
 def natural_key(name: str) -> tuple[tuple[tuple[int, str], ...], str]:
     """Return a key that sorts numbers in names by their value: img_2 comes before img_10."""
     parts = _NUMBER.split(normal(name))

@@ -21,10 +21,10 @@ import numpy as np
 import tifffile
 from pydantic import ValidationError
 
-from models.data.description import Description
 from models.data.intake import MAX_SECTION_PIXELS
 from models.data.labels import class_pixels
-from models.data.openorganelle.inputs import CropImages, CropMasks
+from models.data.names import section_names
+from models.data.openorganelle.inputs import CropImages, CropMasks, description
 from models.data.openorganelle.plan import Crop, Plan
 from models.data.openorganelle.record import CropRecord
 from models.data.openorganelle.source import OpenOrganelleSource
@@ -81,24 +81,12 @@ def fetch(
             read = plan.store.num_bytes - before
             on_crop(Fetched(record, number, len(plan.crops), kept, read))
         _write_labels(folder / "labels.csv", plan.table.class_names, records)
-        _write_json(folder / "dataset.json", _request(plan, folder, records))
+        _write_json(folder / "dataset.json", _request(plan, folder))
     return records
 
 
-def description(plan: Plan, records: Iterable[CropRecord]) -> Description:
-    """Return the description of the fetched crops as a domain: each crop, or group, is a group."""
-    groups: dict[str, list[str]] = {}
-    for record in records:
-        groups.setdefault(record.group, []).extend(record.section_names)
-    return Description(
-        class_names=list(plan.table.class_names),
-        pixel_size_nm=plan.pixel_size_nm,
-        groups=groups,
-    )
-
-
-def _request(plan: Plan, folder: Path, records: Iterable[CropRecord]) -> dict[str, object]:
-    fields = description(plan, records).model_dump(mode="json", exclude_unset=True)
+def _request(plan: Plan, folder: Path) -> dict[str, object]:
+    fields = description(plan).model_dump(mode="json", exclude_unset=True)
     return {"name": plan.source.cell, "folder": folder.resolve().name, **fields}
 
 
@@ -271,8 +259,9 @@ def _write_labels(path: Path, class_names: Sequence[str], records: Iterable[Crop
         writer = csv.writer(file)
         writer.writerow(["section", *class_names])
         for record in records:
+            names = section_names(record.name, record.shape[0])
             known = [name in record.annotated for name in class_names]
-            for name, counts in zip(record.section_names, record.class_pixels, strict=True):
+            for name, counts in zip(names, record.class_pixels, strict=True):
                 some = any(counts)  # a section without any class tells nothing
                 states = [
                     "1" if count else "0" if some and told else ""

@@ -7,12 +7,38 @@ from functools import cached_property
 
 import numpy as np
 
+from models.data.description import Description
 from models.data.domain import IGNORE
+from models.data.inputs import Inputs
+from models.data.names import section_names
 from models.data.openorganelle.geometry import Box
 from models.data.openorganelle.masks import Presence, majority, merged, stacked
 from models.data.openorganelle.plan import Crop, LabelArray, Plan, label_depth
 from models.data.readers.limits import Array, ImageError, check_size, native
 from models.data.readers.stack import Ask, Stack
+
+
+def crop_inputs(plan: Plan) -> Inputs:
+    """Return the images and masks of all crops, each a stack; nothing is read yet."""
+    return Inputs(
+        [CropImages(plan, crop) for crop in plan.crops],
+        [CropMasks(plan, crop) for crop in plan.crops],
+    )
+
+
+def description(plan: Plan) -> Description:
+    """Return the description of all crops as a domain; a crop, with those that overlap, is a group.
+
+    It fits the inputs of ``crop_inputs`` and the folder that ``fetch`` leaves.
+    """
+    groups: dict[str, list[str]] = {}
+    for crop in plan.crops:
+        groups.setdefault(crop.group, []).extend(section_names(crop.name, crop.box.shape[0]))
+    return Description(
+        class_names=list(plan.table.class_names),
+        pixel_size_nm=plan.pixel_size_nm,
+        groups=groups,
+    )
 
 
 @dataclass(frozen=True)

@@ -37,10 +37,3 @@ class CropRecord(FrozenConfig):
     image_sha256: str = Field(description="The SHA-256 of the file of the images.")
     mask_sha256: str = Field(description="The SHA-256 of the file of the masks.")
     notes: tuple[str, ...] = Field(description="What else to know about the crop.")
-
-    @property
-    def section_names(self) -> list[str]:
-        """The names that the sections get when the folder is registered."""
-        if len(self.class_pixels) == 1:
-            return [self.name]
-        return [f"{self.name}/{number:04d}" for number in range(len(self.class_pixels))]

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from models.data.intake import store_domain
+from models.data.layout import folder_inputs
 from models.data.openorganelle.classes import load_classes
-from models.data.openorganelle.inputs import CropImages, CropMasks
+from models.data.openorganelle.fetch import fetch
+from models.data.openorganelle.inputs import CropImages, CropMasks, crop_inputs, description
 from models.data.openorganelle.plan import Crop, Plan, plan_crops
 from models.data.openorganelle.source import OpenOrganelleSource
 from models.data.readers.limits import ImageError
@@ -124,6 +127,18 @@ def test_pixel_sizes_and_names_are_told(demo: Plan) -> None:
         assert (opened.num_sections, opened.pixel_size_nm) == (10, (4.0, 4.0))
     with pytest.raises(ImageError), CropImages(demo, crop).open(Ask(100)):
         pass
+
+
+def test_a_domain_of_inputs_is_that_of_a_fetched_folder(demo: Plan, tmp_path: Path) -> None:
+    fetch(demo, tmp_path / "out")
+    told = description(demo)
+    read = store_domain(told, crop_inputs(demo), tmp_path / "read")
+    stored = store_domain(told, folder_inputs(tmp_path / "out"), tmp_path / "stored")
+    assert read.digest == stored.digest
+    assert read.sections == stored.sections
+    assert [section.name for section in read.sections][9:12] == [
+        "crop1/0009", "crop2/0000", "crop2/0001"
+    ]  # fmt: skip
 
 
 def test_published_labels_are_read_as_they_are(tmp_path: Path) -> None:
