@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from math import prod
 
 from models.data.openorganelle.geometry import Box
@@ -57,22 +58,19 @@ def cost(plan: Plan, crop: Crop) -> Cost:
 
 def _array_cost(volume: Volume, box: Box, multiple: int) -> Cost:
     num_files, num_chunks = volume.num_files(box), volume.num_chunks(box)
-    in_parts = volume.file != volume.chunk
-    num_requests = num_files
-    if in_parts:  # each slab reads the index of a file, then the chunks that it needs
-        slabs = volume.slabs(box, multiple)
-        num_requests = sum(volume.num_files(slab) for slab in slabs) + num_chunks
     sizes = _sizes(volume, box, num_files)
     known = [size for size in sizes if size is not None]
     num_bytes = sum(known) * num_files / len(sizes)
-    if in_parts:
+    num_requests, exact = num_files, len(sizes) == num_files
+    if volume.file != volume.chunk:  # each slab reads the index of a file, and chunks of it
+        num_requests = num_chunks
+        num_requests += sum(volume.num_files(slab) for slab in volume.slabs(box, multiple))
         num_bytes *= num_chunks / (num_files * prod(volume.file) / prod(volume.chunk))
-    exact = len(sizes) == num_files and not in_parts
+        exact = False
     return Cost(num_requests, round(num_bytes), exact, len(sizes) - len(known), 0)
 
 
 def _sizes(volume: Volume, box: Box, num_files: int) -> Sequence[int | None]:
     step = -(-num_files // _SAMPLE)
-    keys = [key for number, (_, key) in enumerate(volume.files(box)) if number % step == 0]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return list(pool.map(volume.size_of, keys))
+        return list(pool.map(volume.size_of, islice(volume.files(box), 0, None, step)))

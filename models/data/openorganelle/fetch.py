@@ -72,13 +72,13 @@ def fetch(
         _check_room(plan, folder)
         records = []
         for number, crop in enumerate(plan.crops, start=1):
-            before = plan.store.num_bytes
+            before = _num_bytes(plan, crop)
             record = _kept(plan, crop, folder)
             kept = record is not None
             if record is None:
                 record = _fetched(plan, crop, folder)
             records.append(record)
-            read = plan.store.num_bytes - before
+            read = _num_bytes(plan, crop) - before
             on_crop(Fetched(record, number, len(plan.crops), kept, read))
         _write_labels(folder / "labels.csv", plan.table.class_names, records)
         _write_json(folder / "dataset.json", _request(plan, folder))
@@ -172,7 +172,8 @@ def _fetched(plan: Plan, crop: Crop, folder: Path) -> CropRecord:
             yield mask
 
     ask = Ask(MAX_SECTION_PIXELS)
-    plan.store.lost.clear()
+    for each in crop.arrays:
+        each.volume.lost.clear()
     try:
         with CropImages(plan, crop).open(ask) as images:
             _write_tiff(_image_path(folder, crop), images.sections, plan, crop)
@@ -181,7 +182,7 @@ def _fetched(plan: Plan, crop: Crop, folder: Path) -> CropRecord:
     except ImageError as error:
         raise FetchError(f"{crop.name} {error}") from error
     shown = np.flatnonzero(np.array(counts).sum(axis=0)).tolist()
-    num_lost = len(plan.store.lost)
+    num_lost = sum(len(each.volume.lost) for each in crop.arrays)
     if num_lost and not shown:
         raise FetchError(
             f"{crop.name} lacks {num_lost} file(s) of labels, and no other has a pixel of a class: "
@@ -189,7 +190,7 @@ def _fetched(plan: Plan, crop: Crop, folder: Path) -> CropRecord:
         )
     record = CropRecord(
         **_facts(plan, crop),
-        place=plan.store.name,
+        place=plan.place,
         class_names=plan.table.class_names,
         annotated=tuple(plan.table.class_names[n] for n in sorted(crop.annotated)),
         class_pixels=tuple(counts),
@@ -215,6 +216,11 @@ def _found(plan: Plan, shown: Sequence[int], num_lost: int) -> list[str]:
             f"lacks {num_lost} file(s) of labels: what they would tell counts as not annotated"
         )
     return notes
+
+
+def _num_bytes(plan: Plan, crop: Crop) -> int:
+    volumes = [plan.em, *(each.volume for each in crop.arrays)]
+    return sum(volume.num_bytes_read for volume in volumes)
 
 
 def _facts(plan: Plan, crop: Crop) -> dict[str, object]:

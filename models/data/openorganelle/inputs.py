@@ -65,7 +65,7 @@ class CropImages:
         for slab in em.slabs(self.crop.box):
             values, holes = em.read(slab)
             if holes:
-                self.plan.store.lost.update(holes)
+                em.lost.update(holes)
                 raise ImageError(
                     f"lacks {len(holes)} file(s) of the micrographs near {slab}: the copy is not "
                     "complete, or was made for other crops"
@@ -97,15 +97,14 @@ class CropMasks:
         read = [each for each in crop.arrays if not each.is_empty]
         whole = Box((0, 0, 0), read[0].volume.grid.shape)
         depth = label_depth(crop.arrays, crop.block)
-        lost = self.plan.store.lost
-        structures = [_Structure(each, whole, lost) for each in crop.arrays if each.encoding]
+        structures = [_Structure(each, whole) for each in crop.arrays if each.encoding]
         for slab in read[0].volume.slabs(whole, depth):
             if structures:
                 classes = stacked({each.name: each.presence(slab) for each in structures}, table)
             else:
                 ids, holes = read[0].volume.read(slab)
                 classes = merged(ids, table, crop.annotated)
-                lost.update(holes)
+                read[0].volume.lost.update(holes)
                 for hole in holes.values():
                     classes[hole] = IGNORE
             yield majority(classes, crop.block)
@@ -118,13 +117,12 @@ class _Structure:
     If the annotators counted the absent voxels, their number tells both apart. Else nobody knows.
     """
 
-    def __init__(self, array: LabelArray, whole: Box, lost: set[str]) -> None:
+    def __init__(self, array: LabelArray, whole: Box) -> None:
         assert array.encoding is not None
         self.name = array.name
         self._array = array
         self._encoding = array.encoding
         self._whole = whole
-        self._lost = lost
 
     def presence(self, slab: Box) -> Presence:
         if self._array.is_empty:
@@ -134,7 +132,7 @@ class _Structure:
         found = self._encoding.read(values)
         absent = bool(holes) and self._left_out_is_absent
         if not absent:
-            self._lost.update(holes)
+            self._array.volume.lost.update(holes)
         for hole in holes.values():
             found.present[hole], found.unknown[hole] = False, not absent
         return found

@@ -1,6 +1,7 @@
 """Find the crops of a cell, and place their labels on its micrographs, before voxels are read."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from math import lcm, prod
 from pathlib import Path
@@ -18,8 +19,7 @@ from models.data.openorganelle.classes import ClassTable
 from models.data.openorganelle.geometry import Box, GeometryError, Shape, factors, place
 from models.data.openorganelle.multiscale import Attributes, VolumeError, levels
 from models.data.openorganelle.source import OpenOrganelleSource
-from models.data.openorganelle.store import WatchedStore
-from models.data.openorganelle.volume import Tree, Volume
+from models.data.openorganelle.volume import Volume, attributes_of
 from models.data.readers.limits import ImageError
 from models.data.readers.places import LocalPlace, Place, PlaceError
 from models.data.readers.remote import is_url, open_place, open_public_bucket
@@ -29,6 +29,7 @@ PUBLIC = "s3://janelia-cosem-datasets"
 
 _BUCKET, _REGION = "janelia-cosem-datasets", "us-west-2"
 _LABELS = "labels/groundtruth"
+_AT_ONCE = 8
 _MAX_CHUNKS = 1 << 20
 _MAX_SLAB_VOXELS = 1 << 29
 
@@ -72,11 +73,14 @@ class Crop:
 
 @dataclass(frozen=True)
 class Plan:
-    """The crops of a cell that can be read. ``left_out`` tells of each other crop why it is not."""
+    """The crops of a cell that can be read. ``left_out`` tells of each other crop why it is not.
+
+    ``place`` is the folder or address of the cell's hierarchy.
+    """
 
     source: OpenOrganelleSource
     table: ClassTable
-    store: WatchedStore
+    place: str
     em: Volume
     crops: tuple[Crop, ...]
     left_out: dict[str, str]
@@ -94,36 +98,33 @@ def plan_crops(source: OpenOrganelleSource) -> Plan:
         DomainRefused: names each crop that cannot be read, or what is wrong with the cell.
     """
     try:
-        tree = _opened(source)
-        em = _micrographs(tree, source)
-        names = source.crops or _listed(tree, source)
+        root, name = _opened(source)
+        em = _micrographs(root, source)
+        names = source.crops or _listed(root, source)
     except ImageError as error:
         raise DomainRefused([Problem(source.cell, str(error))]) from error
-    crops, problems = [], []
-    for name in dict.fromkeys(names):
-        try:
-            crops.append(_Reading(tree, em, source, name).crop())
-        except (GeometryError, ImageError) as error:
-            problems.append(Problem(name, str(error)))
-        except ValidationError as error:
-            said = error.errors()[0]["msg"]
-            problems.append(Problem(name, f"has annotations of a form that is not read: {said}"))
+    with ThreadPoolExecutor(_AT_ONCE) as pool:  # a web server answers late
+        read = pool.map(lambda name: _Reading(root, em, source, name).told(), dict.fromkeys(names))
+        told = list(read)
+    problems = [each for each in told if isinstance(each, Problem)]
+    crops = [each for each in told if isinstance(each, Crop)]
     if problems:
         raise DomainRefused(problems)
     kept, left_out = _each_place_once(crops, named=source.crops is not None)
-    return Plan(source, source.table, tree.store, em, tuple(_grouped(kept)), left_out)
+    return Plan(source, source.table, name, em, tuple(_grouped(kept)), left_out)
 
 
-def _opened(source: OpenOrganelleSource) -> Tree:
-    at, cell = source.at or PUBLIC, source.cell
-    if at.rstrip("/").endswith(".n5"):
+def _opened(source: OpenOrganelleSource) -> tuple[Place, str]:
+    """Return the hierarchy of a cell, and the folder or address where it was found."""
+    at, cell = (source.at or PUBLIC).rstrip("/"), source.cell
+    if at.endswith(".n5"):
         raise PlaceError(f"{at} is N5, which is not read: give the Zarr hierarchy of the same cell")
     place = _place(source)
-    tried = ("",) if at.rstrip("/").endswith(".zarr") else (f"{cell}/{cell}.zarr", f"{cell}.zarr")
+    tried = ("",) if at.endswith(".zarr") else (f"{cell}/{cell}.zarr", f"{cell}.zarr")
     for key in tried:
-        store = WatchedStore(place.at(key), f"{at.rstrip('/')}/{key}".rstrip("/"))
-        if store.metadata("zarr.json") or store.metadata(".zgroup"):
-            return Tree(store)
+        root = place.at(key)
+        if attributes_of(root) is not None:
+            return root, f"{at}/{key}".rstrip("/")
     what = " nor ".join(key for key in tried if key) or "no Zarr hierarchy"
     raise PlaceError(f"{at} holds {'neither ' if ' nor ' in what else ''}{what}")
 
@@ -134,17 +135,17 @@ def _place(source: OpenOrganelleSource) -> Place:
     return open_place(source.at) if is_url(source.at) else LocalPlace.of(Path(source.at))
 
 
-def _micrographs(tree: Tree, source: OpenOrganelleSource) -> Volume:
+def _micrographs(root: Place, source: OpenOrganelleSource) -> Volume:
     key = f"{source.recon}/em/{source.em}"
-    attributes = tree.attributes(key)
+    attributes = attributes_of(root.at(key))
     if attributes is None:
-        others = tree.store.place.listing(f"{source.recon}/em")
+        others = root.listing(f"{source.recon}/em")
         there = f": there is {', '.join(others.folders)}" if others and others.folders else ""
         raise VolumeError(f"has no micrographs {key}{there}")
     found = {level.path: level for level in levels(attributes)}
     if source.em_level not in found:
         raise VolumeError(f"{key} has no level {source.em_level}: it has {', '.join(found)}")
-    em = tree.volume(key, found[source.em_level])
+    em = Volume(root, key, found[source.em_level])
     _, height, width = em.grid.voxel_nm
     if abs(height - width) > 1e-6 * width:
         raise VolumeError(
@@ -153,13 +154,11 @@ def _micrographs(tree: Tree, source: OpenOrganelleSource) -> Volume:
     return em
 
 
-def _listed(tree: Tree, source: OpenOrganelleSource) -> list[str]:
+def _listed(root: Place, source: OpenOrganelleSource) -> list[str]:
     key = f"{source.recon}/{_LABELS}"
-    listing = tree.store.place.listing(key)
+    listing = root.listing(key)
     if listing is None:
-        raise PlaceError(
-            f"{tree.store.name} lies on a server that lists no folders: name the crops"
-        )
+        raise PlaceError(f"lies on a server that lists no folders: name the crops of {key}")
     numbers = [name[4:] for name in listing.folders if name.startswith("crop")]
     names = [f"crop{n}" for n in sorted(int(n) for n in numbers if n.isascii() and n.isdigit())]
     if not names:
@@ -170,17 +169,27 @@ def _listed(tree: Tree, source: OpenOrganelleSource) -> list[str]:
 class _Reading:
     """The reading of one crop's metadata."""
 
-    def __init__(self, tree: Tree, em: Volume, source: OpenOrganelleSource, name: str) -> None:
-        self._tree = tree
+    def __init__(self, root: Place, em: Volume, source: OpenOrganelleSource, name: str) -> None:
+        self._root = root
         self._em = em
         self._source = source
         self._table = source.table
         self._name = name
         self._key = f"{source.recon}/{_LABELS}/{name}"
 
-    def crop(self) -> Crop:
-        own = self._tree.attributes(self._key) or {}
-        everything = self._tree.attributes(f"{self._key}/all")
+    def told(self) -> Crop | Problem:
+        """Return the crop, or why it cannot be read."""
+        try:
+            return self._crop()
+        except (GeometryError, ImageError) as error:
+            return Problem(self._name, str(error))
+        except ValidationError as error:
+            said = error.errors()[0]["msg"]
+            return Problem(self._name, f"has annotations of a form that is not read: {said}")
+
+    def _crop(self) -> Crop:
+        own = self._attributes(self._key) or {}
+        everything = self._attributes(f"{self._key}/all")
         structures = annotated_structures(own, everything or {}, self._table)
         if everything is not None:
             arrays, notes = [LabelArray("all", self._level("all", everything))], list[str]()
@@ -207,6 +216,9 @@ class _Reading:
             notes=(*notes, *lacking),
         )
 
+    def _attributes(self, key: str) -> Attributes | None:
+        return attributes_of(self._root.at(key))
+
     def _structures(self, names: frozenset[str] | None) -> tuple[list[LabelArray], list[str]]:
         """Return the arrays of structures, and notes about those that should be there."""
         notes = ["has no array all: its classes are made of the arrays of structures"]
@@ -214,7 +226,7 @@ class _Reading:
         for name in dict.fromkeys([*self._table.class_of, *self._table.groups]):
             if names is not None and name not in names:
                 continue
-            attributes = self._tree.attributes(f"{self._key}/{name}")
+            attributes = self._attributes(f"{self._key}/{name}")
             if attributes is None:
                 missing.append(name)
                 continue
@@ -236,7 +248,7 @@ class _Reading:
         key = f"{self._key}/{name}"
         refused: list[str] = []
         for level in levels(attributes):
-            volume = self._tree.volume(key, level)
+            volume = Volume(self._root, key, level)
             try:
                 block = factors(volume.grid, self._em.grid)
             except GeometryError as error:

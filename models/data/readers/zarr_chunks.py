@@ -30,17 +30,25 @@ Box = tuple[slice, ...]
 
 @dataclass
 class Tally:
-    """Counts what reading took: requests, bytes as they are stored, and bytes when unpacked."""
+    """Counts what reading took: requests, bytes as they are stored, and bytes when unpacked.
+
+    ``not_stored`` holds the numbers, along the axes, of the files that do not exist.
+    """
 
     requests: int = 0
     bytes_read: int = 0
     bytes_unpacked: int = 0
+    not_stored: set[tuple[int, ...]] = field(default_factory=set)
     _lock: Lock = field(default_factory=Lock, repr=False)
 
     def add(self, data: bytes | None) -> None:
         with self._lock:
             self.requests += 1
             self.bytes_read += len(data or b"")
+
+    def lacks(self, at: tuple[int, ...]) -> None:
+        with self._lock:
+            self.not_stored.add(at)
 
     def unpacked(self, chunk: Array) -> None:
         with self._lock:
@@ -67,7 +75,7 @@ class ZarrArray:
     def num_chunks(self, box: Box) -> int:
         """Return the number of chunks that a box touches."""
         sides = zip(box, self.layout.chunk, strict=True)
-        return prod(len(_touched(each, side)) for each, side in sides)
+        return prod(len(touched(each, side)) for each, side in sides)
 
     def read(self, box: Box) -> Array:
         """Return the values of a box, in its shape and the array's dtype.
@@ -76,7 +84,7 @@ class ZarrArray:
             ImageError: a chunk is damaged or cannot be read.
         """
         out = np.empty([each.stop - each.start for each in box], self.layout.dtype)
-        grid = [_touched(*pair) for pair in zip(box, self.layout.file_shape, strict=True)]
+        grid = [touched(*pair) for pair in zip(box, self.layout.file_shape, strict=True)]
         read = self._shard if self.layout.shards else self._chunk
         calls = (partial(read, at, box, out) for at in itertools.product(*grid))
         _in_threads(min(self._num_threads(), prod(map(len, grid))), calls)
@@ -90,7 +98,7 @@ class ZarrArray:
         keys = self.place.keys(limit)
         if keys is None:
             return None
-        grid = [_touched(*pair) for pair in zip(box, self.layout.file_shape, strict=True)]
+        grid = [touched(*pair) for pair in zip(box, self.layout.file_shape, strict=True)]
         number = prod(map(len, grid))
         step = -(-number // limit)
         wanted = list(itertools.islice(itertools.product(*grid), 0, None, step or 1))
@@ -105,6 +113,8 @@ class ZarrArray:
     def _chunk(self, at: tuple[int, ...], box: Box, out: Array) -> None:
         data = self.place.read(self.layout.key(at), self.layout.packing.max_packed_bytes)
         self.tally.add(data)
+        if data is None:
+            self.tally.lacks(at)
         self._put(at, data, box, out)
 
     def _put(self, at: tuple[int, ...], data: bytes | None, box: Box, out: Array) -> None:
@@ -125,10 +135,11 @@ class ZarrArray:
             slice(max(0, each.start - n * side), min(side, each.stop - n * side))
             for each, n, side in zip(box, at, shards.shape, strict=True)
         )
-        inner = [_touched(*pair) for pair in zip(within, shards.chunk, strict=True)]
-        part = self._part_of(key, all(map(_is_most, inner, shards.grid)))
+        inner = [touched(*pair) for pair in zip(within, shards.chunk, strict=True)]
+        part = self._part_of(key, all(map(is_most, inner, shards.grid)))
         index = self._index(part, key)
         if index is None:
+            self.tally.lacks(at)
             source, target = _overlap(at, shards.shape, box)
             out[target] = self.layout.fill
             return
@@ -183,12 +194,13 @@ class ZarrArray:
         return packing.unpack(data)
 
 
-def _touched(part: slice, side: int) -> range:
+def touched(part: slice, side: int) -> range:
     """Return the numbers of the chunks that a part of an axis touches."""
     return range(part.start // side, -(-part.stop // side)) if part.stop > part.start else range(0)
 
 
-def _is_most(part: range, whole: int) -> bool:
+def is_most(part: range, whole: int) -> bool:
+    """Tell whether so much of a side of a shard is needed that the shard is read as a whole."""
     return 2 * len(part) > whole
 
 

@@ -4,9 +4,12 @@ Legend: arrays are (Z, Y, X). The micrographs have voxels of 5.24 x 4 x 4 nm, th
 that along each axis.
 """
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numcodecs
@@ -199,10 +202,18 @@ def _crop_of_structures() -> CropSpec:
     return CropSpec((2, 30, 4), arrays, annotated(*names), told)
 
 
-def write_demo(folder: Path, kind: Kind = "v2") -> Writer:
-    """Write the demo cell: ``folder/jrc_demo/jrc_demo.zarr``."""
-    writer = Writer(folder, kind)
+def write_demo(folder: Path, kind: Kind = "v2") -> Path:
+    """Write the demo cell, and return its hierarchy ``folder/jrc_demo/jrc_demo.zarr``."""
+    shutil.copytree(Path(_written(kind).name), folder, dirs_exist_ok=True)
+    return folder / CELL / f"{CELL}.zarr"
+
+
+@cache
+def _written(kind: Kind) -> TemporaryDirectory[str]:
+    """Write the demo cell once: its many small files take longer to write than to copy."""
+    folder = TemporaryDirectory()
+    writer = Writer(Path(folder.name), kind)
     writer.em(micrographs())
     for name, spec in demo_crops().items():
         writer.crop(name, spec)
-    return writer
+    return folder

@@ -21,7 +21,15 @@ from models.data.openorganelle.plan import Plan, plan_crops
 from models.data.openorganelle.record import CropRecord
 from models.data.openorganelle.source import OpenOrganelleSource
 from models.data.readers.stack import Ask
-from tests.models.data.openorganelle.lookalike import CELL, write_demo
+from tests.models.data.openorganelle.lookalike import (
+    CELL,
+    CropSpec,
+    Writer,
+    annotated,
+    micrographs,
+    structures,
+    write_demo,
+)
 from tests.models.data.openorganelle.server import served
 from tests.s3 import S3Server
 
@@ -30,7 +38,7 @@ CROPS = ["crop1", "crop2", "crop3", "crop4"]
 
 @pytest.fixture
 def demo(tmp_path: Path) -> Path:
-    return write_demo(tmp_path).path
+    return write_demo(tmp_path)
 
 
 @pytest.fixture
@@ -196,11 +204,15 @@ def test_a_web_server_gives_the_same_crops(demo: Path, out: Path, tmp_path: Path
 
 
 def test_a_bucket_gives_the_same_crops_and_lists_them(
-    demo: Path, out: Path, tmp_path: Path, s3: S3Server
+    out: Path, tmp_path: Path, s3: S3Server
 ) -> None:
-    fetched(demo, out)
-    s3.put_folder("cells", CELL, demo.parent)
-    assert list(fetched("s3://cells", tmp_path / "s3")) == CROPS
+    writer = Writer(tmp_path)
+    writer.em(micrographs()[:16, :32, :32])
+    labels = {"all": structures((8, 16, 16), (1, 3, 35), 5)}
+    writer.crop("crop7", CropSpec((2, 2, 2), labels, annotated("ecs", "mito", "cyto")))
+    fetched(tmp_path, out)
+    s3.put_folder("cells", CELL, tmp_path / CELL)
+    assert list(fetched("s3://cells", tmp_path / "s3")) == ["crop7"]
     assert content(tmp_path / "s3") == content(out)
 
 

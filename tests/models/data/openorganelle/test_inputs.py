@@ -167,18 +167,18 @@ def files(folder: Path, key: str) -> list[Path]:
 
 
 def test_lost_files_of_micrographs_are_not_read_as_black(tmp_path: Path) -> None:
-    root = write_demo(tmp_path).path
+    root = write_demo(tmp_path)
     plan = plan_crops(OpenOrganelleSource(cell=CELL, at=str(tmp_path)))
     crop = crops_of(plan)["crop1"]
     (root / "recon-1/em/fibsem-uint8/s0/1/0/1").unlink()
     with pytest.raises(ImageError, match="1 file"):
         stack(CropImages(plan, crop))
     stack(CropImages(plan, crops_of(plan)["crop2"]))  # its files are there
-    assert {key.rpartition("s0/")[2] for key in plan.store.lost} == {"1/0/1"}
+    assert plan.em.lost == {"recon-1/em/fibsem-uint8/s0/1/0/1"}
 
 
 def test_lost_files_of_labels_leave_voxels_without_a_class(tmp_path: Path) -> None:
-    root = write_demo(tmp_path).path
+    root = write_demo(tmp_path)
     plan = plan_crops(OpenOrganelleSource(cell=CELL, at=str(tmp_path)))
     crop = crops_of(plan)["crop2"]
     (root / "recon-1/labels/groundtruth/crop2/all/s0/1/0/1").unlink()
@@ -187,16 +187,20 @@ def test_lost_files_of_labels_leave_voxels_without_a_class(tmp_path: Path) -> No
     assert np.count_nonzero(mask) == 1 * 4 * 4
 
 
+def lost(crop: Crop) -> set[str]:
+    return set[str]().union(*(each.volume.lost for each in crop.arrays))
+
+
 def test_a_lost_file_of_a_structure_is_unknown_not_absent(tmp_path: Path) -> None:
     """Else the envelope would become ER."""
-    root = write_demo(tmp_path).path / "recon-1/labels/groundtruth/crop4"
+    root = write_demo(tmp_path) / "recon-1/labels/groundtruth/crop4"
     plan = plan_crops(OpenOrganelleSource(cell=CELL, at=str(tmp_path)))
     crop = crops_of(plan)["crop4"]
     whole = stack(CropMasks(plan, crop))
-    assert not plan.store.lost  # files that were left out hold absent voxels, as was counted
+    assert lost(crop) == set()  # files that were left out hold absent voxels, as was counted
     shutil.rmtree(root / "ne_mem/s0/0")
     mask = stack(CropMasks(plan, crop))
-    assert {key.split("/")[4] for key in plan.store.lost} == {"ne_mem"}
+    assert {key.split("/")[4] for key in lost(crop)} == {"ne_mem"}
     assert {6, 8} <= set(np.unique(whole[:3]))  # ER and envelope
     assert not (mask[:3] == 6).any()
     # Some blocks of mixed voxels change hands, but never from the envelope to the ER.
@@ -204,7 +208,7 @@ def test_a_lost_file_of_a_structure_is_unknown_not_absent(tmp_path: Path) -> Non
 
 
 def test_damaged_files_are_told(tmp_path: Path) -> None:
-    root = write_demo(tmp_path).path
+    root = write_demo(tmp_path)
     plan = plan_crops(OpenOrganelleSource(cell=CELL, at=str(tmp_path)))
     (root / "recon-1/labels/groundtruth/crop2/all/s0/0/0/0").write_bytes(b"no zstd")
     with pytest.raises(ImageError, match="damaged"):

@@ -65,7 +65,7 @@ def test_crops_are_listed_by_number_and_placed(kind: Kind, tmp_path: Path) -> No
 def test_a_copy_is_found_by_its_folder_its_hierarchy_or_the_folder_of_all_cells(
     tmp_path: Path,
 ) -> None:
-    root = write_demo(tmp_path).path
+    root = write_demo(tmp_path)
     for at in (tmp_path, tmp_path / CELL, root):
         assert len(plan_of(at).crops) == 4
 
@@ -135,7 +135,7 @@ def test_labels_as_coarse_as_the_micrographs_are_read_as_they_are(tmp_path: Path
 
 
 def test_all_crops_that_cannot_be_read_are_named_at_once(tmp_path: Path) -> None:
-    root = write_demo(tmp_path).path / GROUNDTRUTH
+    root = write_demo(tmp_path) / GROUNDTRUTH
     (root / "crop1/all/.zattrs").write_text("{")
     (root / "crop2/all/s0/.zarray").unlink()
     (root / "crop3/.zattrs").write_text('{"cellmap": {"annotation": {"class_names": 3}}}')
@@ -154,7 +154,7 @@ def test_empty_structures_make_no_crop(tmp_path: Path) -> None:
 
 
 def test_what_is_wrong_with_the_cell_is_told(tmp_path: Path) -> None:
-    root = write_demo(tmp_path).path
+    root = write_demo(tmp_path)
     for fields, said in (
         ({"em": "fibsem-uint16"}, "fibsem-uint8"),
         ({"em_level": "s7"}, "s0, s1"),
@@ -196,7 +196,7 @@ def test_a_web_server_lists_no_folders(tmp_path: Path) -> None:
 
 
 def test_voxels_must_be_square_in_a_section(tmp_path: Path) -> None:
-    root = write_demo(tmp_path).path
+    root = write_demo(tmp_path)
     metadata = root / "recon-1/em/fibsem-uint8/.zattrs"
     told = json.loads(metadata.read_text())
     told["multiscales"][0]["datasets"][0]["coordinateTransformations"][0]["scale"] = [5.24, 4, 5]
