@@ -1,21 +1,21 @@
-"""The types of columns that hold JSON or counts.
+"""The types of columns that hold JSON, packed or not.
 
 Stored JSON is read so that no bad row makes a list fail.
 """
 
+import json
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import JsonValue
 from sqlalchemy import JSON, Dialect, LargeBinary, TypeDecorator
 from sqlalchemy.dialects.postgresql import JSONB
 
+from models.data.findings import Note
+from models.data.grey_values import Histogram
 from models.data.sections import Section
-from models.data.store import Note
 
 Json = JSON().with_variant(JSONB(), "postgresql")
 
@@ -52,13 +52,16 @@ class Sections(TypeDecorator[tuple[Section, ...]]):
     ) -> list[dict[str, Any]] | None:
         if value is None:
             return None
-        return [{k: v for k, v in asdict(section).items() if k != "index"} for section in value]
+        return [
+            {k: v for k, v in asdict(section).items() if k != "index" and v is not None}
+            for section in value
+        ]
 
     def process_result_value(self, value: Any, _dialect: Dialect) -> tuple[Section, ...] | None:
         if value is None:
             return None
         return tuple(
-            Section(index=index, **{name: stored[name] for name in _STORED & stored.keys()})
+            Section(index, **{name: _hashable(stored[name]) for name in _STORED & stored.keys()})
             for index, stored in enumerate(value)
         )
 
@@ -83,27 +86,24 @@ class Notes(TypeDecorator[tuple[Note, ...]]):
         )
 
 
-Counts = NDArray[np.int64]
-
-
-class CountsType(TypeDecorator[Counts]):
-    """Stores counts (n,) int64 as packed bytes: 65,536 numbers as JSON would take too much room.
-
-    Zeros at the end are not stored.
-    """
+class HistogramType(TypeDecorator[Histogram]):
+    """Stores a histogram as packed JSON."""
 
     impl = LargeBinary
     cache_ok = True
 
-    def process_bind_param(self, value: Counts | None, _dialect: Dialect) -> bytes | None:
-        if value is None:
-            return None
-        return zlib.compress(np.trim_zeros(value, "b").astype("<i8").tobytes())
+    def process_bind_param(self, value: Histogram | None, _dialect: Dialect) -> bytes | None:
+        return None if value is None else zlib.compress(json.dumps(asdict(value)).encode())
 
-    def process_result_value(self, value: bytes | None, _dialect: Dialect) -> Counts | None:
+    def process_result_value(self, value: bytes | None, _dialect: Dialect) -> Histogram | None:
         if value is None:
             return None
-        return np.frombuffer(zlib.decompress(value), "<i8").astype(np.int64)
+        stored = json.loads(zlib.decompress(value))
+        return Histogram(stored["low"], stored["step"], tuple(stored["counts"]))
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def stored_list(value: JsonValue) -> list[JsonValue]:

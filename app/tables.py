@@ -20,12 +20,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from app.columns import Counts, CountsType, Json, Names, Notes, Sections
+from app.columns import HistogramType, Json, Names, Notes, Sections
 from app.database import UtcDateTime, now_plus
 from models.config import StyleFilterConfig
 from models.config_versions import CONFIG_VERSION, upgraded
+from models.data.findings import Note
+from models.data.grey_values import Histogram
 from models.data.sections import Section
-from models.data.store import Note
 
 
 class Lane(StrEnum):
@@ -118,7 +119,7 @@ class Table(DeclarativeBase):
         tuple[str, ...]: Names,
         tuple[Section, ...]: Sections,
         tuple[Note, ...]: Notes,
-        Counts: CountsType,
+        Histogram: HistogramType,
     }
 
 
@@ -165,8 +166,8 @@ class Dataset(Table):
     sections: Mapped[tuple[Section, ...]] = mapped_column(deferred=True)
     section_pixels: Mapped[list[Any]] = mapped_column(deferred=True, default=list)
     """For each section, the pixels of each class in its mask; none without a mask."""
-    histogram: Mapped[Counts | None] = mapped_column(deferred=True)
-    """The number of pixels of each grey value; none for a dataset of an earlier version."""
+    histogram: Mapped[Histogram | None] = mapped_column(deferred=True)
+    """The grey values of the pixels that are data; none for a dataset of an earlier version."""
     description: Mapped[dict[str, Any] | None] = mapped_column(deferred=True)
     """The fields of the request that say how its files were read; none as above."""
     notes: Mapped[tuple[Note, ...]] = mapped_column(deferred=True, default=())

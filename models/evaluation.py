@@ -58,7 +58,7 @@ def evaluate(
         prediction = predictor.predict(
             domain.native_image(section),
             domain.info.pixel_size_nm,
-            intensity_window=domain.info.intensity_window,
+            intensity_window=domain.window(section),
             stylise=predictor.style is not None,
         )
         labels = prediction.within(domain.allowed(section)) if filtered else prediction.mask

@@ -87,7 +87,7 @@ class Tester:
         prediction = predictor.predict(
             self._target.native_image(section),
             self._target.info.pixel_size_nm,
-            intensity_window=self._target.info.intensity_window,
+            intensity_window=self._target.window(section),
             stylise=predictor.style is not None,
         )
         if ROWS[row].filtered:

@@ -2,12 +2,18 @@
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from models.data.readers.limits import ImageError, in_words
 from models.data.readers.stack import ReadOptions
 from models.data.splits import SectionLists, SectionNames
+from models.frozen_config import FrozenConfig
+
+T = TypeVar("T", bound=np.generic)
 
 IGNORED = "ignore"
 """The word that ``mask_values`` has for pixels without a class."""
@@ -27,7 +33,8 @@ Text = Annotated[str, AfterValidator(_without_control)]
 ClassName = Annotated[Text, Field(min_length=1, max_length=100)]
 GroupName = ClassName
 MaskValue = Annotated[int, Field(ge=-(2**31), le=2**32 - 1)]
-Grey = Annotated[float, Field(ge=-1e6, le=1e6)]
+Grey = Annotated[float, Field(ge=-1e12, le=1e12)]
+Percentile = Annotated[float, Field(ge=0, le=100)]
 
 
 _FIRST_FIELDS = {
@@ -38,6 +45,25 @@ _FIRST_FIELDS = {
     "intensity_window",
     "splits",
 }
+
+
+class CropWindow(FrozenConfig):
+    """A rectangle of each section, in pixels."""
+
+    y0: int = Field(0, ge=0, le=2**31 - 1, description="The first row, from 0.")
+    x0: int = Field(0, ge=0, le=2**31 - 1, description="The first column, from 0.")
+    height: int = Field(ge=1, le=2**31 - 1, description="The number of rows.")
+    width: int = Field(ge=1, le=2**31 - 1, description="The number of columns.")
+
+    def of(self, array: NDArray[T]) -> NDArray[T]:
+        """Return the rectangle of an array (H, W); ImageError if it reaches beyond."""
+        bottom, right = self.y0 + self.height, self.x0 + self.width
+        if bottom > array.shape[0] or right > array.shape[1]:
+            raise ImageError(
+                f"is {in_words(array.shape)}, and crop reaches to row {bottom} and column {right}: "
+                "take a smaller crop"
+            )
+        return array[self.y0 : bottom, self.x0 : right]
 
 
 class Description(BaseModel):
@@ -84,9 +110,31 @@ class Description(BaseModel):
     intensity_window: tuple[Grey, Grey] | None = Field(
         None,
         description="The grey values that become 0 (black) and 1 (white). Without this field they "
-        "are the 0.5 and 99.5 percentiles of all pixels of all sections, so that source and target "
-        "do not differ by brightness and contrast alone. Pixels of validation and test sections "
-        "count too, though not their masks; name a window if that must not be.",
+        "are percentiles of the pixels of all sections, so that source and target do not differ by "
+        "brightness and contrast alone. Pixels of validation and test sections count too, though "
+        "not their masks; name a window if that must not be.",
+    )
+    intensity_percentiles: tuple[Percentile, Percentile] | None = Field(
+        None,
+        description="The percentiles of the grey values that become 0 (black) and 1 (white). "
+        "Without this field they are 0.5 and 99.5. Pixels that are no data do not count: padding "
+        "and strips of one value at the border, blank sections.",
+    )
+    intensity_window_of: Literal["dataset", "section"] = Field(
+        "dataset",
+        description="`section` takes the percentiles of each section by itself, for sections whose "
+        "brightness or contrast differ. `dataset` takes those of all sections together.",
+    )
+    invert: bool = Field(
+        False,
+        description="`true` makes bright pixels dark and dark ones bright wherever networks see "
+        "them, so that two microscopes of opposite contrast suit each other. The stored pixels "
+        "stay: the ends of `intensity_window` change places.",
+    )
+    crop: CropWindow | None = Field(
+        None,
+        description="The rectangle of each section, and of its mask, that is registered. It leaves "
+        "out scale bars, for example.",
     )
     splits: SectionLists | None = Field(
         None,
@@ -120,12 +168,25 @@ class Description(BaseModel):
                 f"{len(self.class_names) - 1}"
             )
         self._check_mask_values(self.mask_values or {})
+        self._check_window()
+        return self
+
+    def _check_window(self) -> None:
+        if self.intensity_window is not None:
+            for other in ("intensity_percentiles", "intensity_window_of"):
+                if getattr(self, other) != Description.model_fields[other].default:
+                    raise ValueError(
+                        f"intensity_window and {other} exclude each other: leave one out"
+                    )
+        if self.intensity_percentiles and not (
+            self.intensity_percentiles[0] < self.intensity_percentiles[1]
+        ):
+            raise ValueError("intensity_percentiles must rise, such as [0.5, 99.5]")
         if self.intensity_window and not self.intensity_window[0] < self.intensity_window[1]:
             low, high = self.intensity_window
             raise ValueError(
                 f"intensity_window is [{low:g}, {high:g}]: its first value must be the smaller one"
             )
-        return self
 
     @property
     def ignored_value(self) -> int:

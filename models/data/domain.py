@@ -51,8 +51,9 @@ class DomainInfo:
     """The facts that hold for all sections: ordered classes, pixel size, and intensity window.
 
     ``digest`` identifies the content: images, masks, and what was registered with them.
-    ``intensity_window`` (low, high) maps stored grey values to [0, 1] and clips; it is fixed at
-    registration so that training and prediction normalise alike.
+    ``intensity_window`` holds the stored grey values that become 0 and 1; others are clipped. Of
+    inverted images the first is the larger one. It is fixed at registration, so that training and
+    prediction normalise alike.
     """
 
     name: str
@@ -65,8 +66,8 @@ class DomainInfo:
 class Domain:
     """A read-only view of a dataset's store at ``working_nm`` nanometres per pixel.
 
-    ``store`` is a Zarr group with an array ``images/<index>`` (H, W) uint8 or uint16 per section,
-    and ``masks/<index>`` (H, W) uint8 where it has a mask: class ids, 255 without a class.
+    ``store`` is a Zarr group with an array ``images/<index>`` (H, W) of integers or float32 per
+    section, and ``masks/<index>`` (H, W) uint8 where it has a mask: class ids, 255 without a class.
     ``sections`` and ``tiles`` count in native pixels, as stored; ``image``, ``mask``, ``allowed``
     and ``tile_windows`` in pixels of the working size, which networks see. Without ``working_nm``
     both are the same.
@@ -134,8 +135,12 @@ class Domain:
         """Return the class ids (H, W), uint8, 255 for none, at the working size; read-only."""
         return self._cache.get(("mask", section.index), lambda: self._read_mask(section))
 
+    def window(self, section: Section) -> tuple[float, float]:
+        """Return the grey values of a section that become 0 and 1."""
+        return section.intensity_window or self.info.intensity_window
+
     def native_image(self, section: Section) -> NDArray[np.generic]:
-        """Return the section (H, W), uint8 or uint16, as stored."""
+        """Return the section (H, W), in the dtype of the image files, as stored."""
         return np.asarray(self._group[f"images/{section.index:06d}"])
 
     def native_mask(self, section: Section) -> NDArray[np.uint8]:
@@ -175,7 +180,7 @@ class Domain:
         return self._windows[section.index]
 
     def _read_image(self, section: Section) -> NDArray[np.float32]:
-        grey = normalise(self.native_image(section), self.info.intensity_window)
+        grey = normalise(self.native_image(section), self.window(section))
         return _frozen(resample_image(grey, self.working_shape(section)))
 
     def _read_mask(self, section: Section) -> NDArray[np.uint8]:
@@ -249,8 +254,13 @@ def working_shape(
 
 
 def normalise(image: NDArray[np.generic], window: tuple[float, float]) -> NDArray[np.float32]:
-    """Map grey values from ``window`` (low, high) to [0, 1], clipped; float32."""
+    """Map grey values from ``window`` to [0, 1], clipped; float32.
+
+    The first value of the window becomes 0 and the second 1, whichever is larger.
+    """
     low, high = window
+    if image.dtype == np.uint32:  # float32 does not hold all of its values
+        image, low, high = image.astype(np.float64) - low, 0.0, high - low
     scaled = (image.astype(np.float32) - np.float32(low)) / np.float32(high - low)
     clipped: NDArray[np.float32] = np.clip(scaled, 0.0, 1.0, dtype=np.float32)
     return clipped

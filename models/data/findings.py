@@ -3,9 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from models.data.store import Note
-
 _NAMED = 10
+
+
+@dataclass(frozen=True)
+class Note:
+    """Tells the owner of a domain a fact that is no reason to refuse it.
+
+    ``where`` is the name of a file or section, or a field of the description. ``code`` is one word
+    for programs, and ``message`` says in words what was found and what to do.
+    """
+
+    where: str
+    code: str
+    message: str
 
 
 @dataclass(frozen=True)

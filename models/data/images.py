@@ -6,14 +6,14 @@ import numpy as np
 from PIL import Image
 
 from models.data.readers.formats import open_stack
-from models.data.readers.limits import Array, ImageError, in_words
+from models.data.readers.limits import Array, ImageError
 from models.data.readers.stack import Ask
 
-_STORED_DTYPES = ("uint8", "uint16")
+IMAGE_DTYPES = ("uint8", "uint16", "int8", "int16", "uint32", "float32")
 
 
 def decode_image(data: bytes, max_pixels: int) -> Array:
-    """Decode a file that holds one grey image (H, W) uint8 or uint16.
+    """Decode a file that holds one grey image (H, W) of ``IMAGE_DTYPES``.
 
     Raises:
         ImageError: as ``open_stack`` and ``check_image``, or the file holds more than one section.
@@ -26,23 +26,19 @@ def decode_image(data: bytes, max_pixels: int) -> Array:
 
 
 def check_image(section: Array) -> Array:
-    """Return the micrograph (H, W), whose dtype has to be uint8 or uint16.
+    """Return the micrograph, whose dtype has to be one of ``IMAGE_DTYPES``.
 
     Raises:
-        ImageError: it has another dtype.
+        ImageError: it has another dtype, or values that are no numbers.
     """
-    if section.dtype.name not in _STORED_DTYPES:
-        known = " or ".join(_STORED_DTYPES)
-        raise ImageError(f"has the dtype {section.dtype.name}: convert its grey values to {known}")
-    return section
-
-
-def check_mask_size(mask: Array, shape: tuple[int, int]) -> None:
-    """Raise ImageError for a mask that has not the size (H, W) of its image."""
-    if mask.shape != shape:
+    if section.dtype.name not in IMAGE_DTYPES:
         raise ImageError(
-            f"is {in_words(mask.shape)} and its image is {in_words(shape)}: both need the same size"
+            f"has the dtype {section.dtype.name}: convert it to grey values of "
+            f"{', '.join(IMAGE_DTYPES[:-1])} or {IMAGE_DTYPES[-1]}"
         )
+    if section.dtype == np.float32 and not np.isfinite(section).all():
+        raise ImageError("holds values that are no numbers (NaN) or infinite: replace them")
+    return section
 
 
 def png_bytes(image: Array) -> bytes:

@@ -1,10 +1,10 @@
 """Read images and masks once, check them, store them, and decide what was left open."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,22 +12,35 @@ from numpy.typing import NDArray
 from models.data.archives import unpacked
 from models.data.description import CONTROL, Description
 from models.data.findings import Findings, listed
-from models.data.images import check_image, check_mask_size
+from models.data.grey_values import DEFAULT_PERCENTILES, GreyValues, Histogram, section_window
+from models.data.images import check_image
 from models.data.inputs import Input, Inputs
 from models.data.labels import class_pixels
-from models.data.mask_values import MaskValues
+from models.data.lost_sections import LostSections
+from models.data.mask_stack import MaskStack, of_section
+from models.data.mask_values import IGNORE_ID, MaskValues
+from models.data.padding import NoData, no_data, padding_notes, whole
 from models.data.pairing import Pair, paired
 from models.data.readers.limits import Array, ImageError
 from models.data.readers.stack import Ask, Purpose, Stack
-from models.data.sections import Section, Split
-from models.data.splits import block_splits, group_splits, named_groups, named_splits
+from models.data.roles import with_groups, with_roles
+from models.data.sections import Section
 from models.data.store import SectionStore, StoredDomain, StoredTiles
 from models.data.tiles import num_tiles, tile_windows
+
+T = TypeVar("T", bound=np.generic)
 
 MAX_SECTION_PIXELS = 1 << 28
 """The most pixels of a section that is read, unless another limit is given."""
 
 _MAX_IMAGES = 1_000_000
+
+OnSection = Callable[[int, int], None]
+"""Is told the number of sections that are stored, and the number that is known of so far."""
+
+
+def _ignore(_done: int, _total: int) -> None:
+    """Ignore the progress of an intake."""
 
 
 def store_domain(
@@ -36,31 +49,41 @@ def store_domain(
     folder: Path,
     *,
     max_pixels: int = MAX_SECTION_PIXELS,
+    on_section: OnSection = _ignore,
 ) -> StoredDomain:
     """Check images and masks, and write them to ``folder`` as a Zarr group.
 
-    The group holds ``images/<index>`` (H, W) uint8 or uint16, and ``masks/<index>`` (H, W) uint8:
-    the class id of each pixel, 255 where it has none. A mask belongs to the image of the same name,
-    or of its name without an ending such as ``_mask``.
+    The group holds ``images/<index>`` (H, W) in the dtype of the files, and ``masks/<index>``
+    (H, W) uint8: the class id of each pixel, 255 where it has none. A mask belongs to the image of
+    the same name, or of its name without an ending such as ``_mask``.
+
+    ``on_section`` is called after each section. To end the intake, it raises. Memory is bounded by
+    the largest section, not by their number.
 
     Raises:
         DomainRefused: names every file that is wrong, when all have been read.
     """
-    return _Intake(description, folder, max_pixels).run(inputs)
+    return _Intake(description, folder, max_pixels, on_section).run(inputs)
 
 
 class _Intake:
     """The intake of a domain, section by section: every problem is collected before it refuses."""
 
-    def __init__(self, description: Description, folder: Path, max_pixels: int) -> None:
+    def __init__(
+        self, description: Description, folder: Path, max_pixels: int, on_section: OnSection
+    ) -> None:
         self._description = description
         self._max_pixels = max_pixels
+        self._on_section = on_section
+        self._total = 0
         self._store = SectionStore(folder)
         self._findings = Findings()
         self._mask_values = MaskValues(description)
-        self._seen: dict[str, str] = {}
+        self._masks_scaled: list[str] = []
+        self._lost = LostSections()
+        self._no_data: dict[int, NoData] = {}
+        self._grey = GreyValues(self._store.read)
         self._dtype = ""
-        self._window = (0.0, 1.0)
         self._sections: list[Section] = []
         self._num_tiles = 0
         self._pixels_digest = hashlib.sha256()
@@ -69,22 +92,25 @@ class _Intake:
         with ExitStack() as archives:
             unpacked_inputs = unpacked(inputs, archives, self._findings)
             self._check_names(unpacked_inputs)
+            self._total = len(unpacked_inputs.images)
             for pair in self._pairs(unpacked_inputs):
                 self._read(pair)
         self._mask_values.settle(self._findings)
         if not self._findings.problems:
-            self._decide()
+            self._set_masks_and_roles()
+        window, histogram = ((0.0, 1.0), None) if self._findings.problems else self._measured()
         self._findings.refuse()
+        self._store.digest.update(self._description.for_digest().encode())
         return StoredDomain(
             dtype=self._dtype,
-            window=self._window,
+            window=window,
             sections=tuple(self._sections),
             tiles=self._tiles(),
             num_bytes=self._store.num_bytes,
             digest=self._store.digest.hexdigest(),
             pixels_digest=self._pixels_digest.hexdigest(),
-            histogram=self._store.histogram,
             notes=tuple(self._findings.notes),
+            histogram=histogram,
         )
 
     def _check_names(self, inputs: Inputs) -> None:
@@ -97,9 +123,7 @@ class _Intake:
 
     def _pairs(self, inputs: Inputs) -> list[Pair]:
         if inputs.passed_over:
-            names = [
-                name if not CONTROL.search(name) else ascii(name) for name in inputs.passed_over
-            ]
+            names = [ascii(n) if CONTROL.search(n) else n for n in inputs.passed_over]
             self._findings.note(
                 "files", "passed_over", f"These were passed over and not read: {listed(names)}."
             )
@@ -112,6 +136,7 @@ class _Intake:
         try:
             with ExitStack() as opened:
                 stack = opened.enter_context(image.open(self._ask("image")))
+                self._total += stack.num_sections - 1
                 self._note(image.name, stack)
                 masks = None if pair.mask is None else self._open_masks(pair.mask, opened)
                 found = False
@@ -120,40 +145,41 @@ class _Intake:
                     self._add(name, section, masks)
                 if not found:
                     self._findings.problem(image.name, "holds no image")
-                if masks is not None and masks.has_more():
-                    self._findings.problem(
-                        masks.name, "holds more masks than its image has sections"
-                    )
+                if masks is not None:
+                    masks.check_end()
+                    self._masks_scaled += [masks.name] if masks.scaled else []
         except ImageError as error:
             self._findings.problem(image.name, str(error))
 
     def _ask(self, purpose: Purpose) -> Ask:
         return Ask(self._max_pixels, purpose, self._description.reading)
 
-    def _open_masks(self, mask: Input, opened: ExitStack) -> "_Masks":
+    def _open_masks(self, mask: Input, opened: ExitStack) -> MaskStack:
         try:
             stack = opened.enter_context(mask.open(self._ask("mask")))
         except ImageError as error:
             self._findings.problem(mask.name, str(error))
-            return _Masks(mask.name, iter(()), failed=True)
+            return MaskStack.failed(mask.name, self._mask_values, self._findings)
         self._note(mask.name, stack)
-        return _Masks(mask.name, stack.sections)
+        return MaskStack(mask.name, stack.sections, self._mask_values, self._findings)
 
     def _note(self, where: str, stack: Stack) -> None:
         for message in stack.notes:
             self._findings.note(where, "reader", message)
 
-    def _add(self, name: str, section: Array, masks: "_Masks | None") -> None:
+    def _add(self, name: str, section: Array, masks: MaskStack | None) -> None:
         # Mask first: if both are wrong, both are named.
-        mask = None if masks is None else self._mask(name, masks, section)
+        shape = section.shape[0], section.shape[1]
+        mask = None if masks is None else masks.next_ids(name, shape)
         try:
-            self._check(name, section)
+            self._check(section)
+            section = self._cropped(section)
+            if masks is None or mask is not None:
+                self._keep(name, section, None if mask is None else self._cropped(mask))
         except ImageError as error:
-            raise ImageError(_of_section(name, error)) from error
-        if masks is None or mask is not None:
-            self._keep(name, section, mask)
+            raise ImageError(of_section(name, error)) from error
 
-    def _check(self, name: str, section: Array) -> None:
+    def _check(self, section: Array) -> None:
         check_image(section)
         if self._dtype not in ("", section.dtype.name):
             raise ImageError(
@@ -161,38 +187,49 @@ class _Intake:
                 "images of a dataset need the same dtype"
             )
         self._dtype = section.dtype.name
-        digest = hashlib.sha256(np.ascontiguousarray(section).data).hexdigest()
-        if digest in self._seen:
-            # A copy could be trained on and tested on.
-            raise ImageError(f"has the same pixels as {self._seen[digest]}: give each image once")
-        self._seen[digest] = name
-        self._pixels_digest.update(f"{section.dtype.name}|{section.shape}|{digest}\n".encode())
 
-    def _mask(self, name: str, masks: "_Masks", section: Array) -> NDArray[np.uint8] | None:
-        if masks.failed:
-            return None
-        try:
-            mask = masks.next()
-            check_mask_size(mask, (section.shape[0], section.shape[1]))
-        except ImageError as error:
-            masks.failed = True
-            self._findings.problem(masks.name, _of_section(name, error))
-            return None
-        try:
-            return self._mask_values.ids(mask)
-        except ImageError as error:
-            # Named once a file; the next sections are read on, to tell all values of all masks.
-            if not masks.misfits:
-                self._findings.problem(masks.name, _of_section(name, error))
-            masks.misfits = True
-            return None
+    def _cropped(self, array: NDArray[T]) -> NDArray[T]:
+        crop = self._description.crop
+        return array if crop is None else crop.of(array)
 
     def _keep(self, name: str, section: Array, mask: NDArray[np.uint8] | None) -> None:
         height, width = section.shape
         self._check_tiles(height, width)
         index = len(self._sections)
+        blank = self._look(index, section)
         self._store.add(index, name, section, mask)
-        self._sections.append(Section(index, name, "train", height, width, mask is not None))
+        window = None
+        if not blank:
+            self._no_data[index] = no_data(section, mask)
+            self._grey.add(index, section, mask, self._no_data[index])
+            window = self._section_window(section, mask, self._no_data[index])
+        self._sections.append(
+            Section(index, name, "train", height, width, mask is not None, intensity_window=window)
+        )
+        self._on_section(len(self._sections), max(self._total, len(self._sections)))
+
+    def _look(self, index: int, section: Array) -> bool:
+        """Tell if a section is blank; its pixels are compared with those of the others."""
+        digest = hashlib.sha256(np.ascontiguousarray(section).data).hexdigest()
+        self._pixels_digest.update(f"{section.dtype.name}|{section.shape}|{digest}\n".encode())
+        return self._lost.look(index, section, digest)
+
+    def _section_window(
+        self, section: Array, mask: NDArray[np.uint8] | None, found: NoData
+    ) -> tuple[float, float] | None:
+        if self._description.intensity_window_of != "section":
+            return None
+        window = section_window(section, mask, found, self._percentiles)
+        return None if window is None else self._oriented(window)
+
+    @property
+    def _percentiles(self) -> tuple[float, float]:
+        return self._description.intensity_percentiles or DEFAULT_PERCENTILES
+
+    def _oriented(self, window: tuple[float, float]) -> tuple[float, float]:
+        """Return the window; of inverted images its ends change places, so white becomes black."""
+        low, high = window
+        return (high, low) if self._description.invert else (low, high)
 
     def _check_tiles(self, height: int, width: int) -> None:
         self._num_tiles += num_tiles(height, width, self._description.tile_px)
@@ -201,53 +238,52 @@ class _Intake:
             self._findings.problem("tile_px", message)
             self._findings.refuse()
 
-    def _decide(self) -> None:
+    def _set_masks_and_roles(self) -> None:
         """Set what depends on all sections, as described or by default."""
+        if self._masks_scaled:
+            self._findings.note(
+                "masks",
+                "masks_scaled",
+                f"{len(self._masks_scaled)} files of masks have another resolution than their "
+                f"images and were brought to it: {listed(self._masks_scaled)}.",
+            )
         if self._mask_values.foreground_is_255:
-            self._store.replace_in_masks(255, 1)
-        for where, decide in (
-            ("groups", self._set_groups),
-            ("splits", self._set_splits),
-            ("intensity_window", self._set_window),
-        ):
-            try:
-                decide()
-            except ValueError as error:
-                self._findings.problem(where, str(error))
-        self._store.digest.update(self._description.for_digest().encode())
+            self._store.replace_in_masks(IGNORE_ID, 1)
+        self._sections = with_groups(self._sections, self._description, self._findings)
+        self._sections = with_roles(self._sections, self._description, self._lost, self._findings)
 
-    def _set_groups(self) -> None:
-        if self._description.groups is None:
-            return
-        names = [section.name for section in self._sections]
-        groups = named_groups(names, self._description.groups)
-        self._sections = [
-            replace(section, group=group)
-            for section, group in zip(self._sections, groups, strict=True)
-        ]
+    def _measured(self) -> tuple[tuple[float, float], Histogram]:
+        """Return the window and the histogram; what was left out of them is noted."""
+        if not self._no_data or self._mask_values.foreground_is_255:
+            self._count_again()
+        padding_notes(self._no_data, self._sections, self._findings)
+        histogram = self._grey.histogram()
+        window = self._description.intensity_window
+        try:
+            window = window or self._grey.window(self._percentiles)
+        except ValueError as error:
+            self._findings.problem("intensity_window", str(error))
+            return (0.0, 1.0), histogram
+        return self._oriented(window), histogram
 
-    def _set_splits(self) -> None:
-        names = [section.name for section in self._sections]
-        splits: list[Split] = ["train"] * len(names)
-        if self._description.splits is not None:
-            splits = named_splits(names, self._description.splits)
-        elif any(section.has_mask for section in self._sections):
-            groups = [section.group for section in self._sections if section.group]
-            splits = group_splits(names, groups) if groups else block_splits(len(names))
-        self._sections = [
-            replace(section, split=split)
-            for section, split in zip(self._sections, splits, strict=True)
-        ]
-
-    def _set_window(self) -> None:
-        self._window = self._description.intensity_window or self._store.window()
+    def _count_again(self) -> None:
+        """Count the stored sections: masks may have another meaning now, or all are blank."""
+        blank = not self._no_data
+        self._grey = GreyValues(self._store.read)
+        for section in self._sections:
+            if section.index in self._no_data or blank:
+                image, mask = self._store.read(section.index)
+                found = whole(image) if blank else no_data(image, mask)
+                self._no_data[section.index] = found
+                self._grey.add(section.index, image, mask, found)
 
     def _tiles(self) -> StoredTiles:
         counts = tuple(
             self._count(self._store.mask(section.index)) if section.has_mask else None
             for section in self._sections
         )
-        return StoredTiles(self._description.tile_px, tuple(self._sections), counts)
+        fields = {index: found.field for index, found in self._no_data.items()}
+        return StoredTiles(self._description.tile_px, tuple(self._sections), counts, fields)
 
     def _count(self, mask: NDArray[np.uint8]) -> NDArray[np.uint32]:
         """Count the pixels of each class in each tile of a mask: (tiles, C)."""
@@ -258,33 +294,6 @@ class _Intake:
             window = mask[y0 : y0 + height, x0 : x0 + width]
             counts[tile] = class_pixels(window, num_classes)
         return counts
-
-
-class _Masks:
-    """The masks of one image, taken in step with its sections."""
-
-    def __init__(self, name: str, sections: Iterator[Array], *, failed: bool = False) -> None:
-        self.name = name
-        self.failed = failed
-        self.misfits = False
-        self._sections = sections
-
-    def next(self) -> Array:
-        section = next(self._sections, None)
-        if section is None:
-            raise ImageError("holds fewer masks than its image has sections")
-        return section
-
-    def has_more(self) -> bool:
-        try:
-            return not self.failed and next(self._sections, None) is not None
-        except ImageError:
-            return True  # something is there, if only a damaged mask
-
-
-def _of_section(name: str, error: ImageError) -> str:
-    """Return the error's words, with the section's name if it is one of a stack."""
-    return f"section {name}: {error}" if "/" in name else str(error)
 
 
 def _numbered(stem: str, sections: Iterator[Array]) -> Iterator[tuple[str, Array]]:

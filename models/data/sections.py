@@ -18,3 +18,5 @@ class Section:
     has_mask: bool
     group: str | None = None
     """The volume or crop that the section was cut from, if its owner said so."""
+    intensity_window: tuple[float, float] | None = None
+    """The grey values of this section that become 0 and 1, if they are not those of the dataset."""

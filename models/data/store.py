@@ -1,7 +1,7 @@
 """The store of a domain: its arrays as they are written, and what is known of them afterwards."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import repeat
 from pathlib import Path
@@ -10,25 +10,14 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from models.data.findings import Note
+from models.data.grey_values import Histogram
+from models.data.padding import DataField
 from models.data.readers.limits import Array
 from models.data.sections import Section
 from models.data.tiles import num_tiles, tile_windows
 
 _CHUNK_PX = 512
-_PERMILLES = (5, 995)
-
-
-@dataclass(frozen=True)
-class Note:
-    """Tells the owner of a domain a fact that is no reason to refuse it.
-
-    ``where`` is the name of a file or section, or a field of the description. ``code`` is one word
-    for programs, and ``message`` says in words what was found and what to do.
-    """
-
-    where: str
-    code: str
-    message: str
 
 
 @dataclass(frozen=True)
@@ -48,22 +37,34 @@ class StoredTiles:
     """The tiles of all sections, in order; each is made when it is asked for.
 
     A million tiles as objects would take hundreds of megabytes. ``counts`` has an entry for each
-    section: the pixels of each class in its tiles (tiles, C) uint32, or None without a mask.
+    section: the pixels of each class in its tiles (tiles, C) uint32, or None without a mask. A tile
+    that lies wholly outside the data of its section, in ``fields`` by the section's index, is left
+    out.
     """
 
     tile_px: int | None
     sections: tuple[Section, ...]
     counts: tuple[NDArray[np.uint32] | None, ...] = field(compare=False)  # the digest tells them
+    fields: Mapping[int, DataField] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return sum(num_tiles(each.height, each.width, self.tile_px) for each in self.sections)
+        return sum(map(self._num_tiles, self.sections))
+
+    def _num_tiles(self, section: Section) -> int:
+        data = self.fields.get(section.index)
+        if self.tile_px is None or data is None:
+            return num_tiles(section.height, section.width, self.tile_px)
+        rows = -(-data.y1 // self.tile_px) - data.y0 // self.tile_px
+        return rows * (-(-data.x1 // self.tile_px) - data.x0 // self.tile_px)
 
     def __iter__(self) -> Iterator[StoredTile]:
         for section, counts in zip(self.sections, self.counts, strict=True):
             windows = tile_windows(section.height, section.width, self.tile_px)
             of_tiles = repeat(None) if counts is None else iter(counts.tolist())
+            data = self.fields.get(section.index)
             for window, pixels in zip(windows, of_tiles, strict=False):
-                yield StoredTile(section.index, *window, pixels)
+                if data is None or data.touches(*window):
+                    yield StoredTile(section.index, *window, pixels)
 
     def of_sections(self) -> list[list[int] | None]:
         """Return the pixels of each class in each section; None for a section without a mask."""
@@ -77,11 +78,11 @@ class StoredTiles:
 class StoredDomain:
     """The sections and tiles of stored images and masks, and what was decided by default.
 
-    ``dtype`` is uint8 or uint16. ``window`` (low, high) holds the grey values that become 0 and 1.
+    ``dtype`` is that of the image files. ``window`` holds the grey values that become 0 and 1; of
+    inverted images the first is the larger one. ``histogram`` counts the pixels that are data.
     ``num_bytes`` counts pixels of images and masks before compression. ``digest`` is the SHA-256 of
     pixels, masks and description; ``pixels_digest`` that of the images' pixels alone.
-    ``histogram`` (65536,) int64 counts the pixels of each grey value. ``notes`` tell what was left
-    out, chosen, or looks wrong.
+    ``notes`` tell what was left out, chosen, or looks wrong.
     """
 
     dtype: str
@@ -91,7 +92,7 @@ class StoredDomain:
     num_bytes: int
     digest: str
     pixels_digest: str
-    histogram: NDArray[np.int64] = field(compare=False)
+    histogram: Histogram | None
     notes: tuple[Note, ...] = ()
 
 
@@ -100,20 +101,21 @@ class SectionStore:
 
     def __init__(self, folder: Path) -> None:
         self._group = zarr.create_group(str(folder))
-        self.histogram = np.zeros(65536, dtype=np.int64)
         self.digest = hashlib.sha256()
         self.num_bytes = 0
-        self._masked: list[int] = []
+        self._masked: set[int] = set()
 
     def add(self, index: int, name: str, section: Array, mask: NDArray[np.uint8] | None) -> None:
         self._put(f"images/{index:06d}", section)
         if mask is not None:
             self._put(f"masks/{index:06d}", mask)
-            self._masked.append(index)
-        for y0 in range(0, section.shape[0], _CHUNK_PX):  # counting takes eight bytes per pixel
-            strip = section[y0 : y0 + _CHUNK_PX]
-            self.histogram += np.bincount(strip.ravel(), minlength=65536)
+            self._masked.add(index)
         self.digest.update(f"{name}|{section.shape}|{mask is not None}".encode())
+
+    def read(self, index: int) -> tuple[Array, NDArray[np.uint8] | None]:
+        """Return the stored section (H, W) and its mask, if it has one."""
+        image = np.asarray(self._group[f"images/{index:06d}"])
+        return image, self.mask(index) if index in self._masked else None
 
     def mask(self, index: int) -> NDArray[np.uint8]:
         """Return the stored mask (H, W) of a section."""
@@ -121,19 +123,10 @@ class SectionStore:
 
     def replace_in_masks(self, old: int, new: int) -> None:
         """Give all pixels of all masks that have the class id ``old`` the class id ``new``."""
-        for index in self._masked:
+        for index in sorted(self._masked):
             mask = self.mask(index)
             self._write(f"masks/{index:06d}", np.where(mask == old, np.uint8(new), mask))
         self.digest.update(f"{old} in masks is {new}|".encode())
-
-    def window(self) -> tuple[float, float]:
-        """Return the percentiles of all grey values; ValueError if there is but one value."""
-        cumulative = np.cumsum(self.histogram)
-        ranks = [permille * int(cumulative[-1]) for permille in _PERMILLES]
-        low, high = np.searchsorted(1000 * cumulative, ranks).tolist()
-        if low == high:
-            raise ValueError(f"nearly all pixels have the grey value {low}: name a window")
-        return float(low), float(high)
 
     def _put(self, name: str, array: Array) -> None:
         chunks = (min(_CHUNK_PX, array.shape[0]), min(_CHUNK_PX, array.shape[1]))

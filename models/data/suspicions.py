@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from models.data.compatibility import OPPOSITE_COSINE, Square, band_skewness, sample, square
 from models.data.domain import IGNORE, Domain
+from models.data.findings import Note
 from models.data.sections import Section
-from models.data.store import Note
 
 _MAX_SECTIONS = 24
 _MAX_SHIFT_PX = 24

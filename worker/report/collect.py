@@ -200,7 +200,7 @@ def _figure(parts: Parts, target: Domain) -> bytes | None:
         return None
     section = pictured(target)
     image = target.native_image(section)
-    panels = [Panel("Image", image=_grey(image, target.info.intensity_window))]
+    panels = [Panel("Image", image=_grey(image, target.window(section)))]
     panels += [
         Panel(its.title, classes=np.asarray(Image.open(found[row])))
         for row, its in ROWS.items()

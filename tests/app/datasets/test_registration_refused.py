@@ -107,8 +107,7 @@ STACK4D = np.zeros((2, 2, 8, 8), np.uint8)
         ("a.tif", tiff(grey(1))[:300], "cut off"),
         ("a.tif", b"II*\0" + bytes(4), "holds no page"),
         ("a.tif", tiff(grey(1, 64, 64), compression="zlib")[:-500], "cut off"),
-        ("a.tif", tiff(grey(1).astype(np.float32)), "float32"),
-        ("a.tif", tiff(grey(1).astype(np.int16)), "int16"),
+        ("a.tif", tiff(np.full((8, 8), np.nan, np.float32)), "NaN"),
         ("a.zip", archive(readme=b"hello"), "no Zarr array"),
         ("a.zip", archive(**{"..__..__evil": b"x"}), "no Zarr array"),
         ("a.zip", archive(**{"zarr.json": b"{"}), "zarr.json"),
@@ -123,8 +122,8 @@ STACK4D = np.zeros((2, 2, 8, 8), np.uint8)
             zarr_metadata([10**6, 2048, 2048], [10**6, 2048, 2048]),
             "chunks of 1000000 x 2048 x 2048",
         ),
-        # Many equal sections in a hundred bytes end at the second.
-        ("a.zip", zarr_metadata([500_000, 16, 16], [1, 16, 16]), "has the same pixels as a/0000"),
+        # Many equal sections in a hundred bytes end after a thousand.
+        ("a.zip", zarr_metadata([500_000, 16, 16], [1, 16, 16]), "1001 sections that are blank"),
     ],
 )
 def test_an_image_that_cannot_be_one_is_named(
@@ -215,7 +214,6 @@ def test_every_offending_file_is_named_at_once(api: httpx.Client) -> None:
         ("images/f.tif", "same name"),
         ("masks/nobody.png", "no image"),
         ("masks/b.png", "9 (10 px)"),
-        ("images/b.png", "same pixels as a"),
         ("images/c.tif", "uint16"),
         ("images/d.png", "PNG"),
         ("images/e.tif", "float64"),
@@ -226,19 +224,18 @@ def test_every_offending_file_is_named_at_once(api: httpx.Client) -> None:
         assert error["where"] == where
         assert reason in error["message"]
     assert body["code"] == "invalid_request"
-    assert body["detail"].startswith("9 ")
+    assert body["detail"].startswith("8 ")
     assert "images/f.tif" in body["detail"]
 
 
 def test_the_section_of_a_stack_is_named(api: httpx.Client) -> None:
-    stack = np.stack([grey(1), grey(2), grey(1)])
+    stack = np.stack([grey(1), grey(2), grey(3)])
     masks = np.stack([mask(), mask() * 7, mask() * 8])
     errors = wrong(upload(api, {"a.tif": tiff(stack)}, {"a.tif": tiff(masks)}))
     tells(
         errors,
         {
             "masks/a.tif": ("a/0001", "7 (10 px)"),
-            "images/a.tif": ("a/0002", "a/0000"),
             "mask_values": ("7 (10 px)", "8 (10 px)"),
         },
     )

@@ -298,7 +298,8 @@ def signed_and_float_tiff(c):
         for section in right["dataset"]["sections"]:
             del section["sha256"], section["pixel_y_x_value"]
         first = np.unique(array[0], return_index=True)[1]  # where each value is, from low to high
-        section["rising_y_x"] = [[int(v) for v in divmod(k, 96)] for k in first[:: len(first) // 8]]
+        rising = [[int(v) for v in divmod(k, 96)] for k in first[:: len(first) // 8]]
+        right["dataset"]["sections"][0]["rising_y_x"] = rising
         c.dataset(name, {"a.tif": tif(array)}, {}, [right])
 
 

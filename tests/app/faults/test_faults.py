@@ -18,14 +18,8 @@ from tests.app.faults import cases
 from tests.app.faults.kit import CASES, Case
 
 NOT_YET = {
-    "ome_zarr_04_05_groups",
-    "blank_and_repeated_sections",
-    "mask_at_half_and_double_resolution",
     "ome_tiff_micrometre",
-    "scale_bar_strip",
-    "signed_and_float_tiff",
-    "void_padding_16bit",
-    "white_padding_8bit",
+    "ome_zarr_04_05_groups",
 }
 """The cases that still fail. Whoever mends one removes its name."""
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import zarr
 
-from models.data.images import check_mask_size, decode_image, png_bytes
+from models.data.images import check_image, decode_image, png_bytes
 from models.data.readers.limits import ImageError
 from tests.app.files import grey, tiff, write_zarr, zipped
 from tests.models.data.reading import read_sections
@@ -43,11 +43,18 @@ def test_sizes_are_checked_before_pixels_are_read(tmp_path: Path) -> None:
     assert len(list(read_sections(tmp_path / "z" / "a", 100))) == 1
 
 
-def test_a_mask_of_another_size_is_refused() -> None:
-    mask = np.zeros((2, 3), np.uint8)
-    check_mask_size(mask, (2, 3))
-    with pytest.raises(ImageError, match="2 x 3 px.* 3 x 2 px"):
-        check_mask_size(mask, (3, 2))
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "uint32", "float32"])
+def test_grey_values_stay_as_the_file_has_them(dtype: str) -> None:
+    image = (np.arange(12).reshape(3, 4) - 6).astype(dtype)
+    assert check_image(image) is image
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_no_number_is_no_grey_value(value: float) -> None:
+    with pytest.raises(ImageError, match="NaN"):
+        check_image(np.array([[1, value]], np.float32))
+    with pytest.raises(ImageError, match="float64"):
+        check_image(np.array([[1.0]]))
 
 
 def test_damaged_files_of_every_kind_raise_nothing_but_image_errors(tmp_path: Path) -> None:
