@@ -15,6 +15,7 @@ from app.jobs.request_schemas import (
     StyleFilterRequest,
     TrainStyleRequest,
 )
+from app.labels.schemas import LabelsUpdate
 from app.main import create_app
 from app.settings import Settings
 from models.config import StyleFilterConfig, preset
@@ -167,6 +168,7 @@ def test_the_page_is_built_once(page: dict[str, Any]) -> None:
         PretrainRequest,
         StyleFilterRequest,
         EvaluateRequest,
+        LabelsUpdate,
     ],
 )
 def test_examples_of_requests_are_accepted(page: dict[str, Any], model: type) -> None:
