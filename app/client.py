@@ -261,7 +261,7 @@ class Client:
             except httpx.HTTPError as error:
                 lost = lost or time.monotonic()
                 if not reached or time.monotonic() - lost > patience_seconds:
-                    raise ApiError(f"GET {path}: {error or type(error).__name__}") from error
+                    raise ApiError(f"GET {path}: {self._unreached(error)}") from error
                 time.sleep(_AGAIN_SECONDS)
 
     def metrics(self, job: UUID, asked: MetricsQuery) -> MetricsRead:
@@ -315,13 +315,20 @@ class Client:
             response.raise_for_status()
             yield response
 
+    def _unreached(self, error: httpx.HTTPError) -> str:
+        reason = str(error) or type(error).__name__
+        return (
+            f"the service at {self._http.base_url} cannot be reached ({reason}): check the "
+            "address, and whether the service runs"
+        )
+
     def _send(self, method: str, path: str, **kwargs: object) -> httpx.Response:
         try:
             response = self._http.request(method, path, **kwargs)  # type: ignore[arg-type]
         except (httpx.HTTPError, OSError) as error:
-            # An OSError comes from a file that was to be sent.
-            kind = ApiError if isinstance(error, OSError) else Unavailable
-            raise kind(f"{method} {path}: {error or type(error).__name__}") from error
+            if isinstance(error, OSError):  # it comes from a file that was to be sent
+                raise ApiError(f"{method} {path}: {error}") from error
+            raise Unavailable(f"{method} {path}: {self._unreached(error)}") from error
         if response.is_error:
             kind = Unavailable if response.is_server_error else ApiError
             raise kind(f"{method} {path}: {_detail(response)}")

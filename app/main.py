@@ -32,7 +32,7 @@ from app.openapi import DocumentedAPI
 from app.predictions import routes as predictions
 from app.predictions.predictor import Predictor
 from app.registry import routes as registry
-from app.settings import Settings
+from app.settings import Settings, read_settings
 from app.storage import Storage
 from app.webhooks.delivery import Webhooks
 
@@ -69,7 +69,7 @@ _READING_THREADS, _READING_QUEUE = 1, 32  # Python parses in one thread at a tim
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Build the service. Its database must be migrated already, by `stylefilter migrate`."""
-    settings = settings or Settings()
+    settings = settings or read_settings()
     write_log_lines(logging.WARNING)
     app = DocumentedAPI(
         title="StyleFilter Service",

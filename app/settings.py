@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.tables import Lane
@@ -240,6 +240,26 @@ class Settings(BaseSettings):
         if self.memory_bytes is None and not self.broker_url:
             return machine_memory_bytes()
         return self.memory_bytes
+
+
+class WrongSetting(ValueError):
+    """An environment variable holds a value that is not allowed."""
+
+
+def read_settings() -> Settings:
+    """Read the settings from the environment.
+
+    Raises:
+        WrongSetting: the message names each variable that is wrong, its value and the reason.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = [
+            f"STYLEFILTER_{str(each['loc'][0]).upper()} is {each['input']!r}: {each['msg']}"
+            for each in error.errors()
+        ]
+        raise WrongSetting("; ".join(wrong)) from None
 
 
 @cache

@@ -20,6 +20,8 @@ Module = TypeVar("Module", bound=nn.Module)
 
 WEIGHTS, CONFIG, METRICS = "weights.safetensors", "config.json", "metrics.json"
 
+_RESTORE = "copy it from a backup, or train the network again"
+
 
 class CheckpointError(ValueError):
     """A folder does not hold the network that was asked for."""
@@ -58,7 +60,9 @@ def load_metrics(folder: Path) -> Mapping[str, float | str]:
     try:
         metrics: Mapping[str, float | str] = json.loads((folder / METRICS).read_text())
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder / METRICS} is missing or damaged: {error}") from error
+        raise CheckpointError(
+            f"{folder / METRICS} is missing or damaged ({error}): {_RESTORE}"
+        ) from error
     return metrics
 
 
@@ -102,14 +106,19 @@ def _load_meta(folder: Path, kind: str) -> ModelMeta:
     try:
         meta = ModelMeta.read((folder / CONFIG).read_text())
     except OSError as error:
-        raise CheckpointError(f"no trained model in {folder}: {error.strerror}") from error
+        raise CheckpointError(
+            f"there is no trained model in {folder} ({error.strerror}): name a folder that "
+            "Adapted.save or a job of the service wrote"
+        ) from error
     # A ValueError too, but the file is not damaged.
     except ConfigUnusable as error:
         raise CheckpointError(f"{folder / CONFIG}: {error}") from error
     except ValueError as error:
-        raise CheckpointError(f"{folder / CONFIG} is damaged: {error}") from error
+        raise CheckpointError(f"{folder / CONFIG} is damaged ({error}): {_RESTORE}") from error
     if meta.kind != kind:
-        raise CheckpointError(f"{folder} holds a {meta.kind}, not a {kind}")
+        raise CheckpointError(
+            f"{folder} holds a {meta.kind}, not a {kind}: name the folder of a {kind}"
+        )
     return meta
 
 
@@ -118,5 +127,7 @@ def _with_weights(module: Module, folder: Path) -> Module:
         # torch raises RuntimeError for tensors of other names or shapes.
         module.load_state_dict(load_file(folder / WEIGHTS), strict=True)
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise CheckpointError(f"{folder / WEIGHTS} is missing or damaged: {error}") from error
+        raise CheckpointError(
+            f"{folder / WEIGHTS} is missing or damaged ({error}): {_RESTORE}"
+        ) from error
     return module

@@ -52,7 +52,10 @@ def evaluate(
     """
     sections = domain.split(split, masked=True)
     if not sections:
-        raise ValueError(f"dataset {domain.info.name!r} has no {split} sections with masks")
+        raise ValueError(
+            f"dataset {domain.info.name!r} has no {split} sections with masks: name other sections "
+            "in splits, or add masks"
+        )
     confusions = []
     for step, section in enumerate(sections, start=1):
         prediction = predictor.predict(

@@ -60,6 +60,8 @@ An image is a tile. Its key is its number, counted from 0 over all sections, the
 row by row. A section that is not cut into tiles may be named instead.
 """
 
+_SHOWN = 5
+"""The number of names that a message shows of many."""
 _STYLE, _SEGMENTER = "style", "stylefilter"  # the service's names: ``load`` reads its jobs too
 
 
@@ -88,7 +90,7 @@ def open_folder(
     """
     path = Path(folder)
     if not path.is_dir():
-        raise ValueError(f"{path} is not a folder")
+        raise ValueError(f"there is no folder {path}")
     return _open(folder_inputs(path), description, labels, path.resolve().name)
 
 
@@ -106,7 +108,9 @@ def open_arrays(
     and errors are those of ``open_folder``. Messages call the domain by its ``name``.
     """
     if masks is not None and len(masks) != len(images):
-        raise ValueError(f"{len(masks)} masks were given for {len(images)} images")
+        raise ValueError(
+            f"{len(masks)} masks were given for {len(images)} images: give a mask or None for each"
+        )
     # Named alike, because a mask finds its image by name.
     inputs = Inputs(
         [InputArray(f"{number:04d}", image) for number, image in enumerate(images)],
@@ -280,7 +284,10 @@ def _codes(
     codes = [unknown] * len(stored.tiles)
     for key, words in (labels or {}).items():
         if other := words.keys() - set(class_names):
-            raise ValueError(f"labels of image {key!r}: {min(other)!r} is not a class")
+            raise ValueError(
+                f"labels of image {key!r}: {min(other)!r} is not a class: the classes are "
+                f"{', '.join(class_names)}"
+            )
         codes[_number(stored, key)] = label_codes(words, class_names)
     return codes
 
@@ -299,7 +306,8 @@ def _number(stored: StoredDomain, key: int | str) -> int:
             f"number, from {names.index(key)} on"
         )
     if key not in names:
-        raise ValueError(f"labels: there is no section {key!r}")
+        shown = ", ".join(repr(name) for name in dict.fromkeys(names[:_SHOWN]))
+        raise ValueError(f"labels: there is no section {key!r}: sections are {shown}, ...")
     return names.index(key)
 
 

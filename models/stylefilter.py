@@ -121,7 +121,7 @@ def check_pair(source: Domain, target: Domain) -> None:
     if source.info.class_names != target.info.class_names:
         raise ValueError(
             f"source classes {source.info.class_names} and target classes "
-            f"{target.info.class_names} differ"
+            f"{target.info.class_names} differ: give both the same names in the same order"
         )
     if source.working_nm != target.working_nm:
         raise ValueError(

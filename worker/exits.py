@@ -32,7 +32,10 @@ def failure_of(code: int, log: str) -> Failure:
     if code == Exit.DISK_FULL:
         return disk_full(log)
     if code == Exit.DATABASE:
-        words = "The database could not be reached for too long, or was restarted."
+        words = (
+            "The database could not be reached for too long, or was restarted. The job goes on by "
+            "itself, until it has lost too many attempts."
+        )
         return Failure("database_lost", words, log)
     return Failure("trainer_died", _last_words(code), log)
 
@@ -42,4 +45,7 @@ def _last_words(code: int) -> str:
         return "The trainer was killed (SIGKILL): most often the machine ran out of memory."
     if code < 0:
         return f"The trainer was ended by {signal.Signals(-code).name}."
-    return f"The trainer ended with exit code {code} and said nothing; its log is kept here."
+    return (
+        f"The trainer ended with exit code {code} and said nothing. The end of its log is in "
+        "traceback, and all of it at GET /jobs/ID/log."
+    )

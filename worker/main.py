@@ -11,7 +11,7 @@ import signal
 from celery import Celery, signals
 
 from app.jobs.queue import RUN_JOB, make_celery, queue_of
-from app.settings import Settings
+from app.settings import Settings, WrongSetting, read_settings
 from worker.parent import when_parent_ends
 from worker.tasks import JobRunner
 
@@ -28,7 +28,12 @@ def make_worker(settings: Settings) -> Celery:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m worker.main")
+    parser = argparse.ArgumentParser(
+        prog="python -m worker.main",
+        description="Run jobs of the service, one at a time. Environment variables configure it; "
+        "STYLEFILTER_LANES names the lanes from which this worker takes jobs, and "
+        "docs/operating.md lists the others.",
+    )
     parser.add_argument(
         "--end-with-parent", action="store_true", help="stop when standard input closes"
     )
@@ -38,7 +43,10 @@ def main() -> None:
     options = ["--pool=threads", "--concurrency=1", "--loglevel=INFO"]
     # Workers need not know each other: the database hands out the jobs.
     options += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-    settings = Settings()
+    try:
+        settings = read_settings()
+    except WrongSetting as error:
+        parser.error(str(error))
     options += ["--queues", ",".join(map(queue_of, settings.lanes))]
     make_worker(settings).worker_main(["worker", *options])
 

@@ -23,7 +23,7 @@ from app.database import Database
 from app.datasets.domains import DatasetMissing
 from app.jobs.result import ReusedModel
 from app.jobs.transitions import Failure, Lease, fail, succeed
-from app.settings import Settings
+from app.settings import Settings, read_settings
 from app.storage import Storage, is_disk_full
 from app.tables import Job, ModelKind
 from models.capacity.limits import DoesNotFit, in_less_memory
@@ -53,7 +53,11 @@ _FAILURES: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str, str],
     (DatasetMissing, "dataset_changed", "{error}"),
     (DoesNotFit, "does_not_fit", "{error}"),
     (CheckpointError, "model_unreadable", "{error}"),
-    (ConfigUnusable, "config_unusable", "This version cannot run the job: {error}."),
+    (
+        ConfigUnusable,
+        "config_unusable",
+        "This version cannot run the job: {error}. Submit the job again.",
+    ),
     (ValidationError, "stored_unusable", "This version cannot read what is stored: {error}"),
     (NothingMeasured, "no_part_succeeded", "{error}"),
     (
@@ -211,7 +215,10 @@ def describe(error: Exception) -> tuple[str, str]:
     for kind, code, words in _FAILURES:
         if isinstance(error, kind):
             return code, words.format(error=error)
-    return "failed", f"{type(error).__name__}: {error}"
+    return "failed", (
+        f"The job met an error that the service does not know ({type(error).__name__}: {error}). "
+        "Its log has the details; please report it."
+    )
 
 
 def main() -> int:
@@ -223,7 +230,7 @@ def main() -> int:
     when_parent_ends(lambda: os._exit(Exit.ORPHANED))
     stopping = Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
-    settings = Settings()
+    settings = read_settings()
     if settings.threads:
         torch.set_num_threads(settings.threads)
     trainer = Trainer(settings, Lease(job_id, attempt), stopping)

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from app.cli.console import console
 from app.cli.folder_upload import FolderError, send_folder
-from app.cli.options import PRESET, SEED, SERVICE, SOURCE, TARGET, TILE_PX
+from app.cli.options import PRESET, SEED, SERVICE, SOURCE, TARGET
 from app.cli.temporary_service import own_service
 from app.cli.watch import end_of
 from app.client import ApiError, Client, Unavailable
@@ -25,6 +25,7 @@ from app.jobs.schemas import JobRead
 from app.tables import ENDED, JobState
 from models.config import PresetName, preset
 from models.files import written_aside
+from models.table1.methods import ROWS
 
 POLL_SECONDS = 2.0
 _FILES = ("report.json", "report.md", "report.html", "folds.json")
@@ -40,8 +41,14 @@ _CONFIG = typer.Option(
 )
 _ROW = typer.Option(
     "--row",
-    help="A row of the table, such as cut. Give the option once for each row; without it all rows "
-    "are measured.",
+    help="A row of the table. Give the option once for each row; without it all rows are measured. "
+    f"The rows are {', '.join(ROWS)}.",
+)
+_LABELLED_TILE_PX = typer.Option(
+    "--tile-px",
+    min=16,
+    help="The side of a tile, in pixels. A tile is a square part of a target image that has labels "
+    "of its own. The labels are read off the target's masks.",
 )
 _FOLDS = typer.Option(
     min=1, max=20, help="The number of folds: how often each method is trained and tested."
@@ -89,7 +96,7 @@ def benchmark(  # noqa: PLR0913 - options of a command are its parameters
     config: Annotated[Path | None, _CONFIG] = None,
     rows: Annotated[list[str] | None, _ROW] = None,
     folds: Annotated[int, _FOLDS] = 3,
-    tile_px: Annotated[int, TILE_PX] = 128,
+    tile_px: Annotated[int, _LABELLED_TILE_PX] = 128,
     label_tiles: Annotated[list[int] | None, _LABEL_TILE] = None,
     exclude: Annotated[list[str] | None, _EXCLUDE] = None,
     seed: Annotated[int | None, SEED] = None,
@@ -111,8 +118,20 @@ def benchmark(  # noqa: PLR0913 - options of a command are its parameters
     }
     if rows:
         body["rows"] = rows
+    _check(body)
     options = TableOptions(source=source, target=target, body=body, out=out, url=url)
     raise typer.Exit(run_table(options, console))
+
+
+def _check(body: dict[str, Any]) -> None:
+    """Refuse a wrong request before any folder is uploaded."""
+    for row in body.get("rows", []):
+        if row not in ROWS:
+            raise typer.BadParameter(f"--row {row} is no row: choose from {', '.join(ROWS)}")
+    try:
+        BenchmarkRequest.model_validate(body | {"source": uuid4(), "target": uuid4()})
+    except ValidationError as error:
+        raise typer.BadParameter(invalid_fields(error.errors()).detail) from error
 
 
 def _config_fields(path: Path | None, name: PresetName, seed: int | None) -> dict[str, Any]:

@@ -50,7 +50,7 @@ labels.command("import")(import_labels)
 labels.command("export")(export_labels)
 labels.command("derive")(derive_labels)
 measure = typer.Typer(
-    help="Measure how fast this computer trains, and how fast the service answers.",
+    help="Measure the speed of training, of the database and of event streams.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )

@@ -9,21 +9,24 @@ from typing import Annotated
 
 import typer
 import uvicorn
+from sqlalchemy.exc import OperationalError
 
 from app.cli.console import console
 from app.cli.supervisor import WorkerProcess
 from app.database import Database
 from app.middleware.logs import write_log_lines
-from app.settings import Settings
+from app.settings import Settings, WrongSetting, read_settings
 from app.storage import Storage
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def migrate() -> None:
-    """Bring the tables of the database to the form that this version of the service needs."""
-    settings = Settings()
-    Database(settings.database).migrate()
+    """Bring the tables of the database to the form that this version of the service needs.
+
+    Environment variables name the database; docs/operating.md lists them.
+    """
+    _migrate(_settings())
     console.print("The tables of the database are up to date.")
 
 
@@ -39,17 +42,18 @@ def up(
     """Start the service on this computer: the API and one worker.
 
     The command first brings the tables of the database to the form that this version needs. Ctrl-C
-    stops API and worker; jobs go on at the next start.
+    stops API and worker; jobs go on at the next start. Environment variables configure the service;
+    docs/operating.md lists them.
     """
     from app.main import create_app  # other commands start faster without the web framework
 
-    settings = Settings()
+    settings = _settings()
     if host not in _LOOPBACK:
         settings = _open_to(host, settings)
     write_log_lines(logging.WARNING)
     Storage(settings.data_folder)
     listener = listen(host, port)
-    Database(settings.database).migrate()
+    _migrate(settings)
     # uvicorn raises the signal that ended it once more; this handler leads to the `finally` below.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     worker = WorkerProcess()
@@ -70,6 +74,29 @@ def up(
         pass  # uvicorn has shut down cleanly and raises the signal again
     finally:
         worker.stop()
+
+
+def _settings() -> Settings:
+    """Read the settings; BadParameter names a variable that is wrong."""
+    try:
+        return read_settings()
+    except WrongSetting as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _migrate(settings: Settings) -> None:
+    """Migrate the database; BadParameter if it cannot be reached."""
+    database = Database(settings.database)
+    try:
+        database.migrate()
+    except OperationalError as error:
+        reason = str(error.orig).strip().splitlines()[0]
+        raise typer.BadParameter(
+            f"the database {database.url.render_as_string()} cannot be used ({reason}): check "
+            "STYLEFILTER_DATABASE_URL, and whether the database runs"
+        ) from error
+    finally:
+        database.close()
 
 
 def _open_to(host: str, settings: Settings) -> Settings:

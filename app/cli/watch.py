@@ -33,7 +33,7 @@ def watch(
     """Show the progress of a job until it has ended. Ctrl-C stops only the display.
 
     The exit code tells how the job ended: 0 if it succeeded, 1 if it failed, 3 if it was
-    cancelled. It is 2 if the job cannot be watched.
+    cancelled. It is 2 if the job cannot be watched, and 130 after Ctrl-C.
     """
     raise typer.Exit(run_watch(url, job, console))
 

@@ -33,9 +33,13 @@ def load_domain(
     """
     dataset = session.get(Dataset, dataset_id, options=[undefer(Dataset.sections)])
     folder = storage.dataset(dataset_id)
-    gone = dataset is None or dataset.hidden or dataset.deleted_at is not None
-    if dataset is None or gone or not folder.is_dir():
-        raise DatasetMissing(f"dataset {dataset_id} was deleted or its files are gone")
+    if dataset is None or dataset.hidden or dataset.deleted_at is not None:
+        raise DatasetMissing(f"dataset {dataset_id} was deleted: register it again")
+    if not folder.is_dir():
+        raise DatasetMissing(
+            f"dataset {dataset_id} has no files at {folder}: if the data folder is not mounted "
+            "there, mount it and retry the job; otherwise register the dataset again"
+        )
     info = DomainInfo(
         name=dataset.name,
         class_names=tuple(dataset.class_names),

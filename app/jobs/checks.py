@@ -57,7 +57,9 @@ def config_of(model: TrainedModel, where: str) -> StyleFilterConfig:
     try:
         return model.usable_config()
     except ConfigUnusable as error:
-        raise refusal(where, f"model {model.id} cannot be used: {error}") from error
+        raise refusal(
+            where, f"model {model.id} cannot be used: {error}; train it anew with this version"
+        ) from error
 
 
 def training_pair(

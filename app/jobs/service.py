@@ -70,7 +70,10 @@ def log(
     tail = None if path is None else read_tail(path, tail_bytes)
     if tail is None:
         which = "no log yet" if attempt is None else f"no log of attempt {attempt}"
-        raise NotFound(f"job {job_id} has {which}: it has made {attempts} attempt(s) so far")
+        raise NotFound(
+            f"job {job_id} has {which}: it has made {attempts} attempt(s) so far, so ask again "
+            "when a worker has taken it"
+        )
     return tail.decode(errors="replace")
 
 
@@ -172,13 +175,23 @@ def _parts(session: Session, job_id: UUID) -> Sequence[UUID]:
     return session.scalars(select(Job.id).where(Job.parent_id == job_id)).all()
 
 
+_ALLOWED = {
+    "cancelled": "a job that has not ended",
+    "paused": "a waiting or running job",
+    "resumed": "a paused or interrupted job",
+    "retried": "a failed job",
+    "given another priority": "a job that has not ended",
+}
+"""The jobs with which each change is possible."""
+
+
 def _changed(session: Session, job_id: UUID, changed: bool, words: str) -> JobRead:
     """Commit a change of state and return the job; Conflict if its state does not allow it."""
     session.commit()
     only_read(session)
     if not changed:
         state = _row(session, job_id).state
-        raise Conflict(f"job {job_id} is {state}, and a job in this state cannot be {words}")
+        raise Conflict(f"job {job_id} is {state} and cannot be {words}: only {_ALLOWED[words]} can")
     return get(session, job_id)
 
 
@@ -187,7 +200,7 @@ def _check_usable(session: Session, job_id: UUID) -> None:
     try:
         _row(session, job_id).usable_config()
     except ConfigUnusable as error:
-        raise Conflict(f"job {job_id} cannot go on: {error}") from error
+        raise Conflict(f"job {job_id} cannot go on: {error}; submit it again") from error
 
 
 def _row(session: Session, job_id: UUID) -> Job:

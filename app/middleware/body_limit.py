@@ -13,6 +13,10 @@ LABELS_BYTES = 1 << 26
 
 _JSON_BYTES = 1 << 23
 _LABELS_PATH = re.compile(r"/datasets/[^/]+/labels")
+_DATASET = (
+    "upload fewer files, register a folder of the service instead, or ask the operator to raise "
+    "STYLEFILTER_MAX_UPLOAD_BYTES"
+)
 _FORM_BYTES = 1 << 20  # fields and boundaries around an uploaded image
 
 
@@ -41,8 +45,9 @@ class BodyLimit:
             message: Message = {} if received > limit else await receive()
             received += len(message.get("body", b""))
             if received > limit:
+                advice = _DATASET if route_path(scope) == "/datasets" else "send a smaller one"
                 raise HTTPException(
-                    413, f"the request's body has more than {limit} bytes: send it in smaller parts"
+                    413, f"the request's body has more than {limit} bytes: {advice}"
                 )
             return message
 

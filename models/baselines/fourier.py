@@ -39,7 +39,7 @@ class FourierMatch:
             ValueError: ``beta`` is not in [0, 0.5], or the source has no training sections.
         """
         if not 0 <= beta <= 0.5:
-            raise ValueError(f"beta must be in [0, 0.5], not {beta}")
+            raise ValueError(f"fourier_beta is {beta}: it must be in [0, 0.5]")
         sections = source.training_sections()
         return cls(lambda: map(source.image, sections), beta)
 

@@ -113,7 +113,10 @@ class Domain:
         sections = self.split("train", masked=masked)
         if not sections:
             what = "training sections with masks" if masked else "training sections"
-            raise ValueError(f"dataset {self.info.name!r} has no {what}")
+            raise ValueError(
+                f"dataset {self.info.name!r} has no {what}: name other sections in splits"
+                + (", or add masks" if masked else "")
+            )
         return sections
 
     def labelled_tiles(self, splits: Collection[Split]) -> list[Tile]:

@@ -32,7 +32,7 @@ class DomainRefused(ValueError):
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         count, first = len(problems), problems[0]
-        super().__init__(f"{count} problem(s) with the files; first: {first.where} {first.message}")
+        super().__init__(f"{count} problem(s); the first is {first.where}: {first.message}")
         self.problems = tuple(problems)
 
 

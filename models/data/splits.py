@@ -146,7 +146,8 @@ class DatasetFolds(FrozenConfig):
         if digest != self.digest:
             raise ValueError(
                 f"the folds divide {self.dataset!r} with digest {self.digest}, "
-                f"not the dataset with digest {digest}"
+                f"not the dataset with digest {digest}: use folds of this dataset, or leave folds "
+                "out"
             )
         known = set(names)
         for number, fold in enumerate(self.folds, start=1):
@@ -227,7 +228,8 @@ def _rotated_blocks(names: Sequence[str], num_folds: int) -> list[SectionLists]:
     if len(names) < 2 * num_blocks:
         raise ValueError(
             f"{len(names)} section(s) are too few for {num_folds} fold(s), which take at least "
-            f"{2 * num_blocks}: {num_blocks} blocks of sections with a section between them unused"
+            f"{2 * num_blocks} ({num_blocks} blocks with a section between them unused): "
+            "ask for fewer folds, or register more sections"
         )
     blocks = np.arange(len(names)) * num_blocks // len(names)
     folds = []
@@ -266,7 +268,8 @@ def _divided(
     condition = f", each with {', '.join(sorted(wanted))}" if wanted else ""
     raise ValueError(
         f"fold {fold + 1}: none of {_TRIES} ways to divide {len(sizes)} group(s) has train, val "
-        f"and test groups{condition}, and test groups that no fold before has"
+        f"and test groups{condition}, and test groups that no fold before has: ask for fewer "
+        "folds, or register more groups"
     )
 
 

@@ -19,7 +19,10 @@ def resolve(device: Device, precision: Precision = "float32") -> torch.device:
         DeviceUnavailable: there is no GPU, or bf16 is asked of a CPU without such instructions.
     """
     if device == "cuda" and not torch.cuda.is_available():
-        raise DeviceUnavailable("device 'cuda' was asked for, but this machine offers no CUDA GPU")
+        raise DeviceUnavailable(
+            "device 'cuda' was asked for, but this machine offers no CUDA GPU: set device to cpu, "
+            "or use a machine with a GPU and a build of PyTorch for it"
+        )
     if device == "cpu" and precision == "bf16" and not cpu_has_bf16():
         # torch would emulate it, a hundred times slower than float32.
         raise DeviceUnavailable(

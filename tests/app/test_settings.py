@@ -8,7 +8,7 @@ from sqlalchemy.engine import make_url
 from typer.testing import CliRunner
 
 from app.cli.main import cli
-from app.settings import Settings
+from app.settings import Settings, WrongSetting, read_settings
 from tests.app.webhooks.receivers import SECRET, SECRET_TEXT
 
 
@@ -99,3 +99,12 @@ def test_the_secret_and_the_hosts_are_read(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("STYLEFILTER_WEBHOOK_HOSTS", "Hooks.internal, 10.0.0.7,")
     assert Settings().webhook_secret == SECRET
     assert Settings().webhook_hosts == ("hooks.internal", "10.0.0.7")
+
+
+def test_each_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STYLEFILTER_LANES", "cpu,fast")
+    monkeypatch.setenv("STYLEFILTER_THREADS", "-1")
+    with pytest.raises(WrongSetting) as wrong:
+        read_settings()
+    assert "STYLEFILTER_LANES is 'fast'" in str(wrong.value)
+    assert "STYLEFILTER_THREADS is '-1'" in str(wrong.value)

@@ -15,7 +15,7 @@ from app.jobs.request_schemas import (
     TrainStyleRequest,
 )
 from app.labels import service as labels
-from app.labels.schemas import LabelsUpdate
+from app.labels.changes import AskedChange
 from app.settings import Settings
 from tests.processes import join, processes_of, wait_for
 from tests.worker.conftest import Service
@@ -132,11 +132,8 @@ def test_what_was_trained_alike_is_not_trained_again(service: Service) -> None:
     assert reused(style={"steps": 5})[0] == {"segmenter"}
     assert reused(pretrain={"steps": 2})[0] == {"style"}
     assert reused(seed=7)[0] == set()
-    with service.database.session() as session:
-        changed = {
-            "labels": [{"image": 0, "classes": {"cytosol": "unknown", "vesicle": "unknown"}}]
-        }
-        labels.update(session, service.target, LabelsUpdate.model_validate(changed))
+    changed = {"labels": [{"image": 0, "classes": {"cytosol": "unknown", "vesicle": "unknown"}}]}
+    labels.put_json(service.database, service.target, json.dumps(changed).encode(), AskedChange())
     assert reused()[0] == {"style", "segmenter"}
     service.storage.remove(service.storage.job(first.id))  # its files are gone
     assert reused(adaptation={"steps": 7})[0] == set()

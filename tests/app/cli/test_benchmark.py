@@ -201,13 +201,22 @@ def test_one_that_was_refused_may_be_begun_anew(run: Run, worker: Worker, out: P
     assert ended.exit_code == 1
     assert "body.excluded: " in unwrapped(ended)
     assert unwrapped(ended).count("'nucleus'") == 1
-    # Refused: what is mended in the folders is sent again.
+    # Refused: what is mended in the folders is sent again; here nothing is, so nothing is added.
     assert (worker.num_datasets(), (out / "benchmark.json").exists()) == (2, False)
     with worker.ending():
         assert run().exit_code == 0
-    assert (len(worker.benchmarks()), worker.num_datasets()) == (1, 4)
+    assert (len(worker.benchmarks()), worker.num_datasets()) == (1, 2)
     (out / "benchmark.json").write_text("{")
     assert "damaged" in unwrapped(run())
+
+
+@pytest.mark.parametrize("options", [["--row=best"], ["--label-tile=3"]])
+def test_a_wrong_option_is_refused_before_anything_is_uploaded(
+    run: Run, worker: Worker, options: list[str]
+) -> None:
+    ended = run(*options)
+    assert ended.exit_code == 2
+    assert worker.num_datasets() == 0
 
 
 @pytest.mark.parametrize(
