@@ -34,7 +34,12 @@ class MetricsQuery(BaseModel):
     name: str | None = Field(
         None, max_length=250, pattern=NO_NUL, description="Shows only the series of this name."
     )
-    points: int = Field(1000, ge=3, le=10_000, description="The most points of a series.")
+    points: int = Field(
+        1000,
+        ge=3,
+        le=10_000,
+        description="The largest number of points that the answer holds of each series.",
+    )
     from_step: int = Field(0, ge=0, le=_LAST_STEP, description="Shows no step before this one.")
     to_step: int | None = Field(
         None, ge=0, le=_LAST_STEP, description="Shows no step after this one."

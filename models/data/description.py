@@ -112,7 +112,7 @@ class Description(BaseModel):
         description="The grey values that become 0 (black) and 1 (white). Without this field they "
         "are percentiles of the pixels of all sections, so that source and target do not differ by "
         "brightness and contrast alone. Pixels of validation and test sections count too, though "
-        "not their masks; name a window if that must not be.",
+        "not their masks. Name a window if you do not want this.",
     )
     intensity_percentiles: tuple[Percentile, Percentile] | None = Field(
         None,

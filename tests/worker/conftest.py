@@ -24,6 +24,7 @@ from app.jobs.request_schemas import AdaptRequest
 from app.jobs.schemas import JobRead
 from app.jobs.submission import submit
 from app.labels import service as labels
+from app.labels.changes import AskedChange
 from app.labels.schemas import DeriveRequest
 from app.settings import Settings
 from app.storage import Storage
@@ -104,8 +105,8 @@ def stock(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> St
         )
         files = folder_files(settings, name)
         ids.append(Registrar(database, storage, settings).register(request, files).dataset_id)
+    labels.derive(database, ids[1], DeriveRequest(split="train"), AskedChange())
     with database.session() as session:
-        labels.derive(session, ids[1], DeriveRequest(split="train"))
         rows = _detached(session)
     database.close()
     return Stock(settings.data_folder, *ids, rows)

@@ -9,10 +9,10 @@ from models.table1.results import RowSummary
 Group = Literal["nothing", "images", "labels", "masks"]
 
 WORDS: dict[Group, str] = {
-    "nothing": "nothing of the target (lower bound)",
+    "nothing": "nothing of the target",
     "images": "target images",
     "labels": "target images and image-level labels",
-    "masks": "target masks (upper bound)",
+    "masks": "target masks",
 }
 
 

@@ -12,7 +12,7 @@ Mark = Literal["best", "runner-up"]
 
 def _apart(row: Row) -> str | None:
     if row.method.masks_of == "target":
-        return "the upper bound"
+        return "it learned from masks of the target"
     return "it knows the labels of the test images" if row.filtered else None
 
 

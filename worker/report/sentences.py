@@ -38,7 +38,7 @@ def headline(report: BenchmarkReport) -> str | None:
 
 
 def of_row(report: BenchmarkReport, row: RowSummary) -> str:
-    """Tell how a row scores, how far that is from its two bounds, and what the row used."""
+    """Tell a row's score, its distance from source-only and target-only, and what the row used."""
     return " ".join((*_score(report, row), *_cost(row)))
 
 

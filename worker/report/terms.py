@@ -16,10 +16,10 @@ _TERMS = {
     "Points": "A difference of percentages: from 80% to 85% it is 5 points.",
     "Row": "One way to train a segmenter and to test it on target images that no training saw. "
     "Row by row, below, describes each.",
-    "Source-only": "A segmenter that learned from the source alone: the lower bound, which one has "
-    "without adaptation.",
-    "Target-only": "A segmenter that learned from masks of the target: the upper bound, which "
-    "adaptation tries to reach without such masks.",
+    "Source-only": "A segmenter that learned from the source alone: the starting point, which one "
+    "has without adaptation.",
+    "Target-only": "A segmenter that learned from masks of the target: what training with "
+    "masks reaches; adaptation tries to come near it without such masks.",
     "CUT": "Contrastive Unpaired Translation, which trains a network to redraw target images in "
     "the style of the source.",
     "Fold": "One way to divide the images into those to train with, those that choose among "
