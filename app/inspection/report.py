@@ -22,13 +22,10 @@ from app.inspection.schemas import (
 )
 from app.storage import Storage
 from app.tables import Dataset, Image
-from models.data.compatibility import sample
 from models.data.domain import Domain
+from models.data.grey_values import Histogram
 from models.data.sections import Section
 from models.data.suspicions import suspicions
-
-_BINS = 64
-_MOST_SECTIONS = 24
 
 # autoescape: names are data, and a name may hold markup.
 _PAGES = Environment(
@@ -45,7 +42,7 @@ def inspect(session: Session, storage: Storage, dataset_id: UUID) -> DatasetInsp
     dataset = datasets.get(session, dataset_id)
     domain = open_domain(session, storage, dataset_id)
     frequencies = _frequencies(session, dataset)
-    sections, notes = dataset.sections, dataset.notes
+    sections, notes, histogram = dataset.sections, dataset.notes, dataset.histogram
     facts = {
         name: getattr(dataset, name)
         for name in (
@@ -65,7 +62,7 @@ def inspect(session: Session, storage: Storage, dataset_id: UUID) -> DatasetInsp
         **facts,
         pixel_size_nm=domain.info.pixel_size_nm,
         intensity_window=window,
-        histogram=_histogram(domain),
+        histogram=_bars(histogram),
         sizes=[
             SizeCount(height=height, width=width, sections=count)
             for (height, width), count in sizes.most_common()
@@ -108,15 +105,15 @@ def _frequencies(session: Session, dataset: Dataset) -> list[ClassFrequency]:
     ]
 
 
-def _histogram(domain: Domain) -> list[Bin]:
-    natives = [domain.native_image(section) for section in sample(domain, _MOST_SECTIONS)]
-    if not natives:
+def _bars(histogram: Histogram | None) -> list[Bin]:
+    """Return the recorded histogram; empty for a dataset of an earlier version, which has none."""
+    if histogram is None:
         return []
-    low = min(float(native.min()) for native in natives)
-    high = max(float(native.max()) for native in natives)
-    edges = np.linspace(low, high if high > low else low + 1, _BINS + 1)
-    counts = np.sum([np.histogram(native, edges)[0] for native in natives], axis=0)
-    return [Bin(low=edges[i], high=edges[i + 1], pixels=int(counts[i])) for i in range(_BINS)]
+    low, step = histogram.low, histogram.step
+    return [
+        Bin(low=low + number * step, high=low + (number + 1) * step, pixels=count)
+        for number, count in enumerate(histogram.counts)
+    ]
 
 
 def _touching(sections: tuple[Section, ...]) -> list[tuple[str, str]]:

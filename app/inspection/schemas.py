@@ -131,8 +131,8 @@ class DatasetInspection(BaseModel):
         description="The grey values that become 0 (black) and 1 (white)."
     )
     histogram: list[Bin] = Field(
-        description="The number of pixels of each range of grey values, over at most 24 sections "
-        "that are used."
+        description="The number of pixels of each range of grey values, as counted at "
+        "registration. It is empty for a dataset of an earlier version."
     )
     sizes: list[SizeCount] = Field(description="The sizes of the sections, most frequent first.")
     classes: list[ClassFrequency] = Field(description="The classes in the masks, by their ids.")
