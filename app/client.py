@@ -1,7 +1,7 @@
 """A typed client of the HTTP API; importing it loads no FastAPI and no Celery."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +18,7 @@ from app.inspection.schemas import Compatibility, DatasetInspection
 from app.jobs.curves import MetricsQuery
 from app.jobs.event_schemas import EventRead, read_events
 from app.jobs.request_schemas import AdaptRequest, BenchmarkRequest
+from app.jobs.result import JobResult
 from app.jobs.schemas import JobRead, MetricsRead
 from app.labels.schemas import (
     ChangeNote,
@@ -31,7 +32,7 @@ from app.labels.schemas import (
 )
 from app.pagination import Page
 from app.registry.schemas import ModelRead
-from app.tables import UNFINISHED
+from app.tables import UNFINISHED, JobState
 
 Item = TypeVar("Item", bound=BaseModel)
 
@@ -41,6 +42,12 @@ _AGAIN_SECONDS = 1.0
 _CSV = "text/csv"
 PATIENCE_SECONDS = 30.0
 """The time for which ``events`` waits for a service that cannot be reached."""
+
+
+_ACCEPTED = 202
+
+Watch = Callable[[JobRead], None]
+"""A function that is shown a job from time to time."""
 
 
 class ApiError(Exception):
@@ -80,11 +87,17 @@ class Client:
             return False
 
     def upload_dataset(
-        self, metadata: DatasetCreate, images: Sequence[Path], masks: Sequence[Path] = ()
+        self,
+        metadata: DatasetCreate,
+        images: Sequence[Path],
+        masks: Sequence[Path] = (),
+        *,
+        watch: Watch = lambda _: None,
     ) -> DatasetReport:
         """Register PNG, TIFF or zipped Zarr files of this computer as a dataset.
 
-        A mask belongs to the image whose file has the same name.
+        A mask belongs to the image whose file has the same name. If a job registers the dataset,
+        the client waits for its end, and calls ``watch`` with the job each second.
         """
         with ExitStack() as opened:
             files = [
@@ -94,11 +107,21 @@ class Client:
             ]
             data = {"metadata": metadata.model_dump_json(exclude_none=True)}
             response = self._send("POST", "/datasets", data=data, files=files)
-        return DatasetReport.model_validate_json(response.content)
+        return self._registered(response, watch)
 
-    def register_folder(self, metadata: DatasetCreate) -> DatasetReport:
-        """Register ``metadata.folder``, a folder of the service's computer, as a dataset."""
+    def register_folder(
+        self, metadata: DatasetCreate, *, watch: Watch = lambda _: None
+    ) -> DatasetReport:
+        """Register ``metadata.folder``, a folder of the service's computer, as a dataset.
+
+        If a job registers it, the client waits for the job as ``upload_dataset`` does.
+        """
         response = self._send("POST", "/datasets", json=metadata.model_dump(mode="json"))
+        return self._registered(response, watch)
+
+    def dataset(self, dataset: UUID) -> DatasetReport:
+        """Return a dataset."""
+        response = self._send("GET", f"/datasets/{dataset}")
         return DatasetReport.model_validate_json(response.content)
 
     def inspect_dataset(self, dataset: UUID) -> DatasetInspection:
@@ -304,6 +327,23 @@ class Client:
             yield from page.items
             if (cursor := page.next) is None:
                 return
+
+    def _registered(self, response: httpx.Response, watch: Watch) -> DatasetReport:
+        """Return the dataset of an answer to a registration, after the end of its job if any."""
+        if response.status_code != _ACCEPTED:
+            return DatasetReport.model_validate_json(response.content)
+        job = JobRead.model_validate_json(response.content)
+        while job.state in UNFINISHED:
+            watch(job)
+            time.sleep(_AGAIN_SECONDS)
+            job = self.job(job.id, patience_seconds=PATIENCE_SECONDS)
+        watch(job)
+        if job.state != JobState.SUCCEEDED:
+            reason = f": {job.error.message}" if job.error is not None else ""
+            raise ApiError(f"job {job.id}, which registers the dataset, is {job.state}{reason}")
+        made = JobResult.model_validate(job.result).dataset
+        assert made is not None
+        return self.dataset(made)
 
     @contextmanager
     def _stream(self, path: str, after: int | None) -> Iterator[httpx.Response]:

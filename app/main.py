@@ -31,6 +31,7 @@ from app.monitoring import RequestMetrics, make_registry
 from app.openapi import DocumentedAPI
 from app.predictions import routes as predictions
 from app.predictions.predictor import Predictor
+from app.registrations import routes as registrations
 from app.registry import routes as registry
 from app.settings import Settings, read_settings
 from app.storage import Storage
@@ -67,6 +68,19 @@ _TAGS = [
 _READING_THREADS, _READING_QUEUE = 1, 32  # Python parses in one thread at a time
 
 
+_ROUTES = (
+    registrations,
+    datasets,
+    inspection,
+    labels,
+    submissions,
+    jobs,
+    registry,
+    predictions,
+    health,
+)
+
+
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Build the service. Its database must be migrated already, by `stylefilter migrate`."""
     settings = settings or read_settings()
@@ -80,7 +94,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         responses=error_handlers.ALWAYS,
     )
     app.state.settings = settings
-    for module in (datasets, inspection, labels, submissions, jobs, registry, predictions, health):
+    for module in _ROUTES:
         app.include_router(module.router)
     app.add_middleware(BodyLimit, settings=settings)
     app.add_middleware(OriginCheck, settings=settings)

@@ -26,6 +26,7 @@ class Storage:
     ``jobs/<id>/pictures``: the pictures that were taken during training.
     ``jobs/<id>/checkpoints``: the saved state of the stages of a job. It is kept until the job
     succeeds or is cancelled, and for some days after the job has failed.
+    ``jobs/<id>/upload``: the files that a registration reads. They are kept as checkpoints are.
     ``incoming``: files and folders that are being written.
     """
 
@@ -53,11 +54,20 @@ class Storage:
     def checkpoints(self, job_id: UUID) -> Path:
         return self.job(job_id) / "checkpoints"
 
-    def with_checkpoints(self) -> Iterator[UUID]:
-        """Yield the jobs that have checkpoints; this looks into the folder of each job."""
-        for path in (self.folder / "jobs").glob("*/checkpoints"):
+    def upload(self, job_id: UUID) -> Path:
+        return self.job(job_id) / "upload"
+
+    def saved(self, job_id: UUID) -> tuple[Path, ...]:
+        """Return the folders from which another attempt of a job would go on."""
+        return self.checkpoints(job_id), self.upload(job_id)
+
+    def with_saved(self) -> Iterator[UUID]:
+        """Yield the jobs that have such a folder; this looks into the folder of each job."""
+        for path in (self.folder / "jobs").iterdir():
             with suppress(ValueError):  # a folder whose name is no id is not the service's
-                yield UUID(path.parent.name)
+                job_id = UUID(path.name)
+                if any(folder.is_dir() for folder in self.saved(job_id)):
+                    yield job_id
 
     def model(self, path: str) -> Path:
         """Return the folder of a trained model; ``path`` is the relative path in its row."""
@@ -76,11 +86,22 @@ class Storage:
             draft.mkdir()
             yield draft
 
+    @contextmanager
+    def receiving(self) -> Iterator[Path]:
+        """Yield an empty folder for files that come, which is removed unless it was moved away."""
+        folder = self.incoming / uuid4().hex
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            self.remove(folder)
+
     def tidy(self, job_id: UUID, attempts: int, *, succeeded: bool, saved: bool) -> None:
         """Remove the files that an ended job needs no more; its last attempt was ``attempts``.
 
-        The folder of that attempt stays if the job ``succeeded``. The checkpoints stay if the job
-        may go on from its ``saved`` state. The files of later attempts, after a retry, stay too.
+        The folder of that attempt stays if the job ``succeeded``. Checkpoints and uploads stay if
+        the job may go on from its ``saved`` state. The files of later attempts, after a retry,
+        stay too.
         """
         for path in self.job(job_id).glob("[0-9]*"):
             number = int(path.name)
@@ -88,7 +109,8 @@ class Storage:
                 self.remove(path)
         self.remove(self.attempt(job_id, attempts) / "work")
         if not saved:
-            self.remove(self.checkpoints(job_id))
+            for path in self.saved(job_id):
+                self.remove(path)
 
     def remove(self, path: Path) -> None:
         """Delete a folder of the data folder, if it exists."""

@@ -35,10 +35,12 @@ class Lane(StrEnum):
     GPU_TRAIN = "gpu-train"
     GPU_INFER = "gpu-infer"
     CPU = "cpu"
+    DATA = "data"
+    """Registers datasets. A worker runs one such job beside the job that it trains."""
 
     @property
     def needs_gpu(self) -> bool:
-        return self != Lane.CPU
+        return self in (Lane.GPU_TRAIN, Lane.GPU_INFER)
 
 
 class JobState(StrEnum):
@@ -79,6 +81,8 @@ class JobKind(StrEnum):
     """A part of a benchmark: it measures the rows that share a training, in one fold."""
     BENCHMARK = "benchmark"
     """A benchmark waits for its parts, and then writes the report with the table."""
+    REGISTER = "register"
+    """A registration reads, checks and stores the files of a dataset."""
 
 
 class ModelKind(StrEnum):
@@ -282,7 +286,7 @@ class Job(_Configured, Table):
     )
     """The benchmark that the job is a part of."""
     plan: Mapped[dict[str, Any] | None]
-    """The ``BenchmarkPlan`` of a benchmark, or the ``BenchmarkPart`` of one of its parts."""
+    """The ``BenchmarkPlan``, ``BenchmarkPart`` or ``RegistrationPlan`` of a job of these kinds."""
     webhook_url: Mapped[str | None] = mapped_column(Text)
     stylise: Mapped[bool] = mapped_column(default=True)
     split: Mapped[str] = mapped_column(String(10), default="test")
@@ -354,13 +358,15 @@ class JobEvent(Table):
 
 
 class IdempotencyKey(Table):
-    """The key that a client gave a request for a job, so that sending it twice makes one job."""
+    """The key that a client gave a request, so that sending it twice makes one job or dataset."""
 
     __tablename__ = "idempotency_keys"
 
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     request_digest: Mapped[str] = mapped_column(String(64))
-    job_id: Mapped[UUID] = mapped_column(ForeignKey(Job.id, ondelete="CASCADE"))
+    job_id: Mapped[UUID | None] = mapped_column(ForeignKey(Job.id, ondelete="CASCADE"))
+    dataset_id: Mapped[UUID | None] = mapped_column(ForeignKey(Dataset.id, ondelete="CASCADE"))
+    """The dataset that the request registered at once, without a job."""
     created_at: Mapped[datetime] = mapped_column(default=now_plus(), index=True)
 
 

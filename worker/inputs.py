@@ -113,6 +113,8 @@ def read_inputs(session: Session, storage: Storage, job: Job) -> Inputs:
             return PartInputs(job, config, read.source(), read.target(), part, method)
         case JobKind.BENCHMARK:
             return ReportInputs(job, config, read.source(), read.target())
+        case JobKind.REGISTER:
+            raise AssertionError("a registration has a process of its own")
 
 
 class _Reader:

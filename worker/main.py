@@ -1,6 +1,6 @@
 """The worker process: Celery with one task. ``python -m worker.main``.
 
-One thread runs one job at a time; the thread only supervises, the trainer is a process of its own.
+Two threads supervise: one the process of a job that trains, one that of a registration.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def main() -> None:
     if parser.parse_args().end_with_parent:
         when_parent_ends(lambda: os.kill(os.getpid(), signal.SIGTERM))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    options = ["--pool=threads", "--concurrency=1", "--loglevel=INFO"]
+    options = ["--pool=threads", "--concurrency=2", "--loglevel=INFO"]
     # Workers need not know each other: the database hands out the jobs.
     options += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
     try:

@@ -22,7 +22,7 @@ from models.training.progress import Picture, Progress, Stage, Stop, is_score
 
 logger = logging.getLogger(__name__)
 
-_ORDER: tuple[Stage, ...] = ("pretrain", "style", "stylise", "adapt", "evaluate")
+_ORDER: tuple[Stage, ...] = ("pretrain", "style", "stylise", "adapt", "evaluate", "register")
 """The order in which stages are shown."""
 
 _WRITE_EVERY_SECONDS = 0.5

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from app.jobs.logs import read_tail
 from app.jobs.transitions import Failure, Lease, claim, fail, hand_back, lose, release, renew
 from app.settings import Settings
 from app.storage import Storage, is_disk_full
-from app.tables import ENDED, Job, JobState, Lane
+from app.tables import ENDED, Job, JobKind, JobState, Lane
 from worker.exits import Exit, disk_full, failure_of
 from worker.gpu import held, visible
 from worker.start import announce
@@ -57,8 +56,20 @@ class _End:
         return cls(Failure("worker_error", words, trace))
 
 
+@dataclass(frozen=True)
+class Claimed:
+    """An attempt that this worker has taken, and the locks of the GPUs that it may use."""
+
+    lease: Lease
+    kind: JobKind
+    locks: tuple[int, ...]
+
+
 class JobRunner:
-    """Runs announced jobs, one trainer process at a time."""
+    """Runs announced jobs: one that trains at a time, and beside it one that registers a dataset.
+
+    Each runs in a process of its own. ``run_job`` may be called by several threads.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -66,6 +77,8 @@ class JobRunner:
         self._storage = Storage(settings.data_folder)
         self._owner = f"{socket.gethostname()}:{os.getpid()}"
         self._stopping = threading.Event()
+        self._choosing = threading.Lock()
+        self._training = self._registering = False
 
     def run_job(self, job_id: str) -> None:
         """Run waiting jobs until there are none.
@@ -79,30 +92,53 @@ class JobRunner:
 
     def _run_next(self) -> bool:
         """Run the job that is next in this worker's lanes; False if there is none."""
-        lanes, gpus = set(self._settings.lanes), visible(self._settings.processes)
-        if not any(lane.needs_gpu for lane in lanes):
-            gpus = []
-        with ExitStack() as stack:
-            locks = stack.enter_context(held(gpus))
-            if locks is None:
-                logger.info("gpu_taken gpus=%s", ",".join(gpus))
-                lanes = {lane for lane in lanes if not lane.needs_gpu}
-            lease = claim(self._database, self._owner, self._settings.lease_seconds, lanes)
-            if lease is None:
-                return False
-            with self._database.reading() as session:
-                lane = Lane(session.get_one(Job, lease.job_id).lane)
-            if not lane.needs_gpu:
-                stack.close()
-                locks = None
-            self._run(lease, locks or ())
+        with ExitStack() as held_gpus:
+            with self._choosing:
+                claimed = self._claim(held_gpus)
+                if claimed is None:
+                    return False
+                registers = claimed.kind == JobKind.REGISTER
+                self._occupy(registers, True)
+            try:
+                self._run(claimed)
+            finally:
+                self._occupy(registers, False)
         return True
 
-    def _run(self, lease: Lease, locks: Sequence[int]) -> None:
+    def _occupy(self, registers: bool, occupied: bool) -> None:
+        if registers:
+            self._registering = occupied
+        else:
+            self._training = occupied
+
+    def _claim(self, held_gpus: ExitStack) -> Claimed | None:
+        """Take the next job in the lanes that this worker has room for; None if no job waits."""
+        lanes = {
+            lane
+            for lane in self._settings.lanes
+            if not (self._registering if lane == Lane.DATA else self._training)
+        }
+        gpus = visible(self._settings.processes) if any(lane.needs_gpu for lane in lanes) else []
+        locks = held_gpus.enter_context(held(gpus))
+        if locks is None:
+            logger.info("gpu_taken gpus=%s", ",".join(gpus))
+            lanes = {lane for lane in lanes if not lane.needs_gpu}
+        lease = claim(self._database, self._owner, self._settings.lease_seconds, lanes)
+        if lease is None:
+            return None
+        with self._database.reading() as session:
+            job = session.get_one(Job, lease.job_id)
+        if not Lane(job.lane).needs_gpu:
+            held_gpus.close()
+            locks = None
+        return Claimed(lease, JobKind(job.kind), locks or ())
+
+    def _run(self, claimed: Claimed) -> None:
+        lease = claimed.lease
         logger.info("job_claimed job=%s attempt=%s", lease.job_id, lease.attempt)
         folder = self._storage.attempt(lease.job_id, lease.attempt)
         try:
-            end = self._attempt(lease, folder, locks)
+            end = self._attempt(claimed, folder)
         except Exception as error:  # whatever it was: the job must not wait for its lease to end
             logger.exception("attempt_broken job=%s", lease.job_id)
             end = _End.of_error(error)
@@ -115,13 +151,15 @@ class JobRunner:
         """Hand the running job back and take no more; the worker is about to end."""
         self._stopping.set()
 
-    def _attempt(self, lease: Lease, folder: Path, locks: Sequence[int]) -> _End:
+    def _attempt(self, claimed: Claimed, folder: Path) -> _End:
+        lease = claimed.lease
         path = self._storage.log(lease.job_id, lease.attempt)
         for needed in (folder, path.parent):
             needed.mkdir(parents=True, exist_ok=True)
-        self._announce(lease)
+        if claimed.kind != JobKind.REGISTER:
+            self._announce(lease)
         with path.open("wb") as log:
-            code = self.supervise(lease, log.fileno(), locks)
+            code = self.supervise(claimed, log.fileno())
         log_end = read_tail(path, _LOG_TAIL_BYTES) or b""
         return _End.of_trainer(code, log_end.decode(errors="replace"))
 
@@ -132,9 +170,10 @@ class JobRunner:
             # The trainer will meet the same error, and record it.
             logger.warning("stage_not_announced job=%s error=%s", lease.job_id, error)
 
-    def supervise(self, lease: Lease, log: int, locks: Sequence[int]) -> int:
-        """Keep the lease while the trainer runs, and return the trainer's exit code."""
-        command = [sys.executable, "-m", *_launcher(self._settings.processes), "worker.trainer"]
+    def supervise(self, claimed: Claimed, log: int) -> int:
+        """Keep the lease while the job's process runs, and return the process's exit code."""
+        lease = claimed.lease
+        command = [sys.executable, "-m", *_program(claimed.kind, self._settings.processes)]
         command += [str(lease.job_id), str(lease.attempt)]
         # A session of its own: Ctrl-C, or systemd's SIGTERM, to the worker's group would else end
         # the trainer before the worker knows that it is being stopped.
@@ -144,7 +183,7 @@ class JobRunner:
             stdout=log,
             stderr=log,
             start_new_session=True,
-            pass_fds=locks,
+            pass_fds=claimed.locks,
         )
         renewed = monotonic()
         cancelled_at: float | None = None
@@ -229,8 +268,11 @@ class JobRunner:
             return JobState(job.state) if job.attempt == lease.attempt else None
 
 
-def _launcher(processes: int) -> list[str]:
-    """Return python's arguments before the trainer's module: torchrun's for several processes."""
+def _program(kind: JobKind, processes: int) -> list[str]:
+    """Return the module that runs a job of this kind; of torchrun if several processes train it."""
+    if kind == JobKind.REGISTER:
+        return ["worker.registrar"]
     if processes == 1:
-        return []
-    return ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
+        return ["worker.trainer"]
+    launcher = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
+    return [*launcher, "worker.trainer"]

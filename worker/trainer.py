@@ -4,10 +4,7 @@ Training has a process of its own, so that a hard kill, a lost CUDA context or a
 with it. The process records success, failure and cancellation; its supervisor records other ends.
 """
 
-import faulthandler
 import logging
-import os
-import signal
 import sys
 import traceback
 from dataclasses import replace
@@ -40,7 +37,7 @@ from worker.admission import admit
 from worker.exits import Exit, disk_full
 from worker.inputs import EvaluateInputs, Inputs, ReportInputs, TrainingInputs, read_inputs
 from worker.outcome import Outcome, Surroundings
-from worker.parent import when_parent_ends
+from worker.process import told_to_stop
 from worker.progress import Album, Cancelled, Recorder, Replaced, Silent
 from worker.tester import NothingMeasured
 from worker.trained_models import find_reusable, register
@@ -222,14 +219,8 @@ def describe(error: Exception) -> tuple[str, str]:
 
 
 def main() -> int:
-    faulthandler.enable()  # a crash in native code leaves its stack in the job's log
     job_id, attempt = UUID(sys.argv[1]), int(sys.argv[2])
-    logging.basicConfig(
-        level=logging.INFO, format=f"%(asctime)s %(levelname)s %(name)s job={job_id} %(message)s"
-    )
-    when_parent_ends(lambda: os._exit(Exit.ORPHANED))
-    stopping = Event()
-    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    stopping = told_to_stop(job_id)
     settings = read_settings()
     if settings.threads:
         torch.set_num_threads(settings.threads)

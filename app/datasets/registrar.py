@@ -19,7 +19,7 @@ from app.storage import Storage, is_disk_full
 from app.tables import Dataset
 from models.data.findings import DomainRefused
 from models.data.inputs import Inputs
-from models.data.intake import store_domain
+from models.data.intake import OnSection, store_domain
 from models.data.store import StoredDomain
 
 
@@ -42,9 +42,16 @@ class Registrar:
         self._database, self._storage, self._settings = database, storage, settings
 
     def register(
-        self, request: DatasetCreate, files: Inputs, complete: Complete = lambda *_: None
+        self,
+        request: DatasetCreate,
+        files: Inputs,
+        *,
+        on_section: OnSection = lambda _: None,
+        complete: Complete = lambda *_: None,
     ) -> Registered:
         """Check and store the files and their rows, and then show the dataset.
+
+        ``on_section`` is called after each section, and may end the registration by an exception.
 
         If a dataset of the same name and content exists, it is returned, and nothing is stored.
 
@@ -55,7 +62,7 @@ class Registrar:
         dataset_id = uuid4()
         try:
             with self._storage.new_dataset(dataset_id) as draft:
-                stored = self._store(request, files, draft)
+                stored = self._store(request, files, draft, on_section)
             identity = identity_of(request.name, stored.digest)
             registered = self._show(None, identity, complete)
             if registered is None:
@@ -75,10 +82,12 @@ class Registrar:
             self._discard(dataset_id)
         return registered
 
-    def _store(self, request: DatasetCreate, files: Inputs, draft: Path) -> StoredDomain:
+    def _store(
+        self, request: DatasetCreate, files: Inputs, draft: Path, on_section: OnSection
+    ) -> StoredDomain:
         limit = self._settings.max_section_pixels
         try:
-            return store_domain(request, files, draft, max_pixels=limit)
+            return store_domain(request, files, draft, max_pixels=limit, on_section=on_section)
         except DomainRefused as error:
             items = [ProblemItem(where=each.where, message=each.message) for each in error.problems]
             raise Invalid(str(error), items) from error

@@ -15,7 +15,7 @@ from app.datasets.schemas import DatasetRead, DatasetReport, ImageRead, NoteRead
 from app.errors import Conflict, NotFound
 from app.pagination import Page, by_number, newest_first
 from app.storage import Storage
-from app.tables import UNFINISHED, Dataset, Image, Job, LabelChange
+from app.tables import UNFINISHED, Dataset, IdempotencyKey, Image, Job, LabelChange
 from models.data.images import png_bytes
 
 _PLAIN_FIELDS = tuple(DatasetRead.model_fields.keys() - {"intensity_window"})
@@ -119,6 +119,8 @@ def remove(database: Database, storage: Storage, dataset_id: UUID) -> None:
         session.execute(delete(LabelChange).where(LabelChange.dataset_id == dataset_id))
         dataset.deleted_at = now_plus()
         dataset.identity = None
+        # A request that registered it may come again, to register it anew.
+        session.execute(delete(IdempotencyKey).where(IdempotencyKey.dataset_id == dataset_id))
         session.commit()
     rows.delete_images(database, dataset_id)
     storage.remove(storage.dataset(dataset_id))

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 _LONGEST_PAUSE_SECONDS = 60.0
 _BATCH = 100
 _KEYS_KEPT_SECONDS = 24 * 3600.0
-_CHECKPOINTS_EVERY_SECONDS = 3600.0
+_FOLDERS_EVERY_SECONDS = 3600.0
 
 
 class Reconciler:
@@ -38,7 +38,7 @@ class Reconciler:
         self._storage = storage
         self._queue = queue
         self._settings = settings
-        self._next_checkpoints = monotonic()
+        self._next_folders = monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
 
@@ -65,10 +65,10 @@ class Reconciler:
             logger.warning("job_lost job=%s", lease.job_id)
             self._storage.remove(self._storage.attempt(lease.job_id, lease.attempt))
         self._tidy()
-        if monotonic() >= self._next_checkpoints:  # seldom: this looks into the folder of each job
-            self._next_checkpoints = monotonic() + _CHECKPOINTS_EVERY_SECONDS
+        if monotonic() >= self._next_folders:  # seldom: this looks into the folder of each job
+            self._next_folders = monotonic() + _FOLDERS_EVERY_SECONDS
             days = self._settings.failed_checkpoint_days
-            retention.drop_checkpoints(self._database, self._storage, days)
+            retention.drop_saved(self._database, self._storage, days)
 
     def _tidy(self) -> None:
         """Remove the files that an ended job needs no more, where its worker did not do so."""

@@ -38,7 +38,7 @@ class ReusedModel(BaseModel):
 
 
 class JobResult(BaseModel):
-    """The scores of a job that succeeded, and what a reader of them has to know."""
+    """The scores or the dataset of a job that succeeded, and what a reader has to know."""
 
     evaluations: list[EvaluationRead] = Field([], description="The scores of each method.")
     reused: list[ReusedModel] = Field(
@@ -46,7 +46,10 @@ class JobResult(BaseModel):
         description="The models that an earlier job had trained with the same data, labels, "
         "configuration and code.",
     )
-    notes: list[str] = Field([], description="Sentences that a reader of the scores has to know.")
+    dataset: UUID | None = Field(
+        None, description="The id of the dataset that a registration has made."
+    )
+    notes: list[str] = Field([], description="Sentences that a reader of the result has to know.")
     changed: list[str] = Field(
         [],
         description="The changes of the configuration that made the job fit the GPU's memory, in "

@@ -1,4 +1,4 @@
-"""Deletes the metrics and events of old jobs, and the checkpoints of failed jobs."""
+"""Deletes the metrics and events of old jobs, and the saved states of failed jobs."""
 
 import logging
 from typing import Any
@@ -50,12 +50,12 @@ def forget_history(session: Session, days: float) -> None:
         logger.info("history_forgotten job=%s", job_id)
 
 
-def drop_checkpoints(database: Database, storage: Storage, days: float) -> None:
-    """Remove checkpoints of jobs that ended more than ``days`` ago.
+def drop_saved(database: Database, storage: Storage, days: float) -> None:
+    """Remove checkpoints and uploads of jobs that ended more than ``days`` ago.
 
-    A job that is retried afterwards begins anew.
+    A job that is retried afterwards begins anew; a registration then asks for its files again.
     """
-    for job_id in storage.with_checkpoints():
+    for job_id in storage.with_saved():
         with database.session() as session:
             # A retry at this moment waits for the row; it then finds the whole folder or none.
             old = (
@@ -66,10 +66,11 @@ def drop_checkpoints(database: Database, storage: Storage, days: float) -> None:
             )
             if session.scalar(old) is None:
                 continue
-            aside = storage.set_aside(storage.checkpoints(job_id))
+            aside = [storage.set_aside(path) for path in storage.saved(job_id)]
             session.commit()
-        storage.remove(aside)
-        logger.info("checkpoints_dropped job=%s", job_id)
+        for path in aside:
+            storage.remove(path)
+        logger.info("saved_dropped job=%s", job_id)
 
 
 def _delete(

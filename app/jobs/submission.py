@@ -5,10 +5,11 @@ import json
 from uuid import uuid4
 
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
 from app.database import now_plus, only_read
-from app.errors import Invalid, ProblemItem, refusal
-from app.jobs import benchmark_parts, service, transitions
+from app.errors import refusal
+from app.jobs import benchmark_parts, keys, service, transitions
 from app.jobs.checks import Context
 from app.jobs.drafts import Draft, JobRequest, TrainingRequest, draft, draft_training
 from app.jobs.queue import JobQueue
@@ -29,8 +30,8 @@ def submit(
     """
     _check_webhook(context.settings, request.webhook_url)
     session, digest = context.session, _digest(request)
-    if key is not None and (known := session.get(IdempotencyKey, key)) is not None:
-        return _answer(context, known, digest)
+    if (known := _known(session, key, digest)) is not None:
+        return known
     jobs = _add(context, draft(context, request), request)
     job_id = jobs[0].id
     if key is not None:
@@ -40,9 +41,9 @@ def submit(
     except IntegrityError:
         # Two requests with the same key came at once, and the other one was stored first.
         session.rollback()
-        if key is None or (known := session.get(IdempotencyKey, key)) is None:
+        if (known := _known(session, key, digest)) is None:
             raise
-        return _answer(context, known, digest)
+        return known
     for lane, waiting in {job.lane: job.id for job in jobs}.items():
         queue.announce(waiting, lane)  # one message a lane is enough: workers look for more jobs
     only_read(session)
@@ -84,19 +85,26 @@ def _check_webhook(settings: Settings, url: str | None) -> None:
         raise refusal("webhook_url", f"the webhook's URL {error}") from error
 
 
+def _known(session: Session, key: str | None, digest: str) -> JobRead | None:
+    """Return the job that the same request made before with this key."""
+    known = None if key is None else keys.find(session, key, digest)
+    if known is None:
+        return None
+    assert known.job_id is not None  # the digest names the kind of the request
+    return service.get(session, known.job_id)
+
+
+def store(session: Session, job: Job, settings: Settings) -> None:
+    """Add the row of a job that waits, and its first event; the caller commits and announces."""
+    job.announce_at = now_plus(settings.announce_again_seconds)
+    session.add(job)
+    session.flush()
+    transitions.submitted(session, job)
+
+
 def _digest(request: JobRequest) -> str:
     content = json.dumps(request.model_dump(mode="json", exclude_unset=True), sort_keys=True)
     return hashlib.sha256(f"{type(request).__name__} {content}".encode()).hexdigest()
-
-
-def _answer(context: Context, known: IdempotencyKey, digest: str) -> JobRead:
-    """Return the job that this key made before; Invalid if it came with another request then."""
-    if known.request_digest != digest:
-        message = (
-            f"the Idempotency-Key {known.key!r} came with another request before: send a new key"
-        )
-        raise Invalid(message, [ProblemItem(where="header.Idempotency-Key", message=message)])
-    return service.get(context.session, known.job_id)
 
 
 def _add(context: Context, drafted: Draft, request: JobRequest) -> list[Job]:
@@ -122,10 +130,7 @@ def _add_job(context: Context, drafted: Draft, request: JobRequest) -> None:
     job.lane = _lane(JobKind(job.kind), drafted.config.device)
     job.priority = request.priority
     job.max_attempts = request.max_attempts or settings.max_attempts
-    job.announce_at = now_plus(settings.announce_again_seconds)
-    context.session.add(job)
-    context.session.flush()
-    transitions.submitted(context.session, job)
+    store(context.session, job, settings)
 
 
 def _add_parts(context: Context, benchmark: Draft, request: JobRequest) -> list[Job]:

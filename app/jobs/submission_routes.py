@@ -2,12 +2,11 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from app.dependencies import ServicesDep, SessionDep, address
 from app.jobs.checks import Context
-from app.jobs.curves import NO_NUL
-from app.jobs.dependencies import QueueDep
+from app.jobs.dependencies import Key, QueueDep
 from app.jobs.drafts import JobRequest, TrainingRequest
 from app.jobs.request_schemas import (
     AdaptRequest,
@@ -43,19 +42,6 @@ _ACCEPTED: dict[str, Any] = {
     "status_code": 202,
     "response_description": "The job was stored. The header `Location` holds its address.",
 }
-
-
-Key = Annotated[
-    str | None,
-    Header(
-        alias="Idempotency-Key",
-        min_length=1,
-        max_length=255,
-        pattern=NO_NUL,
-        description="A name that you choose for this request. If you send the same request again "
-        "within a day with the same key, no second job is made: the answer is the first job.",
-    ),
-]
 
 
 def get_context(session: SessionDep, services: ServicesDep) -> Context:

@@ -1,11 +1,12 @@
 """Reads uploaded forms, and refuses those that are cut off or have parts that nobody asked for."""
 
-from collections.abc import AsyncGenerator, Collection, Iterator
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator
 from contextlib import aclosing
+from typing import BinaryIO
 
 from fastapi import Request
 from fastapi.exceptions import HTTPException
-from starlette.datastructures import FormData
+from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from app.errors import Invalid, ProblemItem
@@ -15,21 +16,41 @@ FIELD_BYTES = 1 << 22
 """The largest part of a form that is no file."""
 
 
+OpenFile = Callable[[int], BinaryIO]
+"""Opens what the file of a form is written to, by the number of the file. It ends with a seek."""
+
+
 class _Parser(MultiPartParser):
-    """Notices whether the form's end has come, which the base class ignores."""
+    """Notices whether the form's end has come, and may write files to other places than memory."""
 
     ended = False
+    open_file: OpenFile | None = None
+
+    def on_headers_finished(self) -> None:
+        super().on_headers_finished()
+        given = self._current_part.file
+        if given is not None and self.open_file is not None:
+            given.file.close()  # the temporary file of the base class
+            file = self.open_file(self._current_files)
+            self._current_part.file = UploadFile(file, filename=given.filename)
+            self._files_to_close_on_error[-1] = file  # type: ignore[call-overload] # closed alike
 
     def on_end(self) -> None:
         self.ended = True
 
 
 async def read_form(
-    request: Request, single: Collection[str], several: Collection[str] = (), *, max_files: int
+    request: Request,
+    single: Collection[str],
+    several: Collection[str] = (),
+    *,
+    max_files: int,
+    open_file: OpenFile | None = None,
 ) -> FormData:
     """Return a form of multipart/form-data, whole; the caller closes it.
 
-    ``single`` names the parts that come once at most, ``several`` those that may come again.
+    ``single`` names the parts that come once at most, ``several`` those that may come again. Files
+    are kept in memory or in temporary files, unless ``open_file`` opens others.
 
     Raises:
         Invalid: the form has no end, or names each part that is not expected or comes twice.
@@ -50,6 +71,7 @@ async def read_form(
         max_fields=_MOST_FIELDS,
         max_part_size=FIELD_BYTES,
     )
+    parser.open_file = open_file
     try:
         form = await parser.parse()
     except MultiPartException as error:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -35,11 +36,24 @@ MAX_SECTION_PIXELS = 1 << 28
 
 _MAX_IMAGES = 1_000_000
 
-OnSection = Callable[[int, int], None]
-"""Is told the number of sections that are stored, and the number that is known of so far."""
+
+@dataclass(frozen=True)
+class SectionsRead:
+    """Tells how far an intake is: ``num_read`` of ``total`` sections, with ``num_bytes`` of pixels.
+
+    A file that is not open yet counts as one section, so ``total`` may grow.
+    """
+
+    num_read: int
+    total: int
+    num_bytes: int
 
 
-def _ignore(_done: int, _total: int) -> None:
+OnSection = Callable[[SectionsRead], None]
+"""Is told how far an intake is."""
+
+
+def _ignore(_read: SectionsRead) -> None:
     """Ignore the progress of an intake."""
 
 
@@ -206,7 +220,8 @@ class _Intake:
         self._sections.append(
             Section(index, name, "train", height, width, mask is not None, intensity_window=window)
         )
-        self._on_section(len(self._sections), max(self._total, len(self._sections)))
+        done = len(self._sections)
+        self._on_section(SectionsRead(done, max(self._total, done), self._store.num_bytes))
 
     def _look(self, index: int, section: Array) -> bool:
         """Tell if a section is blank; its pixels are compared with those of the others."""

@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Stage = Literal["style", "pretrain", "stylise", "adapt", "evaluate"]
-
+# A new stage stands at the end: the place of a stage here numbers its random streams.
+Stage = Literal["style", "pretrain", "stylise", "adapt", "evaluate", "register"]
 
 LABEL_SCORES = ("label_agreement", "confidence", "label_score")
 """Scores of a generator that need no masks; see ``style_selection.py``."""

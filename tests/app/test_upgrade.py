@@ -96,6 +96,8 @@ def as_today(rows: Rows) -> dict[str, dict[str, dict[str, Any]]]:
         found[table] = {}
         for row in map(renamed, of_table):
             row = {name: value for name, value in row.items() if name not in NEW}
+            if row.get("dataset_id", "") is None:  # of a key, which is new there
+                del row["dataset_id"]
             if str(row.get("id")).replace("-", "") == EXPECTED.models["target-only"].hex:
                 row["config"] = row["config"] | {"pixel_size_factor": None}
             columns = ("id", "key", "job_id", "needs_id", "dataset_id", "n", "event_id")

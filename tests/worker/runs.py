@@ -11,11 +11,10 @@ from sqlalchemy import select
 
 from app.jobs.result import JobResult
 from app.jobs.schemas import JobRead
-from app.jobs.transitions import Lease
 from app.tables import JobEvent
 from tests.processes import wait_for
 from tests.worker.conftest import Service
-from worker.tasks import JobRunner
+from worker.tasks import Claimed, JobRunner
 from worker.trainer import Trainer
 
 SMOKE = "smoke"
@@ -42,9 +41,9 @@ class RunnerHere(JobRunner):
     For tests of what is trained; those of how the trainer is supervised need the real runner.
     """
 
-    def supervise(self, lease: Lease, *_: object) -> int:
+    def supervise(self, claimed: Claimed, *_: object) -> int:
         torch.set_num_threads(self._settings.threads)
-        return Trainer(self._settings, lease).run()
+        return Trainer(self._settings, claimed.lease).run()
 
 
 def run_here(service: Service, job_id: UUID) -> JobRead:

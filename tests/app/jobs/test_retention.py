@@ -214,6 +214,6 @@ def test_another_process_may_be_first(
     database: Database, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = add(database, 9, state=JobState.FAILED)
-    monkeypatch.setattr(storage, "with_checkpoints", lambda: iter([job_id]))
-    retention.drop_checkpoints(database, storage, 7)
+    monkeypatch.setattr(storage, "with_saved", lambda: iter([job_id]))
+    retention.drop_saved(database, storage, 7)
     assert not storage.job(job_id).exists()

@@ -13,10 +13,10 @@ import zarr
 from models.data.description import Description
 from models.data.findings import DomainRefused
 from models.data.inputs import InputArray, InputFile, Inputs
-from models.data.intake import store_domain
+from models.data.intake import SectionsRead, store_domain
 from models.data.layout import folder_inputs
 from models.data.store import StoredDomain
-from tests.app.files import grey, mask, png, tells, tiff
+from tests.app.files import grey, mask, png, tiff
 
 CELLS: dict[str, Any] = {"class_names": ["background", "organelle"], "pixel_size_nm": 4.0}
 
@@ -90,7 +90,7 @@ def test_a_pipe_in_a_folder_is_no_image(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "images" / "a.png")
     with pytest.raises(DomainRefused) as refused:
         store_domain(Description(**CELLS), folder_inputs(tmp_path), tmp_path / "d")
-    tells(problems(refused.value), {"images/a.png": ("neither a file nor a folder",)})
+    assert problems(refused.value) == {"images/a.png": "is not a file"}
 
 
 def test_every_offending_input_is_named_at_once(tmp_path: Path) -> None:
@@ -218,15 +218,15 @@ def test_masks_of_0_and_255_are_two_classes(tmp_path: Path) -> None:
 
 
 def test_progress_is_told_after_each_section_and_may_end_the_intake(tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
+    told: list[tuple[int, int, int]] = []
 
-    def on_section(done: int, total: int) -> None:
-        told.append((done, total))
-        if done == 3:
+    def on_section(read: SectionsRead) -> None:
+        told.append((read.num_read, read.total, read.num_bytes))
+        if read.num_read == 3:
             raise InterruptedError
 
     stack = np.stack([grey(n) for n in range(3)])
     inputs = Inputs([InputArray(name, stack ^ n) for n, name in enumerate("ab")])
     with pytest.raises(InterruptedError):
         store_domain(Description(**CELLS), inputs, tmp_path / "d", on_section=on_section)
-    assert told == [(1, 4), (2, 4), (3, 4)]
+    assert told == [(n, 4, n * 40 * 56) for n in (1, 2, 3)]

@@ -1,0 +1,217 @@
+"""Takes registrations: a small dataset is registered at once, a large one by a job.
+
+Both ways call ``Registrar.register``. A request that came before is answered with its dataset, or
+with the job that registers it.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID, uuid4
+
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from app.columns import stored_object
+from app.database import Database
+from app.datasets import service as datasets
+from app.datasets.registrar import Registered, Registrar
+from app.datasets.schemas import DatasetReport, NoteRead
+from app.jobs import keys
+from app.jobs import service as jobs
+from app.jobs.queue import JobQueue
+from app.jobs.schemas import JobRead
+from app.jobs.submission import store
+from app.registrations.plan import RegistrationPlan
+from app.settings import Settings
+from app.storage import Storage
+from app.tables import UNFINISHED, Dataset, IdempotencyKey, Job, JobKind, Lane
+from models.data.inputs import InputFile, Inputs
+from models.data.intake import SectionsRead
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request for a dataset: its plan, the folder of its files, and the wishes of its client."""
+
+    plan: RegistrationPlan
+    upload: Path
+    """The folder of the files sent. It is taken over if a job registers the dataset."""
+    key: str | None = None
+    later: bool = False
+    """True if the client does not want to wait."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """A registered dataset; not ``new`` if it was there before."""
+
+    report: DatasetReport
+    new: bool
+
+
+class _TooLarge(Exception):
+    """The dataset is too large to be registered within a request."""
+
+
+class Registrations:
+    """Takes registrations for one service."""
+
+    def __init__(
+        self, database: Database, storage: Storage, settings: Settings, queue: JobQueue
+    ) -> None:
+        self._database, self._storage = database, storage
+        self._settings, self._queue = settings, queue
+
+    def take(self, asked: Asked) -> Done | JobRead:
+        """Register a dataset, or store a job that does; return what an equal request led to.
+
+        Raises:
+            Invalid: names each file that is wrong; or the key came with another request.
+            OutOfStorage: the data folder is full.
+        """
+        digest = _digest(asked.plan)
+        if (known := self._known(asked.key, digest)) is not None:
+            return known
+        inputs = asked.plan.inputs(self._settings, asked.upload)
+        if not asked.later and not _exceed(inputs, self._settings.register_now_bytes):
+            try:
+                return self._register(asked, inputs, digest)
+            except _TooLarge:  # its files are packed: a job reads them again
+                pass
+        return self._submit(asked, digest)
+
+    def _register(self, asked: Asked, inputs: Inputs, digest: str) -> Done:
+        def check(read: SectionsRead) -> None:
+            if read.num_bytes > self._settings.register_now_bytes:
+                raise _TooLarge
+
+        def complete(session: Session, registered: Registered) -> None:
+            if asked.key is not None and keys.find(session, asked.key, digest) is None:
+                key = IdempotencyKey(key=asked.key, request_digest=digest)
+                key.dataset_id = registered.dataset_id
+                session.add(key)
+
+        registrar = Registrar(self._database, self._storage, self._settings)
+        registered = registrar.register(
+            asked.plan.request, inputs, on_section=check, complete=complete
+        )
+        with self._database.reading() as session:
+            return _done(session, registered.dataset_id, new=registered.new)
+
+    def _submit(self, asked: Asked, digest: str) -> Done | JobRead:
+        """Hand the files over to a job, and announce it."""
+        job = Job(
+            id=uuid4(),
+            kind=JobKind.REGISTER,
+            lane=Lane.DATA,
+            plan=asked.plan.model_dump(mode="json"),
+            config={},
+            max_attempts=self._settings.max_attempts,
+        )
+        with self._handed_over(asked, job.id):
+            try:
+                with self._database.session() as session:
+                    store(session, job, self._settings)
+                    for key in filter(None, (asked.key, _content_key(digest))):
+                        session.add(IdempotencyKey(key=key, request_digest=digest, job_id=job.id))
+                    session.commit()
+            except IntegrityError:
+                # An equal request came at the same moment, and was stored first.
+                if (known := self._known(asked.key, digest)) is None:
+                    raise
+                self._storage.remove(self._storage.job(job.id))
+                return known
+        self._queue.announce(job.id, Lane.DATA)
+        with self._database.reading() as session:
+            return jobs.get(session, job.id)
+
+    @contextmanager
+    def _handed_over(self, asked: Asked, job_id: UUID) -> Iterator[None]:
+        """Make the files sent the job's, on the disk before the job is in the database."""
+        if asked.plan.files:
+            for file in asked.plan.files:
+                _to_disk(asked.upload / file.path)
+            _to_disk(asked.upload)
+            self._storage.job(job_id).mkdir()
+            os.replace(asked.upload, self._storage.upload(job_id))
+            _to_disk(self._storage.job(job_id))
+        try:
+            yield
+        except BaseException:
+            shutil.rmtree(self._storage.job(job_id), ignore_errors=True)
+            raise
+
+    def _known(self, key: str | None, digest: str) -> Done | JobRead | None:
+        """Return what the same request led to before, found by its key or by its content."""
+        with self._database.session() as session:
+            named = None if key is None else keys.find(session, key, digest)
+            if named is not None and named.job_id is not None:
+                return jobs.get(session, named.job_id)
+            if named is not None and named.dataset_id is not None:
+                return _done(session, named.dataset_id, new=False)
+            equal = session.get(IdempotencyKey, _content_key(digest))
+            if equal is None:
+                return None
+            job = session.get_one(Job, equal.job_id)
+            if job.state in UNFINISHED:
+                return jobs.get(session, job.id)
+            if (dataset_id := _made_by(session, job)) is not None:
+                return _done(session, dataset_id, new=False)
+            session.delete(equal)  # the job has failed, or its dataset was deleted: begin anew
+            session.commit()
+            return None
+
+
+def _made_by(session: Session, job: Job) -> UUID | None:
+    """Return the dataset that a registration made, if it is still there."""
+    stored = stored_object(job.result).get("dataset")
+    if not isinstance(stored, str):
+        return None
+    dataset = session.get(Dataset, UUID(stored))
+    return dataset.id if dataset is not None and dataset.deleted_at is None else None
+
+
+def _done(session: Session, dataset_id: UUID, *, new: bool) -> Done:
+    report = datasets.report(session, dataset_id)
+    if not new:
+        words = "had been registered before with this name and content: this is that dataset"
+        report.notes.append(NoteRead(where="request", code="registered_before", message=words))
+    return Done(report, new)
+
+
+def _digest(plan: RegistrationPlan) -> str:
+    """Return the SHA-256 of a request and of the files that were sent with it."""
+    content = plan.model_dump(mode="json", exclude={"files": {"__all__": {"path"}}})
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _content_key(digest: str) -> str:
+    return f"content:{digest}"
+
+
+def _exceed(inputs: Inputs, num_bytes: int) -> bool:
+    """Tell whether the files hold more bytes; only as many are looked at as it takes."""
+    total = 0
+    for given in (*inputs.images, *inputs.masks):
+        if not isinstance(given, InputFile) or not isinstance(given.file, Path):
+            return True  # nobody knows how long it takes to read what is no file
+        for path in (given.file, *given.file.rglob("*")):
+            total += path.stat().st_size
+            if total > num_bytes:
+                return True
+    return False
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file, or the names in a folder, would survive a loss of power."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

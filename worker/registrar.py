@@ -1,0 +1,122 @@
+"""The process that registers a dataset: ``python -m worker.registrar JOB ATTEMPT``.
+
+It loads no torch, so that it starts at once. An attempt reads all files from the start, so there is
+no state to save: a paused or interrupted registration begins again from the files that were sent.
+"""
+
+import logging
+import sys
+import traceback
+from threading import Event
+from uuid import UUID
+
+from pydantic import ValidationError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from app.database import Database
+from app.datasets.registrar import Registered, Registrar
+from app.errors import Invalid
+from app.jobs.result import JobResult
+from app.jobs.transitions import Failure, Lease, fail, succeed
+from app.registrations.plan import RegistrationPlan, UploadGone
+from app.settings import Settings, read_settings
+from app.storage import Storage, is_disk_full
+from app.tables import Dataset, Job
+from models.data.intake import SectionsRead
+from models.training.progress import Progress, Stop
+from worker.exits import Exit, disk_full
+from worker.process import told_to_stop
+from worker.progress import Cancelled, Recorder, Replaced
+
+logger = logging.getLogger(__name__)
+
+_MOST_PROBLEMS = 100
+
+
+class Registration:
+    """One attempt of a job that registers a dataset."""
+
+    def __init__(self, settings: Settings, lease: Lease, stopping: Event | None = None) -> None:
+        self._settings, self._lease = settings, lease
+        self._database = Database(settings.database)
+        self._storage = Storage(settings.data_folder)
+        self._recorder = Recorder(self._database, lease, settings.lease_seconds, stopping)
+
+    def run(self) -> int:
+        """Register the dataset and record the end; return the exit code."""
+        try:
+            plan = self._plan()
+            inputs = plan.inputs(self._settings, self._storage.upload(self._lease.job_id))
+            registrar = Registrar(self._database, self._storage, self._settings)
+            registrar.register(
+                plan.request, inputs, on_section=self._report, complete=self._complete
+            )
+        except (Cancelled, Stop):
+            return Exit.STOPPED  # the supervisor hands the job back
+        except Replaced as error:
+            logger.warning("job_replaced job=%s error=%s", self._lease.job_id, error)
+        except Exception as error:  # noqa: BLE001 - the one place where a failure becomes a record
+            traceback.print_exc()
+            return self._fail(error)
+        return Exit.DONE
+
+    def _plan(self) -> RegistrationPlan:
+        with self._database.reading() as session:
+            return RegistrationPlan.model_validate(session.get_one(Job, self._lease.job_id).plan)
+
+    def _report(self, read: SectionsRead) -> None:
+        self._recorder(Progress("register", read.num_read, read.total, {}))
+
+    def _complete(self, session: Session, registered: Registered) -> None:
+        """End the job in the transaction that shows the dataset: both are seen, or neither."""
+        dataset = session.get_one(Dataset, registered.dataset_id)
+        notes = [f"{note.where}: {note.message}" for note in dataset.notes]
+        if not registered.new:
+            notes.insert(0, "A dataset of this name and content had been registered before.")
+        result = JobResult(dataset=dataset.id, notes=notes)
+        if not succeed(session, self._lease, result.model_dump(mode="json")):
+            raise Replaced(f"job {self._lease.job_id} was ended by another")
+
+    def _fail(self, error: Exception) -> int:
+        trace = "".join(traceback.format_exception(error))
+        if is_disk_full(error):
+            failure, code = disk_full(trace), Exit.DISK_FULL
+        elif isinstance(error, OperationalError):
+            return Exit.DATABASE  # away or restarted: another attempt need not meet that
+        else:
+            failure, code = Failure(*describe(error), trace), Exit.FAILED
+        try:
+            with self._database.session() as session:
+                fail(session, self._lease, failure)
+                session.commit()
+        except SQLAlchemyError:
+            logger.exception("end_not_recorded job=%s", self._lease.job_id)  # the supervisor will
+        return code
+
+
+def describe(error: Exception) -> tuple[str, str]:
+    """Return a stable code for an error, and words for the user."""
+    match error:
+        case Invalid():
+            lines = [f"{item.where}: {item.message}" for item in error.errors[:_MOST_PROBLEMS]]
+            if (untold := len(error.errors) - len(lines)) > 0:
+                lines.append(f"and {untold} more")
+            return "invalid_files", "\n".join([error.detail, *lines])
+        case UploadGone():
+            return "upload_gone", str(error)
+        case ValidationError():
+            return "stored_unusable", f"This version cannot read what is stored: {error}"
+        case MemoryError():
+            return "out_of_memory", "Memory is too small for a section of the dataset."
+    return "failed", f"{type(error).__name__}: {error}"
+
+
+def main() -> int:
+    job_id, attempt = UUID(sys.argv[1]), int(sys.argv[2])
+    stopping = told_to_stop(job_id)
+    return Registration(read_settings(), Lease(job_id, attempt), stopping).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
