@@ -6,11 +6,12 @@ SQLite as its database and files as its broker, both in the data folder.
 
 import base64
 import os
+import re
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -20,6 +21,11 @@ from models.config import Device
 
 _CONTROL_GROUPS = Path("/sys/fs/cgroup")
 _SECRET_BYTES = 24
+
+_ROOT = re.compile(r"[a-z][a-z0-9]*://(?:[^@/]*@)?[^:/]*(?::[0-9]+(?=[:/]|$))?[^:]*|[^:]+")
+"""A data root in a list of them: the colons of an address part nothing."""
+
+_URL = re.compile(r"(s3|https?)://[^/?#@]+(/[^?#]*)?")
 
 
 class Settings(BaseSettings):
@@ -46,10 +52,12 @@ class Settings(BaseSettings):
     broker_password_file: Path | None = Field(
         None, description="A file that holds the password of the broker URL."
     )
-    data_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
+    data_roots: Annotated[tuple[Path | str, ...], NoDecode] = Field(
         (),
         description="The folders whose subfolders may be registered as datasets, separated by "
-        "colons.",
+        "colons. An address is a folder, too: s3://bucket/folder, https://... or http://.... "
+        "Credentials for S3 come from the variables AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and "
+        "AWS_REGION, and AWS_ENDPOINT_URL names a server other than Amazon's.",
     )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         ("localhost", "127.0.0.1", "::1"),
@@ -188,7 +196,7 @@ class Settings(BaseSettings):
     @classmethod
     def _split_roots(cls, value: object) -> object:
         if isinstance(value, str):
-            return tuple(Path(part) for part in value.split(":") if part)
+            return tuple(map(_root, _ROOT.findall(value)))
         return value
 
     @field_validator("allowed_hosts", "webhook_hosts", mode="before")
@@ -266,6 +274,20 @@ def read_settings() -> Settings:
             for each in error.errors()
         ]
         raise WrongSetting("; ".join(wrong)) from None
+
+
+def _root(part: str) -> Path | str:
+    """Return a data root: a path, or the address of a folder elsewhere."""
+    if "://" not in part:
+        return Path(part)
+    if part.startswith("file://"):
+        return Path(unquote(urlsplit(part).path))
+    if not _URL.fullmatch(part):
+        raise ValueError(
+            "holds an address that is not read: give s3://bucket/folder, or https://server/folder, "
+            "without a password, a question mark or a #"
+        )
+    return part
 
 
 @cache

@@ -29,6 +29,7 @@ from models.data.inputs import InputArray, Inputs
 from models.data.intake import store_domain
 from models.data.labels import UNKNOWN, label_codes, labels_of_mask
 from models.data.layout import folder_inputs
+from models.data.readers.remote import is_url, open_place
 from models.data.sections import Split
 from models.data.store import StoredDomain, StoredTile
 from models.evaluation import evaluate
@@ -76,10 +77,11 @@ def open_folder(
     Pixels are copied to a temporary folder, which is deleted when this process ends.
 
     Args:
-        folder: holds ``images/`` and perhaps ``masks/`` of PNG or TIFF files, in which a mask has
-            the name of its image; or ``images.zarr`` and ``masks.zarr`` of shape (N, H, W). Other
-            usual names are understood too, such as ``raw/`` and ``labels/``, or ``a_mask.png``.
-            Images are grey, uint8 or uint16; masks hold the class id of each pixel.
+        folder: a path, or an address such as ``s3://bucket/folder``. It holds ``images/`` and
+            perhaps ``masks/`` of PNG or TIFF files, in which a mask has the name of its image; or
+            ``images.zarr`` and ``masks.zarr`` of shape (N, H, W). Other usual names are understood
+            too, such as ``raw/`` and ``labels/``, or ``a_mask.png``. Images are grey, uint8 or
+            uint16; masks hold the class id of each pixel.
         description: classes, pixel size in nanometres, tiles, splits.
         labels: image-level labels. ``from_masks`` reads them off the masks. Adaptation uses those
             of the target's training images; a class that is not named is unknown.
@@ -88,6 +90,9 @@ def open_folder(
         DomainRefused: files or the description are wrong; ``problems`` names each.
         ValueError: there is no such folder, or a label names an image or class that is not there.
     """
+    if is_url(str(folder)):
+        place = open_place(str(folder))
+        return _open(folder_inputs(place), description, labels, place.name or str(folder))
     path = Path(folder)
     if not path.is_dir():
         raise ValueError(f"there is no folder {path}")

@@ -1,7 +1,9 @@
 """Fixtures of all tests: real databases, a real broker, real files."""
 
+import os
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +22,7 @@ from tests.old_state import open_state
 from tests.s3 import ENVIRONMENT, S3Server, s3_server
 
 _STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"}
+_NOBODY = 65534
 _running: list[pytest.Item] = []
 
 
@@ -110,6 +113,21 @@ def s3(_s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Serv
         monkeypatch.setenv(name, value)
     yield _s3_server
     _s3_server.reset()
+
+
+@pytest.fixture
+def anybody() -> Iterator[Path]:
+    """A folder of a user to whom permissions matter, as they do not to root."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = os.geteuid() == 0
+        if root:
+            os.chown(folder, _NOBODY, -1)
+            os.seteuid(_NOBODY)
+        try:
+            yield Path(folder)
+        finally:
+            if root:
+                os.seteuid(0)
 
 
 @pytest.fixture(scope="session")

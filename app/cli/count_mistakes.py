@@ -15,9 +15,10 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from app.cli.connection import connected
 from app.cli.console import console
-from app.cli.options import RUNNING
-from app.client import ApiError, Client
+from app.cli.options import RUNNING, SERVICE_URL
+from app.client import Client
 from app.datasets.schemas import ImageRead
 from app.labels.schemas import LabelsRead
 from models.data.labels import LabelState
@@ -26,10 +27,6 @@ Mask = NDArray[np.uint8]
 """The class id of each pixel, (H, W)."""
 
 _HEADINGS = ("split", "class", "labelled absent", "false alarms", "labelled present", "misses")
-
-
-class CountError(Exception):
-    """Says why the mistakes cannot be counted."""
 
 
 @dataclass
@@ -68,7 +65,7 @@ def count_mistakes(  # noqa: PLR0913 - options of a command are its parameters
     min_pixels: Annotated[
         int, typer.Option(min=1, help="The least number of pixels of a class that is counted.")
     ] = 1,
-    url: Annotated[str, RUNNING] = "http://127.0.0.1:8000",
+    url: Annotated[str, RUNNING] = SERVICE_URL,
 ) -> None:
     """Count the mistakes of a model in labelled tiles, for each class and each split.
 
@@ -77,19 +74,15 @@ def count_mistakes(  # noqa: PLR0913 - options of a command are its parameters
     that has a label as a whole, so a section has to be a file of its own: a section of a stack is
     `stack/0003.tif` in the folder.
     """
-    try:
-        with Client(url) as client:
-            sections = _labelled_sections(client, dataset)
-            files = {name: _file_of(images, name) for name in sections}
-            class_names = client.model(model).class_names
-            counted: dict[tuple[str, str], Mistakes] = {}
-            for name, tiles in sections.items():
-                fields = {"model": str(model), "dataset": str(dataset), "stylise": str(stylise)}
-                mask = np.asarray(Image.open(io.BytesIO(client.predict(files[name], fields))))
-                count(counted, tiles, mask, class_names, min_pixels=min_pixels)
-    except (ApiError, CountError) as error:
-        console.print(f"[red]Stopped:[/red] {error}", highlight=False)
-        raise typer.Exit(1) from error
+    counted: dict[tuple[str, str], Mistakes] = {}
+    with connected(url) as client:
+        sections = _labelled_sections(client, dataset)
+        files = {name: _file_of(images, name) for name in sections}
+        class_names = client.model(model).class_names
+        fields = {"model": str(model), "dataset": str(dataset), "stylise": str(stylise)}
+        for name, tiles in sections.items():
+            mask = np.asarray(Image.open(io.BytesIO(client.predict(files[name], fields))))
+            count(counted, tiles, mask, class_names, min_pixels=min_pixels)
     _show(counted, console)
 
 
@@ -120,16 +113,16 @@ def _labelled_sections(
         if any(label != LabelState.UNKNOWN for label in labels.classes.values()):
             sections.setdefault(tile.section, []).append((tile, labels))
     if not sections:
-        raise CountError(f"dataset {dataset} has no labels: label some of its tiles first")
+        raise typer.BadParameter(f"dataset {dataset} has no labels: label some of its tiles first")
     return sections
 
 
 def _file_of(folder: Path, section: str) -> Path:
-    """Return the file of a section; CountError if there is none, or more than one."""
+    """Return the file of a section; BadParameter if there is none, or more than one."""
     found = sorted(folder.glob(f"{glob.escape(section)}.*"))
     if len(found) != 1:
         held = "no file" if not found else f"{len(found)} files"
-        raise CountError(f"{folder} holds {held} for section {section!r}: put one there")
+        raise typer.BadParameter(f"{folder} holds {held} for section {section!r}: put one there")
     return found[0]
 
 

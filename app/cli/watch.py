@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from app.cli.console import console
-from app.cli.options import RUNNING
+from app.cli.options import RUNNING, SERVICE_URL
 from app.client import PATIENCE_SECONDS, ApiError, Client
 from app.jobs.event_schemas import (
     EventRead,
@@ -28,7 +28,7 @@ _NOT_WATCHED, _INTERRUPTED = 2, 130
 
 def watch(
     job: Annotated[UUID, typer.Argument(help="The id of the job.")],
-    url: Annotated[str, RUNNING] = "http://127.0.0.1:8000",
+    url: Annotated[str, RUNNING] = SERVICE_URL,
 ) -> None:
     """Show the progress of a job until it has ended. Ctrl-C stops only the display.
 

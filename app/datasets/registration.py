@@ -3,30 +3,41 @@
 The folder lies under one of the data roots, which the operator names in STYLEFILTER_DATA_ROOTS.
 """
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from app.errors import Invalid, ProblemItem
 from app.settings import Settings
 from models.data.inputs import Input, InputFile, Inputs
 from models.data.layout import folder_inputs
+from models.data.readers.places import LocalPlace, Place, PlacedFile, PlaceError, joined
+from models.data.readers.remote import is_url, open_place
 
 
 def folder_files(settings: Settings, folder: str) -> Inputs:
-    """Return the image and mask files of a folder under a data root; Invalid if it has none."""
-    path = _allowed_folder(settings, folder)
-    inputs = folder_inputs(path)
+    """Return the image and mask files of a folder under a data root.
+
+    No file outside of the folder is ever opened through them, whatever links the folder holds.
+
+    Raises:
+        Invalid: there is no such folder, it cannot be read, or it holds no images.
+    """
+    try:
+        inputs = _inputs(settings.data_roots, folder)
+        for given in (*inputs.images, *inputs.masks):
+            _check(given)
+    except PlaceError as error:
+        raise _folder_problem(f"{folder!r} {error}") from error
     if not inputs.images:
         raise _folder_problem(
             f"{folder!r} holds no images: put PNG or TIFF files into its folder images/, or a "
             "Zarr array into images.zarr"
         )
-    for given in (*inputs.images, *inputs.masks):
-        _check_inside(path, given)
     return inputs
 
 
-def _allowed_folder(settings: Settings, folder: str) -> Path:
-    roots = [root.resolve() for root in settings.data_roots]
+def _inputs(roots: Sequence[Path | str], folder: str) -> Inputs:
     if not roots:
         raise _folder_problem(
             "this service reads no folders, because STYLEFILTER_DATA_ROOTS names none: upload the "
@@ -35,32 +46,56 @@ def _allowed_folder(settings: Settings, folder: str) -> Path:
     if "\0" in folder:
         raise _folder_problem("the folder's name holds a null character: remove it")
     for root in roots:
-        path = _resolved(root / folder)
-        if path is not None and path.is_relative_to(root) and path.is_dir():
-            return path
+        for place in _places(root, folder):
+            inputs = folder_inputs(place)
+            # A bucket has no folders, so one that does not exist is as one that holds nothing.
+            if inputs.images or isinstance(place, LocalPlace):
+                return inputs
     raise _folder_problem(
-        f"{folder!r} is no folder under a data root of this service: give its path relative to one "
-        "of the folders in STYLEFILTER_DATA_ROOTS"
+        f"{folder!r} is no folder under a data root of this service, or holds no images: give its "
+        "path relative to one of the folders in STYLEFILTER_DATA_ROOTS, or its whole address"
     )
 
 
-def _check_inside(folder: Path, given: Input) -> None:
-    """Refuse links that lead out of the folder, and anything that is neither file nor folder."""
+def _check(given: Input) -> None:
+    """Refuse before all work what could not be read; of a place far away that would cost much."""
     assert isinstance(given, InputFile)
-    path = given.file
-    assert isinstance(path, Path)
-    links = [inner for inner in (path, *path.rglob("*")) if inner.is_symlink()]
-    for link in links:
-        resolved = _resolved(link)
-        if resolved is None or not resolved.is_relative_to(folder):
-            inside = link.relative_to(folder)
-            raise _folder_problem(
-                f"{inside} is a link that leads out of the folder, or nowhere: copy the file itself"
-            )
-    if not path.is_file() and not path.is_dir():
-        raise _folder_problem(
-            f"{path.relative_to(folder)} is neither a file nor a folder: remove it"
-        )
+    assert isinstance(given.file, PlacedFile)
+    if isinstance(given.file.place, LocalPlace):
+        given.file.place.check(given.file.key)
+
+
+def _places(root: Path | str, folder: str) -> Iterator[Place]:
+    """Yield the folder as a place, if it lies under the root."""
+    if isinstance(root, Path):
+        path = _local_folder(root.resolve(), folder)
+        if path is not None:
+            yield LocalPlace(path, path)
+    elif is_url(folder):
+        wanted, allowed = urlsplit(folder), urlsplit(root)
+        parts = _parts(allowed.path)
+        same_server = (wanted.scheme, wanted.netloc) == (allowed.scheme, allowed.netloc)
+        if same_server and _parts(wanted.path)[: len(parts)] == parts:
+            yield open_place(folder)
+    elif not folder.startswith("/"):
+        yield open_place(root).at(folder)
+
+
+def _local_folder(root: Path, folder: str) -> Path | None:
+    """Return a folder whose path without links lies under the root."""
+    if is_url(folder):
+        address = urlsplit(folder)
+        if address.scheme != "file" or address.netloc not in ("", "localhost"):
+            return None
+        folder = unquote(address.path)
+    path = _resolved(root / folder)
+    if path is not None and path.is_relative_to(root) and path.is_dir():
+        return path
+    return None
+
+
+def _parts(path: str) -> list[str]:
+    return joined(unquote(path)).split("/") if joined(unquote(path)) else []
 
 
 def _folder_problem(message: str) -> Invalid:

@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from tempfile import SpooledTemporaryFile
 from typing import BinaryIO, cast
 
@@ -13,7 +13,7 @@ from models.data import names
 from models.data.findings import Findings
 from models.data.inputs import Input, InputFile, Inputs
 from models.data.layout import IMAGE_FOLDERS, MASK_FOLDERS, Layout, arranged
-from models.data.readers.formats import open_stack
+from models.data.readers.formats import open_stack, opened_file
 from models.data.readers.limits import ImageError
 from models.data.readers.stack import Ask, Stack
 
@@ -100,13 +100,17 @@ def _members(given: Input, opened: ExitStack, findings: Findings) -> Inputs | No
     """Return the files in a ZIP of image files; None if it is something else."""
     if not isinstance(given, InputFile) or not given.name.lower().endswith(".zip"):
         return None
+    stream = None
     try:
-        archive = opened.enter_context(zipfile.ZipFile(given.file))
-    except (OSError, zipfile.BadZipFile):
+        stream = opened_file(given.file, opened)
+        if stream is None:
+            return None
+        archive = opened.enter_context(zipfile.ZipFile(stream))
+    except (OSError, ImageError, zipfile.BadZipFile):
         return None  # its reader says what is wrong
     finally:
-        if not isinstance(given.file, Path):
-            given.file.seek(0)
+        if stream is not None:
+            stream.seek(0)
     infos = [info for info in archive.infolist() if not info.is_dir()]
     if any(PurePosixPath(info.filename).name in _ZARR_FILES for info in infos):
         return None

@@ -6,11 +6,10 @@ Legend: N sections of a stack, H height, W width.
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 from models.data import names
-from models.data.readers.formats import open_stack
+from models.data.readers.formats import File, open_stack
 from models.data.readers.limits import Array, ImageError, check_size, native
 from models.data.readers.stack import Ask, Stack
 
@@ -31,10 +30,10 @@ class Input(Protocol):
 
 @dataclass(frozen=True)
 class InputFile:
-    """A PNG, a TIFF, a zipped Zarr array, or the folder of a Zarr array."""
+    """A file of one of the formats, or the folder of a Zarr store."""
 
     name: str
-    file: Path | BinaryIO
+    file: File
 
     @property
     def stem(self) -> str:

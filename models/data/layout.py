@@ -5,11 +5,15 @@ Both lie in folders of the usual names, beside each other, or masks have an endi
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from models.data.inputs import InputFile, Inputs
 from models.data.names import left_by_system, natural_key, stem, without_mask_ending
 from models.data.readers.formats import SUFFIXES
+from models.data.readers.limits import ImageError
+from models.data.readers.places import LocalPlace, Place, PlacedFile
+from models.data.readers.zarr_metadata import read_node
+from models.data.readers.zarr_nodes import label_images
 
 IMAGE_FOLDERS = ("images", "raw", "image", "em", "imgs", "img", "grey", "gray", "micrographs")
 """The names of folders that hold images; if there are several, the first of these is read."""
@@ -44,39 +48,70 @@ class Layout:
     passed_over: tuple[str, ...]
 
 
-def folder_inputs(folder: Path) -> Inputs:
-    """Return the images and masks of a folder.
+def folder_inputs(folder: Path | Place) -> Inputs:
+    """Return the images and masks of a folder; links in one that a path names may lead anywhere.
 
     Images lie in ``images/`` or a folder of another usual name (``IMAGE_FOLDERS``), masks in
     ``masks/`` or the like (``MASK_FOLDERS``). One file or Zarr folder of such a name, as
     ``images.zarr``, holds a stack. Without these names, the files of the folder itself are the
     images, and those whose name is that of another with an ending, as in ``a_mask.png``, are masks.
+    If there are no masks, and one Zarr folder holds the images and one label image, as OME-Zarr
+    has it, then this holds the masks.
 
     Files that operating systems leave (.DS_Store, Thumbs.db) are passed over. Any other file in a
     folder of images or masks is returned, so that one that is no image is refused by its name.
+
+    Raises:
+        PlaceError: the folder cannot be read.
     """
-    tree = {path.name: _names_inside(path) for path in folder.iterdir()}
-    found = arranged(tree)
-    return Inputs(
-        [_input(folder, path) for path in found.images],
-        [_input(folder, path) for path in found.masks],
-        found.passed_over,
-    )
+    place = LocalPlace.anywhere(folder) if isinstance(folder, Path) else folder
+    found = arranged(_tree(place))
+    images = [_input(place, path) for path in found.images]
+    masks = [_input(place, path) for path in found.masks]
+    passed_over = list(found.passed_over)
+    if len(images) == 1 and not masks:
+        labels = _label_images(place, found.images[0])
+        if len(labels) == 1:
+            masks = [InputFile(images[0].name, PlacedFile(place, labels[0]))]
+        else:
+            passed_over += labels
+    return Inputs(images, masks, passed_over)
 
 
-def _names_inside(path: Path) -> list[str] | None:
-    """Return the names in a folder; none for a file, as which the folder of a Zarr array counts."""
-    if not path.is_dir() or path.name.lower().endswith(SUFFIXES):
+def _tree(place: Place) -> Tree:
+    listing = place.listing()
+    if listing is None:  # a web server: what is asked for by name may be there
+        stacks = ("images.zarr", "masks.zarr")
+        return {name: None for name in stacks if read_node(place.at(name)) is not None}
+    folders = {name: _names_inside(place, name) for name in listing.folders}
+    return folders | dict.fromkeys(listing.files)
+
+
+def _names_inside(place: Place, folder: str) -> list[str] | None:
+    """Return the names in a folder; None for that of a Zarr store, which counts as a file."""
+    if folder.lower().endswith(SUFFIXES):
         return None
-    if path.name.casefold() not in (*IMAGE_FOLDERS, *MASK_FOLDERS):
+    if folder.casefold() not in (*IMAGE_FOLDERS, *MASK_FOLDERS):
         return []  # passed over as a whole, however much it holds
-    return [inner.name for inner in path.iterdir()]
+    listing = place.listing(folder)
+    return [] if listing is None else [*listing.folders, *listing.files]
 
 
-def _input(folder: Path, path: str) -> InputFile:
-    file = folder / path
+def _label_images(place: Place, path: str) -> list[str]:
+    """Return the paths of label images in a Zarr folder; none in what is something else."""
+    if not path.lower().endswith(".zarr"):
+        return []
+    try:
+        return [f"{path}/{inside}" for inside in label_images(place.at(path))]
+    except ImageError:
+        return []  # the image's reader says what is wrong
+
+
+def _input(place: Place, path: str) -> InputFile:
+    file = PlacedFile(place, path)
     if "/" not in path and _in_usual_name(path, (*IMAGE_FOLDERS, *MASK_FOLDERS)):
-        return InputFile(f"stack{file.suffix}", file)  # so named, an image and its mask are a pair
+        # So named, an image and its mask are a pair.
+        return InputFile(f"stack{PurePosixPath(path).suffix}", file)
     return InputFile(path, file)
 
 

@@ -28,6 +28,36 @@ def test_data_roots_are_separated_by_colons(monkeypatch: pytest.MonkeyPatch) -> 
     assert Settings().data_roots == (Path("/data/em"), Path("/mnt/my cells"))
 
 
+@pytest.mark.parametrize(
+    ("text", "roots"),
+    [
+        ("s3://cells", ("s3://cells",)),
+        ("/a:s3://cells/em:/b", (Path("/a"), "s3://cells/em", Path("/b"))),
+        (
+            "https://host:8443/em:http://host:80:/b",
+            ("https://host:8443/em", "http://host:80", Path("/b")),
+        ),
+        ("file:///my%20cells:/b", (Path("/my cells"), Path("/b"))),
+    ],
+)
+def test_data_roots_may_be_addresses(
+    monkeypatch: pytest.MonkeyPatch, text: str, roots: tuple[Path | str, ...]
+) -> None:
+    monkeypatch.setenv("STYLEFILTER_DATA_ROOTS", text)
+    assert Settings().data_roots == roots
+
+
+@pytest.mark.parametrize(
+    "text", ["ftp://host/em", "s3://", "s3://user:secret@cells", "https://host/em?a=1"]
+)
+def test_a_data_root_that_cannot_be_read_is_refused(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("STYLEFILTER_DATA_ROOTS", text)
+    with pytest.raises(ValidationError, match="data_roots"):
+        Settings()
+
+
 def test_blank_variables_count_as_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("DATABASE_URL", "DATABASE_PASSWORD_FILE", "DATA_ROOTS", "THREADS"):
         monkeypatch.setenv(f"STYLEFILTER_{name}", "")

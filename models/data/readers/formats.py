@@ -22,7 +22,7 @@ from models.data.readers.dm import open_dm
 from models.data.readers.limits import Array, ImageError, check_unpacked
 from models.data.readers.mrc import open_mrc
 from models.data.readers.numpy_files import open_npy, open_npz
-from models.data.readers.places import LocalPlace
+from models.data.readers.places import PlacedFile, placed
 from models.data.readers.png import open_png
 from models.data.readers.stack import Ask, Opener, Stack
 from models.data.readers.tiff import open_tiff
@@ -71,8 +71,22 @@ def section_name(file_name: str) -> str:
     return name
 
 
+File = Path | BinaryIO | PlacedFile
+"""A path of the user's own, an open file, or a file of a place."""
+
+
+def opened_file(file: File, opened: ExitStack) -> BinaryIO | None:
+    """Open a file until ``opened`` closes; None if it is a folder, or is not there."""
+    if isinstance(file, Path):
+        file = placed(file)
+    if not isinstance(file, PlacedFile):
+        return file
+    stream = file.place.open(file.key)
+    return None if stream is None else opened.enter_context(stream)
+
+
 @contextmanager
-def open_stack(file: Path | BinaryIO, ask: Ask) -> Iterator[Stack]:
+def open_stack(file: File, ask: Ask) -> Iterator[Stack]:
     """Open a file, or the folder of a Zarr store, as a stack of sections.
 
     Raises:
@@ -85,13 +99,15 @@ def open_stack(file: Path | BinaryIO, ask: Ask) -> Iterator[Stack]:
         yield replace(stack, sections=_told(stack.sections, num_bytes))
 
 
-def _open(file: Path | BinaryIO, ask: Ask, opened: ExitStack) -> tuple[Stack, int | None]:
+def _open(file: File, ask: Ask, opened: ExitStack) -> tuple[Stack, int | None]:
     """Return the stack, and the bytes of the file if it is one."""
-    if isinstance(file, Path) and file.is_dir():
-        return opened.enter_context(open_zarr(LocalPlace.of(file), ask)), None
-    if isinstance(file, Path) and file.exists() and not file.is_file():
-        raise ImageError("is not a file")  # a pipe would never end
-    stream = opened.enter_context(file.open("rb")) if isinstance(file, Path) else file
+    file = placed(file) if isinstance(file, Path) else file
+    # On web servers a folder may be a file, too: a page of what it holds.
+    is_store = isinstance(file, PlacedFile) and file.key.lower().endswith(".zarr")
+    stream = None if is_store else opened_file(file, opened)
+    if stream is None:
+        assert isinstance(file, PlacedFile)
+        return opened.enter_context(open_zarr(file.place.at(file.key), ask)), None
     num_bytes = stream.seek(0, 2)
     stream.seek(0)
     start = stream.read(_START_BYTES)

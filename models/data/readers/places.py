@@ -8,19 +8,21 @@ import errno
 import os
 import stat
 import zipfile
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import SpooledTemporaryFile
 from threading import Lock
-from typing import BinaryIO, Protocol
+from typing import IO, BinaryIO, Protocol, cast
 
 from models.data.readers.limits import ImageError
 
 _MAX_DEPTH = 32
 _PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ABSENT = (errno.ENOENT, errno.ENOTDIR)
-_SKIPPED_BYTES = 1 << 20
+_COPIED_BYTES = 1 << 20
+_IN_MEMORY_BYTES = 16 << 20
 
 
 class PlaceError(ImageError):
@@ -49,6 +51,9 @@ class Place(Protocol):
     def at(self, key: str) -> "Place":
         """Return the folder ``key`` as a place of its own; it need not exist."""
 
+    def open(self, key: str) -> BinaryIO | None:
+        """Open a file to read it from any position; None if there is no such file."""
+
     def read(self, key: str, limit: int) -> bytes | None:
         """Return a file of at most ``limit`` bytes; None if there is no such file."""
 
@@ -66,6 +71,27 @@ class Place(Protocol):
 
     def keys(self, limit: int) -> frozenset[str] | None:
         """Return all keys of the place; None if it has more than ``limit``, or cannot be listed."""
+
+
+@dataclass(frozen=True)
+class PlacedFile:
+    """A file, or a folder that holds one image as Zarr does, and its place."""
+
+    place: Place
+    key: str
+
+
+def placed(path: Path) -> PlacedFile:
+    """Return a file or folder of the user's own: links may lead anywhere.
+
+    Raises:
+        PlaceError: there is nothing at this path.
+    """
+    try:
+        real = path.resolve(strict=True)
+    except (OSError, RuntimeError) as error:
+        raise PlaceError("cannot be read: there is no such file") from error
+    return PlacedFile(LocalPlace.anywhere(real.parent), real.name)
 
 
 def joined(*parts: str) -> str:
@@ -92,6 +118,11 @@ class LocalPlace:
         root = folder.resolve()
         return cls(root, root)
 
+    @classmethod
+    def anywhere(cls, folder: Path) -> "LocalPlace":
+        """Return the place of a folder from which links may lead to all that its user may read."""
+        return cls(folder.resolve(), Path("/"))
+
     @property
     def name(self) -> str:
         return self.folder.name
@@ -113,7 +144,9 @@ class LocalPlace:
             mode = os.fstat(descriptor).st_mode
             if not stat.S_ISDIR(mode):
                 if not stat.S_ISREG(mode):
-                    raise PlaceError(f"has {self._key(path)}, which is neither a file nor a folder")
+                    raise PlaceError(
+                        f"cannot be read: {self._key(path)} is neither a file nor a folder"
+                    )
                 return os.fdopen(descriptor, "rb")
         except BaseException:
             os.close(descriptor)
@@ -148,8 +181,8 @@ class LocalPlace:
 
     def listing(self, key: str = "") -> Listing | None:
         found = list(self._entries(self.folder / joined(key)))
-        folders = sorted(entry.name for entry, is_folder in found if is_folder)
-        files = sorted(entry.name for entry, is_folder in found if not is_folder)
+        folders = sorted(entry.name for entry in found if _is_folder(entry))
+        files = sorted(entry.name for entry in found if not _is_folder(entry))
         return Listing(tuple(folders), tuple(files))
 
     def keys(self, limit: int) -> frozenset[str] | None:
@@ -159,8 +192,10 @@ class LocalPlace:
             prefix, folder = folders.pop()
             if prefix.count("/") > _MAX_DEPTH:
                 raise PlaceError(f"has more than {_MAX_DEPTH} folders in each other, as {prefix}")
-            for entry, is_folder in self._entries(folder):
-                if is_folder:
+            for entry in self._entries(folder):
+                if entry.is_symlink():
+                    self._check_link(Path(entry.path))
+                if _is_folder(entry):
                     folders.append((f"{prefix}{entry.name}/", folder / entry.name))
                 else:
                     found.add(prefix + entry.name)
@@ -168,16 +203,27 @@ class LocalPlace:
                 return None
         return frozenset(found)
 
-    def _entries(self, folder: Path) -> Iterator[tuple[os.DirEntry[str], bool]]:
-        """Yield what is in a folder below the root, and if it is a folder itself."""
+    def check(self, key: str) -> None:
+        """Raise PlaceError unless a file or folder may be read; nothing is opened."""
+        path = self.folder / joined(key)
+        try:
+            self._check_link(path)
+            mode = path.stat().st_mode
+        except OSError as error:
+            self._unopened(path, error)
+            return
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise PlaceError(f"cannot be read: {self._key(path)} is neither a file nor a folder")
+        if not os.access(path, os.R_OK, effective_ids=True):
+            raise self._denied(path)
+
+    def _entries(self, folder: Path) -> Iterator[os.DirEntry[str]]:
+        """Yield what is in a folder below the root; nothing if it does not exist."""
         try:
             if not self._inside(os.path.realpath(folder)):
                 raise self._led_out(folder)
             with os.scandir(folder) as entries:
-                for entry in entries:
-                    if entry.is_symlink():
-                        self._check_link(Path(entry.path))
-                    yield entry, entry.is_dir()
+                yield from entries
         except OSError as error:
             self._unopened(folder, error)
 
@@ -200,33 +246,41 @@ class LocalPlace:
 
     def _led_out(self, path: Path) -> PlaceError:
         return PlaceError(
-            f"has {self._key(path)}, a link that leads out of the folder: copy the file itself"
+            f"cannot be read: {self._key(path)} is a link that leads out of the folder. Copy the "
+            "file itself"
         )
 
     def _led_nowhere(self, path: Path) -> PlaceError:
-        return PlaceError(f"has {self._key(path)}, a link that leads nowhere: copy the file itself")
+        return PlaceError(
+            f"cannot be read: {self._key(path)} is a link that leads nowhere. Copy the file itself"
+        )
+
+    def _denied(self, path: Path) -> DeniedError:
+        return DeniedError(
+            f"cannot be read: this program has no permission to read {self._key(path)}. Change its "
+            "permissions"
+        )
 
     def _unopened(self, path: Path, error: OSError) -> None:
         """Return for a file that does not exist; raise PlaceError for one that cannot be read."""
         if error.errno in _ABSENT and not path.is_symlink():
             return
         if error.errno == errno.EACCES:
-            raise DeniedError(
-                f"has {self._key(path)}, which this program has no permission to read: change its "
-                "permissions"
-            ) from error
+            raise self._denied(path) from error
         if error.errno in (*_ABSENT, errno.ELOOP):
             raise self._led_nowhere(path) from error
         if error.errno in (errno.ENXIO, errno.ENODEV):  # a socket, or a device
             raise PlaceError(
-                f"has {self._key(path)}, which is neither a file nor a folder"
+                f"cannot be read: {self._key(path)} is neither a file nor a folder"
             ) from error
         if error.errno == errno.ENAMETOOLONG:
             return
         raise error
 
     def _key(self, path: Path) -> str:
-        return str(path.relative_to(self.root) if path.is_relative_to(self.root) else path.name)
+        # Messages go to people who need not know the folders of this computer.
+        known = self.folder if self.root == Path("/") else self.root
+        return str(path.relative_to(known) if path.is_relative_to(known) else path.name)
 
 
 class ZipPlace:
@@ -255,6 +309,13 @@ class ZipPlace:
         place.__dict__ = self.__dict__ | {"_prefix": self._prefix + joined(key) + "/"}
         return place if joined(key) else self
 
+    def open(self, key: str) -> BinaryIO | None:
+        info = self._member(key)
+        if info is None:
+            return None
+        with self._lock, self._archive.open(info) as stream:
+            return spooled(_by_parts(stream, info.file_size))
+
     def read(self, key: str, limit: int) -> bytes | None:
         info = self._member(key)
         if info is None:
@@ -270,7 +331,7 @@ class ZipPlace:
         with self._lock, self._archive.open(info) as stream:
             left = start if start >= 0 else max(0, info.file_size + start)
             while left > 0:  # a packed member is unpacked up to the part
-                left -= len(stream.read(min(left, _SKIPPED_BYTES))) or left
+                left -= len(stream.read(min(left, _COPIED_BYTES))) or left
             return stream.read(length)
 
     def size(self, key: str) -> int | None:
@@ -297,6 +358,30 @@ class ZipPlace:
         if info is not None and info.compress_type not in _PACKINGS:
             raise PlaceError("is a zip file that is not packed by deflate: pack it again")
         return info
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle
+        return False
+
+
+def spooled(parts: Iterable[bytes]) -> BinaryIO:
+    """Return these bytes as an open file: in memory, or on the disk if they are many."""
+    with ExitStack() as opened:
+        copy = opened.enter_context(SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES))
+        for part in parts:
+            copy.write(part)
+        copy.seek(0)
+        opened.pop_all()  # whoever asked for the file closes it
+    return cast(BinaryIO, copy)
+
+
+def _by_parts(stream: IO[bytes], size: int) -> Iterator[bytes]:
+    while size > 0 and (data := stream.read(min(size, _COPIED_BYTES))):
+        yield data
+        size -= len(data)
 
 
 def _check_bytes(key: str, size: int, limit: int) -> None:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from models.data.readers.places import (
@@ -19,6 +19,7 @@ from models.data.readers.places import (
     Place,
     PlaceError,
     joined,
+    spooled,
 )
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 SCHEMES = ("s3", "https", "http")
+_PART_BYTES, _MAX_FILE_BYTES = 32 << 20, 64 << 30
 
 _CREDENTIALS = (
     "AWS_ACCESS_KEY_ID",
@@ -140,6 +142,17 @@ class RemotePlace:
 
     def at(self, key: str) -> "RemotePlace":
         return RemotePlace(self._store, joined(self._prefix, key), self._lists)
+
+    def open(self, key: str) -> BinaryIO | None:
+        size = self.size(key)
+        if size is None:
+            return None
+        if size > _MAX_FILE_BYTES:
+            raise PlaceError(f"has a file {key} of more than {_MAX_FILE_BYTES >> 30} GiB")
+        # Each part is tried again if the network fails.
+        starts = range(0, size, _PART_BYTES)
+        parts = (self.read_part(key, start, min(_PART_BYTES, size - start)) for start in starts)
+        return spooled(part or b"" for part in parts)
 
     def read(self, key: str, limit: int) -> bytes | None:
         import obstore

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import resource
+import shutil
 import struct
 import subprocess
 import tempfile
@@ -21,6 +22,8 @@ import zarr
 from PIL import Image
 from zarr.core.buffer import Buffer
 
+from app.datasets.registration import folder_files
+from app.errors import Invalid
 from app.registrations.receiving import MOST_FILES
 from app.settings import Settings
 from tests.app.conftest import Serve
@@ -408,7 +411,46 @@ def test_links_out_of_a_zarr_folder(api: httpx.Client, folder: Folder, tmp_path:
     secret = tmp_path / "secret"
     chunk.rename(secret)
     chunk.symlink_to(secret)
-    assert "images/a.zarr/c/0/0" in wrong(folder.register(api))["body.folder"]
+    tells(wrong(folder.register(api)), {"images/a.zarr": ("images/a.zarr/c/0/0", "link")})
+
+
+@pytest.mark.parametrize(
+    "level", ["images", "masks", "images/a.png", "images.zarr", "raw", "b.png"]
+)
+def test_a_link_at_any_level_leads_to_nothing_outside(
+    api: httpx.Client, settings: Settings, tmp_path: Path, level: str
+) -> None:
+    """Not even the names of files outside are told."""
+    outside = tmp_path / "outside"
+    secret = Folder(outside)
+    secret.image("secret.png", png(grey(1)))
+    secret.mask("secret.png", png(mask()))
+    write_zarr(outside / "images.zarr", grey(2))
+    target = {"images/a.png": "images/secret.png", "b.png": "images/secret.png", "raw": "images"}
+    inside = settings.data_roots[0] / "cells"
+    (inside / "images").mkdir(parents=True)
+    if level != "b.png":
+        (inside / "images" / "b.png").write_bytes(png(grey(3)))
+    link = inside / level
+    if link.is_dir():
+        shutil.rmtree(link)
+    link.symlink_to(outside / target.get(level, level))
+    response = api.post("/datasets", json=METADATA | {"folder": "cells"})
+    assert response.status_code == 422, response.text
+    assert "leads out" in response.text
+    assert "secret" not in response.text
+
+
+def test_what_may_not_be_read_is_told_before_the_work(anybody: Path) -> None:
+    folder = Folder(anybody / "cells")
+    folder.image("a.png", png(grey(1)))
+    settings = Settings(data_roots=(anybody,))
+    assert len(folder_files(settings, "cells").images) == 1
+    for path in (folder.path / "images" / "a.png", folder.path / "images", folder.path):
+        path.chmod(0)
+        with pytest.raises(Invalid, match="permission"):
+            folder_files(settings, "cells")
+        path.chmod(0o700)
 
 
 def test_a_pipe_is_no_image(api: httpx.Client, folder: Folder) -> None:

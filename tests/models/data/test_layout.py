@@ -6,6 +6,7 @@ import pytest
 
 from models.data.inputs import InputFile
 from models.data.layout import Layout, Tree, arranged, folder_inputs
+from models.data.readers.places import LocalPlace, PlacedFile
 from tests.app.files import grey, mask, write_zarr
 
 
@@ -62,4 +63,6 @@ def test_a_folder_is_read_as_its_files_are_named(tmp_path: Path) -> None:
     assert [given.name for given in found.masks] == ["masks/b.png"]
     assert list(found.passed_over) == ["images/.DS_Store", "more"]
     write_zarr(tmp_path / "masks.zarr", mask())
-    assert folder_inputs(tmp_path).masks == [InputFile("stack.zarr", tmp_path / "masks.zarr")]
+    assert folder_inputs(tmp_path).masks == [
+        InputFile("stack.zarr", PlacedFile(LocalPlace.anywhere(tmp_path), "masks.zarr"))
+    ]

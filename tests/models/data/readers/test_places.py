@@ -4,9 +4,7 @@ import io
 import os
 import socket
 import struct
-import tempfile
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,9 +17,9 @@ from models.data.readers.places import (
     PlaceError,
     ZipPlace,
     joined,
+    placed,
 )
 
-NOBODY = 65534
 FILES = {"a.txt": b"0123456789", "s0/c/0": b"zero", "s0/c/1": b"one", "s1/zarr.json": b"{}"}
 
 
@@ -60,6 +58,32 @@ def test_files_and_parts_of_them_are_read(place: Place) -> None:
     assert place.read_part("a.txt", 8, 5) == b"89"
     assert place.read_part("a.txt", 20, 5) == b""
     assert [place.size(key) for key in ("a.txt", "s0/c/1", "s0", "none")] == [10, 3, None, None]
+
+
+def test_an_open_file_is_read_from_any_position(place: Place) -> None:
+    stream = place.open("a.txt")
+    assert stream is not None
+    with stream:
+        assert stream.seek(0, 2) == 10
+        stream.seek(4)
+        assert stream.read(3) == b"456"
+    for key in ("b.txt", "s0", "a.txt/x"):
+        assert place.open(key) is None
+        assert place.size(key) is None
+    assert place.size("a.txt") == 10
+
+
+def test_a_file_of_a_user_may_be_a_link(tmp_path: Path) -> None:
+    local(tmp_path / "d")
+    (tmp_path / "link").symlink_to(tmp_path / "d")
+    (tmp_path / "d" / "far").symlink_to(tmp_path / "far.txt")
+    (tmp_path / "far.txt").write_bytes(b"far")
+    for path in ("link/a.txt", "d/far"):
+        found = placed(tmp_path / path)
+        assert found.place.read(found.key, 10) == (tmp_path / path).read_bytes()
+    assert LocalPlace.anywhere(tmp_path / "link").read("far", 10) == b"far"
+    with pytest.raises(PlaceError, match="no such file"):
+        placed(tmp_path / "none")
 
 
 def test_what_does_not_exist_is_none(place: Place) -> None:
@@ -111,7 +135,12 @@ def test_links_out_of_the_root_are_refused_at_each_level(
     (tmp_path / "link to out").symlink_to(tmp_path / "out")
     (tmp_path / "d" / link).symlink_to(tmp_path / to)
     key = link if to.endswith(".txt") else f"{link}/secret.txt"
-    for read in (lambda: place.read(key, 10), lambda: place.read_part(key, 0, 3)):
+    for read in (
+        lambda: place.read(key, 10),
+        lambda: place.read_part(key, 0, 3),
+        lambda: place.open(key),
+        lambda: place.check(key),
+    ):
         with pytest.raises(PlaceError, match=f"{key}.* leads out"):
             read()
     with pytest.raises(PlaceError, match="leads out"):
@@ -143,8 +172,10 @@ def test_links_to_nowhere_and_in_circles_are_told(tmp_path: Path) -> None:
     place = local(tmp_path / "d")
     for name in ("lost", "loop"):
         (tmp_path / "d" / name).symlink_to(tmp_path / "d" / "loop")
-        with pytest.raises(PlaceError, match=f"{name}.* leads nowhere"):
-            place.read(name, 10)
+        for use in (lambda name: place.read(name, 10), place.check):
+            with pytest.raises(PlaceError, match=f"{name}.* leads nowhere"):
+                use(name)
+        assert name in (place.listing() or Listing()).files
         with pytest.raises(PlaceError, match="leads nowhere"):
             place.keys(10)
         (tmp_path / "d" / name).unlink()
@@ -162,33 +193,20 @@ def test_pipes_and_sockets_are_refused_at_once(
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("socket")
         for name in ("pipe", "socket"):
-            with pytest.raises(PlaceError, match=f"{name}, which is neither"):
-                place.read(name, 10)
+            for use in (lambda name: place.read(name, 10), place.open, place.check):
+                with pytest.raises(PlaceError, match=f"{name} is neither"):
+                    use(name)
 
 
 def test_what_may_not_be_read_is_told(anybody: Path) -> None:
     place = local(anybody)
     (anybody / "a.txt").chmod(0)
     (anybody / "s0").chmod(0)
-    with pytest.raises(DeniedError, match=r"a\.txt.*permission"):
-        place.read("a.txt", 10)
-    with pytest.raises(DeniedError, match=r"s0.*permission"):
+    for use in (lambda name: place.read(name, 10), place.open, place.check):
+        with pytest.raises(DeniedError, match=r"permission.*a\.txt"):
+            use("a.txt")
+    with pytest.raises(DeniedError, match=r"permission.*s0"):
         place.listing("s0")
-
-
-@pytest.fixture
-def anybody() -> Iterator[Path]:
-    """A folder of a user to whom permissions matter, as they do not to root."""
-    with tempfile.TemporaryDirectory() as folder:
-        root = os.geteuid() == 0
-        if root:
-            os.chown(folder, NOBODY, -1)
-            os.seteuid(NOBODY)
-        try:
-            yield Path(folder)
-        finally:
-            if root:
-                os.seteuid(0)
 
 
 def test_a_member_of_a_zip_that_lies_about_its_size_is_cut() -> None:

@@ -7,6 +7,7 @@ from threading import Thread
 
 import pytest
 
+from models.data.readers import remote
 from models.data.readers.places import DeniedError, Listing, PlaceError
 from models.data.readers.remote import is_url, open_place, open_public_bucket
 from tests.s3 import ENVIRONMENT, S3Server
@@ -39,6 +40,25 @@ def test_files_of_a_bucket_are_read() -> None:
         place.read_part("a b.txt", 20, 5)
     with pytest.raises(PlaceError, match="leads out"):
         place.read("../e/x", 10)
+
+
+def test_a_file_of_a_bucket_is_opened_part_by_part(
+    bucket: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "_PART_BYTES", 4)
+    place = open_place("s3://cells/d")
+    for size in (0, 3, 4, 8, 10):
+        bucket.put("cells", "d/file", b"0123456789"[:size])
+        stream = place.open("file")
+        assert stream is not None
+        with stream:
+            assert stream.seek(0, 2) == size
+            stream.seek(0)
+            assert stream.read() == b"0123456789"[:size]
+    assert place.open("none") is None
+    monkeypatch.setattr(remote, "_MAX_FILE_BYTES", 9)
+    with pytest.raises(PlaceError, match="more than"):
+        place.open("file")
 
 
 @pytest.mark.usefixtures("bucket")
