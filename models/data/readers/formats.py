@@ -19,6 +19,7 @@ import tifffile
 from PIL import UnidentifiedImageError
 
 from models.data.readers.dm import open_dm
+from models.data.readers.hdf5 import open_hdf5
 from models.data.readers.limits import Array, ImageError, check_unpacked
 from models.data.readers.mrc import open_mrc
 from models.data.readers.numpy_files import open_npy, open_npz
@@ -52,6 +53,8 @@ FORMATS = (
     Format("MRC", (".mrc", ".mrcs", ".map", ".rec", ".ali", ".st"), rb".{208}MAP", open_mrc),
     Format("DM3", (".dm3",), rb"\0\0\0\x03.{4}\0\0\0[\0\x01]", open_dm),
     Format("DM4", (".dm4",), rb"\0\0\0\x04.{8}\0\0\0[\0\x01]", open_dm),
+    # MATLAB leaves 512 bytes for itself.
+    Format("HDF5", (".h5", ".hdf5", ".hdf", ".mat"), rb"(.{512})?\x89HDF\r\n\x1a\n", open_hdf5),
     Format("NPY", (".npy",), rb"\x93NUMPY", open_npy),
     # A zip whose first member is an array; the name of the member begins at byte 30.
     Format("NPZ", (".npz",), rb"PK\x03\x04.{26}[^\0]{1,200}?\.npy", open_npz),
@@ -143,7 +146,6 @@ _NOT_READ = (
     (rb"NRRD0", "an NRRD", _AS_TIFF),
     (rb".{344}(n\+1|ni1)\0|\x1f\x8b", "packed by gzip, or a NIfTI", _UNPACK + ", or " + _AS_TIFF),
     (rb".{128}DICM", "a DICOM", _AS_TIFF),
-    (rb"\x89HDF\r\n", "an HDF5 file", _AS_TIFF),
     (rb"7z\xbc\xaf|Rar!|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd|.{257}ustar", "an archive", _UNPACK),
     (rb"%PDF|%!PS", "a document", "give the original image"),
 )

@@ -10,11 +10,12 @@ from typing import BinaryIO
 
 import numpy as np
 
+from models.data.readers.boxes import Box
 from models.data.readers.limits import Array, ImageError, check_chunk, check_dtype, check_size
 from models.data.readers.places import Place, ZipPlace
 from models.data.readers.stack import Ask, Stack
 from models.data.readers.volume import Slices, Volume, chosen, stack_of
-from models.data.readers.zarr_chunks import Box, Tally
+from models.data.readers.zarr_chunks import Tally
 from models.data.readers.zarr_nodes import Chosen, choose
 
 _MAX_CHUNKS = 1 << 19

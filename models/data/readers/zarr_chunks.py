@@ -14,6 +14,7 @@ from threading import Lock
 
 import numpy as np
 
+from models.data.readers.boxes import Box, overlap, touched
 from models.data.readers.limits import Array, ImageError
 from models.data.readers.places import LocalPlace, Place, ZipPlace
 from models.data.readers.zarr_codecs import Packing
@@ -23,9 +24,6 @@ _LOCAL_THREADS, _REMOTE_THREADS = 4, 16  # a remote server answers late, but man
 _UNPACKED_BYTES = 256 << 20  # of all threads together
 _MAX_SHARD_BYTES = 1 << 30
 _NOT_STORED = 2**64 - 1
-
-Box = tuple[slice, ...]
-"""A start and a stop along each axis."""
 
 
 @dataclass
@@ -119,7 +117,7 @@ class ZarrArray:
 
     def _put(self, at: tuple[int, ...], data: bytes | None, box: Box, out: Array) -> None:
         """Unpack a chunk, and copy what lies in the box."""
-        source, target = _overlap(at, self.layout.chunk, box)
+        source, target = overlap(at, self.layout.chunk, box)
         if data is None:
             out[target] = self.layout.fill
             return
@@ -140,7 +138,7 @@ class ZarrArray:
         index = self._index(part, key)
         if index is None:
             self.tally.lacks(at)
-            source, target = _overlap(at, shards.shape, box)
+            source, target = overlap(at, shards.shape, box)
             out[target] = self.layout.fill
             return
         for where in itertools.product(*inner):
@@ -194,24 +192,9 @@ class ZarrArray:
         return packing.unpack(data)
 
 
-def touched(part: slice, side: int) -> range:
-    """Return the numbers of the chunks that a part of an axis touches."""
-    return range(part.start // side, -(-part.stop // side)) if part.stop > part.start else range(0)
-
-
 def is_most(part: range, whole: int) -> bool:
     """Tell whether so much of a side of a shard is needed that the shard is read as a whole."""
     return 2 * len(part) > whole
-
-
-def _overlap(at: tuple[int, ...], sides: tuple[int, ...], box: Box) -> tuple[Box, Box]:
-    """Return where a chunk and a box meet, as a box of the chunk, and one of the box."""
-    source, target = [], []
-    for number, side, each in zip(at, sides, box, strict=True):
-        first, last = max(each.start, number * side), min(each.stop, (number + 1) * side)
-        source.append(slice(first - number * side, last - number * side))
-        target.append(slice(first - each.start, last - each.start))
-    return tuple(source), tuple(target)
 
 
 def _in_threads(number: int, calls: Iterator[Callable[[], None]]) -> None:

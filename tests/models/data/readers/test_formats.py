@@ -4,6 +4,7 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import mrcfile
 import numpy as np
 import pytest
@@ -44,6 +45,12 @@ def _mrc(folder: Path, volume: np.ndarray) -> Path:
     return folder / "a.mrc"
 
 
+def _hdf5(folder: Path, volume: np.ndarray) -> Path:
+    with h5py.File(folder / "a.h5", "w") as file:
+        file.create_dataset("raw", data=volume, chunks=(2, 16, 16), compression="gzip")
+    return folder / "a.h5"
+
+
 STACKS: dict[str, Write] = {
     "TIFF": _bytes("a.tif", tiff),
     "ImageJ": _bytes(
@@ -54,6 +61,7 @@ STACKS: dict[str, Write] = {
     "MRC": _mrc,
     "DM3": _bytes("a.dm3", dm),
     "DM4": _bytes("a.dm4", lambda v: dm(v, 4)),
+    "HDF5": _hdf5,
     "NPY": _bytes("a.npy", lambda v: _saved(np.save, v)),
     "NPZ": _bytes("a.npz", lambda v: _saved(np.savez_compressed, v)),
     "Zarr": lambda folder, v: write_zarr(folder / "a.zarr", v),
