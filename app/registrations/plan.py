@@ -9,6 +9,7 @@ from app.datasets.registration import folder_files
 from app.datasets.schemas import DatasetCreate
 from app.settings import Settings
 from models.data.inputs import InputFile, Inputs, given_files
+from models.data.readers.places import placed
 
 
 class UploadGone(ValueError):
@@ -28,7 +29,7 @@ class SentFile(BaseModel):
 
     def input(self, folder: Path) -> InputFile:
         """Return the file as an input, which messages call by its name."""
-        return InputFile(f"{self.kind}/{self.name}", folder / self.path)
+        return InputFile(f"{self.kind}/{self.name}", placed(folder / self.path))
 
 
 class RegistrationPlan(BaseModel):

@@ -33,6 +33,7 @@ from app.storage import Storage
 from app.tables import UNFINISHED, Dataset, IdempotencyKey, Job, JobKind, Lane
 from models.data.inputs import InputFile, Inputs
 from models.data.intake import SectionsRead
+from models.data.readers.places import LocalPlace, PlacedFile
 
 
 @dataclass(frozen=True)
@@ -196,13 +197,16 @@ def _content_key(digest: str) -> str:
 
 
 def _exceed(inputs: Inputs, num_bytes: int) -> bool:
-    """Tell whether the files hold more bytes; only as many are looked at as it takes."""
+    """Tell whether files of this computer hold more bytes.
+
+    The chunks of a Zarr folder and files far away are not counted: how many pixels they hold is
+    seen when they are read.
+    """
     total = 0
     for given in (*inputs.images, *inputs.masks):
-        if not isinstance(given, InputFile) or not isinstance(given.file, Path):
-            return True  # nobody knows how long it takes to read what is no file
-        for path in (given.file, *given.file.rglob("*")):
-            total += path.stat().st_size
+        if isinstance(given, InputFile) and isinstance(given.file, PlacedFile):
+            place = given.file.place
+            total += (place.size(given.file.key) or 0) if isinstance(place, LocalPlace) else 0
             if total > num_bytes:
                 return True
     return False
