@@ -8,6 +8,7 @@ from app.cli.demo import demo
 from app.cli.inspect import compare, report
 from app.cli.labels import derive_labels, export_labels, import_labels
 from app.cli.measure.claims import claims
+from app.cli.measure.data import data
 from app.cli.measure.streams import streams
 from app.cli.measure.training import training
 from app.cli.openorganelle import openorganelle
@@ -55,6 +56,7 @@ measure = typer.Typer(
     rich_markup_mode="markdown",
 )
 measure.command()(training)
+measure.command()(data)
 measure.command()(claims)
 measure.command()(streams)
 cli.command()(up)

@@ -21,6 +21,7 @@ COMMANDS = {
     "labels import",
     "measure training",
     "measure claims",
+    "measure data",
     "measure streams",
 }
 
