@@ -41,7 +41,10 @@ class PredictForm(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    image: UploadFile = Field(description="A grey image, PNG or TIFF, of 8 or 16 bits.")
+    image: UploadFile = Field(
+        description="A file with one grey section, in any format that datasets may have: PNG, TIFF "
+        "and others."
+    )
     model: UUID = Field(
         description="The id of a trained model that segments: of kind `stylefilter`, `segmenter` "
         "or `baseline`."

@@ -88,6 +88,8 @@ def _dtype(header: _Header) -> tuple[str, tuple[str, ...]]:
     if mode not in _DTYPES:
         kind = _NOT_READ.get(mode, "not known")
         raise ImageError(f"has the mode {mode} ({kind}); the modes 0, 1, 2, 6 and 12 are read")
+    if mode == 1 and header.real(21) > np.iinfo(np.int16).max:
+        return "u2", ()  # EMAN2 writes the mode with a sign for pixels without one
     if mode != 0:
         return _DTYPES[mode], ()
     if header.number(39) == _IMOD_STAMP:

@@ -85,6 +85,11 @@ def test_bytes_have_a_sign_where_the_header_says_so(
     np.testing.assert_array_equal(found, BYTES.view(dtype))
 
 
+def test_short_numbers_have_no_sign_where_the_largest_tells(written: Any) -> None:
+    data = changed(written(STACK), w4=1)
+    np.testing.assert_array_equal(sections(data), STACK)
+
+
 def test_a_sign_that_no_header_tells_is_noted(written: Any) -> None:
     data = changed(written(BYTES.view(np.int8)), w20=3.0, w21=100.0, w28=0)
     assert any("sign" in note for note in opened(data).notes)
