@@ -48,10 +48,12 @@ def test_pages_that_share_their_facts_are_refused_before_they_are_read() -> None
     """Each of a thousand directories names the same eight megabytes of offsets."""
     shared = bytes(8 << 20)
     entry = struct.pack("<HHII", 273, 4, len(shared) // 4, 8)
-    data, place = b"II*\0" + struct.pack("<I", 8 + len(shared)) + shared, 8 + len(shared)
+    place = 8 + len(shared)
+    parts = [b"II*\0", struct.pack("<I", place), shared]
     for number in range(1000):
-        after = place + 18 if number < 999 else 0
-        data += struct.pack("<H", 1) + entry + struct.pack("<I", after)
         place += 18
+        after = place if number < 999 else 0
+        parts += [struct.pack("<H", 1), entry, struct.pack("<I", after)]
+    data = b"".join(parts)
     with pytest.raises(ImageError, match="again and again"):
         directories(io.BytesIO(data), len(data))
