@@ -60,7 +60,7 @@ def evaluate(
     for step, section in enumerate(sections, start=1):
         prediction = predictor.predict(
             domain.native_image(section),
-            domain.info.pixel_size_nm,
+            domain.pixel_size(section),
             intensity_window=domain.window(section),
             stylise=predictor.style is not None,
         )

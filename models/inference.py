@@ -129,14 +129,15 @@ class Predictor:
     def predict(
         self,
         image: NDArray[np.generic],
-        pixel_size_nm: float,
+        pixel_size_nm: float | tuple[float, float],
         *,
         intensity_window: tuple[float, float],
         stylise: bool,
     ) -> Prediction:
-        """Segment an image (H, W) uint8 or uint16, as it is stored, at its own size.
+        """Segment an image (H, W) of grey values, as it is stored, at its own size.
 
-        ``intensity_window`` (low, high) holds the grey values that become 0 and 1. ``stylise``
+        ``pixel_size_nm`` is the size along both axes, or along y and x. ``intensity_window``
+        (low, high) holds the grey values that become 0 and 1. ``stylise``
         passes the image through ``style`` first.
 
         Raises:

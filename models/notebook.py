@@ -23,7 +23,7 @@ from models import stylefilter
 from models.checkpoint import load_generator, load_segmenter, save_generator, save_segmenter
 from models.config import Device, StyleFilterConfig
 from models.data.description import Description
-from models.data.domain import Domain, DomainInfo, Tile
+from models.data.domain import Domain, DomainInfo, Tile, shows_nothing
 from models.data.findings import DomainRefused
 from models.data.inputs import InputArray, Inputs
 from models.data.intake import store_domain
@@ -248,8 +248,17 @@ def load(folder: Path | str, device: Device = "cpu") -> Adapted:
 
 
 def _at(domain: Domain, working_nm: float) -> Domain:
-    """Return the domain at another working pixel size."""
-    return Domain(domain.store, domain.info, domain.sections, domain.tiles, working_nm=working_nm)
+    """Return the domain at another working pixel size; ValueError if it would show nothing."""
+    made = Domain(domain.store, domain.info, domain.sections, domain.tiles, working_nm=working_nm)
+    for section in made.sections:
+        native, working = (section.height, section.width), made.working_shape(section)
+        if shows_nothing(native, working):
+            raise ValueError(
+                f"section {section.name!r} of {domain.info.name!r} would be resampled to "
+                f"{working[0]} x {working[1]} px at {working_nm:g} nm per pixel: check the pixel "
+                "sizes of both domains"
+            )
+    return made
 
 
 def _open(
@@ -263,7 +272,7 @@ def _open(
     info = DomainInfo(
         name=name,
         class_names=tuple(description.class_names),
-        pixel_size_nm=description.pixel_size_nm,
+        pixel_size_nm=stored.pixel_size_nm,
         intensity_window=stored.window,
         digest=stored.digest,
     )

@@ -86,7 +86,7 @@ class Tester:
         section, predictor = pictured(self._target), self._predictor(row)
         prediction = predictor.predict(
             self._target.native_image(section),
-            self._target.info.pixel_size_nm,
+            self._target.pixel_size(section),
             intensity_window=self._target.window(section),
             stylise=predictor.style is not None,
         )

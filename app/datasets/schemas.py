@@ -87,6 +87,15 @@ class SectionRead(BaseModel):
     group: str | None = Field(
         None, description="The volume or recording that the section was cut from, if it was named."
     )
+    pixel_size_nm: tuple[float, float] | None = Field(
+        None,
+        description="The height and the width of a pixel, in nanometres, if they are not those of "
+        "the dataset.",
+    )
+    intensity_window: tuple[float, float] | None = Field(
+        None,
+        description="The grey values that become 0 and 1, if they are not those of the dataset.",
+    )
 
 
 class NoteRead(BaseModel):

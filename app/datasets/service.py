@@ -3,6 +3,7 @@
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 import zarr
 from pydantic import JsonValue
 from sqlalchemy import delete, func, or_, select
@@ -16,7 +17,7 @@ from app.errors import Conflict, NotFound
 from app.pagination import Page, by_number, newest_first
 from app.storage import Storage
 from app.tables import UNFINISHED, Dataset, IdempotencyKey, Image, Job, LabelChange
-from models.data.images import png_bytes
+from models.data.images import png_bytes, shown
 
 _PLAIN_FIELDS = tuple(DatasetRead.model_fields.keys() - {"intensity_window"})
 
@@ -81,7 +82,7 @@ def image_rows(
 
 
 def preview(session: Session, storage: Storage, dataset_id: UUID, n: int, layer: str) -> bytes:
-    """Return an image, or its mask, as PNG."""
+    """Return an image, or its mask, as PNG; grey values that PNG cannot hold as 8 bits."""
     dataset = get(session, dataset_id)
     image = session.get(Image, (dataset_id, n))
     if image is None:
@@ -94,7 +95,8 @@ def preview(session: Session, storage: Storage, dataset_id: UUID, n: int, layer:
     assert isinstance(array, zarr.Array)
     rows = slice(image.y0, image.y0 + image.height)
     cols = slice(image.x0, image.x0 + image.width)
-    return png_bytes(array[rows, cols])  # type: ignore[arg-type]
+    pixels = np.asarray(array[rows, cols])
+    return png_bytes(shown(pixels, (dataset.window_low, dataset.window_high)))
 
 
 def remove(database: Database, storage: Storage, dataset_id: UUID) -> None:

@@ -21,7 +21,7 @@ from models.capacity.estimate import Estimate
 from models.capacity.limits import Room, shortages
 from models.config import StyleFilterConfig
 from models.config_versions import ConfigUnusable
-from models.data.domain import working_shape
+from models.data.domain import shows_nothing, working_shape
 from models.data.sections import Split
 from models.table1.plan import FoldSections
 
@@ -90,18 +90,28 @@ def matching_pair(
 
 
 def check_scale(context: Context, dataset: Dataset, nm: float, where: str) -> None:
-    """Refuse a dataset with a section that is too large at ``nm`` nanometres per pixel."""
+    """Refuse a dataset with a section that is too large or too small at ``nm`` per pixel."""
     limit = context.settings.max_section_pixels
     for section in dataset.sections:
         native = section.height, section.width
-        height, width = working_shape(native, dataset.pixel_size_nm, nm)
+        own_nm = section.pixel_size_nm or dataset.pixel_size_nm
+        height, width = working_shape(native, own_nm, nm)
+        shown = own_nm if isinstance(own_nm, float) else min(own_nm)
+        resampled = (
+            f"the {where} has pixels of {shown:.9g} nm and the job works at {nm:.9g} nm per pixel, "
+            f"so section {section.name!r} would be resampled to {height} x {width} px."
+        )
         if height * width > limit:
             raise refusal(
                 where,
-                f"the {where} has pixels of {dataset.pixel_size_nm:.9g} nm and the job works at "
-                f"{nm:.9g} nm per pixel, so section {section.name!r} would be resampled to "
-                f"{height} x {width} px. The service allows {limit} pixels: set a larger "
+                f"{resampled} The service allows {limit} pixels: set a larger "
                 "config.pixel_size_factor, or register the section in smaller pieces",
+            )
+        if shows_nothing(native, (height, width)):
+            raise refusal(
+                where,
+                f"{resampled} That is too small to show anything: check the pixel sizes of source "
+                "and target, or set a smaller config.pixel_size_factor",
             )
 
 

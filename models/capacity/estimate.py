@@ -62,8 +62,9 @@ class Extent:
 
     def shapes(self, *splits: str, masked: bool = False) -> list[tuple[int, int]]:
         """Return the shapes (H, W), at the working pixel size, of the sections of some splits."""
+        nm = self.pixel_size_nm
         return [
-            working_shape((s.height, s.width), self.pixel_size_nm, self.working_nm)
+            working_shape((s.height, s.width), s.pixel_size_nm or nm, self.working_nm)
             for s in self._of(splits, masked)
         ]
 

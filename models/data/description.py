@@ -29,9 +29,19 @@ def _without_control(text: str) -> str:
     return text
 
 
+def _plausible_nm(size: float) -> float:
+    if size < 0.01:
+        raise ValueError(
+            f"a pixel size of {size:g} nm is less than a tenth of an atom: give it in nanometres, "
+            "of which 1000 are a micrometre"
+        )
+    return size
+
+
 Text = Annotated[str, AfterValidator(_without_control)]
 ClassName = Annotated[Text, Field(min_length=1, max_length=100)]
 GroupName = ClassName
+PixelNm = Annotated[float, Field(ge=1e-3, le=1e6), AfterValidator(_plausible_nm)]
 MaskValue = Annotated[int, Field(ge=-(2**31), le=2**32 - 1)]
 Grey = Annotated[float, Field(ge=-1e12, le=1e12)]
 Percentile = Annotated[float, Field(ge=0, le=100)]
@@ -80,8 +90,20 @@ class Description(BaseModel):
         description="The names of the classes. The first has the id 0 in masks, the second 1, and "
         "so on.",
     )
-    pixel_size_nm: float = Field(
-        ge=1e-3, le=1e6, description="The width of a pixel on the sample, in nanometres."
+    pixel_size_nm: PixelNm | None = Field(
+        None,
+        description="The width of a pixel on the sample, in nanometres. It may be left out if "
+        "every file says its pixel size. If a file says another size, the dataset is refused.",
+    )
+    pixel_sizes_nm: dict[str, PixelNm] | None = Field(
+        None,
+        min_length=1,
+        description="The width of a pixel of single sections, by the name of the section, where it "
+        "differs from that of the others.",
+    )
+    ignore_file_pixel_size: bool = Field(
+        False,
+        description="`true` takes the given pixel size also where a file says another.",
     )
     ignore_value: int | None = Field(
         None,
@@ -193,8 +215,8 @@ class Description(BaseModel):
         """The mask value of pixels without a class where ``mask_values`` is not given."""
         return 255 if self.ignore_value is None else self.ignore_value
 
-    def for_digest(self) -> str:
-        """Return the JSON that is a part of a dataset's digest.
+    def for_digest(self, pixel_size_nm: float) -> str:
+        """Return the JSON that is a part of a dataset's digest, with the pixel size that it has.
 
         Fields that were added later are in it only where they are used, so digests that were made
         before stay.
@@ -204,7 +226,8 @@ class Description(BaseModel):
             for name, field in Description.model_fields.items()
         }
         said = {n for n in default if n in _FIRST_FIELDS or getattr(self, n) != default[n]}
-        plain = self.model_copy(update={"ignore_value": self.ignored_value})
+        decided = {"ignore_value": self.ignored_value, "pixel_size_nm": pixel_size_nm}
+        plain = self.model_copy(update=decided)
         return plain.model_dump_json(include=said)
 
     def _check_mask_values(self, mask_values: Mapping[int, str]) -> None:

@@ -25,6 +25,9 @@ IGNORE = 255
 
 A = TypeVar("A", bound=NDArray[np.generic])
 
+MIN_WORKING_PX = 16
+"""The fewest pixels a side to which a section may be shrunk."""
+
 CACHE_BYTES = 512 << 20
 """The memory of a domain's cache: 100 sections of 1024 x 1024 pixels with their masks."""
 
@@ -127,8 +130,12 @@ class Domain:
     def working_shape(self, section: Section) -> tuple[int, int]:
         """Return the shape (H, W) of a section at the working pixel size."""
         return working_shape(
-            (section.height, section.width), self.info.pixel_size_nm, self.working_nm
+            (section.height, section.width), self.pixel_size(section), self.working_nm
         )
+
+    def pixel_size(self, section: Section) -> tuple[float, float]:
+        """Return the size of a section's pixels along y and x, in nanometres, as stored."""
+        return section.pixel_size_nm or (self.info.pixel_size_nm, self.info.pixel_size_nm)
 
     def image(self, section: Section) -> NDArray[np.float32]:
         """Return the section (H, W), float32 in [0, 1], at the working pixel size; read-only."""
@@ -249,11 +256,22 @@ class _Cache:
 
 
 def working_shape(
-    shape: tuple[int, int], pixel_size_nm: float, working_nm: float
+    shape: tuple[int, int], pixel_size_nm: float | tuple[float, float], working_nm: float
 ) -> tuple[int, int]:
-    """Return the shape (H, W) that resampling to ``working_nm`` gives; no side is less than 1."""
-    scale = pixel_size_nm / working_nm
-    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
+    """Return the shape (H, W) that resampling to ``working_nm`` gives; no side is less than 1.
+
+    ``pixel_size_nm`` is the size along both axes, or along y and x.
+    """
+    sizes = pixel_size_nm if isinstance(pixel_size_nm, tuple) else (pixel_size_nm, pixel_size_nm)
+    height, width = (
+        max(1, round(side * (nm / working_nm))) for side, nm in zip(shape, sizes, strict=True)
+    )
+    return height, width
+
+
+def shows_nothing(native: tuple[int, int], working: tuple[int, int]) -> bool:
+    """Tell whether a section shrinks to fewer pixels a side than show any structure."""
+    return any(new < old and new < MIN_WORKING_PX for old, new in zip(native, working, strict=True))
 
 
 def normalise(image: NDArray[np.generic], window: tuple[float, float]) -> NDArray[np.float32]:

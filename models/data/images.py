@@ -5,6 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
+from models.data.domain import normalise
 from models.data.readers.formats import open_stack
 from models.data.readers.limits import Array, ImageError
 from models.data.readers.stack import Ask
@@ -39,6 +40,13 @@ def check_image(section: Array) -> Array:
     if section.dtype == np.float32 and not np.isfinite(section).all():
         raise ImageError("holds values that are no numbers (NaN) or infinite: replace them")
     return section
+
+
+def shown(image: Array, window: tuple[float, float]) -> Array:
+    """Return an image that PNG can hold: uint8 and uint16 as they are, others by their window."""
+    if image.dtype.name in ("uint8", "uint16"):
+        return image
+    return (normalise(image, window) * 255).round().astype(np.uint8)
 
 
 def png_bytes(image: Array) -> bytes:

@@ -22,6 +22,7 @@ from models.data.mask_stack import MaskStack, of_section
 from models.data.mask_values import IGNORE_ID, MaskValues
 from models.data.padding import NoData, no_data, padding_notes, whole
 from models.data.pairing import Pair, paired
+from models.data.pixel_sizes import From, PixelSizes
 from models.data.readers.limits import Array, ImageError
 from models.data.readers.stack import Ask, Purpose, Stack
 from models.data.roles import with_groups, with_roles
@@ -95,9 +96,12 @@ class _Intake:
         self._mask_values = MaskValues(description)
         self._masks_scaled: list[str] = []
         self._lost = LostSections()
+        self._pixel_sizes = PixelSizes(description)
         self._no_data: dict[int, NoData] = {}
         self._grey = GreyValues(self._store.read)
         self._dtype = ""
+        self._pixel_nm = 1.0
+        self._pixel_size_from: From = "request"
         self._sections: list[Section] = []
         self._num_tiles = 0
         self._pixels_digest = hashlib.sha256()
@@ -114,9 +118,14 @@ class _Intake:
             self._set_masks_and_roles()
         window, histogram = ((0.0, 1.0), None) if self._findings.problems else self._measured()
         self._findings.refuse()
-        self._store.digest.update(self._description.for_digest().encode())
+        self._store.digest.update(self._description.for_digest(self._pixel_nm).encode())
+        for section in self._sections:
+            if section.pixel_size_nm is not None:
+                self._store.digest.update(f"{section.index} {section.pixel_size_nm}|".encode())
         return StoredDomain(
             dtype=self._dtype,
+            pixel_size_nm=self._pixel_nm,
+            pixel_size_from=self._pixel_size_from,
             window=window,
             sections=tuple(self._sections),
             tiles=self._tiles(),
@@ -156,7 +165,8 @@ class _Intake:
                 found = False
                 for name, section in _numbered(image.stem, stack.sections):
                     found = True
-                    self._add(name, section, masks)
+                    if self._add(name, section, masks):
+                        self._pixel_sizes.add(image.name, stack.pixel_size_nm)
                 if not found:
                     self._findings.problem(image.name, "holds no image")
                 if masks is not None:
@@ -181,17 +191,20 @@ class _Intake:
         for message in stack.notes:
             self._findings.note(where, "reader", message)
 
-    def _add(self, name: str, section: Array, masks: MaskStack | None) -> None:
+    def _add(self, name: str, section: Array, masks: MaskStack | None) -> bool:
+        """Check and keep a section and its mask; tell if it was kept."""
         # Mask first: if both are wrong, both are named.
         shape = section.shape[0], section.shape[1]
         mask = None if masks is None else masks.next_ids(name, shape)
         try:
             self._check(section)
             section = self._cropped(section)
-            if masks is None or mask is not None:
+            kept = masks is None or mask is not None
+            if kept:
                 self._keep(name, section, None if mask is None else self._cropped(mask))
         except ImageError as error:
             raise ImageError(of_section(name, error)) from error
+        return kept
 
     def _check(self, section: Array) -> None:
         check_image(section)
@@ -264,6 +277,9 @@ class _Intake:
             )
         if self._mask_values.foreground_is_255:
             self._store.replace_in_masks(IGNORE_ID, 1)
+        self._sections, self._pixel_nm, self._pixel_size_from = self._pixel_sizes.settled(
+            self._sections, self._findings
+        )
         self._sections = with_groups(self._sections, self._description, self._findings)
         self._sections = with_roles(self._sections, self._description, self._lost, self._findings)
 

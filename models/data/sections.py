@@ -20,3 +20,5 @@ class Section:
     """The volume or crop that the section was cut from, if its owner said so."""
     intensity_window: tuple[float, float] | None = None
     """The grey values of this section that become 0 and 1, if they are not those of the dataset."""
+    pixel_size_nm: tuple[float, float] | None = None
+    """The size of its pixels along y and x, in nanometres, if it is not that of the dataset."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import repeat
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import zarr
@@ -78,14 +79,17 @@ class StoredTiles:
 class StoredDomain:
     """The sections and tiles of stored images and masks, and what was decided by default.
 
-    ``dtype`` is that of the image files. ``window`` holds the grey values that become 0 and 1; of
-    inverted images the first is the larger one. ``histogram`` counts the pixels that are data.
-    ``num_bytes`` counts pixels of images and masks before compression. ``digest`` is the SHA-256 of
-    pixels, masks and description; ``pixels_digest`` that of the images' pixels alone.
+    ``dtype`` is that of the image files. ``pixel_size_nm`` is that of sections without one of their
+    own, and ``pixel_size_from`` says who gave it. ``window`` holds the grey values that become 0
+    and 1; of inverted images the first is the larger one. ``histogram`` counts the pixels that are
+    data. ``num_bytes`` counts pixels of images and masks before compression. ``digest`` is the
+    SHA-256 of pixels, masks and description; ``pixels_digest`` that of the images' pixels alone.
     ``notes`` tell what was left out, chosen, or looks wrong.
     """
 
     dtype: str
+    pixel_size_nm: float
+    pixel_size_from: Literal["request", "file"]
     window: tuple[float, float]
     sections: tuple[Section, ...]
     tiles: StoredTiles

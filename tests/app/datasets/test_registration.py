@@ -32,7 +32,7 @@ from tests.app.files import (
     zipped,
 )
 
-TRAINING = {"split": "train", "group": None}
+TRAINING = {"split": "train", "group": None, "pixel_size_nm": None, "intensity_window": None}
 
 
 def test_upload_is_reported_in_full(api: httpx.Client) -> None:

@@ -17,29 +17,13 @@ from app.settings import Settings
 from tests.app.faults import cases
 from tests.app.faults.kit import CASES, Case
 
-NOT_YET = {
-    "ome_tiff_micrometre",
-    "ome_zarr_04_05_groups",
-}
-"""The cases that still fail. Whoever mends one removes its name."""
-
 assert cases  # importing it fills CASES
 MAPPING_FIELD = "mask_values"
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(n, marks=pytest.mark.xfail(raises=AssertionError)) if n in NOT_YET else n
-        for n in CASES
-    ],
-)
-def test_a_known_fault_is_mended(
-    name: str, api: httpx.Client, settings: Settings, request: pytest.FixtureRequest
-) -> None:
-    if name in NOT_YET:
-        request.applymarker(pytest.mark.xfail(raises=AssertionError))
+@pytest.mark.parametrize("name", CASES)
+def test_a_known_fault_is_mended(name: str, api: httpx.Client, settings: Settings) -> None:
     _, _, write = CASES[name]
     case = Case(settings.data_roots[0], name)
     write(case)

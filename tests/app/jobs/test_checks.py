@@ -50,6 +50,16 @@ def test_datasets_that_do_not_suit(api: httpx.Client, source: str, target: str) 
     assert accepted(submit(api, "train-style", source=target, target=target))
 
 
+def test_sections_that_would_shrink_to_nothing_are_refused(api: httpx.Client, source: str) -> None:
+    fine = registered(upload(api, {"f.png": png(grey(30))}, pixel_size_nm=0.02))["id"]
+    answer = wrong(submit(api, "adapt", source=source, target=fine))
+    tells(answer, {"body.target": ("1 x 1 px", "'f'", "pixel size")})
+    tall = {"f": 1.0}
+    sized = registered(upload(api, {"f.png": png(grey(31))}, pixel_sizes_nm=tall))["id"]
+    answer = wrong(submit(api, "adapt", source=source, target=sized))
+    tells(answer, {"body.target": ("5 x 7 px", "'f'", "pixel size")})
+
+
 def test_models_that_do_not_suit(
     api: httpx.Client, database: Database, source: str, target: str, style: str, segmenter: str
 ) -> None:

@@ -2,6 +2,7 @@
 
 import tracemalloc
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,12 @@ from models.config import AdaptationConfig, AugmentationConfig, PretrainConfig
 from models.data.augmentation import photometric
 from models.data.domain import (
     IGNORE,
+    Domain,
     Tile,
     normalise,
     resample_image,
     resample_mask,
+    shows_nothing,
     working_shape,
 )
 from models.data.labels import ABSENT, PRESENT, UNKNOWN
@@ -355,3 +358,48 @@ def test_histogram_matching_gives_the_sources_histogram(tmp_path: Path) -> None:
     assert (np.diff(matched.ravel()[order]) >= 0).all()
     constant = match(np.full((8, 8), 0.9, np.float32))
     np.testing.assert_allclose(constant, np.median(pooled), atol=0.01)
+
+
+def test_sections_of_several_pixel_sizes_are_seen_at_one(tmp_path: Path) -> None:
+    image, mask = np.full((40, 60), 100, np.uint8), np.zeros((40, 60), np.uint8)
+    mask[:20, :30] = 1
+    domain = write_domain(tmp_path / "d", [image] * 3, [mask] * 3, ["train"] * 3)
+    sizes = [None, (8.0, 8.0), (8.0, 2.0)]
+    sections = [
+        replace(section, pixel_size_nm=size)
+        for section, size in zip(domain.sections, sizes, strict=True)
+    ]
+    tiles = [Tile(2, 0, 0, 20, 30, (0, 1))]
+    domain = Domain(domain.store, domain.info, sections, tiles, working_nm=4.0)
+    assert [domain.image(s).shape for s in sections] == [(40, 60), (80, 120), (80, 30)]
+    assert [domain.mask(s).shape for s in sections] == [(40, 60), (80, 120), (80, 30)]
+    assert domain.mask(sections[2])[:40, :15].min() == 1
+    assert domain.tile_windows(sections[2]).edges.tolist() == [[0, 40, 0, 15]]
+    assert domain.pixel_size(sections[0]) == (4.0, 4.0)
+
+
+def test_a_window_of_the_section_prevails_and_may_be_turned(tmp_path: Path) -> None:
+    image = np.array([[0, 50, 100]], np.uint8)
+    domain = write_domain(tmp_path / "d", [image], [None], ["train"], intensity_window=(0, 100))
+    (section,) = domain.sections
+    np.testing.assert_allclose(domain.image(section), [[0, 0.5, 1]])
+    sections = [replace(section, intensity_window=(100.0, 50.0))]
+    turned = Domain(domain.store, domain.info, sections, [])
+    np.testing.assert_allclose(turned.image(sections[0]), [[1, 1, 0]])
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16", "uint32", "float32"])
+def test_grey_values_of_all_types_are_normalised(dtype: str) -> None:
+    low = {"uint32": 4e9, "float32": -1.5}.get(dtype, -100.0)
+    step = 10 if dtype == "uint32" else 1
+    image = (low + step * np.arange(5)).astype(dtype)
+    window = (low, low + 4 * step)
+    np.testing.assert_allclose(normalise(image, window), [0, 0.25, 0.5, 0.75, 1], atol=1e-6)
+
+
+def test_sections_that_shrink_to_a_few_pixels_show_nothing() -> None:
+    assert shows_nothing((64, 96), (1, 1))
+    assert shows_nothing((64, 96), (20, 15))
+    assert not shows_nothing((64, 96), (16, 24))
+    assert not shows_nothing((8, 8), (8, 8))
+    assert working_shape((64, 96), 0.004, 4.0) == (1, 1)

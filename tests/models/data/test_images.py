@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import zarr
 
-from models.data.images import check_image, decode_image, png_bytes
+from models.data.images import check_image, decode_image, png_bytes, shown
 from models.data.readers.limits import ImageError
 from tests.app.files import grey, tiff, write_zarr, zipped
 from tests.models.data.reading import read_sections
@@ -47,6 +47,15 @@ def test_sizes_are_checked_before_pixels_are_read(tmp_path: Path) -> None:
 def test_grey_values_stay_as_the_file_has_them(dtype: str) -> None:
     image = (np.arange(12).reshape(3, 4) - 6).astype(dtype)
     assert check_image(image) is image
+
+
+def test_grey_values_that_png_cannot_hold_are_shown_by_their_window() -> None:
+    image = np.array([[-10, 0, 10, 20]], np.int16)
+    np.testing.assert_array_equal(shown(image, (0, 20)), [[0, 0, 128, 255]])
+    np.testing.assert_array_equal(shown(image, (20, 0)), [[255, 255, 128, 0]])
+    for dtype in ("uint8", "uint16"):
+        plain = np.array([[0, 200]], dtype)
+        assert shown(plain, (0, 10)) is plain
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -230,3 +230,23 @@ def test_progress_is_told_after_each_section_and_may_end_the_intake(tmp_path: Pa
     with pytest.raises(InterruptedError):
         store_domain(Description(**CELLS), inputs, tmp_path / "d", on_section=on_section)
     assert told == [(n, 4, n * 40 * 56) for n in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("size", [None, 4.0])
+def test_the_size_of_pixels_may_be_that_of_the_files(tmp_path: Path, size: float | None) -> None:
+    microns = {"axes": "ZYX", "PhysicalSizeX": 0.004, "PhysicalSizeY": 0.004}
+    image = tiff(np.stack([grey(1), grey(2)]), ome=True, metadata=microns)
+    found = stored(tmp_path, {"a.ome.tif": image}, {}, pixel_size_nm=size)
+    assert found.pixel_size_nm == pytest.approx(4.0)
+    assert found.pixel_size_from == ("file" if size is None else "request")
+    with pytest.raises(DomainRefused) as refused:
+        stored(tmp_path / "e", {"a.ome.tif": image}, {}, pixel_size_nm=40.0)
+    assert list(problems(refused.value)) == ["pixel_size_nm"]
+
+
+def test_sizes_of_single_sections_are_a_part_of_the_digest(tmp_path: Path) -> None:
+    images = {"a.png": png(grey(1)), "b.png": png(grey(2))}
+    plain = stored(tmp_path / "p", images, {})
+    sized = stored(tmp_path / "s", images, {}, pixel_sizes_nm={"b": 8.0})
+    assert [section.pixel_size_nm for section in sized.sections] == [None, (8.0, 8.0)]
+    assert sized.digest != plain.digest
