@@ -4,6 +4,7 @@ A folder is written under another name and renamed at the end, so it is whole or
 """
 
 import errno
+import os
 import shutil
 import sqlite3
 import time
@@ -14,7 +15,8 @@ from uuid import UUID, uuid4
 
 from models.files import written_aside
 
-_STALE_SECONDS = 24 * 3600
+STALE_SECONDS = 24 * 3600
+"""The age at which a folder that no process has touched is given up."""
 
 
 class Storage:
@@ -85,6 +87,7 @@ class Storage:
         with written_aside(self.dataset(dataset_id), into=self.incoming) as draft:
             draft.mkdir()
             yield draft
+            os.utime(draft)  # its row is written next: until then it must not look old
 
     @contextmanager
     def receiving(self) -> Iterator[Path]:
@@ -123,11 +126,18 @@ class Storage:
             path.rename(aside)
         return aside
 
+    def old_folders(self, kind: str) -> Iterator[tuple[UUID, Path]]:
+        """Yield the folders of ``datasets`` or ``jobs`` that are a day old, with their ids."""
+        for path in (self.folder / kind).iterdir():
+            with suppress(OSError, ValueError):  # a name that is no id is not the service's
+                if time.time() - path.stat().st_mtime > STALE_SECONDS:
+                    yield UUID(path.name), path
+
     def sweep(self) -> None:
         """Delete files in ``incoming`` that are a day old: the process that wrote them has died."""
         for path in self.incoming.iterdir():
             with suppress(OSError):  # another process may sweep at the same time
-                if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+                if time.time() - path.stat().st_mtime > STALE_SECONDS:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def writable_problem(self) -> str | None:

@@ -1,6 +1,7 @@
 """Registers datasets: checks and stores files and rows, and shows the dataset at the end."""
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from app.storage import Storage, is_disk_full
 from app.tables import Dataset
 from models.data.findings import DomainRefused
 from models.data.inputs import Inputs
-from models.data.intake import OnSection, store_domain
+from models.data.intake import OnSection, SectionsRead, store_domain
 from models.data.store import StoredDomain
 
 
@@ -85,9 +86,13 @@ class Registrar:
     def _store(
         self, request: DatasetCreate, files: Inputs, draft: Path, on_section: OnSection
     ) -> StoredDomain:
+        def told(read: SectionsRead) -> None:
+            os.utime(draft)  # a folder that nobody has touched for a day is given up
+            on_section(read)
+
         limit = self._settings.max_section_pixels
         try:
-            return store_domain(request, files, draft, max_pixels=limit, on_section=on_section)
+            return store_domain(request, files, draft, max_pixels=limit, on_section=told)
         except DomainRefused as error:
             items = [ProblemItem(where=each.where, message=each.message) for each in error.problems]
             raise Invalid(str(error), items) from error

@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.database import Database, now_plus
+from app.datasets import leftovers
 from app.jobs import retention, transitions
 from app.jobs.queue import JobQueue
 from app.settings import Settings
@@ -69,6 +70,8 @@ class Reconciler:
             self._next_folders = monotonic() + _FOLDERS_EVERY_SECONDS
             days = self._settings.failed_checkpoint_days
             retention.drop_saved(self._database, self._storage, days)
+            leftovers.remove(self._database, self._storage)
+            self._storage.sweep()
 
     def _tidy(self) -> None:
         """Remove the files that an ended job needs no more, where its worker did not do so."""
