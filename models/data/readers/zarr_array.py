@@ -19,7 +19,6 @@ from models.data.readers.zarr_chunks import Tally
 from models.data.readers.zarr_nodes import Chosen, choose
 
 _MAX_CHUNKS = 1 << 19
-_MAX_LISTED = 1 << 17
 _FEW_STORED = 0.75
 
 
@@ -124,7 +123,11 @@ def _notes(found: Chosen, box: Box, ask: Ask) -> Iterator[str]:
         )
     if ask.purpose == "mask":
         return  # most programs leave out chunks of background
-    stored = found.array.stored(box, _MAX_LISTED)
+    stored = found.array.stored(box)
+    if stored == 0:
+        raise ImageError(
+            "holds no pixels: none of the chunks that its metadata name is there. Copy it again"
+        )
     if stored is not None and stored < _FEW_STORED:
         yield (
             f"lacks {1 - stored:.0%} of its chunks; their pixels are {found.array.layout.fill}, as "

@@ -23,6 +23,7 @@ from models.data.readers.zarr_metadata import ArrayLayout
 _LOCAL_THREADS, _REMOTE_THREADS = 4, 16  # a remote server answers late, but many at once
 _UNPACKED_BYTES = 256 << 20  # of all threads together
 _MAX_SHARD_BYTES = 1 << 30
+_MAX_LOCAL_KEYS, _MAX_REMOTE_KEYS = 1 << 20, 1 << 15  # a thousand of them take a request
 _NOT_STORED = 2**64 - 1
 
 
@@ -88,19 +89,15 @@ class ZarrArray:
         _in_threads(min(self._num_threads(), prod(map(len, grid))), calls)
         return out
 
-    def stored(self, box: Box, limit: int) -> float | None:
-        """Return the share of a box' files that are stored; None if the place cannot tell.
-
-        At most ``limit`` files of the place are listed, and as many of the box looked for.
-        """
-        keys = self.place.keys(limit)
+    def stored(self, box: Box) -> float | None:
+        """Return the share of a box' files that are stored; None if that takes long to tell."""
+        local = isinstance(self.place, LocalPlace | ZipPlace)
+        keys = self.place.keys(_MAX_LOCAL_KEYS if local else _MAX_REMOTE_KEYS)
         if keys is None:
             return None
         grid = [touched(*pair) for pair in zip(box, self.layout.file_shape, strict=True)]
-        number = prod(map(len, grid))
-        step = -(-number // limit)
-        wanted = list(itertools.islice(itertools.product(*grid), 0, None, step or 1))
-        return sum(self.layout.key(at) in keys for at in wanted) / max(1, len(wanted))
+        found = sum(self.layout.key(at) in keys for at in itertools.product(*grid))
+        return found / max(1, prod(map(len, grid)))
 
     def _num_threads(self) -> int:
         most = _REMOTE_THREADS

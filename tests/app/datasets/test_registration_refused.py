@@ -80,13 +80,14 @@ def archive(**members: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def zarr_metadata(shape: list[int], chunks: list[int]) -> bytes:
-    """The zip of a Zarr array that only declares its size."""
+def zarr_metadata(shape: list[int], chunks: list[int], *, stored: bool = False) -> bytes:
+    """The zip of a Zarr array that only declares its size, or holds but its first chunk."""
     members: dict[str, Buffer] = {}
     store = zarr.storage.MemoryStore(members)
-    zarr.create_array(store, shape=shape, chunks=chunks, dtype="uint8")
-    data = members["zarr.json"].to_bytes()
-    return archive(**{"zarr.json": data})
+    array = zarr.create_array(store, shape=shape, chunks=chunks, dtype="uint8")
+    if stored:
+        array[tuple(slice(0, side) for side in chunks)] = 1
+    return archive(**{key: data.to_bytes() for key, data in members.items()})
 
 
 COLOUR = png(np.stack([grey(1), grey(2), grey(3)], -1))
@@ -119,6 +120,7 @@ STACK4D = np.zeros((2, 2, 8, 8), np.uint8)
         ("a.zip", zarr_metadata([5, 70_000, 70_000], [1, 64, 64]), "is 70000 x 70000 px"),
         ("a.zip", zarr_metadata([5, 0, 64], [1, 1, 64]), "0 x 64 px"),
         ("a.zip", zarr_metadata([0, 64, 64], [1, 64, 64]), "holds no image"),
+        ("a.zip", zarr_metadata([9, 64, 64], [1, 64, 64]), "none of the chunks"),
         ("a.zip", zarr_metadata([64], [64]), "(H, W) or (N, H, W)"),
         ("a.zip", zarr_metadata([1, 2**14, 2**14], [1, 1, 1]), "268435456 chunks"),
         (
@@ -127,7 +129,11 @@ STACK4D = np.zeros((2, 2, 8, 8), np.uint8)
             "chunks of 1000000 x 2048 x 2048",
         ),
         # Many equal sections in a hundred bytes end after a thousand.
-        ("a.zip", zarr_metadata([500_000, 16, 16], [1, 16, 16]), "1001 sections that are blank"),
+        (
+            "a.zip",
+            zarr_metadata([500_000, 16, 16], [1, 16, 16], stored=True),
+            "1001 sections that are blank",
+        ),
     ],
 )
 def test_an_image_that_cannot_be_one_is_named(
@@ -354,7 +360,7 @@ def test_an_upload_past_the_limit_is_refused_before_and_while_it_is_read(
 
 
 def test_too_many_tiles(api: httpx.Client) -> None:
-    wide = zarr_metadata([16, 16_000_016], [16, 1_000_000])
+    wide = zarr_metadata([16, 16_000_016], [16, 1_000_000], stored=True)
     errors = wrong(upload(api, {"a.zip": wide}, tile_px=16))
     tells(errors, {"tile_px": ("1000000", "larger")})
 

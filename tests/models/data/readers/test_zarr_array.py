@@ -289,6 +289,11 @@ def test_chunks_that_are_missing_hold_the_fill_value_and_are_told(tmp_path: Path
     whole = Ask(MANY, options=ReadOptions(start=4, stop=8))
     with open_stack(folder, whole) as stack:
         assert stack.notes == ()
+    with (
+        pytest.raises(ImageError, match="none of the chunks"),
+        open_stack(folder, Ask(MANY, options=ReadOptions(stop=4))),
+    ):
+        pass
 
 
 def metadata_of(folder: Path, **changes: Any) -> Path:
