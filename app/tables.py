@@ -287,6 +287,8 @@ class Job(_Configured, Table):
     """The benchmark that the job is a part of."""
     plan: Mapped[dict[str, Any] | None]
     """The ``BenchmarkPlan``, ``BenchmarkPart`` or ``RegistrationPlan`` of a job of these kinds."""
+    target_classes: Mapped[dict[str, Any] | None]
+    """The source's class, or ``ignore``, for classes of the target that have other names."""
     webhook_url: Mapped[str | None] = mapped_column(Text)
     stylise: Mapped[bool] = mapped_column(default=True)
     split: Mapped[str] = mapped_column(String(10), default="test")

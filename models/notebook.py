@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from models import stylefilter
 from models.checkpoint import load_generator, load_segmenter, save_generator, save_segmenter
 from models.config import Device, StyleFilterConfig
+from models.data.class_map import ClassMap, mapped
 from models.data.description import Description
 from models.data.domain import Domain, DomainInfo, Tile, shows_nothing
 from models.data.findings import DomainRefused
@@ -52,6 +53,7 @@ __all__ = [
     "load",
     "open_arrays",
     "open_folder",
+    "with_classes",
 ]
 
 Labels = Mapping[int | str, Mapping[str, str]]
@@ -165,6 +167,7 @@ class Adapted:
         Raises:
             ValueError: the split has no section with a mask.
         """
+        domain = with_classes(domain, self.meta.class_names)
         return evaluate(self._predictor, domain, split, report=_ignore).pooled
 
     def save(self, folder: Path | str) -> None:
@@ -210,7 +213,8 @@ def adapt(
 
     Args:
         source: needs masks in its training sections.
-        target: has the same classes.
+        target: has the same classes, in any order. If they have other names, ``with_classes``
+            says which they are.
         config: ``preset("quick")`` or another of ``models.config``; both domains are resampled to
             the source's pixel size times ``pixel_size_factor``.
         on_progress: is called with a ``Progress`` after each step. To end the run, it raises.
@@ -221,6 +225,7 @@ def adapt(
         ValueError: the domains do not fit each other or the config, or a loss is not finite.
     """
     working_nm = config.working_nm(source.info.pixel_size_nm)
+    target = with_classes(target, source.info.class_names)
     source, target = _at(source, working_nm), _at(target, working_nm)
     run = Run(on_progress, None if folder is None else Checkpoints(Path(folder)))
     # Stylised images are of no use after the run: the folder goes with this process.
@@ -234,6 +239,20 @@ def adapt(
         target=DomainMeta.of(target),
     )
     return Adapted(made.style, made.adapted, meta)
+
+
+def with_classes(
+    domain: Domain, class_names: Sequence[str], meanings: Mapping[str, str] | None = None
+) -> Domain:
+    """Return a domain with other classes: those of a source, for example.
+
+    ``meanings`` names one of ``class_names``, or ``ignore``, for classes of the domain. A class
+    that it leaves out keeps its name. Masks and labels follow.
+
+    Raises:
+        ValueError: a name is unknown, or a class of the domain has no meaning.
+    """
+    return mapped(domain, ClassMap.between(domain.info.class_names, class_names, meanings))
 
 
 def load(folder: Path | str, device: Device = "cpu") -> Adapted:

@@ -11,6 +11,7 @@ from app.jobs.preflight import fold_of
 from app.storage import Storage
 from app.tables import Dataset, Job, JobKind, TrainedModel
 from models.config import StyleFilterConfig
+from models.data.class_map import ClassMap, mapped
 from models.data.domain import Domain
 from models.data.splits import SectionLists
 from models.data.tiles import relabelled
@@ -129,13 +130,26 @@ class _Reader:
         return self._domain(self._job.source_id, None if self._fold is None else self._fold.source)
 
     def target(self) -> Domain:
-        """Return the target, with labels read off its masks if the benchmark asks for that."""
+        """Return the target in the classes of the job.
+
+        Its labels are read off its masks if the benchmark asks for that.
+        """
         lists = None if self._fold is None else self._fold.target
         target = self._domain(self._job.target_id, lists)
+        meanings = self._job.target_classes
+        target = mapped(
+            target, ClassMap.between(target.info.class_names, self._classes(), meanings)
+        )
         if self._job.parent_id is None:
             return target
         tile_px = BenchmarkPart.model_validate(self._job.plan).tile_px
         return target if tile_px is None else relabelled(target, tile_px)
+
+    def _classes(self) -> tuple[str, ...]:
+        """Return the classes of the job: of the segmenter that it scores, or of its source."""
+        if self._job.kind == JobKind.EVALUATE:
+            return self._session.get_one(TrainedModel, self._job.segmenter_model_id).class_names
+        return self._session.get_one(Dataset, self._job.source_id).class_names
 
     def model(self, model_id: UUID | None) -> Path:
         """Return the folder of a trained model."""

@@ -4,7 +4,7 @@ Each refusal names the field of the request that is wrong; ``where`` is this fie
 """
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import UUID
@@ -21,6 +21,7 @@ from models.capacity.estimate import Estimate
 from models.capacity.limits import Room, shortages
 from models.config import StyleFilterConfig
 from models.config_versions import ConfigUnusable
+from models.data.class_map import ClassMap
 from models.data.domain import shows_nothing, working_shape
 from models.data.sections import Split
 from models.table1.plan import FoldSections
@@ -63,10 +64,18 @@ def config_of(model: TrainedModel, where: str) -> StyleFilterConfig:
 
 
 def training_pair(
-    context: Context, source_id: UUID, target_id: UUID, config: StyleFilterConfig
+    context: Context,
+    source_id: UUID,
+    target_id: UUID,
+    config: StyleFilterConfig,
+    target_classes: Mapping[str, str] | None,
 ) -> tuple[Dataset, Dataset]:
     """Return source and target; Invalid if they do not match or one has no section to train on."""
-    pair = matching_pair(context, source_id, target_id, config)
+    source = held_dataset(context, source_id, "source")
+    target = held_dataset(context, target_id, "target")
+    check_classes(target, source.class_names, "target", target_classes)
+    _check_scales(context, source, target, config)
+    pair = source, target
     for where, dataset in zip(("source", "target"), pair, strict=True):
         if not any(section.split == "train" for section in dataset.sections):
             raise refusal(
@@ -79,14 +88,28 @@ def training_pair(
 def matching_pair(
     context: Context, source_id: UUID, target_id: UUID, config: StyleFilterConfig
 ) -> tuple[Dataset, Dataset]:
-    """Return source and target; Invalid if their classes differ or a section becomes too large."""
+    """Return source and target of a benchmark; Invalid if they do not match.
+
+    Both have the same classes, in any order.
+    """
     source = held_dataset(context, source_id, "source")
     target = held_dataset(context, target_id, "target")
-    check_classes(target, source.class_names, "target")
+    if missing := check_classes(target, source.class_names, "target"):
+        raise refusal(
+            "target",
+            f"the target has no class {', '.join(missing)}, and a benchmark scores each class: "
+            "register the target with the classes of the source",
+        )
+    _check_scales(context, source, target, config)
+    return source, target
+
+
+def _check_scales(
+    context: Context, source: Dataset, target: Dataset, config: StyleFilterConfig
+) -> None:
     nm = config.working_nm(source.pixel_size_nm)
     for where, dataset in (("source", source), ("target", target)):
         check_scale(context, dataset, nm, where)
-    return source, target
 
 
 def check_scale(context: Context, dataset: Dataset, nm: float, where: str) -> None:
@@ -115,14 +138,20 @@ def check_scale(context: Context, dataset: Dataset, nm: float, where: str) -> No
             )
 
 
-def check_classes(dataset: Dataset, class_names: Sequence[str], where: str) -> None:
-    """Refuse a dataset with other classes, or with the same ones in another order."""
-    if list(dataset.class_names) != list(class_names):
+def check_classes(
+    dataset: Dataset,
+    class_names: Sequence[str],
+    where: str,
+    meanings: Mapping[str, str] | None = None,
+) -> tuple[str, ...]:
+    """Return the job's classes that a dataset lacks; Invalid if one of its own has no meaning."""
+    try:
+        return ClassMap.between(dataset.class_names, class_names, meanings).missing
+    except ValueError as error:
+        field = where if meanings is None else "target_classes"
         raise refusal(
-            where,
-            f"the {where} has the classes {', '.join(dataset.class_names)}, and this job needs the "
-            f"classes {', '.join(class_names)}, in this order: register the {where} with them",
-        )
+            field, f"the {where} does not suit: {error}. The field for that is target_classes"
+        ) from error
 
 
 def check_masks(dataset: Dataset, split: Split, where: str) -> None:
@@ -152,6 +181,21 @@ def notes_on_classes(source: Dataset, fold: FoldSections | None = None) -> tuple
     return (
         f"The source's training masks hold one class only, {classes[0]}: a network that is trained "
         "on them predicts this class for every pixel.",
+    )
+
+
+def notes_on_pair(
+    source: Dataset, target: Dataset, target_classes: Mapping[str, str] | None
+) -> tuple[str, ...]:
+    """Return the notes on the source's classes, and one on those that the target lacks."""
+    notes = notes_on_classes(source)
+    missing = check_classes(target, source.class_names, "target", target_classes)
+    if not missing:
+        return notes
+    return (
+        *notes,
+        f"No class of the target is {', '.join(missing)}, so no label says where it is absent: the "
+        "model may find it in every image.",
     )
 
 

@@ -79,9 +79,11 @@ def draft_training(context: Context, request: TrainingRequest) -> TrainingDraft:
 def draft_adaptation(context: Context, request: AdaptRequest) -> TrainingDraft:
     """Check that source and target suit each other, and that the source has masks."""
     config = _config(context, request)
-    source, target = checks.training_pair(context, request.source, request.target, config)
+    source, target = checks.training_pair(
+        context, request.source, request.target, config, request.target_classes
+    )
     checks.check_masks(source, "train", "source")
-    notes = checks.notes_on_classes(source)
+    notes = checks.notes_on_pair(source, target, request.target_classes)
     job = _job(JobKind.ADAPT, request, source, target)
     return _fitting(context, job, config, notes)
 
@@ -89,7 +91,9 @@ def draft_adaptation(context: Context, request: AdaptRequest) -> TrainingDraft:
 def draft_style(context: Context, request: TrainStyleRequest) -> TrainingDraft:
     """Check that source and target suit each other; they need no masks."""
     config = _config(context, request)
-    source, target = checks.training_pair(context, request.source, request.target, config)
+    source, target = checks.training_pair(
+        context, request.source, request.target, config, request.target_classes
+    )
     return _fitting(context, _job(JobKind.TRAIN_STYLE, request, source, target), config)
 
 
@@ -111,9 +115,11 @@ def draft_stylefilter(context: Context, request: StyleFilterRequest) -> Training
     )
     config = _config(context, request, _inherited(request, style, segmenter))
     assert style.target_id is not None
-    source, target = checks.training_pair(context, style.source_id, style.target_id, config)
+    source, target = checks.training_pair(
+        context, style.source_id, style.target_id, config, request.target_classes
+    )
     checks.check_masks(source, "train", "source")
-    notes = checks.notes_on_classes(source)
+    notes = checks.notes_on_pair(source, target, request.target_classes)
     job = _job(JobKind.STYLEFILTER, request, source, target)
     job.style_model_id, job.segmenter_model_id = style.id, segmenter.id
     return _fitting(context, job, config, notes)
@@ -134,7 +140,7 @@ def draft_evaluation(context: Context, request: EvaluateRequest) -> Draft:
     """Check that the dataset has masks of the model's classes, and find the style model."""
     model = checks.trained_model(context, request.model, "model", *_SEGMENTERS)
     dataset = checks.held_dataset(context, request.dataset, "dataset")
-    checks.check_classes(dataset, model.class_names, "dataset")
+    checks.check_classes(dataset, model.class_names, "dataset", request.target_classes)
     checks.check_masks(dataset, request.split, "dataset")
     checks.check_scale(context, dataset, model.working_nm, "dataset")
     job = Job(
@@ -145,6 +151,7 @@ def draft_evaluation(context: Context, request: EvaluateRequest) -> Draft:
         segmenter_model_id=model.id,
         stylise=request.stylise,
         split=request.split,
+        target_classes=request.target_classes,
     )
     device = {"device": context.settings.device}
     return Draft(job, checks.config_of(model, "model").changed(device))
@@ -170,7 +177,10 @@ def _job(
     kind: JobKind, request: TrainingRequest, source: Dataset, target: Dataset | None = None
 ) -> Job:
     target_id = None if target is None else target.id
-    return Job(kind=kind, reuse=request.reuse, source_id=source.id, target_id=target_id)
+    job = Job(kind=kind, reuse=request.reuse, source_id=source.id, target_id=target_id)
+    if isinstance(request, AdaptRequest | TrainStyleRequest | StyleFilterRequest):
+        job.target_classes = request.target_classes
+    return job
 
 
 def _fitting(

@@ -1,5 +1,7 @@
 """Estimates the steps, memory and disk of a job from rows of the database, without any image."""
 
+from dataclasses import replace
+
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -44,6 +46,8 @@ def estimate(
     if job.target_id is not None:
         lists = None if fold is None else fold.target
         target = _extent(session.get_one(Dataset, job.target_id), working_nm, lists)
+        # Of whatever classes it has, networks see it with those of the source.
+        target = replace(target, num_classes=len(source.class_names))
     return capacity.estimate(
         config,
         stages_of(JobKind(job.kind), target),

@@ -18,6 +18,17 @@ _MODEL = "0b0f4a0e-4f5c-4a57-8c6e-6a8f2a1f0c03"
 SourceId = Annotated[
     UUID, Field(description="The id of the source, a dataset with masks in its train split.")
 ]
+TargetClasses = Annotated[
+    dict[ClassName, ClassName] | None,
+    Field(
+        min_length=1,
+        max_length=255,
+        description="What classes of the target are for this job: the name of a class of the "
+        "source, or `ignore` to leave their pixels and labels out. Several may be one class. A "
+        "class that is not named is the source's class of the same name, in whatever order.",
+        examples=[{"Mito": "mitochondrion", "vesicle": "ignore"}],
+    ),
+]
 TilePx = Annotated[int, Field(ge=16, le=65536)]
 
 
@@ -95,6 +106,7 @@ class AdaptRequest(_TrainingRequest):
         description="The id of the target, the dataset to adapt to. Label its images first: the "
         "labels say which classes each image shows."
     )
+    target_classes: TargetClasses = None
 
 
 class TrainStyleRequest(_TrainingRequest):
@@ -104,6 +116,7 @@ class TrainStyleRequest(_TrainingRequest):
 
     source: UUID = Field(description="The id of the source. It needs no masks.")
     target: UUID = Field(description="The id of the target. It needs no masks and no labels.")
+    target_classes: TargetClasses = None
 
 
 class PretrainRequest(_TrainingRequest):
@@ -130,6 +143,7 @@ class StyleFilterRequest(_TrainingRequest):
         description="The id of a trained model of kind `segmenter`, which was trained on the same "
         "source."
     )
+    target_classes: TargetClasses = None
 
 
 class EvaluateRequest(_JobRequest):
@@ -139,9 +153,10 @@ class EvaluateRequest(_JobRequest):
 
     model: UUID = Field(description="The id of a trained model that segments.")
     dataset: UUID = Field(
-        description="The id of a dataset that has the classes of the model, and masks in the "
-        "split. Sections are scored at the pixel size of the dataset."
+        description="The id of a dataset that has masks in the split. Sections are scored at the "
+        "pixel size of the dataset."
     )
+    target_classes: TargetClasses = None
     split: Literal["train", "val", "test"] = Field(
         "test", description="The split whose sections are scored."
     )

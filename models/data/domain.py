@@ -64,6 +64,8 @@ class DomainInfo:
     pixel_size_nm: float
     intensity_window: tuple[float, float]
     digest: str
+    class_ids: tuple[int, ...] | None = None
+    """The class id that each id in the stored masks stands for; None if all stay."""
 
 
 class Domain:
@@ -154,14 +156,19 @@ class Domain:
         return np.asarray(self._group[f"images/{section.index:06d}"])
 
     def native_mask(self, section: Section) -> NDArray[np.uint8]:
-        """Return the class ids (H, W), uint8, 255 for none, as stored.
+        """Return the class ids (H, W), uint8, 255 for none, at the size that is stored.
 
         Raises:
             ValueError: the section has no mask.
         """
         if not section.has_mask:
             raise ValueError(f"section {section.name!r} of {self.info.name!r} has no mask")
-        return np.asarray(self._group[f"masks/{section.index:06d}"], dtype=np.uint8)
+        stored = np.asarray(self._group[f"masks/{section.index:06d}"], dtype=np.uint8)
+        if self.info.class_ids is None:
+            return stored
+        ids = np.full(256, IGNORE, np.uint8)
+        ids[: len(self.info.class_ids)] = self.info.class_ids
+        return ids[stored]
 
     def allowed(
         self, section: Section, rows: slice = slice(None), cols: slice = slice(None)

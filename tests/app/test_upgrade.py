@@ -39,6 +39,7 @@ NEW = {
     "description",
     "notes",
     "hidden",
+    "target_classes",
 }
 NEW_TABLES = {"label_changes"}
 

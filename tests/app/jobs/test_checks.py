@@ -34,20 +34,42 @@ def test_unknown_ids_name_the_field(
 
 def test_datasets_that_do_not_suit(api: httpx.Client, source: str, target: str) -> None:
     image, labels = {"o.png": png(grey(20))}, {"o.png": png(mask())}
-    other = registered(upload(api, image, labels, class_names=["organelle", "background"]))["id"]
+    other = registered(upload(api, image, labels, class_names=["Mito", "background"]))["id"]
     held_out = registered(upload(api, image, labels, splits={"test": ["o"]}))["id"]
     coarse = registered(upload(api, image, pixel_size_nm=1e6))["id"]
     unmasked = {"body.source": ("mask", "train")}
     tells(wrong(submit(api, "adapt", source=target, target=source)), unmasked)
     tells(wrong(submit(api, "pretrain", source=target)), unmasked)
     for kind in ("adapt", "train-style"):
-        order = wrong(submit(api, kind, source=source, target=other))
-        tells(order, {"body.target": ("organelle, background", "background, organelle")})
+        unknown = wrong(submit(api, kind, source=source, target=other))
+        tells(unknown, {"body.target": ("Mito, background", "background, organelle", "say what")})
         untrained = wrong(submit(api, kind, source=source, target=held_out))
         tells(untrained, {"body.target": ("train",)})
         huge = wrong(submit(api, kind, source=source, target=coarse))
         tells(huge, {"body.target": ("1000000 nm", "'o'", "5000000 x 7000000 px")})
     assert accepted(submit(api, "train-style", source=target, target=target))
+
+
+def test_the_classes_of_a_target_may_have_other_names_and_another_order(
+    api: httpx.Client, source: str, segmenter: str
+) -> None:
+    image, labels = {"o.png": png(grey(20))}, {"o.png": png(mask())}
+    turned, other, fewer = (
+        str(registered(upload(api, image, labels, class_names=list(names)))["id"])
+        for names in (("organelle", "background"), ("Mito", "cell"), ("organelle", "cell"))
+    )
+    accepted(submit(api, "adapt", source=source, target=turned))
+    scored = {"model": segmenter, "dataset": turned, "split": "train", "stylise": False}
+    accepted(submit(api, "evaluate", **scored))
+    meanings = {"Mito": "organelle", "cell": "background"}
+    for kind in ("adapt", "train-style"):
+        body = {"source": source, "target": other}
+        accepted(submit(api, kind, **body, target_classes=meanings))
+        wrongly = wrong(submit(api, kind, **body, target_classes={"Mito": "mitochondrion"}))
+        tells(wrongly, {"body.target_classes": ("mitochondrion", "background, organelle")})
+    body = {"source": source, "target": fewer, "target_classes": {"cell": "ignore"}}
+    (note,) = api.post("/jobs/adapt", params={"dry_run": True}, json=body).json()["notes"]
+    assert "background" in note
 
 
 def test_sections_that_would_shrink_to_nothing_are_refused(api: httpx.Client, source: str) -> None:
