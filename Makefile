@@ -20,9 +20,10 @@ PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 test: $(READY)
 	$(PYTEST) -m 'not slow and not chaos'
 
-# Neither processes nor services nor training: a little over a minute on two cores.
+# Neither processes nor services nor a server nor training.
+FAST := not slow and not chaos and not services and not processes and not http and not training
 test-fast: $(READY)
-	$(PYTEST) -m 'not slow and not chaos and not services and not processes and not training'
+	$(PYTEST) -m '$(FAST)'
 
 test-slow: $(READY)
 	$(PYTEST) -m slow

@@ -28,10 +28,13 @@ _running: list[pytest.Item] = []
 
 @pytest.hookimpl(tryfirst=True)  # before the marks select
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests whose fixtures start a service."""
+    """Mark the tests whose fixtures start a service or a server."""
     for item in items:
-        if {"postgres_url", "redis_url"} & set(getattr(item, "fixturenames", ())):
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if {"postgres_url", "redis_url"} & fixtures:
             item.add_marker(pytest.mark.services)
+        if "serve" in fixtures:
+            item.add_marker(pytest.mark.http)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from models.data.readers.limits import ImageError, in_words
 from models.data.readers.stack import ReadOptions
-from models.data.splits import SectionLists, SectionNames
+from models.data.splits import SectionLists, SectionName, SectionNames
 from models.frozen_config import FrozenConfig
 
 T = TypeVar("T", bound=np.generic)
@@ -95,9 +95,10 @@ class Description(BaseModel):
         description="The width of a pixel on the sample, in nanometres. It may be left out if "
         "every file says its pixel size. If a file says another size, the dataset is refused.",
     )
-    pixel_sizes_nm: dict[str, PixelNm] | None = Field(
+    pixel_sizes_nm: dict[SectionName, PixelNm] | None = Field(
         None,
         min_length=1,
+        max_length=1_000_000,
         description="The width of a pixel of single sections, by the name of the section, where it "
         "differs from that of the others.",
     )
