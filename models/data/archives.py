@@ -50,6 +50,9 @@ class InputMember:
             with open_stack(cast(BinaryIO, copy), ask) as stack:
                 yield stack
 
+    def again(self) -> "InputMember":
+        return self
+
     def _unpack(self, copy: BinaryIO) -> None:
         """Copy the member's bytes, never more than it declares."""
         if self.member.compress_type not in _PACKINGS:  # others unpack without a bound

@@ -3,14 +3,17 @@
 Legend: N sections of a stack, H height, W width.
 """
 
+import io
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from models.data import names
 from models.data.readers.formats import File, open_stack
 from models.data.readers.limits import Array, ImageError, check_size, native
+from models.data.readers.places import PlacedFile
 from models.data.readers.stack import Ask, Stack
 
 
@@ -27,6 +30,9 @@ class Input(Protocol):
     def open(self, ask: Ask) -> AbstractContextManager[Stack]:
         """Open the stack of sections; raise ImageError if it, or later a section, is wrong."""
 
+    def again(self) -> "Input | None":
+        """Return the input to be opened beside itself; None if it holds a single array."""
+
 
 @dataclass(frozen=True)
 class InputFile:
@@ -41,6 +47,13 @@ class InputFile:
 
     def open(self, ask: Ask) -> AbstractContextManager[Stack]:
         return open_stack(self.file, ask)
+
+    def again(self) -> "InputFile":
+        if isinstance(self.file, Path | PlacedFile):
+            return self
+        data = self.file.read()  # an open file has one position
+        self.file.seek(0)
+        return InputFile(self.name, io.BytesIO(data))
 
 
 @dataclass(frozen=True)
@@ -62,6 +75,9 @@ class InputArray:
         check_size((array.shape[-2], array.shape[-1]), ask.max_pixels)
         sections = array if array.ndim == 3 else [array]
         yield Stack(map(native, sections), len(sections))
+
+    def again(self) -> None:
+        return None
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from models.data.padding import NoData, no_data, padding_notes, whole
 from models.data.pairing import Pair, paired
 from models.data.pixel_sizes import From, PixelSizes
 from models.data.readers.limits import Array, ImageError
-from models.data.readers.stack import Ask, Purpose, Stack
+from models.data.readers.stack import Ask, Purpose, Stack, ask_for
 from models.data.roles import with_groups, with_roles
 from models.data.sections import Section
 from models.data.store import SectionStore, StoredDomain, StoredTiles
@@ -152,7 +152,10 @@ class _Intake:
             )
         if not inputs.images:
             self._findings.problem("images", "there is no image: give PNG, TIFF or Zarr files")
-        return paired(inputs.images, inputs.masks, self._findings)
+        pairs = paired(inputs.images, inputs.masks, self._findings)
+        if self._description.reading.mask_path is None:
+            return pairs
+        return [pair if pair.mask else Pair(pair.image, pair.image.again()) for pair in pairs]
 
     def _read(self, pair: Pair) -> None:
         image = pair.image
@@ -176,7 +179,7 @@ class _Intake:
             self._findings.problem(image.name, str(error))
 
     def _ask(self, purpose: Purpose) -> Ask:
-        return Ask(self._max_pixels, purpose, self._description.reading)
+        return ask_for(purpose, self._max_pixels, self._description.reading)
 
     def _open_masks(self, mask: Input, opened: ExitStack) -> MaskStack:
         try:

@@ -68,14 +68,11 @@ def folder_inputs(folder: Path | Place) -> Inputs:
     found = arranged(_tree(place))
     images = [_input(place, path) for path in found.images]
     masks = [_input(place, path) for path in found.masks]
-    passed_over = list(found.passed_over)
     if len(images) == 1 and not masks:
         labels = _label_images(place, found.images[0])
         if len(labels) == 1:
             masks = [InputFile(images[0].name, PlacedFile(place, labels[0]))]
-        else:
-            passed_over += labels
-    return Inputs(images, masks, passed_over)
+    return Inputs(images, masks, found.passed_over)
 
 
 def _tree(place: Place) -> Tree:

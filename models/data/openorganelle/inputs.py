@@ -60,6 +60,9 @@ class CropImages:
     def open(self, ask: Ask) -> Iterator[Stack]:
         yield _stack(self.plan, self.crop, ask, self._slabs())
 
+    def again(self) -> None:
+        return None
+
     def _slabs(self) -> Iterator[Array]:
         em = self.plan.em
         for slab in em.slabs(self.crop.box):
@@ -91,6 +94,9 @@ class CropMasks:
     @contextmanager
     def open(self, ask: Ask) -> Iterator[Stack]:
         yield _stack(self.plan, self.crop, ask, self._slabs())
+
+    def again(self) -> None:
+        return None
 
     def _slabs(self) -> Iterator[Array]:
         crop, table = self.crop, self.plan.table

@@ -55,6 +55,14 @@ class ReadOptions(FrozenConfig):
         max_length=1000,
         description="The path of the array to read inside an HDF5, NPZ or Zarr file with several.",
     )
+    mask_path: str | None = Field(
+        None,
+        min_length=1,
+        max_length=1000,
+        description="The path of the array of masks, as labels/mito in OME-Zarr. If an image has "
+        "no file of masks, this array is read from the image's own file. Without this field, masks "
+        "have the path of images.",
+    )
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,13 @@ class Ask:
     max_pixels: int
     purpose: Purpose = "image"
     options: ReadOptions = field(default_factory=ReadOptions)
+
+
+def ask_for(purpose: Purpose, max_pixels: int, options: ReadOptions) -> Ask:
+    """Ask for images or masks; masks may have a path of their own."""
+    if purpose == "mask" and options.mask_path is not None:
+        options = options.changed({"path": options.mask_path})
+    return Ask(max_pixels, purpose, options)
 
 
 @dataclass(frozen=True)

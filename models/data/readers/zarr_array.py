@@ -28,7 +28,7 @@ def open_zarr(place: Place, ask: Ask, tally: Tally | None = None) -> Iterator[St
 
     ``tally`` is added to while sections are read.
     """
-    found = choose(place, ask.options)
+    found = choose(place, ask)
     if tally is not None:
         found = replace(found, array=replace(found.array, tally=tally))
     yield stack_of(_volume(found, ask), ask)

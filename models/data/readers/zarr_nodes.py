@@ -11,7 +11,7 @@ from typing import Literal
 from models.data.readers.limits import ImageError
 from models.data.readers.ome import Axis, Level, Multiscale, label_names, multiscales
 from models.data.readers.places import Place, joined
-from models.data.readers.stack import ReadOptions
+from models.data.readers.stack import Ask, ReadOptions
 from models.data.readers.zarr_chunks import ZarrArray
 from models.data.readers.zarr_metadata import ArrayLayout, Node, read_node
 
@@ -46,15 +46,17 @@ class _Found:
     levels: tuple[Multiscale, ...]
 
 
-def choose(place: Place, options: ReadOptions) -> Chosen:
-    """Choose the array that ``options`` name, or the only one that the store holds.
+def choose(place: Place, ask: Ask) -> Chosen:
+    """Choose the array that ``ask`` names, or the only one that the store holds.
+
+    A mask whose store holds one array needs no path.
 
     A store may lie in outer folders, as in most zip files.
 
     Raises:
         ImageError: there is none, or there are several; the message lists their paths.
     """
-    path = options.path
+    options, path = ask.options, ask.options.path
     if path is None:
         return _chosen(place, _only(place), options)
     key = joined(path)
@@ -67,6 +69,8 @@ def choose(place: Place, options: ReadOptions) -> Chosen:
             return _of_array(place, inside, node.array)
         inner = place.at(inside)
         return _chosen(inner, _only(inner), options)
+    if ask.purpose == "mask" and len(_some(place)) == 1:
+        return _chosen(place, _only(place), options)
     raise ImageError(f"has no array at the path {path!r}: {_listed(place)}")
 
 
@@ -75,7 +79,10 @@ def label_images(place: Place) -> tuple[str, ...]:
 
     These are groups beside its levels, as ``labels/mito``.
     """
-    key = _only(place).key
+    return _labels(place, _only(place).key)
+
+
+def _labels(place: Place, key: str) -> tuple[str, ...]:
     labels = place.at(joined(key, "labels"))
     node = read_node(labels)
     if node is not None and node.array is not None:
@@ -156,6 +163,12 @@ def _chosen(place: Place, found: _Found, options: ReadOptions) -> Chosen:
     multiscale, notes = found.levels[0], list[str]()
     if len(found.levels) > 1:
         notes.append(f"holds {len(found.levels)} multiscales, of which the first is read")
+    labels = () if options.mask_path else _labels(place, found.key)
+    if len(labels) > 1:
+        notes.append(
+            f"holds several label images, {', '.join(labels)}: to read one of them as masks, name "
+            "it in reading.mask_path"
+        )
     level = _level(multiscale, options)
     key = joined(found.key, level.path)
     node = read_node(place.at(key))

@@ -250,3 +250,32 @@ def test_sizes_of_single_sections_are_a_part_of_the_digest(tmp_path: Path) -> No
     sized = stored(tmp_path / "s", images, {}, pixel_sizes_nm={"b": 8.0})
     assert [section.pixel_size_nm for section in sized.sections] == [None, (8.0, 8.0)]
     assert sized.digest != plain.digest
+
+
+def test_masks_may_lie_in_the_file_of_their_image(tmp_path: Path) -> None:
+    """Named by their path; a file of masks goes before, and an array in memory has no paths."""
+    images, masks = np.stack([grey(n) for n in range(3)]), np.stack([mask()] * 3)
+    np.savez(buffer := io.BytesIO(), raw=images, classes=masks)
+    group = zarr.open_group(str(tmp_path / "f" / "images.zarr"), mode="w")
+    group.create_array("em/raw", data=images)
+    group.create_array("classes", data=masks)
+    for number, (inputs, path) in enumerate(
+        (
+            (Inputs(files("images", {"a.npz": buffer.getvalue()})), "raw"),
+            (folder_inputs(tmp_path / "f"), "em/raw"),
+        )
+    ):
+        reading = {"path": path, "mask_path": "classes"}
+        description = Description(**CELLS, reading=reading)
+        found = store_domain(description, inputs, tmp_path / f"d{number}")
+        assert [section.has_mask for section in found.sections] == [True] * 3
+        kept = zarr.open_group(str(tmp_path / f"d{number}"), mode="r")
+        np.testing.assert_array_equal(kept["images/000002"][:], images[2])
+        np.testing.assert_array_equal(kept["masks/000002"][:], masks[2])
+    beside = Inputs(files("images", {"a.npz": buffer.getvalue()}), [InputArray("a", masks * 0)])
+    description = Description(**CELLS, reading={"path": "raw", "mask_path": "classes"})
+    store_domain(description, beside, tmp_path / "beside")
+    kept = zarr.open_group(str(tmp_path / "beside"), mode="r")
+    assert not kept["masks/000000"][:].any()
+    alone = Inputs([InputArray("a", images)])
+    assert not store_domain(description, alone, tmp_path / "alone").sections[0].has_mask

@@ -234,6 +234,21 @@ def test_a_zip_beyond_the_limits_of_old_zips_is_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read(buffer)[0], VOLUME)
 
 
+def test_several_label_images_are_told_until_one_is_named(tmp_path: Path) -> None:
+    folder = two_levels(tmp_path / "images.zarr")
+    for name in ("mito", "er"):
+        two_levels(folder / "labels" / name)
+    assert any("labels/er, labels/mito" in note for note in read(folder)[1].notes)
+    named = read(folder, mask_path="labels/er")[1]
+    assert not any("labels" in note for note in named.notes)
+
+
+def test_a_mask_alone_in_its_store_needs_no_path(tmp_path: Path) -> None:
+    zarr.create_array(str(tmp_path / "a"), data=VOLUME)
+    np.testing.assert_array_equal(read(tmp_path / "a", "mask", path="em/s0")[0], VOLUME)
+    assert "em/s0" in refused(tmp_path / "a", path="em/s0")
+
+
 def test_what_holds_no_array_is_told(tmp_path: Path) -> None:
     zarr.create_group(str(tmp_path / "a"))
     assert "no Zarr array" in refused(tmp_path / "a")
