@@ -20,8 +20,8 @@ PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 test: $(READY)
 	$(PYTEST) -m 'not slow and not chaos'
 
-# Neither processes nor services nor a server nor training.
-FAST := not slow and not chaos and not services and not processes and not http and not training
+# Neither processes nor services nor a server nor training, nor anything else that takes seconds.
+FAST := not (slow or chaos or services or processes or http or training or heavy)
 test-fast: $(READY)
 	$(PYTEST) -m '$(FAST)'
 

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from app.errors import Invalid, ServiceError, TooLarge
 from app.json_body import MOST_VALUES, parsed, read_json
 
+pytestmark = pytest.mark.heavy
+
 
 class Sent(BaseModel):
     model_config = ConfigDict(extra="forbid")

@@ -22,6 +22,8 @@ from app.cli.synthetic import (
 )
 from models.data.domain import IGNORE
 
+pytestmark = pytest.mark.heavy
+
 DOMAINS: tuple[DomainName, ...] = get_args(DomainName)
 NUM_SECTIONS, SIZE_PX, TILE_PX = 16, 384, 128
 

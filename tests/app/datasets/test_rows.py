@@ -3,6 +3,7 @@
 import threading
 from uuid import UUID, uuid4
 
+import pytest
 from sqlalchemy import func, select, update
 
 from app.database import Database
@@ -11,6 +12,8 @@ from app.tables import Dataset, Image, Job
 from models.data.sections import Section
 from models.data.store import StoredTiles
 from tests.app.records import add_waiting
+
+pytestmark = pytest.mark.heavy
 
 SIDE_PX = 16 * 200
 

@@ -19,6 +19,8 @@ from models.data.sections import Section
 from tests.app.files import grey, png, problem, registered, upload, wrong
 from tests.processes import DEADLINE_SECONDS
 
+pytestmark = pytest.mark.heavy
+
 MANY = 40_000
 PRESENT = {"organelle": LabelState.PRESENT}
 ABSENT = {"organelle": LabelState.ABSENT}

@@ -53,6 +53,7 @@ def test_what_is_no_list_of_entries() -> None:
     assert places(body([{}] * (MOST_LABELS + 1))) == ["body.labels"]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("wrong", ["{}", '{"image":-1,"classes":{}}', "1", '{"image":0,"a":{}}'])
 def test_very_many_wrong_entries_cost_little(wrong: str) -> None:
     data = b'{"labels":[%s]}' % b",".join([wrong.encode()] * 200_000)

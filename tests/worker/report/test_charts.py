@@ -10,6 +10,8 @@ from tests.worker.report.reports import CHARTS, HOSTILE, full, hostile, made, ro
 from worker.report.charts import draw, write_charts
 from worker.report.content import ChartName
 
+pytestmark = pytest.mark.heavy
+
 
 def texts(name: ChartName, report: BenchmarkReport) -> list[str]:
     """Read every text of a chart."""

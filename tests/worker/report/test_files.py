@@ -10,6 +10,8 @@ from tests.worker.report.reports import CHARTS, full, made
 from worker.report import html
 from worker.report.files import write
 
+pytestmark = pytest.mark.heavy
+
 
 def folds() -> Folds:
     lists = SectionLists(train=("a",), val=("b",), test=("c",))

@@ -11,6 +11,8 @@ from models.data.openorganelle.source import OpenOrganelleSource
 from tests.models.data.openorganelle.lookalike import CELL, Kind, write_demo
 from tests.models.data.openorganelle.server import served
 
+pytestmark = pytest.mark.heavy
+
 
 @pytest.mark.parametrize("labels", ["reduced", "published"])
 @pytest.mark.parametrize("kind", ["v2", "v3"])

@@ -33,6 +33,8 @@ from tests.models.data.openorganelle.lookalike import (
 from tests.models.data.openorganelle.server import served
 from tests.s3 import S3Server
 
+pytestmark = pytest.mark.heavy
+
 CROPS = ["crop1", "crop2", "crop3", "crop4"]
 
 
