@@ -90,15 +90,14 @@ def _on_classes(ours: tuple[str, ...], theirs: tuple[str, ...]) -> Iterator[Find
     if missing:
         yield Finding(
             code="classes_missing",
-            message=f"The target has no class {', '.join(missing)}. If these are other names of "
-            "the same things, register the target with the source's names. If the target lacks "
-            "these structures, register it with the source's classes, and label them absent.",
+            message=f"The target has no class {', '.join(missing)}. If it has them under other "
+            "names, say so in `target_classes` of the job.",
         )
     if extra:
         yield Finding(
             code="classes_extra",
             message=f"The source has no class {', '.join(extra)}, so no network can learn to find "
-            "it: leave it out of the target's classes.",
+            "it: name it in `target_classes` of the job, as another class or as `ignore`.",
         )
 
 
