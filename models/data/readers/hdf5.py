@@ -16,7 +16,7 @@ from models.data.readers.hdf5_chunks import Chunks
 from models.data.readers.hdf5_facts import axes_of, voxel_nm
 from models.data.readers.limits import Array, ImageError, check_chunk, check_dtype, read_as
 from models.data.readers.stack import Ask, Stack
-from models.data.readers.volume import Slices, Volume, stack_of
+from models.data.readers.volume import Slices, Volume, check_sections, stack_of
 
 _MAX_OBJECTS = 10_000
 _MAX_DEPTH = 32
@@ -79,6 +79,8 @@ def _volume(dataset: Any, ask: Ask, chunks: Chunks) -> Volume:
     axes = axes_of(dataset)
     sides = dict(zip(axes, dataset.shape, strict=True))
     fixed = _fixed(sides, ask)
+    shape = (sides.get("z", 1), sides["y"], sides["x"])
+    check_sections(shape, dataset.dtype, ask)
     check_chunk(chunks.sides, ask.max_pixels, dataset.dtype)
     chunk = dict(zip(axes, chunks.sides, strict=True))
 
@@ -91,7 +93,7 @@ def _volume(dataset: Any, ask: Ask, chunks: Chunks) -> Volume:
         return values.reshape([side.stop - side.start for side in window])
 
     return Volume(
-        (sides.get("z", 1), sides["y"], sides["x"]),
+        shape,
         read_as(dataset.dtype),
         (chunk.get("z", 1), chunk["y"], chunk["x"]),
         read,

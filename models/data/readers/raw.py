@@ -12,7 +12,7 @@ import numpy as np
 
 from models.data.readers.limits import Array, ImageError, check_chunk, check_dtype, read_as
 from models.data.readers.stack import Ask
-from models.data.readers.volume import Slices, Volume, VoxelSize
+from models.data.readers.volume import Slices, Volume, VoxelSize, check_sections
 
 _AXES = "zyx"
 
@@ -46,6 +46,7 @@ class RawArray:
         lengths = [self.shape[self.stored.index(axis)] for axis in _AXES]
         whole = [1 if axis == self.stored[0] else n for axis, n in zip(_AXES, lengths, strict=True)]
         shape, chunks = (lengths[0], lengths[1], lengths[2]), (whole[0], whole[1], whole[2])
+        check_sections(shape, self.dtype, ask)
         check_chunk(chunks, ask.max_pixels, self.dtype)
         return Volume(shape, read_as(self.dtype), chunks, self.read, voxel_nm, notes)
 
@@ -53,15 +54,14 @@ class RawArray:
         """Return the pixels of a window (Z, Y, X)."""
         slow, middle, fast = (window[_AXES.index(axis)] for axis in self.stored)
         num_rows, row_bytes = middle.stop - middle.start, self.shape[2] * self.dtype.itemsize
-        planes = []
-        for number in range(slow.start, slow.stop):
+        found = np.empty((slow.stop - slow.start, num_rows, fast.stop - fast.start), self.dtype)
+        for index, number in enumerate(range(slow.start, slow.stop)):
             self.stream.seek(self.offset + (number * self.shape[1] + middle.start) * row_bytes)
             data = self.stream.read(num_rows * row_bytes)
             if len(data) < num_rows * row_bytes:
                 raise ImageError("is cut off")
             rows = np.frombuffer(data, self.dtype).reshape(num_rows, self.shape[2])
-            planes.append(rows[:, fast])
-        found = planes[0][None] if len(planes) == 1 else np.stack(planes)
+            found[index] = rows[:, fast]
         return found.transpose([self.stored.index(axis) for axis in _AXES])
 
 

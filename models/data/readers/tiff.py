@@ -48,8 +48,15 @@ class _Planes:
 
     def read(self, window: Slices) -> Array:
         depth, rows, cols = window
-        sections = [self.section(plane)[rows, cols] for plane in self.layout.planes[depth]]
-        return sections[0][None] if len(sections) == 1 else np.stack(sections)
+        wanted = self.layout.planes[depth]
+        if len(wanted) == 1:
+            return self.section(wanted[0])[None, rows, cols]
+        first = self.section(wanted[0])[rows, cols]
+        found = np.empty((len(wanted), *first.shape), first.dtype)
+        found[0] = first
+        for index, plane in enumerate(wanted[1:], start=1):
+            found[index] = self.section(plane)[rows, cols]
+        return found
 
     def section(self, plane: int) -> Array:
         if self.layout.behind_first:

@@ -48,14 +48,21 @@ def stack_of(volume: Volume, ask: Ask) -> Stack:
         ImageError: the sections are too large, or there is none in that range.
     """
     axis = "zyx".index(ask.options.axis)
-    if axis and volume.shape[0] == 1:
-        raise ImageError(f"holds one section, which cannot be cut along {ask.options.axis}")
+    check_sections(volume.shape, volume.dtype, ask)
     down, across = _SHOWN[axis]
-    check_size((volume.shape[down], volume.shape[across]), ask.max_pixels, volume.dtype)
     numbers = chosen(volume.shape[axis], ask.options)
     height_nm, width_nm = volume.voxel_nm[down], volume.voxel_nm[across]
     known = None if height_nm is None or width_nm is None else (height_nm, width_nm)
     return Stack(_sections(volume, axis, numbers), len(numbers), known, volume.notes)
+
+
+def check_sections(shape: tuple[int, int, int], dtype: DTypeLike, ask: Ask) -> None:
+    """Raise ImageError for a volume (Z, Y, X) whose sections are too large, or cannot be cut so."""
+    axis = "zyx".index(ask.options.axis)
+    if axis and shape[0] == 1:
+        raise ImageError(f"holds one section, which cannot be cut along {ask.options.axis}")
+    down, across = _SHOWN[axis]
+    check_size((shape[down], shape[across]), ask.max_pixels, dtype)
 
 
 def chosen(num_sections: int, options: ReadOptions) -> range:
@@ -82,6 +89,7 @@ def _sections(volume: Volume, axis: int, numbers: range) -> Iterator[Array]:
         slab = np.moveaxis(volume.read((window[0], window[1], window[2])), axis, 0)
         for number in members:
             yield native(np.ascontiguousarray(slab[number - members[0]]))
+        del slab  # before the next one is read
 
 
 def _thickness(volume: Volume, axis: int) -> int:

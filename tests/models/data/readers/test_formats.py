@@ -15,7 +15,7 @@ from models.data.readers.formats import section_name
 from models.data.readers.limits import ImageError
 from tests.app.files import encoded, grey, png, tiff, write_zarr, zipped
 from tests.models.data.readers.dm_files import dm
-from tests.models.data.readers.files import MANY, refusal
+from tests.models.data.readers.files import MANY, little_memory, refusal
 from tests.models.data.reading import read_sections
 
 VOLUME = np.stack([grey(n, 24, 40, "uint16") for n in range(5)])
@@ -45,9 +45,13 @@ def _mrc(folder: Path, volume: np.ndarray) -> Path:
     return folder / "a.mrc"
 
 
+def _chunks(volume: np.ndarray) -> tuple[int, ...]:
+    return tuple(min(pair) for pair in zip(volume.shape, (4, 64, 64), strict=True))
+
+
 def _hdf5(folder: Path, volume: np.ndarray) -> Path:
     with h5py.File(folder / "a.h5", "w") as file:
-        file.create_dataset("raw", data=volume, chunks=(2, 16, 16), compression="gzip")
+        file.create_dataset("raw", data=volume, chunks=_chunks(volume), compression="gzip")
     return folder / "a.h5"
 
 
@@ -64,7 +68,7 @@ STACKS: dict[str, Write] = {
     "HDF5": _hdf5,
     "NPY": _bytes("a.npy", lambda v: _saved(np.save, v)),
     "NPZ": _bytes("a.npz", lambda v: _saved(np.savez_compressed, v)),
-    "Zarr": lambda folder, v: write_zarr(folder / "a.zarr", v),
+    "Zarr": lambda folder, v: write_zarr(folder / "a.zarr", v, chunks=_chunks(v)),
 }
 """Formats of volumes; whoever adds a format adds it here."""
 
@@ -95,6 +99,21 @@ def test_sizes_are_checked_before_pixels_are_read(tmp_path: Path, form: str) -> 
     place = STACKS[form](tmp_path, VOLUME)
     with pytest.raises(ImageError, match="24 x 40 px.* 959 pixels"):
         next(read_sections(place, 959))
+
+
+@pytest.mark.parametrize("axis", ["z", "y"])
+@pytest.mark.parametrize("form", STACKS)
+def test_a_volume_takes_no_more_memory_than_a_slab_of_it(
+    tmp_path: Path, form: str, axis: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = np.tile(VOLUME[:1, :16, :16], (128, 16, 16))  # 16 MiB
+    place = STACKS[form](tmp_path, volume)
+    for _ in read_sections(place, MANY, axis=axis):  # what is loaded only once does not count
+        break
+    monkeypatch.setattr("models.data.readers.volume.SLAB_BYTES", 4 << 20)
+    with little_memory(12 << 20):
+        for number, section in enumerate(read_sections(place, MANY, axis=axis)):
+            assert section[0, 0] == np.moveaxis(volume, "zyx".index(axis), 0)[number, 0, 0]
 
 
 @pytest.mark.parametrize(
