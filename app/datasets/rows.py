@@ -5,31 +5,46 @@ SQLite there is one writer at a time. Until the last transaction the dataset is 
 see all of it or nothing.
 """
 
+import json
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CursorResult, delete, insert, select
+from sqlalchemy import Uuid, bindparam, delete, func, select, text
 
 from app.database import Database
 from app.tables import Dataset, Image
 from models.data.store import StoredTiles
 
-_ROWS_AT_A_TIME = 10_000
+_ROWS_AT_A_TIME = 20_000
+
+_COLUMNS = ("n", "section", "y0", "x0", "height", "width", "class_pixels")
+
+# One parameter holds all rows of a statement, as JSON. A parameter for each value takes twice the
+# time on SQLite, and four times on PostgreSQL.
+_INSERT = {
+    "sqlite": "SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, "
+    "value->6, :dataset_id, '{}' FROM json_each(:rows)",
+    "postgresql": "SELECT (value->>0)::int, (value->>1)::int, (value->>2)::int, (value->>3)::int, "
+    "(value->>4)::int, (value->>5)::int, value->6, :dataset_id, '{}' "
+    "FROM jsonb_array_elements(CAST(:rows AS jsonb))",
+}
 
 
 def write_hidden(database: Database, dataset: Dataset, tiles: StoredTiles) -> None:
-    """Insert a dataset that nobody sees yet, and then its images."""
+    """Insert a dataset that nobody sees yet, and then its images, without labels."""
     dataset.hidden = True
     with database.session() as session:
         session.add(dataset)
         session.commit()
         dataset_id = dataset.id
-    rows = _rows(dataset_id, tiles)
+    into = f"INSERT INTO images ({', '.join(_COLUMNS)}, dataset_id, labels) "
+    statement = text(into + _INSERT[database.engine.dialect.name])
+    statement = statement.bindparams(bindparam("dataset_id", dataset_id, Uuid()))
+    rows = _rows(tiles)
     while chunk := list(islice(rows, _ROWS_AT_A_TIME)):
         with database.session() as session:
-            session.connection().execute(insert(Image), chunk)
+            session.connection().execute(statement, {"rows": json.dumps(chunk)})
             session.commit()
         database.give_way()
 
@@ -37,14 +52,13 @@ def write_hidden(database: Database, dataset: Dataset, tiles: StoredTiles) -> No
 def delete_images(database: Database, dataset_id: UUID) -> None:
     """Delete the images of a dataset that nobody sees, some at a time."""
     of_dataset = Image.dataset_id == dataset_id
-    while True:
+    with database.reading() as session:
+        last = session.scalar(select(func.max(Image.n)).where(of_dataset))
+    for start in range(0, 0 if last is None else last + 1, _ROWS_AT_A_TIME):
+        some = Image.n.between(start, start + _ROWS_AT_A_TIME - 1)
         with database.session() as session:
-            some = select(Image.n).where(of_dataset).order_by(Image.n).limit(_ROWS_AT_A_TIME)
-            result = session.execute(delete(Image).where(of_dataset, Image.n.in_(some)))
+            session.execute(delete(Image).where(of_dataset, some))
             session.commit()
-        assert isinstance(result, CursorResult)
-        if result.rowcount < _ROWS_AT_A_TIME:
-            return
         database.give_way()
 
 
@@ -58,6 +72,7 @@ def delete_hidden(database: Database, dataset_id: UUID) -> None:
         session.commit()
 
 
-def _rows(dataset_id: UUID, tiles: StoredTiles) -> Iterator[dict[str, Any]]:
+def _rows(tiles: StoredTiles) -> Iterator[tuple[object, ...]]:
+    """Yield the values of the columns for each image, in order."""
     for n, tile in enumerate(tiles):
-        yield {"dataset_id": dataset_id, "n": n, "labels": {}, **vars(tile)}
+        yield n, *(getattr(tile, name) for name in _COLUMNS[1:])

@@ -16,7 +16,6 @@ from models.data.findings import Findings, listed
 from models.data.grey_values import DEFAULT_PERCENTILES, GreyValues, Histogram, section_window
 from models.data.images import check_image
 from models.data.inputs import Input, Inputs
-from models.data.labels import class_pixels
 from models.data.lost_sections import LostSections
 from models.data.mask_stack import MaskStack, of_section
 from models.data.mask_values import IGNORE_ID, MaskValues
@@ -28,7 +27,7 @@ from models.data.readers.stack import Ask, Purpose, Stack, ask_for
 from models.data.roles import with_groups, with_roles
 from models.data.sections import Section
 from models.data.store import SectionStore, StoredDomain, StoredTiles
-from models.data.tiles import num_tiles, tile_windows
+from models.data.tiles import num_tiles, tile_class_pixels
 
 T = TypeVar("T", bound=np.generic)
 
@@ -312,22 +311,15 @@ class _Intake:
                 self._grey.add(section.index, image, mask, found)
 
     def _tiles(self) -> StoredTiles:
+        tile_px, num_classes = self._description.tile_px, len(self._description.class_names)
         counts = tuple(
-            self._count(self._store.mask(section.index)) if section.has_mask else None
+            tile_class_pixels(self._store.mask(section.index), num_classes, tile_px)
+            if section.has_mask
+            else None
             for section in self._sections
         )
         fields = {index: found.field for index, found in self._no_data.items()}
-        return StoredTiles(self._description.tile_px, tuple(self._sections), counts, fields)
-
-    def _count(self, mask: NDArray[np.uint8]) -> NDArray[np.uint32]:
-        """Count the pixels of each class in each tile of a mask: (tiles, C)."""
-        tile_px, num_classes = self._description.tile_px, len(self._description.class_names)
-        rows, cols = mask.shape
-        counts = np.empty((num_tiles(rows, cols, tile_px), num_classes), np.uint32)
-        for tile, (y0, x0, height, width) in enumerate(tile_windows(rows, cols, tile_px)):
-            window = mask[y0 : y0 + height, x0 : x0 + width]
-            counts[tile] = class_pixels(window, num_classes)
-        return counts
+        return StoredTiles(tile_px, tuple(self._sections), counts, fields)
 
 
 def _numbered(stem: str, sections: Iterator[Array]) -> Iterator[tuple[str, Array]]:

@@ -2,9 +2,15 @@
 
 from collections.abc import Collection, Iterator
 
+import numpy as np
+from numpy.typing import NDArray
+
 from models.data.domain import Domain, Tile
 from models.data.labels import UNKNOWN, class_pixels, labels_of_mask
 from models.data.sections import Section, Split
+
+_VALUES = 256
+_PIXELS_AT_A_TIME = 1 << 22
 
 
 def tile_windows(
@@ -22,6 +28,30 @@ def tile_windows(
 def num_tiles(height: int, width: int, tile_px: int | None) -> int:
     """Count the tiles of a section."""
     return 1 if tile_px is None else -(-height // tile_px) * -(-width // tile_px)
+
+
+def tile_class_pixels(
+    mask: NDArray[np.uint8], num_classes: int, tile_px: int | None
+) -> NDArray[np.uint32]:
+    """Count the pixels of each class in each tile of a mask (H, W): (tiles, C), tiles row by row.
+
+    Ignored pixels do not count.
+    """
+    height, width = mask.shape
+    side = tile_px or max(height, width)
+    across = -(-width // side)
+    # A row of tiles is counted at once: tile by tile, a million tiles would take a minute.
+    bins = np.arange(width) // side * _VALUES
+    step = max(1, _PIXELS_AT_A_TIME // width)
+    counts = []
+    for top in range(0, height, side):
+        bottom = min(top + side, height)
+        of_row = np.zeros(across * _VALUES, np.int64)
+        for y0 in range(top, bottom, step):
+            places = mask[y0 : min(y0 + step, bottom)] + bins
+            of_row += np.bincount(places.ravel(), minlength=of_row.size)
+        counts.append(of_row.reshape(across, _VALUES)[:, :num_classes].astype(np.uint32))
+    return np.concatenate(counts)
 
 
 def relabelled(

@@ -85,5 +85,5 @@ def test_other_writers_are_let_in_meanwhile(database: Database) -> None:
     finally:
         ended.set()
         others.join()
-    # Four chunks are written and four deleted, and a writer comes in after each.
-    assert written >= 8
+    # Two chunks are written and two deleted, and a writer comes in after each.
+    assert written >= 4

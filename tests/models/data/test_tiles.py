@@ -7,7 +7,7 @@ import pytest
 
 from models.data.domain import IGNORE, Tile
 from models.data.labels import ABSENT, PRESENT, UNKNOWN
-from models.data.tiles import relabelled, tile_windows
+from models.data.tiles import num_tiles, relabelled, tile_class_pixels, tile_windows
 from tests.models.domains import write_domain
 
 
@@ -20,6 +20,20 @@ def test_windows_cover_a_section_once_in_reading_order() -> None:
         (16, 16, 4, 14),
     ]
     assert list(tile_windows(20, 30, 64)) == [(0, 0, 20, 30)]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (48, 64), (49, 65), (50, 17), (3000, 2000)])
+@pytest.mark.parametrize("tile_px", [None, 16, 4096])
+def test_classes_are_counted_tile_by_tile(shape: tuple[int, int], tile_px: int | None) -> None:
+    mask = np.random.default_rng(1).choice(np.array([0, 1, 2, IGNORE], np.uint8), shape)
+    counts = tile_class_pixels(mask, 3, tile_px)
+    expected = [
+        [int((mask[y0 : y0 + rows, x0 : x0 + cols] == value).sum()) for value in range(3)]
+        for y0, x0, rows, cols in tile_windows(*shape, tile_px)
+    ]
+    assert counts.tolist() == expected
+    assert counts.dtype == np.uint32
+    assert len(counts) == num_tiles(*shape, tile_px)
 
 
 def test_relabelled_by_the_native_masks(tmp_path: Path) -> None:
