@@ -29,8 +29,10 @@ class DatasetCreate(Description):
         None,
         max_length=4096,
         description="The path of a folder, relative to a data root of the service. The folder "
-        "holds `images` and, if there are masks, `masks`: PNG or TIFF files, where a mask has the "
-        "file name of its image. Or it holds `images.zarr` and `masks.zarr` of shape (N, H, W).",
+        "holds the folders `images` and, if there are masks, `masks`, with files of any format "
+        "that is read. A mask has the file name of its image, perhaps with an ending such as "
+        "`_mask`. Or the folder holds `images.zarr` and `masks.zarr`. Other usual names, such as "
+        "`raw` and `labels`, are understood too.",
     )
 
 

@@ -6,6 +6,7 @@ read. Of others the least and the largest are kept, and the stored sections are 
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,7 +89,7 @@ class GreyValues:
         Raises:
             ValueError: nearly all pixels have one value.
         """
-        counts = self._exact or self._counted(self._low, self._high)
+        counts = self._whole
         for _ in range(_MAX_PASSES):
             low, high = (counts.place(percentile, self._total) for percentile in percentiles)
             window = counts.low + low * counts.step, counts.low + high * counts.step
@@ -104,7 +105,12 @@ class GreyValues:
 
     def histogram(self) -> Histogram:
         """Return the counts from the least to the largest value, in at most 256 bins."""
-        return _shown(self._exact or self._counted(self._low, self._high))
+        return _shown(self._whole)
+
+    @cached_property
+    def _whole(self) -> _Counts:
+        """The counts of all values; nothing is added after they were asked for."""
+        return self._exact or self._counted(self._low, self._high)
 
     def _counted(self, low: float, high: float) -> _Counts:
         """Read all sections again, and count the values from ``low`` to ``high``."""

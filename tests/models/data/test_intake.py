@@ -2,7 +2,11 @@
 
 import io
 import os
-from collections.abc import Mapping
+import tracemalloc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,7 @@ from models.data.findings import DomainRefused
 from models.data.inputs import InputArray, InputFile, Inputs
 from models.data.intake import SectionsRead, store_domain
 from models.data.layout import folder_inputs
+from models.data.readers.stack import Ask, Stack
 from models.data.store import StoredDomain
 from tests.app.files import grey, mask, png, tells, tiff
 
@@ -121,6 +126,36 @@ def test_a_section_larger_than_allowed_is_refused(tmp_path: Path) -> None:
     store_domain(Description(**CELLS), Inputs([array]), tmp_path / "d", max_pixels=40 * 56)
     with pytest.raises(DomainRefused, match="2239 pixels"):
         store_domain(Description(**CELLS), Inputs([array]), tmp_path / "e", max_pixels=40 * 56 - 1)
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A volume whose sections are made one at a time; so are its masks."""
+
+    num_sections: int
+    dtype: str
+    name: str = "v"
+    stem: str = "v"
+
+    @contextmanager
+    def open(self, ask: Ask) -> Iterator[Stack]:
+        made = (grey(n, 512, 512) // (1 if ask.purpose == "image" else 200) for n in range(999))
+        dtype = self.dtype if ask.purpose == "image" else "uint8"
+        sections = (section.astype(dtype) for section in islice(made, self.num_sections))
+        yield Stack(sections, self.num_sections)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_memory_does_not_grow_with_the_number_of_sections(tmp_path: Path, dtype: str) -> None:
+    peaks = []
+    for num in (4, 16):
+        volume = Volume(num, dtype)
+        inputs, description = Inputs([volume], [volume]), Description(**CELLS)
+        tracemalloc.start()
+        store_domain(description, inputs, tmp_path / f"{num}")
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 2 * 512 * 512
 
 
 def test_groups_that_leave_out_a_section_with_a_mask_are_refused(tmp_path: Path) -> None:
