@@ -11,7 +11,7 @@ from uuid import UUID
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from app.datasets.schemas import DatasetCreate, DatasetReport, ImageRead
+from app.datasets.schemas import DatasetCreate, DatasetRead, DatasetReport, ImageRead
 from app.errors import Problem
 from app.file_on_demand import FileOnDemand
 from app.inspection.schemas import Compatibility, DatasetInspection
@@ -137,6 +137,10 @@ class Client:
         """Compare two datasets as source and target."""
         response = self._send("GET", f"/datasets/{source}/compatibility/{target}")
         return Compatibility.model_validate_json(response.content)
+
+    def datasets(self) -> Iterator[DatasetRead]:
+        """Yield the registered datasets, newest first."""
+        return self._pages("/datasets", DatasetRead)
 
     def images(self, dataset: UUID) -> Iterator[ImageRead]:
         """Yield the images of a dataset, in the order of their numbers."""

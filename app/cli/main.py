@@ -12,6 +12,7 @@ from app.cli.measure.data import data
 from app.cli.measure.streams import streams
 from app.cli.measure.training import training
 from app.cli.openorganelle import openorganelle
+from app.cli.register import list_datasets, register
 from app.cli.up import migrate, up
 from app.cli.watch import watch
 
@@ -28,10 +29,12 @@ jobs = typer.Typer(
 )
 jobs.command()(watch)
 datasets = typer.Typer(
-    help="Look at the datasets of a running service, and fetch public ones.",
+    help="Register datasets, look at them, and fetch public ones.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
+datasets.command()(register)
+datasets.command(name="list")(list_datasets)
 datasets.command()(report)
 datasets.command()(compare)
 fetch = typer.Typer(

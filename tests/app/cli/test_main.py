@@ -13,6 +13,8 @@ COMMANDS = {
     "benchmark",
     "count-mistakes",
     "datasets compare",
+    "datasets list",
+    "datasets register",
     "datasets report",
     "datasets fetch openorganelle",
     "jobs watch",
