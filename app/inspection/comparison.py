@@ -112,8 +112,7 @@ def _on_contrast(found: Contrast) -> Iterator[Finding]:
     }[found.evidence]
     yield Finding(
         code="contrast_inverted",
-        message=f"The contrast is inverted: {how}. Register the target as a new version with "
-        "`invert`.",
+        message=f"The contrast is inverted: {how}. Register the target again with `invert`.",
         change={"invert": True},
     )
 

@@ -35,7 +35,7 @@ class Finding(BaseModel):
     message: str = Field(description="The finding in words.")
     change: dict[str, JsonValue] | None = Field(
         None,
-        description="The fields to register the target with, as a new version, that would mend it; "
+        description="The fields that would mend it, when the target is registered again with them; "
         "none if no field would.",
     )
 
