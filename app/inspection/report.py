@@ -12,12 +12,12 @@ from sqlalchemy.orm import Session
 from app.columns import stored_list
 from app.datasets import service as datasets
 from app.datasets.domains import DatasetMissing, load_domain
+from app.datasets.schemas import NoteRead
 from app.errors import NotFound
 from app.inspection.schemas import (
     Bin,
     ClassFrequency,
     DatasetInspection,
-    Remark,
     SizeCount,
 )
 from app.storage import Storage
@@ -71,7 +71,7 @@ def inspect(session: Session, storage: Storage, dataset_id: UUID) -> DatasetInsp
         splits=dict(Counter(section.split for section in sections)),
         groups=dict(Counter(section.group for section in sections if section.group is not None)),
         touching_splits=_touching(sections),
-        remarks=[Remark(**vars(note)) for note in (*notes, *suspicions(domain))],
+        remarks=[NoteRead.model_validate(note) for note in (*notes, *suspicions(domain))],
     )
 
 

@@ -5,6 +5,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field, JsonValue
 
+from app.datasets.schemas import NoteRead
+
 
 class ClassComparison(BaseModel):
     """Compares one class of the masks of two datasets."""
@@ -106,14 +108,6 @@ class Bin(BaseModel):
     pixels: int = Field(description="The number of pixels between them.")
 
 
-class Remark(BaseModel):
-    """Tells what the owner of a dataset should know or look at."""
-
-    where: str = Field(description="The name of a file or section, or a field of the request.")
-    code: str = Field(description="The kind of the remark, as one word for programs.")
-    message: str = Field(description="The remark in words.")
-
-
 class DatasetInspection(BaseModel):
     """Tells what a dataset holds and what looks wrong, before anything is trained on it."""
 
@@ -142,4 +136,4 @@ class DatasetInspection(BaseModel):
         description="Pairs of neighbouring sections that are in two splits, with none unused "
         "between them. In a volume such sections are nearly the same picture."
     )
-    remarks: list[Remark] = Field(description="What to know about the dataset, or to look at.")
+    remarks: list[NoteRead] = Field(description="What to know about the dataset, or to look at.")
