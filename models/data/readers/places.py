@@ -1,4 +1,4 @@
-"""The places where files lie: a folder of this computer, a zip file, or a URL (``remote``).
+"""The places where files lie: a folder of this computer, a zip file, or an address elsewhere.
 
 A key is a file's path in its place, with slashes: ``s0/c/0/0/1``. The key of a place itself is
 empty.
@@ -7,21 +7,19 @@ empty.
 import errno
 import os
 import stat
-import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
-from threading import Lock
-from typing import IO, BinaryIO, Protocol, cast
+from typing import BinaryIO, Protocol, cast
 
 from models.data.readers.limits import ImageError
 
-_MAX_DEPTH = 32
-_PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+MAX_DEPTH = 32
+"""The most folders in each other."""
+
 _ABSENT = (errno.ENOENT, errno.ENOTDIR)
-_COPIED_BYTES = 1 << 20
 _IN_MEMORY_BYTES = 16 << 20
 
 
@@ -159,7 +157,7 @@ class LocalPlace:
         if stream is None:
             return None
         with stream:
-            _check_bytes(key, os.fstat(stream.fileno()).st_size, limit)
+            check_bytes(key, os.fstat(stream.fileno()).st_size, limit)
             return stream.read(limit)
 
     def read_part(self, key: str, start: int, length: int) -> bytes | None:
@@ -190,8 +188,8 @@ class LocalPlace:
         folders = [("", self.folder)]
         while folders:
             prefix, folder = folders.pop()
-            if prefix.count("/") > _MAX_DEPTH:
-                raise PlaceError(f"has more than {_MAX_DEPTH} folders in each other, as {prefix}")
+            if prefix.count("/") > MAX_DEPTH:
+                raise PlaceError(f"has more than {MAX_DEPTH} folders in each other, as {prefix}")
             for entry in self._entries(folder):
                 if entry.is_symlink():
                     self._check_link(Path(entry.path))
@@ -283,83 +281,6 @@ class LocalPlace:
         return str(path.relative_to(known) if path.is_relative_to(known) else path.name)
 
 
-class ZipPlace:
-    """A folder in a zip file. It is read where it lies: nothing is unpacked to a disk.
-
-    What macOS adds to zip files (``__MACOSX``) is passed over.
-    """
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self._archive = zipfile.ZipFile(stream)
-        self._lock = Lock()  # the stream has one position
-        self._members = {
-            info.filename: info
-            for info in self._archive.infolist()
-            if not info.is_dir() and not info.filename.startswith("__MACOSX/")
-        }
-        self._prefix = ""
-
-    @property
-    def name(self) -> str:
-        return self._prefix.rstrip("/").rpartition("/")[2]
-
-    def at(self, key: str) -> "ZipPlace":
-        place = object.__new__(ZipPlace)
-        place.__dict__ = self.__dict__ | {"_prefix": self._prefix + joined(key) + "/"}
-        return place if joined(key) else self
-
-    def open(self, key: str) -> BinaryIO | None:
-        info = self._member(key)
-        if info is None:
-            return None
-        with self._lock, self._archive.open(info) as stream:
-            return spooled(_by_parts(stream, info.file_size))
-
-    def read(self, key: str, limit: int) -> bytes | None:
-        info = self._member(key)
-        if info is None:
-            return None
-        _check_bytes(key, info.file_size, limit)
-        with self._lock, self._archive.open(info) as stream:
-            return stream.read(limit)
-
-    def read_part(self, key: str, start: int, length: int) -> bytes | None:
-        info = self._member(key)
-        if info is None:
-            return None
-        with self._lock, self._archive.open(info) as stream:
-            left = start if start >= 0 else max(0, info.file_size + start)
-            while left > 0:  # a packed member is unpacked up to the part
-                left -= len(stream.read(min(left, _COPIED_BYTES))) or left
-            return stream.read(length)
-
-    def size(self, key: str) -> int | None:
-        info = self._member(key)
-        return None if info is None else info.file_size
-
-    def listing(self, key: str = "") -> Listing | None:
-        prefix = self.at(key)._prefix
-        folders: set[str] = set()
-        files: set[str] = set()
-        for name in self._members:
-            if name.startswith(prefix):
-                first, slash, _ = name[len(prefix) :].partition("/")
-                (folders if slash else files).add(first)
-        return Listing(tuple(sorted(folders)), tuple(sorted(files)))
-
-    def keys(self, limit: int) -> frozenset[str] | None:
-        cut = len(self._prefix)
-        found = [name[cut:] for name in self._members if name.startswith(self._prefix)]
-        return frozenset(found) if len(found) <= limit else None
-
-    def _member(self, key: str) -> zipfile.ZipInfo | None:
-        info = self._members.get(self._prefix + joined(key))
-        if info is not None and info.compress_type not in _PACKINGS:
-            raise PlaceError("is a zip file that is not packed by deflate: pack it again")
-        return info
-
-
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
@@ -378,12 +299,7 @@ def spooled(parts: Iterable[bytes]) -> BinaryIO:
     return cast(BinaryIO, copy)
 
 
-def _by_parts(stream: IO[bytes], size: int) -> Iterator[bytes]:
-    while size > 0 and (data := stream.read(min(size, _COPIED_BYTES))):
-        yield data
-        size -= len(data)
-
-
-def _check_bytes(key: str, size: int, limit: int) -> None:
+def check_bytes(key: str, size: int, limit: int) -> None:
+    """Raise PlaceError for a file of more bytes than allowed."""
     if size > limit:
         raise PlaceError(f"has a file {key} of more than {limit} bytes")

@@ -49,7 +49,7 @@ _REASONS = (
     ("redirect", "the bucket lies in another region: set AWS_REGION to the bucket's"),
     ("dns error", "there is no server of this name: check the address and the network"),
     ("connect", "no connection to the server: check the address and the network"),
-    ("timed out", "the server did not answer in time: try again later"),
+    ("TimedOut", "the server did not answer in time: try again later"),
     ("416 Range", "it is shorter than other files say, so it was copied in part: copy it again"),
 )
 """Words in an error of obstore, and what is wrong then."""

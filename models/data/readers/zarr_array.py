@@ -12,11 +12,12 @@ import numpy as np
 
 from models.data.readers.boxes import Box
 from models.data.readers.limits import Array, ImageError, check_chunk, check_dtype, check_size
-from models.data.readers.places import Place, ZipPlace
+from models.data.readers.places import Place
 from models.data.readers.stack import Ask, Stack
 from models.data.readers.volume import Slices, Volume, chosen, stack_of
 from models.data.readers.zarr_chunks import Tally
 from models.data.readers.zarr_nodes import Chosen, choose
+from models.data.readers.zip_place import ZipPlace
 
 _MAX_CHUNKS = 1 << 19
 _FEW_STORED = 0.75

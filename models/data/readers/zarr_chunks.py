@@ -16,9 +16,10 @@ import numpy as np
 
 from models.data.readers.boxes import Box, overlap, touched
 from models.data.readers.limits import Array, ImageError
-from models.data.readers.places import LocalPlace, Place, ZipPlace
+from models.data.readers.places import LocalPlace, Place
 from models.data.readers.zarr_codecs import Packing
 from models.data.readers.zarr_metadata import ArrayLayout
+from models.data.readers.zip_place import ZipPlace
 
 _LOCAL_THREADS, _REMOTE_THREADS = 4, 16  # a remote server answers late, but many at once
 _UNPACKED_BYTES = 256 << 20  # of all threads together

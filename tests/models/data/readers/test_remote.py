@@ -1,5 +1,7 @@
 """Buckets of a real S3 server, and web servers, as places."""
 
+import socket
+from datetime import timedelta
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -152,6 +154,15 @@ class _Quiet(SimpleHTTPRequestHandler):
 def test_a_server_that_is_not_there_is_told() -> None:
     with pytest.raises(PlaceError, match="no connection"):
         open_place("http://127.0.0.1:9/d").read("a", 10)
+
+
+def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "_CLIENT", {"allow_http": True, "timeout": timedelta(seconds=0.1)})
+    monkeypatch.setattr(remote, "_RETRIES", {"max_retries": 1})
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        place = open_place(f"http://127.0.0.1:{server.getsockname()[1]}/d")
+        with pytest.raises(PlaceError, match="did not answer"):
+            place.read("a", 10)
 
 
 @pytest.mark.parametrize(

@@ -27,11 +27,12 @@ from zarr.codecs import (
 from models.data.readers import volume
 from models.data.readers.formats import open_stack
 from models.data.readers.limits import Array, ImageError
-from models.data.readers.places import LocalPlace, PlacedFile, ZipPlace
+from models.data.readers.places import LocalPlace, PlacedFile
 from models.data.readers.remote import open_place
 from models.data.readers.stack import Ask, ReadOptions, Stack
 from models.data.readers.zarr_array import open_zarr
 from models.data.readers.zarr_chunks import Tally
+from models.data.readers.zip_place import ZipPlace
 from tests.app.files import zipped
 from tests.s3 import S3Server
 
