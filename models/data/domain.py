@@ -287,7 +287,7 @@ def normalise(image: NDArray[np.generic], window: tuple[float, float]) -> NDArra
     The first value of the window becomes 0 and the second 1, whichever is larger.
     """
     low, high = window
-    if image.dtype == np.uint32:  # float32 does not hold all of its values
+    if image.dtype.name in ("uint32", "int32"):  # float32 does not hold all of their values
         image, low, high = image.astype(np.float64) - low, 0.0, high - low
     scaled = (image.astype(np.float32) - np.float32(low)) / np.float32(high - low)
     clipped: NDArray[np.float32] = np.clip(scaled, 0.0, 1.0, dtype=np.float32)

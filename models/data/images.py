@@ -7,14 +7,12 @@ from PIL import Image
 
 from models.data.domain import normalise
 from models.data.readers.formats import open_stack
-from models.data.readers.limits import Array, ImageError
+from models.data.readers.limits import Array, ImageError, check_dtype
 from models.data.readers.stack import Ask
-
-IMAGE_DTYPES = ("uint8", "uint16", "int8", "int16", "uint32", "float32")
 
 
 def decode_image(data: bytes, max_pixels: int) -> Array:
-    """Decode a file that holds one grey image (H, W) of ``IMAGE_DTYPES``.
+    """Decode a file that holds one grey image (H, W), of one of ``limits.IMAGE_DTYPES``.
 
     Raises:
         ImageError: as ``open_stack`` and ``check_image``, or the file holds more than one section.
@@ -27,18 +25,21 @@ def decode_image(data: bytes, max_pixels: int) -> Array:
 
 
 def check_image(section: Array) -> Array:
-    """Return the micrograph, whose dtype has to be one of ``IMAGE_DTYPES``.
+    """Return the micrograph (H, W), whose dtype has to be one of ``limits.IMAGE_DTYPES``.
 
     Raises:
         ImageError: it has another dtype, or values that are no numbers.
     """
-    if section.dtype.name not in IMAGE_DTYPES:
+    check_dtype(section.dtype, mask=False)
+    if section.dtype.kind != "f":
+        return section
+    finite = np.isfinite(section)
+    if not finite.all():
+        row, column = divmod(int(np.argmin(finite)), section.shape[1])
         raise ImageError(
-            f"has the dtype {section.dtype.name}: convert it to grey values of "
-            f"{', '.join(IMAGE_DTYPES[:-1])} or {IMAGE_DTYPES[-1]}"
+            f"holds {section.size - np.count_nonzero(finite)} values that are no numbers (NaN) or "
+            f"infinite, the first at row {row}, column {column}: replace them"
         )
-    if section.dtype == np.float32 and not np.isfinite(section).all():
-        raise ImageError("holds values that are no numbers (NaN) or infinite: replace them")
     return section
 
 

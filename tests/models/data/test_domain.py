@@ -388,10 +388,10 @@ def test_a_window_of_the_section_prevails_and_may_be_turned(tmp_path: Path) -> N
     np.testing.assert_allclose(turned.image(sections[0]), [[1, 1, 0]])
 
 
-@pytest.mark.parametrize("dtype", ["int8", "int16", "uint32", "float32"])
+@pytest.mark.parametrize("dtype", ["int8", "int16", "uint32", "int32", "float32"])
 def test_grey_values_of_all_types_are_normalised(dtype: str) -> None:
-    low = {"uint32": 4e9, "float32": -1.5}.get(dtype, -100.0)
-    step = 10 if dtype == "uint32" else 1
+    low = {"uint32": 4e9, "int32": -2e9, "float32": -1.5}.get(dtype, -100.0)
+    step = 10 if dtype in ("uint32", "int32") else 1
     image = (low + step * np.arange(5)).astype(dtype)
     window = (low, low + 4 * step)
     np.testing.assert_allclose(normalise(image, window), [0, 0.25, 0.5, 0.75, 1], atol=1e-6)

@@ -30,7 +30,7 @@ def test_windows_of_small_integers_are_exact(dtype: str, percentiles: tuple[floa
     assert counted(images).window(percentiles) == (low, high)
 
 
-@pytest.mark.parametrize("dtype", ["uint32", "float32"])
+@pytest.mark.parametrize("dtype", ["uint32", "int32", "float32"])
 @pytest.mark.parametrize("outlier", [0, 1e9])
 def test_windows_of_other_values_are_found_by_reading_again(dtype: str, outlier: float) -> None:
     rng = np.random.default_rng(2)

@@ -17,7 +17,7 @@ import pytest
 import zarr
 
 from models.data.images import check_image, decode_image, png_bytes, shown
-from models.data.readers.limits import ImageError
+from models.data.readers.limits import IMAGE_DTYPES, ImageError
 from tests.app.files import grey, tiff, write_zarr, zipped
 from tests.models.data.reading import read_sections
 
@@ -43,7 +43,7 @@ def test_sizes_are_checked_before_pixels_are_read(tmp_path: Path) -> None:
     assert len(list(read_sections(tmp_path / "z" / "a", 100))) == 1
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "uint32", "float32"])
+@pytest.mark.parametrize("dtype", IMAGE_DTYPES)
 def test_grey_values_stay_as_the_file_has_them(dtype: str) -> None:
     image = (np.arange(12).reshape(3, 4) - 6).astype(dtype)
     assert check_image(image) is image
@@ -60,8 +60,8 @@ def test_grey_values_that_png_cannot_hold_are_shown_by_their_window() -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_what_is_no_number_is_no_grey_value(value: float) -> None:
-    with pytest.raises(ImageError, match="NaN"):
-        check_image(np.array([[1, value]], np.float32))
+    with pytest.raises(ImageError, match="NaN.* row 1, column 2"):
+        check_image(np.array([[1, 1, 1], [1, 1, value]], np.float32))
     with pytest.raises(ImageError, match="float64"):
         check_image(np.array([[1.0]]))
 
