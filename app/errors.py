@@ -83,6 +83,14 @@ class ChangedMeanwhile(ServiceError):
     status, code = 412, "changed_meanwhile"
 
 
+class UnsupportedVersion(ServiceError):
+    status, code = 412, "unsupported_version"
+
+    def __init__(self, detail: str, headers: dict[str, str]) -> None:
+        super().__init__(detail)
+        self.headers = headers
+
+
 class TooLarge(ServiceError):
     status, code = 413, "too_large"
 
@@ -97,6 +105,14 @@ class NotAcceptable(ServiceError):
 
 class Invalid(ServiceError):
     status, code = 422, "invalid_request"
+
+
+class Locked(ServiceError):
+    status, code = 423, "locked"
+
+
+class ChecksumMismatch(ServiceError):
+    status, code = 460, "checksum_mismatch"  # the status that the protocol tus gives it
 
 
 class Busy(ServiceError):

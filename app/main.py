@@ -32,6 +32,7 @@ from app.openapi import DocumentedAPI
 from app.predictions import routes as predictions
 from app.predictions.predictor import Predictor
 from app.registrations import routes as registrations
+from app.registrations import upload_routes as uploads
 from app.registry import routes as registry
 from app.settings import Settings, read_settings
 from app.storage import Storage
@@ -70,6 +71,7 @@ _READING_THREADS, _READING_QUEUE = 1, 32  # Python parses in one thread at a tim
 
 _ROUTES = (
     registrations,
+    uploads,
     datasets,
     inspection,
     labels,

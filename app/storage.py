@@ -29,13 +29,14 @@ class Storage:
     ``jobs/<id>/checkpoints``: the saved state of the stages of a job. It is kept until the job
     succeeds or is cancelled, and for some days after the job has failed.
     ``jobs/<id>/upload``: the files that a registration reads. They are kept as checkpoints are.
+    ``uploads/<id>``: a file that comes in pieces.
     ``incoming``: files and folders that are being written.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.incoming = folder / "incoming"
-        for path in (self.incoming, folder / "datasets", folder / "jobs"):
+        self.incoming, self.uploads = folder / "incoming", folder / "uploads"
+        for path in (self.incoming, self.uploads, folder / "datasets", folder / "jobs"):
             path.mkdir(parents=True, exist_ok=True)
 
     def dataset(self, dataset_id: UUID) -> Path:
@@ -134,8 +135,8 @@ class Storage:
                     yield UUID(path.name), path
 
     def sweep(self) -> None:
-        """Delete files in ``incoming`` that are a day old: the process that wrote them has died."""
-        for path in self.incoming.iterdir():
+        """Delete what is a day old in ``incoming`` and ``uploads``: nobody writes it any more."""
+        for path in (*self.incoming.iterdir(), *self.uploads.iterdir()):
             with suppress(OSError):  # another process may sweep at the same time
                 if time.time() - path.stat().st_mtime > STALE_SECONDS:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()

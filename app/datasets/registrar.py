@@ -154,6 +154,6 @@ def _row(dataset_id: UUID, request: DatasetCreate, stored: StoredDomain) -> Data
         sections=stored.sections,
         section_pixels=stored.tiles.of_sections(),
         histogram=stored.histogram,
-        description=request.model_dump(mode="json", exclude={"name", "folder"}),
+        description=request.model_dump(mode="json", exclude={"name", "folder", "uploads"}),
         notes=stored.notes,
     )

@@ -17,6 +17,21 @@ DATASET_EXAMPLE: dict[str, JsonValue] = {
 }
 
 
+class SentUploads(BaseModel):
+    """The uploads that a dataset is made of."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    images: list[UUID] = Field(
+        min_length=1, max_length=10_000, description="The ids of the uploads of images."
+    )
+    masks: list[UUID] = Field(
+        [],
+        max_length=10_000,
+        description="The ids of the uploads of masks, each with the file name of its image.",
+    )
+
+
 class DatasetCreate(Description):
     """Describes a dataset to register, and names its folder unless its files are uploaded."""
 
@@ -33,6 +48,11 @@ class DatasetCreate(Description):
         "that is read. A mask has the file name of its image, perhaps with an ending such as "
         "`_mask`. Or the folder holds `images.zarr` and `masks.zarr`. Other usual names, such as "
         "`raw` and `labels`, are understood too.",
+    )
+    uploads: SentUploads | None = Field(
+        None,
+        description="The files to register, if they were sent by `POST /uploads` before. They are "
+        "removed when the dataset is registered, or a job has taken them.",
     )
 
 

@@ -55,6 +55,8 @@ class BodyLimit:
 
     def _limit(self, scope: Scope, media_type: str) -> int:
         path = route_path(scope)
+        if scope["method"] == "PATCH" and path.startswith("/uploads/"):
+            return self._uploads["/datasets"]  # a piece is a file at most
         if media_type.lower().startswith("multipart/form-data"):
             return self._uploads.get(path, _JSON_BYTES)
         if scope["method"] == "PUT" and _LABELS_PATH.fullmatch(path):

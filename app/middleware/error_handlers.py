@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from app.errors import (
+    ChecksumMismatch,
     DatabaseDown,
     OutOfStorage,
     Problem,
@@ -30,6 +31,9 @@ Responses = dict[int | str, dict[str, Any]]
 
 # The codes of errors that the framework raises; Python's names for these change with its versions.
 _CODES = {kind.status: kind.code for kind in ServiceError.__subclasses__()}
+
+_TITLES = {ChecksumMismatch.status: "Checksum Mismatch"}
+"""The names of statuses that are not HTTP's own."""
 
 
 def _problem(description: str) -> dict[str, Any]:
@@ -143,7 +147,11 @@ def _render(
     status: int, code: str, detail: str, errors: list[ProblemItem], headers: dict[str, str]
 ) -> Response:
     problem = Problem(
-        title=HTTPStatus(status).phrase, status=status, detail=detail, code=code, errors=errors
+        title=_TITLES.get(status) or HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        code=code,
+        errors=errors,
     )
     # A refused key or file name may hold half of a surrogate pair, which UTF-8 cannot encode.
     body = json.dumps(problem.model_dump(), ensure_ascii=False).encode(errors="backslashreplace")

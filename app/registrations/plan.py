@@ -24,8 +24,8 @@ class SentFile(BaseModel):
     kind: Literal["images", "masks"]
     name: str
     path: str
-    num_bytes: int
-    sha256: str
+    tag: str
+    """The SHA-256 of a file that came in a form, or the id of an upload."""
 
     def input(self, folder: Path) -> InputFile:
         """Return the file as an input, which messages call by its name."""

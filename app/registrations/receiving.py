@@ -65,12 +65,11 @@ class _Sink(RawIOBase):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self._path, self._file = path, path.open("xb")
-        self._digest, self._num_bytes = hashlib.sha256(), 0
+        self._digest = hashlib.sha256()
 
     def write(self, data: bytes) -> int:  # type: ignore[override] # only bytes come
         self._file.write(data)
         self._digest.update(data)
-        self._num_bytes += len(data)
         return len(data)
 
     def seek(self, offset: int, whence: int = 0) -> int:
@@ -84,10 +83,5 @@ class _Sink(RawIOBase):
         super().close()
 
     def sent(self, kind: Literal["images", "masks"], name: str) -> SentFile:
-        return SentFile(
-            kind=kind,
-            name=name,
-            path=self._path.name,
-            num_bytes=self._num_bytes,
-            sha256=self._digest.hexdigest(),
-        )
+        tag = f"sha256 {self._digest.hexdigest()}"
+        return SentFile(kind=kind, name=name, path=self._path.name, tag=tag)

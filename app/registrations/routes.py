@@ -14,7 +14,7 @@ from app.jobs.schemas import JobRead
 from app.middleware.error_handlers import DISK_FULL, NO_DATABASE
 from app.middleware.forms import FIELD_BYTES
 from app.middleware.strict_route import FORM, JSON, StrictRoute, check_media_type, json_of
-from app.registrations.plan import RegistrationPlan, SentFile
+from app.registrations.plan import SentFile
 from app.registrations.receiving import MOST_FILES, receive
 from app.registrations.service import Asked, Done, Registrations
 
@@ -33,7 +33,7 @@ _UPLOAD_SCHEMA: dict[str, Any] = {
         "metadata": {
             "type": "string",
             "maxLength": FIELD_BYTES,
-            "description": "The fields of `DatasetCreate` as JSON, without `folder`.",
+            "description": "The fields of `DatasetCreate` as JSON, without `folder` and `uploads`.",
             "examples": [json.dumps({k: v for k, v in DATASET_EXAMPLE.items() if k != "folder"})],
         },
         "images": {
@@ -113,6 +113,9 @@ async def register(
 ) -> DatasetReport | Response:
     """Register a dataset from a folder of the service (JSON) or from uploaded files (multipart).
 
+    Large files had better be sent by `POST /uploads` before, which can be resumed; `uploads` then
+    names them in a request of JSON.
+
     An upload has the fields of `DatasetCreate` as JSON in `metadata`, and files in `images` and
     `masks`. The files are PNG, TIFF, or zipped Zarr arrays of shape (N, H, W). A mask belongs to
     the image with the same file name. The service checks all files before it stores any, and a
@@ -130,15 +133,14 @@ async def register(
     """
     with services.storage.receiving() as folder:
         files: tuple[SentFile, ...] = ()
-        uploaded = check_media_type(request, JSON, FORM) == FORM
-        if uploaded:
+        in_form = check_media_type(request, JSON, FORM) == FORM
+        if in_form:
             metadata, files = await receive(request, folder)
             wanted = await json_of(request, _METADATA, metadata.encode())
         else:
             wanted = await json_of(request, _METADATA, await request.body())
-        _check_folder(wanted, uploaded=uploaded)
-        plan = RegistrationPlan(request=wanted, files=files)
-        asked = Asked(plan, folder, wishes.key, wishes.later)
+        _check_origin(wanted, in_form=in_form)
+        asked = Asked(wanted, folder, files, wishes.key, wishes.later)
         taken = await services.heavy.run(registrations.take, asked)
     return _answer(request, response, taken)
 
@@ -157,11 +159,19 @@ def _answer(
     return taken.report
 
 
-def _check_folder(request: DatasetCreate, *, uploaded: bool) -> None:
-    """Refuse a request that names a folder beside its files, or neither."""
-    if uploaded == (request.folder is None):
+def _check_origin(request: DatasetCreate, *, in_form: bool) -> None:
+    """Refuse a request whose files come from two sources, or from none."""
+    named = [name for name in ("folder", "uploads") if getattr(request, name) is not None]
+    if len(named) == (0 if in_form else 1):
         return
-    message = "an upload cannot name a folder too: remove this field"
-    if not uploaded:
-        message = "the request names no folder: name one, or upload files as multipart/form-data"
-    raise Invalid(message, [ProblemItem(where="body.folder", message=message)])
+    if in_form:
+        message = f"a form with files cannot name {named[0]} too: remove this field"
+    elif named:
+        message = "the request names both folder and uploads: remove one of them"
+    else:
+        message = (
+            "the request names no folder: name one, or name uploads, or send the files as "
+            "multipart/form-data"
+        )
+    where = f"body.{named[-1] if named else 'folder'}"
+    raise Invalid(message, [ProblemItem(where=where, message=message)])

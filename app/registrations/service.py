@@ -21,13 +21,14 @@ from app.columns import stored_object
 from app.database import Database
 from app.datasets import service as datasets
 from app.datasets.registrar import Registered, Registrar
-from app.datasets.schemas import DatasetReport, NoteRead
+from app.datasets.schemas import DatasetCreate, DatasetReport, NoteRead
 from app.jobs import keys
 from app.jobs import service as jobs
 from app.jobs.queue import JobQueue
 from app.jobs.schemas import JobRead
 from app.jobs.submission import store
-from app.registrations.plan import RegistrationPlan
+from app.registrations.plan import RegistrationPlan, SentFile
+from app.registrations.uploads import Uploads
 from app.settings import Settings
 from app.storage import Storage
 from app.tables import UNFINISHED, Dataset, IdempotencyKey, Job, JobKind, Lane
@@ -38,14 +39,22 @@ from models.data.readers.places import LocalPlace, PlacedFile
 
 @dataclass(frozen=True)
 class Asked:
-    """A request for a dataset: its plan, the folder of its files, and the wishes of its client."""
+    """A request for a dataset: the files that came with it, and the wishes of its client."""
 
-    plan: RegistrationPlan
-    upload: Path
-    """The folder of the files sent. It is taken over if a job registers the dataset."""
+    request: DatasetCreate
+    folder: Path
+    """The folder of the files. It is taken over if a job registers the dataset."""
+    files: tuple[SentFile, ...] = ()
     key: str | None = None
     later: bool = False
     """True if the client does not want to wait."""
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the request, and of the files that were sent with it."""
+        files = [file.model_dump(mode="json", exclude={"path"}) for file in self.files]
+        content = [self.request.model_dump(mode="json"), files]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -68,63 +77,72 @@ class Registrations:
     ) -> None:
         self._database, self._storage = database, storage
         self._settings, self._queue = settings, queue
+        self._uploads = Uploads(storage.uploads, settings.max_upload_bytes)
 
     def take(self, asked: Asked) -> Done | JobRead:
         """Register a dataset, or store a job that does; return what an equal request led to.
 
         Raises:
             Invalid: names each file that is wrong; or the key came with another request.
+            NotFound, Conflict: an upload is not there, or not finished.
             OutOfStorage: the data folder is full.
         """
-        digest = _digest(asked.plan)
-        if (known := self._known(asked.key, digest)) is not None:
+        if (known := self._known(asked.key, asked.digest)) is not None:
             return known
-        inputs = asked.plan.inputs(self._settings, asked.upload)
+        uploads = asked.request.uploads
+        files = asked.files if uploads is None else self._uploads.link(uploads, asked.folder)
+        taken = self._take(asked, RegistrationPlan(request=asked.request, files=files))
+        for upload_id in [] if uploads is None else [*uploads.images, *uploads.masks]:
+            self._uploads.remove(upload_id)
+        return taken
+
+    def _take(self, asked: Asked, plan: RegistrationPlan) -> Done | JobRead:
+        inputs = plan.inputs(self._settings, asked.folder)
         if not asked.later and not _exceed(inputs, self._settings.register_now_bytes):
             try:
-                return self._register(asked, inputs, digest)
+                return self._register(asked, inputs)
             except _TooLarge:  # its files are packed: a job reads them again
                 pass
-        return self._submit(asked, digest)
+        return self._submit(asked, plan)
 
-    def _register(self, asked: Asked, inputs: Inputs, digest: str) -> Done:
+    def _register(self, asked: Asked, inputs: Inputs) -> Done:
         def check(read: SectionsRead) -> None:
             if read.num_bytes > self._settings.register_now_bytes:
                 raise _TooLarge
 
         def complete(session: Session, registered: Registered) -> None:
-            if asked.key is not None and keys.find(session, asked.key, digest) is None:
-                key = IdempotencyKey(key=asked.key, request_digest=digest)
-                key.dataset_id = registered.dataset_id
-                session.add(key)
+            for key in _keys(asked):
+                if keys.find(session, key, asked.digest) is None:
+                    row = IdempotencyKey(key=key, request_digest=asked.digest)
+                    row.dataset_id = registered.dataset_id
+                    session.add(row)
 
         registrar = Registrar(self._database, self._storage, self._settings)
-        registered = registrar.register(
-            asked.plan.request, inputs, on_section=check, complete=complete
-        )
+        registered = registrar.register(asked.request, inputs, on_section=check, complete=complete)
         with self._database.reading() as session:
             return _done(session, registered.dataset_id, new=registered.new)
 
-    def _submit(self, asked: Asked, digest: str) -> Done | JobRead:
+    def _submit(self, asked: Asked, plan: RegistrationPlan) -> Done | JobRead:
         """Hand the files over to a job, and announce it."""
         job = Job(
             id=uuid4(),
             kind=JobKind.REGISTER,
             lane=Lane.DATA,
-            plan=asked.plan.model_dump(mode="json"),
+            plan=plan.model_dump(mode="json"),
             config={},
             max_attempts=self._settings.max_attempts,
         )
-        with self._handed_over(asked, job.id):
+        with self._handed_over(asked.folder, plan, job.id):
             try:
                 with self._database.session() as session:
                     store(session, job, self._settings)
-                    for key in filter(None, (asked.key, _content_key(digest))):
-                        session.add(IdempotencyKey(key=key, request_digest=digest, job_id=job.id))
+                    for key in _keys(asked):
+                        row = IdempotencyKey(key=key, request_digest=asked.digest, job_id=job.id)
+                        session.add(row)
                     session.commit()
             except IntegrityError:
                 # An equal request came at the same moment, and was stored first.
-                if (known := self._known(asked.key, digest)) is None:
+                if (known := self._known(asked.key, asked.digest)) is None:
                     raise
                 self._storage.remove(self._storage.job(job.id))
                 return known
@@ -133,14 +151,14 @@ class Registrations:
             return jobs.get(session, job.id)
 
     @contextmanager
-    def _handed_over(self, asked: Asked, job_id: UUID) -> Iterator[None]:
+    def _handed_over(self, folder: Path, plan: RegistrationPlan, job_id: UUID) -> Iterator[None]:
         """Make the files sent the job's, on the disk before the job is in the database."""
-        if asked.plan.files:
-            for file in asked.plan.files:
-                _to_disk(asked.upload / file.path)
-            _to_disk(asked.upload)
+        if plan.files:
+            for file in plan.files:
+                _to_disk(folder / file.path)
+            _to_disk(folder)
             self._storage.job(job_id).mkdir()
-            os.replace(asked.upload, self._storage.upload(job_id))
+            os.replace(folder, self._storage.upload(job_id))
             _to_disk(self._storage.job(job_id))
         try:
             yield
@@ -159,6 +177,8 @@ class Registrations:
             equal = session.get(IdempotencyKey, _content_key(digest))
             if equal is None:
                 return None
+            if equal.dataset_id is not None:
+                return _done(session, equal.dataset_id, new=False)
             job = session.get_one(Job, equal.job_id)
             if job.state in UNFINISHED:
                 return jobs.get(session, job.id)
@@ -186,10 +206,9 @@ def _done(session: Session, dataset_id: UUID, *, new: bool) -> Done:
     return Done(report, new)
 
 
-def _digest(plan: RegistrationPlan) -> str:
-    """Return the SHA-256 of a request and of the files that were sent with it."""
-    content = plan.model_dump(mode="json", exclude={"files": {"__all__": {"path"}}})
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+def _keys(asked: Asked) -> list[str]:
+    """Return the keys by which the same request is found again."""
+    return [*filter(None, (asked.key,)), _content_key(asked.digest)]
 
 
 def _content_key(digest: str) -> str:

@@ -130,4 +130,5 @@ def test_bodies_have_the_types_that_are_accepted(operations: dict[str, Schema]) 
     assert types.pop("POST /datasets") == json | form
     assert types.pop("POST /predict") == form
     assert types.pop("PUT /datasets/{dataset_id}/labels") == json | {"text/csv"}
+    assert types.pop("PATCH /uploads/{upload_id}") == {"application/offset+octet-stream"}
     assert all(given == json for given in types.values()), types

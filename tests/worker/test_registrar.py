@@ -15,7 +15,7 @@ from app.datasets import service as datasets
 from app.datasets.schemas import DatasetCreate, DatasetReport
 from app.jobs import service as jobs
 from app.jobs.schemas import JobRead
-from app.registrations.plan import RegistrationPlan, SentFile
+from app.registrations.plan import SentFile
 from app.registrations.service import Asked, Done, Registrations
 from app.tables import Dataset, Image, JobEvent, JobState, Lane
 from tests.app.files import METADATA, grey, mask, png, tiff
@@ -46,12 +46,10 @@ def take(service: Service) -> Take:
             for number, (name, data) in enumerate(files.items()):
                 (folder / f"{number}").write_bytes(data)
                 kind, _, file = name.partition("/")
-                fields = {"kind": kind, "name": file, "path": f"{number}"}
-                fields |= {"num_bytes": len(data), "sha256": str(hash(data))}
+                fields = {"kind": kind, "name": file, "path": f"{number}", "tag": str(hash(data))}
                 sent.append(SentFile.model_validate(fields))
             request = DatasetCreate.model_validate(METADATA | metadata)
-            plan = RegistrationPlan(request=request, files=tuple(sent))
-            return registrations.take(Asked(plan, folder, later=later))
+            return registrations.take(Asked(request, folder, tuple(sent), later=later))
 
     return take
 
