@@ -11,7 +11,7 @@ from uuid import UUID
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from app.datasets.schemas import DatasetCreate, DatasetRead, DatasetReport, ImageRead
+from app.datasets.schemas import DatasetCreate, DatasetRead, DatasetReport, ImageRead, SentUploads
 from app.errors import Problem
 from app.file_on_demand import FileOnDemand
 from app.inspection.schemas import Compatibility, DatasetInspection
@@ -32,6 +32,7 @@ from app.labels.schemas import (
 )
 from app.pagination import Page
 from app.registry.schemas import ModelRead
+from app.resumable import PieceRefused, send_file
 from app.tables import UNFINISHED, JobState
 
 Item = TypeVar("Item", bound=BaseModel)
@@ -65,7 +66,11 @@ class Client:
     cannot be reached.
     """
 
-    def __init__(self, url: str, timeout_seconds: float = 600) -> None:
+    def __init__(
+        self, url: str, timeout_seconds: float = 600, *, pieces_from_bytes: int = 1 << 26
+    ) -> None:
+        """Make a client. Files of more than ``pieces_from_bytes`` are sent in pieces."""
+        self._pieces_from_bytes = pieces_from_bytes
         self._http = httpx.Client(base_url=url, timeout=timeout_seconds)
 
     def __enter__(self) -> Self:
@@ -96,9 +101,16 @@ class Client:
     ) -> DatasetReport:
         """Register PNG, TIFF or zipped Zarr files of this computer as a dataset.
 
-        A mask belongs to the image whose file has the same name. If a job registers the dataset,
-        the client waits for its end, and calls ``watch`` with the job each second.
+        A mask belongs to the image whose file has the same name. Large files are sent in pieces:
+        if the connection breaks, the client goes on where it broke. If a job
+        registers the dataset, the client waits for its end, and calls ``watch`` with the job each
+        second.
         """
+        if _size_of((*images, *masks)) > self._pieces_from_bytes:
+            uploads = SentUploads(images=self._sent(images), masks=self._sent(masks))
+            return self.register_folder(
+                metadata.model_copy(update={"uploads": uploads}), watch=watch
+            )
         with ExitStack() as opened:
             files = [
                 (kind, (path.name, opened.enter_context(closing(FileOnDemand(path)))))
@@ -114,7 +126,8 @@ class Client:
     ) -> DatasetReport:
         """Register ``metadata.folder``, a folder of the service's computer, as a dataset.
 
-        If a job registers it, the client waits for the job as ``upload_dataset`` does.
+        Instead of a folder, ``metadata.uploads`` may name files that were sent before. If a job
+        registers the dataset, the client waits for the job as ``upload_dataset`` does.
         """
         response = self._send("POST", "/datasets", json=metadata.model_dump(mode="json"))
         return self._registered(response, watch)
@@ -332,6 +345,20 @@ class Client:
             if (cursor := page.next) is None:
                 return
 
+    def _sent(self, paths: Sequence[Path]) -> list[UUID]:
+        """Send files in pieces, and return the ids of their uploads."""
+        ids = []
+        for path in paths:
+            try:
+                ids.append(send_file(self._http, path, patience_seconds=PATIENCE_SECONDS))
+            except PieceRefused as error:
+                raise ApiError(f"{path}: {_detail(error.response)}") from error
+            except httpx.HTTPError as error:
+                raise Unavailable(f"{path}: {self._unreached(error)}") from error
+            except OSError as error:
+                raise ApiError(f"{path}: {error}") from error
+        return ids
+
     def _registered(self, response: httpx.Response, watch: Watch) -> DatasetReport:
         """Return the dataset of an answer to a registration, after the end of its job if any."""
         if response.status_code != _ACCEPTED:
@@ -377,6 +404,13 @@ class Client:
             kind = Unavailable if response.is_server_error else ApiError
             raise kind(f"{method} {path}: {_detail(response)}")
         return response
+
+
+def _size_of(paths: Sequence[Path]) -> int:
+    try:
+        return sum(path.stat().st_size for path in paths)
+    except OSError as error:
+        raise ApiError(str(error)) from error
 
 
 def _noted(note: ChangeNote | None) -> dict[str, str | float]:

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from app.errors import (
@@ -76,7 +77,13 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(OSError, _system_error)
     app.add_exception_handler(OperationalError, _database_error)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _server_error)
+
+
+def _gone(_request: Request, _error: Exception) -> Response:
+    """Answer nobody: the client broke the connection while it sent, which is no failure."""
+    return Response(status_code=400)
 
 
 def _service_error(_request: Request, error: Exception) -> Response:

@@ -17,7 +17,7 @@ FIELD_BYTES = 1 << 22
 
 
 OpenFile = Callable[[int], BinaryIO]
-"""Opens what the file of a form is written to, by the number of the file. It ends with a seek."""
+"""Opens what the file of a form is written to, by the number of the file."""
 
 
 class _Parser(MultiPartParser):

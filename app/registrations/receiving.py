@@ -60,27 +60,27 @@ def _sent(form: FormData, kind: Literal["images", "masks"]) -> list[SentFile]:
 
 
 class _Sink(RawIOBase):
-    """A file that is written once, hashed on the way, and closed when all of it has come."""
+    """A file that is written once, and hashed on the way.
+
+    It is open only while it is written: the end of a form of small files comes in one piece.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        self._path, self._file = path, path.open("xb")
+        self._path = path
         self._digest = hashlib.sha256()
+        path.touch(exist_ok=False)
 
     def write(self, data: bytes) -> int:  # type: ignore[override] # only bytes come
-        self._file.write(data)
+        with self._path.open("ab") as file:
+            file.write(data)
         self._digest.update(data)
         return len(data)
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """End the file: its form goes back to the start of a file that has come as a whole."""
+        """Do nothing: a form goes back to the start of a file that has come as a whole."""
         assert (offset, whence) == (0, 0)
-        self._file.close()
         return 0
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
 
     def sent(self, kind: Literal["images", "masks"], name: str) -> SentFile:
         tag = f"sha256 {self._digest.hexdigest()}"
