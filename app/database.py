@@ -30,6 +30,9 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 _TURN_SECONDS = 0.12
+_KEPT_CONNECTIONS = 8  # the others are closed after use
+_POOL_SECONDS = 20.0
+
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 
 
@@ -78,15 +81,22 @@ def _now_sqlite(element: now_plus, compiler: SQLCompiler, **kwargs: Any) -> str:
 class Database:
     """Holds the SQLAlchemy engine of a database, opens sessions and migrates the tables."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, connections: int = 16) -> None:
+        """Prepare to open up to ``connections`` connections at once; none is opened yet."""
         self.url = make_url(url)
-        self.engine = self._make_engine()
+        self.engine = self._make_engine(connections)
 
-    def _make_engine(self) -> Engine:
+    def _make_engine(self, connections: int) -> Engine:
+        kept = min(connections, _KEPT_CONNECTIONS)
+        pool: dict[str, Any] = {
+            "pool_size": kept,
+            "max_overflow": connections - kept,
+            "pool_timeout": _POOL_SECONDS,
+        }
         if self.url.get_backend_name() != "sqlite":
-            return create_engine(self.url, pool_pre_ping=True, pool_recycle=1800)
+            return create_engine(self.url, pool_pre_ping=True, pool_recycle=1800, **pool)
         Path(self.url.database or "").parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(self.url, connect_args={"timeout": 30})
+        engine = create_engine(self.url, connect_args={"timeout": 30}, **pool)
         event.listen(engine, "connect", _configure_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine

@@ -1,17 +1,28 @@
 """Parameters that routes of several packages take: services, sessions, ids and pages."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, cast
+from typing import Annotated, Concatenate, ParamSpec, Self, TypeVar, cast
 from uuid import UUID
 
 from fastapi import Depends, Path, Query, Request
 from sqlalchemy.orm import Session
 
 from app.database import Database
-from app.heavy_work import HeavyWork
+from app.heavy_work import HeavyWork, Places, Turns
 from app.settings import Settings
 from app.storage import Storage
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+THREADS = 24
+"""The threads of an API process in which routes run that are no heavy work."""
+
+_READS, _WRITES = 16, 8  # SQLite has one writer: the others would only hold threads while they wait
+_OTHER_CONNECTIONS = 8  # of event streams, reconciler, webhooks and GET /readyz
+_UPLOADS = 8
+_READING_THREADS, _READING_QUEUE = 1, 32  # Python parses in one thread at a time
 
 
 @dataclass(frozen=True)
@@ -22,9 +33,48 @@ class Services:
     database: Database
     storage: Storage
     heavy: HeavyWork
-    """Decodes, checks and draws images, and writes long tables of labels."""
+    """Decodes, checks and draws images, and writes many labels."""
     reading: HeavyWork
     """Reads large bodies of JSON."""
+    uploads: Places
+    """Uploads that are being received."""
+    reads: Turns
+    """Requests that hold a connection to the database to read."""
+    writes: Turns
+    """Requests that hold a connection to the database to write."""
+
+    @classmethod
+    def open(cls, settings: Settings) -> Self:
+        """Open database and storage, inside of the event loop that answers requests."""
+        # No fewer than there are threads and requests that may hold one at the same time.
+        connections = THREADS + _READS + _WRITES + settings.heavy_threads + _OTHER_CONNECTIONS
+        return cls(
+            settings,
+            Database(settings.database, connections),
+            Storage(settings.data_folder),
+            heavy=HeavyWork(settings.heavy_threads, settings.heavy_queue),
+            reading=HeavyWork(_READING_THREADS, _READING_QUEUE),
+            uploads=Places(_UPLOADS),
+            reads=Turns(_READS),
+            writes=Turns(_WRITES),
+        )
+
+    async def read_heavily(
+        self,
+        function: Callable[Concatenate[Session, Parameters], Result],
+        *args: Parameters.args,
+        **kwargs: Parameters.kwargs,
+    ) -> Result:
+        """Call a slow function with a session that only reads, as heavy work.
+
+        The function closes the session as soon as it needs it no more.
+        """
+
+        def call() -> Result:
+            with self.database.reading() as session:
+                return function(session, *args, **kwargs)
+
+        return await self.heavy.run(call)
 
 
 def get_services(request: Request) -> Services:
@@ -34,22 +84,36 @@ def get_services(request: Request) -> Services:
 ServicesDep = Annotated[Services, Depends(get_services)]
 
 
-def get_session(services: ServicesDep) -> Iterator[Session]:
+async def get_write_turn(services: ServicesDep) -> AsyncIterator[None]:
+    async with services.writes.one():
+        yield
+
+
+async def get_read_turn(services: ServicesDep) -> AsyncIterator[None]:
+    async with services.reads.one():
+        yield
+
+
+# The scope ends a dependency before the answer is sent. Otherwise a client that reads slowly would
+# hold a connection to the database.
+WriteTurn = Annotated[None, Depends(get_write_turn, scope="function")]
+ReadTurn = Annotated[None, Depends(get_read_turn, scope="function")]
+
+
+def get_session(services: ServicesDep, _turn: WriteTurn) -> Iterator[Session]:
     with services.database.session() as session:
         yield session
 
 
-def get_reading(services: ServicesDep) -> Iterator[Session]:
+def get_reading(services: ServicesDep, _turn: ReadTurn) -> Iterator[Session]:
     with services.database.reading() as session:
         yield session
 
 
-SessionDep = Annotated[Session, Depends(get_session)]
-"""A session that may write. The service function commits, because FastAPI runs the end of a
-dependency after it has sent the answer: a client would hold a 201 for a row that is not there yet.
-"""
+SessionDep = Annotated[Session, Depends(get_session, scope="function")]
+"""A session that may write; the service function commits."""
 
-ReadingDep = Annotated[Session, Depends(get_reading)]
+ReadingDep = Annotated[Session, Depends(get_reading, scope="function")]
 """A session that only reads."""
 
 

@@ -5,13 +5,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
+from anyio import to_thread
 from fastapi import FastAPI
 
 from app import health
-from app.database import Database
 from app.datasets import routes as datasets
-from app.dependencies import Services
-from app.heavy_work import HeavyWork
+from app.dependencies import THREADS, Services
 from app.inspection import routes as inspection
 from app.jobs import routes as jobs
 from app.jobs import submission_routes as submissions
@@ -35,7 +34,6 @@ from app.registrations import routes as registrations
 from app.registrations import upload_routes as uploads
 from app.registry import routes as registry
 from app.settings import Settings, read_settings
-from app.storage import Storage
 from app.webhooks.delivery import Webhooks
 
 DESCRIPTION = """Adapt a model that segments organelles to images of another electron microscope.
@@ -65,8 +63,6 @@ _TAGS = [
     {"name": "predict", "description": "Segment an image with a trained model."},
     {"name": "health", "description": "Ask whether the service is alive and ready."},
 ]
-
-_READING_THREADS, _READING_QUEUE = 1, 32  # Python parses in one thread at a time
 
 
 _ROUTES = (
@@ -111,16 +107,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
-    database = Database(settings.database)
-    storage = Storage(settings.data_folder)
+    to_thread.current_default_thread_limiter().total_tokens = THREADS
+    app.state.services = services = Services.open(settings)
+    database, storage = services.database, services.storage
     storage.sweep()
-    app.state.services = Services(
-        settings,
-        database,
-        storage,
-        heavy=HeavyWork(settings.heavy_threads, settings.heavy_queue),
-        reading=HeavyWork(_READING_THREADS, _READING_QUEUE),
-    )
     app.state.queue = queue = JobQueue(settings)
     app.state.predictor = predictor = Predictor(settings)
     app.state.broadcaster = broadcaster = Broadcaster(database, storage)

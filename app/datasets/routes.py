@@ -54,10 +54,9 @@ def list_images(
     response_class=Response,
     responses={200: {"content": {"image/png": {}}}},
 )
-def preview_image(
+async def preview_image(
     dataset_id: DatasetId,
     n: NumberPath,
-    session: ReadingDep,
     services: ServicesDep,
     layer: Annotated[
         Literal["images", "masks"], Query(description="`images` shows the image, `masks` its mask.")
@@ -67,7 +66,7 @@ def preview_image(
 
     A pixel of a mask holds the id of its class, or 255 where the mask ignores the pixel.
     """
-    data = service.preview(session, services.storage, dataset_id, n, layer)
+    data = await services.read_heavily(service.preview, services.storage, dataset_id, n, layer)
     # A dataset never changes, so a browser may keep the picture.
     return Response(data, media_type="image/png", headers={"Cache-Control": "max-age=86400"})
 

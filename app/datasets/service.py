@@ -82,7 +82,10 @@ def image_rows(
 
 
 def preview(session: Session, storage: Storage, dataset_id: UUID, n: int, layer: str) -> bytes:
-    """Return an image, or its mask, as PNG; grey values that PNG cannot hold as 8 bits."""
+    """Return an image, or its mask, as PNG; grey values that PNG cannot hold as 8 bits.
+
+    The session is closed before pixels are read.
+    """
     dataset = get(session, dataset_id)
     image = session.get(Image, (dataset_id, n))
     if image is None:
@@ -90,6 +93,7 @@ def preview(session: Session, storage: Storage, dataset_id: UUID, n: int, layer:
         raise NotFound(f"dataset {dataset_id} has no image {n}: its images are 0 to {last}")
     if layer == "masks" and image.class_pixels is None:
         raise NotFound(f"image {n} of dataset {dataset_id} has no mask: ask for its layer images")
+    session.close()
     group = zarr.open_group(str(storage.dataset(dataset_id)), mode="r")
     array = group[f"{layer}/{image.section:06d}"]
     assert isinstance(array, zarr.Array)

@@ -9,11 +9,13 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from app.errors import (
+    Busy,
     ChecksumMismatch,
     DatabaseDown,
     OutOfStorage,
@@ -77,6 +79,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(OSError, _system_error)
     app.add_exception_handler(OperationalError, _database_error)
+    app.add_exception_handler(PoolTimeout, _no_connection)
     app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _server_error)
 
@@ -141,6 +144,12 @@ def _database_error(request: Request, error: Exception) -> Response:
         "what is wrong"
     )
     return _service_error(request, DatabaseDown(detail, retry_after_seconds=5))
+
+
+def _no_connection(request: Request, _error: Exception) -> Response:
+    logger.error("connections_exhausted path=%s", request.url.path)
+    detail = "all connections to the database are in use: send the request again in some seconds"
+    return _service_error(request, Busy(detail, retry_after_seconds=5))
 
 
 def _server_error(request: Request, error: Exception) -> Response:

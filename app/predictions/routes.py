@@ -112,7 +112,7 @@ async def predict(
     data = await form.image.read(limit + 1)
     if len(data) > limit:
         raise TooLarge(f"the image's file has more than {limit} bytes: send a smaller piece of it")
-    request, class_names = await run_in_threadpool(_request, services, form, data)
+    request, class_names = await services.heavy.run(_request, services, form, data)
     prediction = await asyncio.wrap_future(predictor.submit(request))
     body = await run_in_threadpool(_encoded, prediction, class_names, media_type)
     PREDICT_SECONDS.labels(str(form.stylise).lower()).observe(perf_counter() - started)

@@ -135,7 +135,8 @@ async def register(
         files: tuple[SentFile, ...] = ()
         in_form = check_media_type(request, JSON, FORM) == FORM
         if in_form:
-            metadata, files = await receive(request, folder)
+            with services.uploads.one():
+                metadata, files = await receive(request, folder)
             wanted = await json_of(request, _METADATA, metadata.encode())
         else:
             wanted = await json_of(request, _METADATA, await request.body())

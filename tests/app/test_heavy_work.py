@@ -6,8 +6,9 @@ import anyio
 import pytest
 from anyio.from_thread import start_blocking_portal
 
+import app.heavy_work
 from app.errors import Busy
-from app.heavy_work import HeavyWork
+from app.heavy_work import HeavyWork, Places, Turns
 from tests.processes import DEADLINE_SECONDS
 
 
@@ -54,11 +55,49 @@ def test_a_full_queue_is_busy_and_gets_free_again() -> None:
         assert max(at_once) == 2
 
 
-def test_a_place_is_held_without_a_thread() -> None:
+def test_places_are_bounded() -> None:
+    places = Places(2)
+    with places.one():
+        with places.one(), pytest.raises(Busy), places.one():
+            pass
+        with places.one():
+            pass
+
+
+def test_turns_are_waited_for() -> None:
     async def main() -> None:
-        work = HeavyWork(threads=1, waiting=0)
-        with work.place(), pytest.raises(Busy):
-            await work.run(int)
-        assert await work.run(int) == 0
+        turns, order = Turns(2), []
+
+        async def take(name: str, ends: anyio.Event) -> None:
+            async with turns.one():
+                order.append(name)
+                await ends.wait()
+
+        first, others = anyio.Event(), anyio.Event()
+        async with anyio.create_task_group() as tasks:
+            for name, ends in (("a", first), ("b", others), ("c", others), ("d", others)):
+                tasks.start_soon(take, name, ends)
+            await anyio.wait_all_tasks_blocked()
+            assert order == ["a", "b"]
+            first.set()
+            await anyio.wait_all_tasks_blocked()
+            assert order == ["a", "b", "c"]
+            others.set()
+        assert order == ["a", "b", "c", "d"]
+
+    anyio.run(main)
+
+
+def test_a_turn_that_does_not_come_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app.heavy_work, "_PATIENCE_SECONDS", 0.01)
+
+    async def main() -> None:
+        turns = Turns(1)
+        async with turns.one():
+            with pytest.raises(Busy):
+                async with turns.one():
+                    pass
+        async with turns.one():
+            pass
 
     anyio.run(main)

@@ -1,9 +1,17 @@
 """Errors of the framework, rendered as problems."""
 
+import asyncio
 from uuid import uuid4
 
 import httpx
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import select
 
+import app.database
+from app.database import Database
+from app.middleware.error_handlers import install
+from app.settings import Settings
 from tests.app.files import problem
 
 
@@ -27,3 +35,28 @@ def test_all_methods_of_a_path_are_named(api: httpx.Client) -> None:
         refused = api.request("TRACE", path)
         problem(refused, 405)
         assert set(refused.headers["allow"].split(", ")) == expected, path
+
+
+def test_a_pool_without_a_free_connection_is_busy(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app.database, "_POOL_SECONDS", 0.01)
+    database = Database(settings.database, connections=1)
+    service = FastAPI()
+    install(service)
+
+    @service.get("/")
+    def ask() -> None:
+        with database.reading() as session, database.reading() as another:
+            session.execute(select(1))
+            another.execute(select(1))
+
+    async def main() -> httpx.Response:
+        transport = httpx.ASGITransport(service, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return await client.get("/")
+
+    refused = asyncio.run(main())
+    database.close()
+    assert problem(refused, 503)["code"] == "busy"
+    assert int(refused.headers["retry-after"]) > 0

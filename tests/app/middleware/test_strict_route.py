@@ -70,7 +70,8 @@ def test_an_evaluation_has_no_dry_run_that_would_store_it(api: httpx.Client) -> 
 )
 def test_a_body_of_another_type_is_refused(api: httpx.Client, media_type: str) -> None:
     headers = {"content-type": media_type} if media_type else {}
-    with_body = [each for each in OPERATIONS if body_types(*each)]
+    pieces = {"application/offset+octet-stream"}  # of an upload, whose headers are checked first
+    with_body = [each for each in OPERATIONS if body_types(*each) not in (set(), pieces)]
     assert len(with_body) >= 10
     for method, path in with_body:
         refused = api.request(method, address(path), content=b'{"a": 1}', headers=headers)
