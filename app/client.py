@@ -11,7 +11,14 @@ from uuid import UUID
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from app.datasets.schemas import DatasetCreate, DatasetRead, DatasetReport, ImageRead, SentUploads
+from app.datasets.schemas import (
+    DatasetCreate,
+    DatasetRead,
+    DatasetReport,
+    ImageRead,
+    OpenOrganelleCreate,
+    SentUploads,
+)
 from app.errors import Problem
 from app.file_on_demand import FileOnDemand
 from app.inspection.schemas import Compatibility, DatasetInspection
@@ -130,6 +137,16 @@ class Client:
         registers the dataset, the client waits for the job as ``upload_dataset`` does.
         """
         response = self._send("POST", "/datasets", json=metadata.model_dump(mode="json"))
+        return self._registered(response, watch)
+
+    def register_cell(
+        self, request: OpenOrganelleCreate, *, watch: Watch = lambda _: None
+    ) -> DatasetReport:
+        """Register annotated crops of a public cell, which a job of the service reads.
+
+        The client waits for the job as ``upload_dataset`` does.
+        """
+        response = self._send("POST", "/datasets", json=request.model_dump(mode="json"))
         return self._registered(response, watch)
 
     def dataset(self, dataset: UUID) -> DatasetReport:

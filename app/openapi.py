@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 
-from app.datasets.schemas import DatasetCreate
+from app.datasets.schemas import DatasetCreate, OpenOrganelleCreate
 from app.errors import Problem
 from app.labels.schemas import LabelsUpdate
 
@@ -29,6 +29,7 @@ class DocumentedAPI(FastAPI):
                 [
                     (Problem, "serialization"),
                     (DatasetCreate, "validation"),
+                    (OpenOrganelleCreate, "validation"),
                     (LabelsUpdate, "validation"),
                 ],
                 ref_template="#/components/schemas/{model}",

@@ -47,11 +47,10 @@ class Registration:
         """Register the dataset and record the end; return the exit code."""
         try:
             plan = self._plan()
-            inputs = plan.inputs(self._settings, self._storage.upload(self._lease.job_id))
+            upload = self._storage.upload(self._lease.job_id)
+            request, inputs = plan.read(self._settings, upload)
             registrar = Registrar(self._database, self._storage, self._settings)
-            registrar.register(
-                plan.request, inputs, on_section=self._report, complete=self._complete
-            )
+            registrar.register(request, inputs, on_section=self._report, complete=self._complete)
         except (Cancelled, Stop):
             return Exit.STOPPED  # the supervisor hands the job back
         except Replaced as error:

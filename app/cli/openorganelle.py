@@ -61,8 +61,8 @@ def openorganelle(  # noqa: PLR0913 - each parameter is an option of the command
     """Copy the annotated crops of a cell of OpenOrganelle into a folder.
 
     Each crop becomes a stack of sections along z, with masks in the classes of the class table. The
-    folder registers like any other: dataset.json in it is the request. A call that was interrupted
-    goes on when it is given again.
+    folder registers like any other: its meta.json describes it. A call that was interrupted goes on
+    when it is given again.
     """
     try:
         source = OpenOrganelleSource.model_validate(
@@ -105,8 +105,7 @@ def run_fetch(
         console.print("Finished crops are kept: the same command goes on from them.")
         return _INTERRUPTED
     console.print(
-        f"{folder} is complete. {folder / 'dataset.json'} is the request that registers it: "
-        "docs/openorganelle.md shows how.",
+        f"{folder} is complete. To register it: stylefilter datasets register {folder}",
         markup=False,
         highlight=False,
         soft_wrap=True,

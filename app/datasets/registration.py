@@ -7,10 +7,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from app.errors import Invalid, ProblemItem
+from app.errors import Invalid, ProblemItem, refusal
 from app.settings import Settings
 from models.data.inputs import Input, InputFile, Inputs
 from models.data.layout import folder_inputs
+from models.data.openorganelle.plan import PUBLIC, hierarchy, open_source
+from models.data.openorganelle.source import OpenOrganelleSource
+from models.data.readers.limits import ImageError
 from models.data.readers.places import LocalPlace, Place, PlacedFile, PlaceError, joined
 from models.data.readers.remote import is_url, open_place
 
@@ -35,6 +38,42 @@ def folder_files(settings: Settings, folder: str) -> Inputs:
             "Zarr array into images.zarr"
         )
     return inputs
+
+
+def cell_place(settings: Settings, source: OpenOrganelleSource) -> Place:
+    """Return the place of a public cell, or of a copy of it, which lies under a data root.
+
+    Raises:
+        Invalid: it lies elsewhere, or a folder of this computer does not hold the cell.
+    """
+    if source.at is not None:
+        return _copy_of_cell(settings, source, source.at)
+    if PUBLIC not in [str(root).rstrip("/") for root in settings.data_roots]:
+        raise refusal(
+            "at",
+            "this service does not read the public bucket of OpenOrganelle: name a copy of the "
+            f"cell in `at`, or ask the operator to add {PUBLIC} to STYLEFILTER_DATA_ROOTS",
+        )
+    try:
+        return open_source(source)
+    except PlaceError as error:
+        raise refusal("at", f"{PUBLIC} {error}") from error
+
+
+def _copy_of_cell(settings: Settings, source: OpenOrganelleSource, at: str) -> Place:
+    problem = (
+        f"{at!r} is no folder under a data root of this service: give its path relative to one of "
+        "the folders in STYLEFILTER_DATA_ROOTS, or its whole address"
+    )
+    for root in settings.data_roots if "\0" not in at else ():
+        try:
+            for place in _places(root, at):
+                if isinstance(place, LocalPlace):  # of another, asking would take too long
+                    hierarchy(source, place)
+                return place
+        except ImageError as error:
+            problem = str(error)
+    raise refusal("at", problem)
 
 
 def _inputs(roots: Sequence[Path | str], folder: str) -> Inputs:

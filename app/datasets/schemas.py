@@ -1,12 +1,15 @@
 """Schemas of the requests and answers about datasets."""
 
 from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from models.data.description import Description, Text
+from models.data.openorganelle.source import OpenOrganelleSource
 from models.data.sections import Split
+from models.data.splits import SectionLists
 
 DATASET_EXAMPLE: dict[str, JsonValue] = {
     "name": "HeLa, FIB-SEM",
@@ -14,6 +17,14 @@ DATASET_EXAMPLE: dict[str, JsonValue] = {
     "pixel_size_nm": 4.0,
     "tile_px": 128,
     "folder": "hela",
+}
+
+
+CELL_EXAMPLE: dict[str, JsonValue] = {
+    "kind": "openorganelle",
+    "name": "HELA-2",
+    "cell": "jrc_hela-2",
+    "crops": ["crop1", "crop3", "crop4"],
 }
 
 
@@ -54,6 +65,33 @@ class DatasetCreate(Description):
         description="The files to register, if they were sent by `POST /uploads` before. They are "
         "removed when the dataset is registered, or a job has taken them.",
     )
+
+
+class OpenOrganelleCreate(OpenOrganelleSource):
+    """Describes a dataset to register: annotated crops of a public cell.
+
+    Classes, pixel size and groups come from the crops.
+    """
+
+    model_config = ConfigDict(json_schema_extra={"examples": [CELL_EXAMPLE]})
+
+    kind: Literal["openorganelle"] = Field(description="The kind of source.")
+    name: Text = Field(
+        min_length=1, max_length=200, description="A name for people; two datasets may share it."
+    )
+    tile_px: int | None = Field(
+        None, ge=16, le=65536, description="The side of a tile, as in `DatasetCreate`."
+    )
+    splits: SectionLists | None = Field(
+        None,
+        description="The names of the sections of each split, such as `crop1/0003`. Without this "
+        "field, whole crops are divided.",
+    )
+
+    def described(self, told: Description) -> DatasetCreate:
+        """Return the dataset of crops that ``told`` describes, by the wishes of this request."""
+        wishes = {"name": self.name, "tile_px": self.tile_px, "splits": self.splits}
+        return DatasetCreate.model_validate(dict(told) | wishes)
 
 
 class DatasetRead(BaseModel):

@@ -1,6 +1,7 @@
 """Answers only requests that a route understands as a whole; all others are refused by name."""
 
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import Request, Response
@@ -112,9 +113,18 @@ async def json_of(request: Request, kind: TypeAdapter[Read], body: bytes) -> Rea
         TooLarge: it holds more values than any request needs.
         Busy: too many large bodies wait to be read.
     """
+    return await in_turn(request, partial(read_json, kind), body)
+
+
+async def in_turn(request: Request, read: Callable[[bytes], Read], body: bytes) -> Read:
+    """Return what ``read`` makes of a body; a large one waits for its turn, in a thread.
+
+    Raises:
+        Busy: too many large bodies wait to be read.
+    """
     if len(body) <= _LARGE_BYTES:
-        return read_json(kind, body)
-    return await get_services(request).reading.run(read_json, kind, body)
+        return read(body)
+    return await get_services(request).reading.run(read, body)
 
 
 def _query_names(dependant: Dependant) -> frozenset[str]:

@@ -5,10 +5,14 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.datasets.registration import folder_files
-from app.datasets.schemas import DatasetCreate
+from app.datasets.registration import cell_place, folder_files
+from app.datasets.schemas import DatasetCreate, OpenOrganelleCreate
+from app.errors import Invalid, ProblemItem
 from app.settings import Settings
+from models.data.findings import DomainRefused
 from models.data.inputs import InputFile, Inputs, given_files
+from models.data.openorganelle.inputs import crop_inputs, description
+from models.data.openorganelle.plan import plan_crops
 from models.data.readers.places import placed
 
 
@@ -33,22 +37,31 @@ class SentFile(BaseModel):
 
 
 class RegistrationPlan(BaseModel):
-    """The request for a dataset, and its files, unless the request names a folder."""
+    """The request for a dataset, and its files, unless the request names a folder or a cell."""
 
     model_config = ConfigDict(frozen=True)
 
-    request: DatasetCreate
+    request: DatasetCreate | OpenOrganelleCreate
     files: tuple[SentFile, ...] = Field(())
 
-    def inputs(self, settings: Settings, upload: Path) -> Inputs:
-        """Return the images and masks to read; ``upload`` is the folder of the files sent.
+    def check(self, settings: Settings) -> None:
+        """Refuse a cell that may not be read; what costs more is left to ``read``."""
+        if isinstance(self.request, OpenOrganelleCreate):
+            cell_place(settings, self.request)
+
+    def read(self, settings: Settings, upload: Path) -> tuple[DatasetCreate, Inputs]:
+        """Return the dataset to register, with the images and masks to read.
+
+        ``upload`` is the folder of the files sent.
 
         Raises:
-            Invalid: the folder of the request is not there, or may not be read.
+            Invalid: what the request names is not there, or may not be read.
             UploadGone: a file that was sent is not there.
         """
+        if isinstance(self.request, OpenOrganelleCreate):
+            return _of_cell(self.request, settings)
         if self.request.folder is not None:
-            return folder_files(settings, self.request.folder)
+            return self.request, folder_files(settings, self.request.folder)
         for file in self.files:
             if not (upload / file.path).is_file():
                 raise UploadGone(
@@ -58,4 +71,13 @@ class RegistrationPlan(BaseModel):
             [file.input(upload) for file in self.files if file.kind == kind]
             for kind in ("images", "masks")
         )
-        return given_files(images, masks)
+        return self.request, given_files(images, masks)
+
+
+def _of_cell(request: OpenOrganelleCreate, settings: Settings) -> tuple[DatasetCreate, Inputs]:
+    try:
+        plan = plan_crops(request, cell_place(settings, request))
+        return request.described(description(plan)), crop_inputs(plan)
+    except DomainRefused as error:
+        items = [ProblemItem(where=each.where, message=each.message) for each in error.problems]
+        raise Invalid(str(error), items) from error

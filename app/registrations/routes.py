@@ -6,14 +6,20 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Request, Response
 from pydantic import TypeAdapter
 
-from app.datasets.schemas import DATASET_EXAMPLE, DatasetCreate, DatasetReport
+from app.datasets.schemas import (
+    DATASET_EXAMPLE,
+    DatasetCreate,
+    DatasetReport,
+    OpenOrganelleCreate,
+)
 from app.dependencies import ServicesDep, address
 from app.errors import Invalid, ProblemItem
 from app.jobs.dependencies import Key, QueueDep
 from app.jobs.schemas import JobRead
+from app.json_body import parsed, validated
 from app.middleware.error_handlers import DISK_FULL, NO_DATABASE
 from app.middleware.forms import FIELD_BYTES
-from app.middleware.strict_route import FORM, JSON, StrictRoute, check_media_type, json_of
+from app.middleware.strict_route import FORM, JSON, StrictRoute, check_media_type, in_turn, json_of
 from app.registrations.plan import SentFile
 from app.registrations.receiving import MOST_FILES, receive
 from app.registrations.service import Asked, Done, Registrations
@@ -24,6 +30,7 @@ router = APIRouter(
 
 _ASYNC = "respond-async"
 _METADATA = TypeAdapter(DatasetCreate)
+_CELL = TypeAdapter(OpenOrganelleCreate)
 
 _UPLOAD_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -54,7 +61,14 @@ _UPLOAD_SCHEMA: dict[str, Any] = {
 _BODY = {
     "required": True,
     "content": {
-        "application/json": {"schema": {"$ref": "#/components/schemas/DatasetCreate"}},
+        "application/json": {
+            "schema": {
+                "oneOf": [
+                    {"$ref": "#/components/schemas/DatasetCreate"},
+                    {"$ref": "#/components/schemas/OpenOrganelleCreate"},
+                ]
+            }
+        },
         "multipart/form-data": {"schema": _UPLOAD_SCHEMA},
     },
 }
@@ -111,7 +125,7 @@ async def register(
     wishes: Annotated[Wishes, Depends()],
     registrations: Annotated[Registrations, Depends(get_registrations)],
 ) -> DatasetReport | Response:
-    """Register a dataset from a folder of the service (JSON) or from uploaded files (multipart).
+    """Register a dataset from a folder of the service or a public cell (JSON), or uploaded files.
 
     Large files had better be sent by `POST /uploads` before, which can be resumed; `uploads` then
     names them in a request of JSON.
@@ -127,20 +141,24 @@ async def register(
     The job reads and checks the files; if a file is wrong the job fails, and its `error` names each
     file that is wrong. The operator may have set another size (STYLEFILTER_REGISTER_NOW_BYTES).
 
+    A request with the `kind` `openorganelle` is for crops of a public cell, and always takes a job.
+
     A request may be sent again if its answer was lost. While a job registers the same files, the
     answer is that job. If a dataset of this name and content exists, the answer is that dataset,
     with status 200. No second one is made.
     """
     with services.storage.receiving() as folder:
         files: tuple[SentFile, ...] = ()
+        wanted: DatasetCreate | OpenOrganelleCreate
         in_form = check_media_type(request, JSON, FORM) == FORM
         if in_form:
             with services.uploads.one():
                 metadata, files = await receive(request, folder)
             wanted = await json_of(request, _METADATA, metadata.encode())
         else:
-            wanted = await json_of(request, _METADATA, await request.body())
-        _check_origin(wanted, in_form=in_form)
+            wanted = await in_turn(request, _named, await request.body())
+        if isinstance(wanted, DatasetCreate):
+            _check_origin(wanted, in_form=in_form)
         asked = Asked(wanted, folder, files, wishes.key, wishes.later)
         taken = await services.heavy.run(registrations.take, asked)
     return _answer(request, response, taken)
@@ -158,6 +176,13 @@ def _answer(
         response.status_code = 200
     response.headers["Location"] = address(request, f"/datasets/{taken.report.id}")
     return taken.report
+
+
+def _named(body: bytes) -> DatasetCreate | OpenOrganelleCreate:
+    """Return the request of a JSON body; one that has a ``kind`` is for a public cell."""
+    values = parsed(body)
+    of_cell = isinstance(values, dict) and "kind" in values
+    return validated(_CELL, values) if of_cell else validated(_METADATA, values)
 
 
 def _check_origin(request: DatasetCreate, *, in_form: bool) -> None:

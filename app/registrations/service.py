@@ -21,7 +21,7 @@ from app.columns import stored_object
 from app.database import Database
 from app.datasets import service as datasets
 from app.datasets.registrar import Registered, Registrar
-from app.datasets.schemas import DatasetCreate, DatasetReport, NoteRead
+from app.datasets.schemas import DatasetCreate, DatasetReport, NoteRead, OpenOrganelleCreate
 from app.jobs import keys
 from app.jobs import service as jobs
 from app.jobs.queue import JobQueue
@@ -41,7 +41,7 @@ from models.data.readers.places import LocalPlace, PlacedFile
 class Asked:
     """A request for a dataset: the files that came with it, and the wishes of its client."""
 
-    request: DatasetCreate
+    request: DatasetCreate | OpenOrganelleCreate
     folder: Path
     """The folder of the files. It is taken over if a job registers the dataset."""
     files: tuple[SentFile, ...] = ()
@@ -89,6 +89,10 @@ class Registrations:
         """
         if (known := self._known(asked.key, asked.digest)) is not None:
             return known
+        if isinstance(asked.request, OpenOrganelleCreate):
+            plan = RegistrationPlan(request=asked.request)
+            plan.check(self._settings)
+            return self._submit(asked, plan)  # even its metadata may take minutes to read
         uploads = asked.request.uploads
         files = asked.files if uploads is None else self._uploads.link(uploads, asked.folder)
         taken = self._take(asked, RegistrationPlan(request=asked.request, files=files))
@@ -97,15 +101,15 @@ class Registrations:
         return taken
 
     def _take(self, asked: Asked, plan: RegistrationPlan) -> Done | JobRead:
-        inputs = plan.inputs(self._settings, asked.folder)
+        request, inputs = plan.read(self._settings, asked.folder)
         if not asked.later and not _exceed(inputs, self._settings.register_now_bytes):
             try:
-                return self._register(asked, inputs)
+                return self._register(asked, request, inputs)
             except _TooLarge:  # its files are packed: a job reads them again
                 pass
         return self._submit(asked, plan)
 
-    def _register(self, asked: Asked, inputs: Inputs) -> Done:
+    def _register(self, asked: Asked, request: DatasetCreate, inputs: Inputs) -> Done:
         def check(read: SectionsRead) -> None:
             if read.num_bytes > self._settings.register_now_bytes:
                 raise _TooLarge
@@ -118,7 +122,7 @@ class Registrations:
                     session.add(row)
 
         registrar = Registrar(self._database, self._storage, self._settings)
-        registered = registrar.register(asked.request, inputs, on_section=check, complete=complete)
+        registered = registrar.register(request, inputs, on_section=check, complete=complete)
         with self._database.reading() as session:
             return _done(session, registered.dataset_id, new=registered.new)
 

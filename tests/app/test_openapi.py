@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from app.datasets.schemas import DatasetCreate
+from app.datasets.schemas import DatasetCreate, OpenOrganelleCreate
 from app.errors import Problem
 from app.jobs.request_schemas import (
     AdaptRequest,
@@ -155,6 +155,7 @@ def test_failures_are_documented_where_they_can_come(operations: dict[str, Any])
 def test_every_reference_leads_to_a_schema(page: dict[str, Any]) -> None:
     references = {node["$ref"] for node in inside(page) if isinstance(node.get("$ref"), str)}
     assert "#/components/schemas/DatasetCreate" in references
+    assert "#/components/schemas/OpenOrganelleCreate" in references
     known = {f"#/components/schemas/{name}" for name in page["components"]["schemas"]}
     assert references <= known
 
@@ -169,6 +170,7 @@ def test_the_page_is_built_once(page: dict[str, Any]) -> None:
     "model",
     [
         DatasetCreate,
+        OpenOrganelleCreate,
         AdaptRequest,
         TrainStyleRequest,
         PretrainRequest,

@@ -1,5 +1,6 @@
 """The class table: which annotated structures make which class."""
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
 from importlib import resources
@@ -9,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from models.data.description import ClassName
 from models.data.domain import IGNORE
@@ -19,7 +20,16 @@ UNANNOTATED, UNKNOWN = 0, 255
 """The two ids of the array ``all`` that are no structure: nobody looked, or nobody could tell."""
 
 _MAX_BYTES = 1 << 18
-Structure = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,100}$")]
+_MAX_STRUCTURES = 1000
+
+
+def _plain(name: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*", name) is None:
+        raise ValueError(f"{name!r} is no name of a structure: it has letters, digits, _, - and .")
+    return name
+
+
+Structure = Annotated[str, Field(max_length=100), AfterValidator(_plain)]
 """The name of a structure, such as ``mito_mem``, and of its array in a crop."""
 
 StructureId = Annotated[int, Field(ge=0, le=65534)]
@@ -30,7 +40,9 @@ class ClassEntry(FrozenConfig):
 
     name: ClassName = Field(description="The name of the class.")
     ids: dict[Structure, StructureId] = Field(
-        min_length=1, description="The structures of the class, and the id of each in `all`."
+        min_length=1,
+        max_length=_MAX_STRUCTURES,
+        description="The structures of the class, and the id of each in `all`.",
     )
 
 
@@ -44,14 +56,19 @@ class ClassTable(FrozenConfig):
     )
     ignored: dict[Structure, StructureId] = Field(
         default_factory=dict,
+        max_length=_MAX_STRUCTURES,
         description="The structures whose pixels have no class, and the id of each in `all`.",
     )
     unlisted: str = Field(
         "ignore",
+        max_length=100,
         description="The class of pixels whose id is in no class and not ignored, or `ignore`.",
     )
-    groups: dict[Structure, Annotated[tuple[Structure, ...], Field(min_length=1)]] = Field(
+    groups: dict[
+        Structure, Annotated[tuple[Structure, ...], Field(min_length=1, max_length=_MAX_STRUCTURES)]
+    ] = Field(
         default_factory=dict,
+        max_length=_MAX_STRUCTURES,
         description="The arrays that hold several structures at once, and these structures.",
     )
 

@@ -2,8 +2,8 @@
 
 The folder holds ``images/crop1.tif`` and ``masks/crop1.tif`` with a page for each section, and a
 record ``crops/crop1.json`` that is written last: a crop with a record is complete. When all are,
-``labels.csv`` tells the classes of each section, and ``dataset.json``, the request that registers
-the folder, is written last.
+``labels.csv`` tells the classes of each section, and ``meta.json``, which describes the folder to
+those who register it, is written last.
 """
 
 import csv
@@ -81,13 +81,9 @@ def fetch(
             read = _num_bytes(plan, crop) - before
             on_crop(Fetched(record, number, len(plan.crops), kept, read))
         _write_labels(folder / "labels.csv", plan.table.class_names, records)
-        _write_json(folder / "dataset.json", _request(plan, folder))
+        told = description(plan).model_dump(mode="json", exclude_unset=True)
+        _write_json(folder / "meta.json", {"name": plan.source.cell, **told})
     return records
-
-
-def _request(plan: Plan, folder: Path) -> dict[str, object]:
-    fields = description(plan).model_dump(mode="json", exclude_unset=True)
-    return {"name": plan.source.cell, "folder": folder.resolve().name, **fields}
 
 
 @contextmanager
@@ -128,7 +124,7 @@ def _claim(plan: Plan, folder: Path) -> None:
             f"{folder} holds {strange[0]}, which is not asked for: choose another folder, or "
             "remove its files from images, masks and crops"
         )
-    (folder / "dataset.json").unlink(missing_ok=True)
+    (folder / "meta.json").unlink(missing_ok=True)
     _write_json(path, source.model_dump(mode="json"))
 
 

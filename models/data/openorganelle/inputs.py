@@ -23,6 +23,7 @@ def crop_inputs(plan: Plan) -> Inputs:
     return Inputs(
         [CropImages(plan, crop) for crop in plan.crops],
         [CropMasks(plan, crop) for crop in plan.crops],
+        [f"{name} ({why})" for name, why in plan.left_out.items()],
     )
 
 
@@ -37,6 +38,7 @@ def description(plan: Plan) -> Description:
     return Description(
         class_names=list(plan.table.class_names),
         pixel_size_nm=plan.pixel_size_nm,
+        ignore_value=IGNORE,  # said, because masks of two classes could be taken for 0 and 255
         groups=groups,
     )
 
@@ -58,7 +60,8 @@ class CropImages:
 
     @contextmanager
     def open(self, ask: Ask) -> Iterator[Stack]:
-        yield _stack(self.plan, self.crop, ask, self._slabs())
+        where = f"was read from {self.plan.place}/{self.plan.em.key}: {self.crop.box}"
+        yield _stack(self.plan, self.crop, ask, self._slabs(), (where, *self.crop.notes))
 
     def again(self) -> None:
         return None
@@ -155,11 +158,13 @@ class _Structure:
         return absent == self._array.absent
 
 
-def _stack(plan: Plan, crop: Crop, ask: Ask, slabs: Iterator[Array]) -> Stack:
+def _stack(
+    plan: Plan, crop: Crop, ask: Ask, slabs: Iterator[Array], notes: tuple[str, ...] = ()
+) -> Stack:
     depth, height, width = crop.box.shape
     check_size((height, width), ask.max_pixels)
     pixel_size_nm = (plan.em.grid.voxel_nm[1], plan.em.grid.voxel_nm[2])
-    return Stack(_sections(slabs), depth, pixel_size_nm, crop.notes)
+    return Stack(_sections(slabs), depth, pixel_size_nm, notes)
 
 
 def _sections(slabs: Iterator[Array]) -> Iterator[Array]:

@@ -91,14 +91,16 @@ class Plan:
         return self.em.grid.voxel_nm[2]
 
 
-def plan_crops(source: OpenOrganelleSource) -> Plan:
+def plan_crops(source: OpenOrganelleSource, place: Place | None = None) -> Plan:
     """Read the metadata of a cell and of its crops.
+
+    ``place`` is the folder that ``source.at`` names, where that was opened before.
 
     Raises:
         DomainRefused: names each crop that cannot be read, or what is wrong with the cell.
     """
     try:
-        root, name = _opened(source)
+        root, name = hierarchy(source, place or open_source(source))
         em = _micrographs(root, source)
         names = source.crops or _listed(root, source)
     except ImageError as error:
@@ -114,12 +116,15 @@ def plan_crops(source: OpenOrganelleSource) -> Plan:
     return Plan(source, source.table, name, em, tuple(_grouped(kept)), left_out)
 
 
-def _opened(source: OpenOrganelleSource) -> tuple[Place, str]:
-    """Return the hierarchy of a cell, and the folder or address where it was found."""
+def hierarchy(source: OpenOrganelleSource, place: Place) -> tuple[Place, str]:
+    """Return the hierarchy of a cell in a place, and the folder or address where it was found.
+
+    Raises:
+        PlaceError: the place does not hold it.
+    """
     at, cell = (source.at or PUBLIC).rstrip("/"), source.cell
     if at.endswith(".n5"):
         raise PlaceError(f"{at} is N5, which is not read: give the Zarr hierarchy of the same cell")
-    place = _place(source)
     tried = ("",) if at.endswith(".zarr") else (f"{cell}/{cell}.zarr", f"{cell}.zarr")
     for key in tried:
         root = place.at(key)
@@ -129,7 +134,12 @@ def _opened(source: OpenOrganelleSource) -> tuple[Place, str]:
     raise PlaceError(f"{at} holds {'neither ' if ' nor ' in what else ''}{what}")
 
 
-def _place(source: OpenOrganelleSource) -> Place:
+def open_source(source: OpenOrganelleSource) -> Place:
+    """Open the place that a source names: a folder, an address, or the public bucket.
+
+    Raises:
+        PlaceError: the address cannot be understood, or the package obstore is not installed.
+    """
     if source.at is None:
         return open_public_bucket(_BUCKET, region=_REGION)
     return open_place(source.at) if is_url(source.at) else LocalPlace.of(Path(source.at))

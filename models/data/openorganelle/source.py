@@ -19,9 +19,11 @@ def _table(given: object) -> object:
 
 
 CropName = Annotated[
-    str, Field(pattern=r"^crop[0-9]{1,9}$", examples=["crop1"]), BeforeValidator(_crop_name)
+    str,
+    Field(max_length=13, pattern=r"^crop[0-9]{1,9}$", examples=["crop1"]),
+    BeforeValidator(_crop_name),
 ]
-_Part = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}$")]
+_Part = Annotated[str, Field(max_length=100, pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$")]
 
 
 class OpenOrganelleSource(FrozenConfig):

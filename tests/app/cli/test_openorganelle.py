@@ -1,13 +1,12 @@
 """`stylefilter datasets fetch openorganelle`, as it is typed."""
 
-import json
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from app.cli.folder_upload import described, inputs_of, request_of
 from app.cli.main import cli
-from app.datasets.schemas import DatasetCreate
 from tests.models.data.openorganelle.lookalike import CELL, write_demo
 
 FETCH = ["datasets", "fetch", "openorganelle", "--cell", CELL]
@@ -32,13 +31,13 @@ def test_a_dry_run_tells_the_cost_and_writes_nothing(at: str, tmp_path: Path) ->
     assert not out.exists()
 
 
-def test_a_fetch_leaves_a_folder_with_its_request(at: str, tmp_path: Path) -> None:
+def test_a_fetch_leaves_a_folder_that_can_be_registered(at: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     code, said = run("--at", at, "--to", str(out), "--crops", "1-2")
     assert code == 0
-    assert "dataset.json" in said
-    request = DatasetCreate.model_validate(json.loads((out / "dataset.json").read_text()))
-    assert request.folder == "out"
+    assert f"datasets register {out}" in said
+    request = request_of(described(out, inputs_of([out])), "meta.json")
+    assert (request.name, request.pixel_size_nm) == (CELL, 4.0)
     assert sorted(request.groups or {}) == ["crop1", "crop2"]
 
 

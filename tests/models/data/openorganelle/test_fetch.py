@@ -100,8 +100,8 @@ def test_a_record_tells_where_a_crop_came_from_and_what_it_holds(demo: Path, out
 
 def test_the_folder_registers_by_its_request(demo: Path, out: Path, tmp_path: Path) -> None:
     fetched(demo, out)
-    request = json.loads((out / "dataset.json").read_text())
-    assert (request.pop("name"), request.pop("folder")) == (CELL, "out")
+    request = json.loads((out / "meta.json").read_text())
+    assert request.pop("name") == CELL
     description = Description.model_validate(request)
     stored = store_domain(description, folder_inputs(out), tmp_path / "stored")
     assert description.pixel_size_nm == 4.0
@@ -186,7 +186,7 @@ def test_a_copy_that_lost_files_is_refused_or_told(demo: Path, out: Path) -> Non
     (demo / "recon-1/em/fibsem-uint8/s0/1/0/0").unlink()
     with pytest.raises(FetchError, match="crop1"):
         fetched(demo, out, crops=[1, 2])
-    assert not (out / "dataset.json").exists()
+    assert not (out / "meta.json").exists()
     assert not list(out.rglob("*crop1*"))
 
 
@@ -250,7 +250,7 @@ def test_a_fetch_that_was_killed_goes_on(key: str, demo: Path, out: Path, tmp_pa
             answer.set()
         assert (out / "crops/crop2.json").exists()
         assert not (out / "crops/crop3.json").exists()
-        assert not (out / "dataset.json").exists()
+        assert not (out / "meta.json").exists()
         server.before = lambda _: None
         again = fetched(server.url, out, crops=CROPS)
     kept = {name for name, each in again.items() if each.kept}
