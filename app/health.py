@@ -1,5 +1,7 @@
 """Tells whether the service is alive and ready, and shows its Prometheus metrics."""
 
+import logging
+
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field
@@ -11,6 +13,8 @@ from app.jobs.dependencies import QueueDep
 from app.middleware.error_handlers import NO_DATABASE
 from app.middleware.strict_route import StrictRoute
 
+logger = logging.getLogger(__name__)
+
 router = APIRouter(tags=["health"], route_class=StrictRoute)
 
 
@@ -21,7 +25,7 @@ class Readiness(BaseModel):
     problems: dict[str, str] = Field(
         description="The reason why a part of the service cannot be used, by the name of the part: "
         "`database`, `broker` or `storage`.",
-        examples=[{"broker": "the broker cannot be reached: refused"}],
+        examples=[{"broker": "the broker cannot be reached: the log of the API holds the reason"}],
     )
 
 
@@ -66,4 +70,5 @@ def _database_problem(services: Services) -> str | None:
     try:
         return services.database.revision_problem()
     except SQLAlchemyError as error:
-        return f"the database cannot be reached: {str(error).splitlines()[0]}"
+        logger.warning("database_unreachable error=%s", error)
+        return "the database cannot be reached: the log of the API holds the reason"

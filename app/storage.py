@@ -4,6 +4,7 @@ A folder is written under another name and renamed at the end, so it is whole or
 """
 
 import errno
+import logging
 import os
 import shutil
 import sqlite3
@@ -17,6 +18,8 @@ from models.files import written_aside
 
 STALE_SECONDS = 24 * 3600
 """The age at which a folder that no process has touched is given up."""
+
+logger = logging.getLogger(__name__)
 
 
 class Storage:
@@ -148,7 +151,8 @@ class Storage:
             probe.write_bytes(b"ok")
             probe.unlink()
         except OSError as error:
-            return f"the data folder {self.folder} cannot be written to: {error.strerror}"
+            logger.warning("data_folder_unwritable folder=%s error=%s", self.folder, error)
+            return f"the data folder cannot be written to: {error.strerror}"
         return None
 
 

@@ -131,7 +131,8 @@ class JobQueue:
             with self._celery.connection_for_write() as connection:
                 connection.ensure_connection(max_retries=0, timeout=4)
         except (OperationalError, OSError) as error:
-            return f"the broker cannot be reached: {error}"
+            logger.warning("broker_unreachable error=%s", error)
+            return "the broker cannot be reached: the log of the API holds the reason"
         return None
 
     def close(self) -> None:

@@ -4,9 +4,11 @@ No other module of the app uses torch. The first prediction imports it, so that 
 without it.
 """
 
+import logging
 import threading
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +23,8 @@ from app.settings import Settings
 if TYPE_CHECKING:
     from models.inference import Prediction
     from models.inference import Predictor as Network
+
+logger = logging.getLogger(__name__)
 
 Array = NDArray[np.generic]
 
@@ -76,7 +80,8 @@ class Predictor:
                 )
                 raise Busy(message, retry_after_seconds=5)
             self._waiting += 1
-        future = self._thread.submit(self._predict, request)
+        # The copied context names the request in log lines.
+        future = self._thread.submit(copy_context().run, self._predict, request)
         future.add_done_callback(self._left)
         return future
 
@@ -102,9 +107,10 @@ class Predictor:
                 stylise=request.style is not None,
             )
         except CheckpointError as error:
+            logger.error("model_unreadable error=%s", error)
             raise ModelUnreadable(
-                f"the service cannot read the model's weights ({error}): ask the operator to "
-                "restore the model's folder, or train the model again"
+                "the service cannot read the model's weights, and its log holds the reason: ask "
+                "the operator to restore the model's folder, or train the model again"
             ) from error
         except DeviceUnavailable as error:
             raise DeviceMissing(

@@ -3,6 +3,7 @@
 Each is checked against what a file's header declares, before pixels are decoded.
 """
 
+import re
 import zlib
 from math import prod
 from typing import Any
@@ -31,8 +32,15 @@ IMAGE_DTYPES = ("uint8", "uint16", "uint32", "int8", "int16", "int32", "float32"
 Array = NDArray[np.generic]
 
 
+_OBJECT = re.compile(r":? ?<[^<>]* at 0x[0-9a-f]+>")
+"""Matches the name that Python gives to an object, which decoders put into their words."""
+
+
 class ImageError(ValueError):
     """An image cannot be used; the message follows its name and tells its owner why."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(_OBJECT.sub("", message))
 
 
 def read_as(dtype: DTypeLike) -> np.dtype[Any]:

@@ -342,11 +342,14 @@ def test_a_full_queue_is_busy_and_gets_free_again(
 
 
 def test_weights_that_are_gone_fail_in_words(
-    api: httpx.Client, settings: Settings, world: World
+    api: httpx.Client, settings: Settings, world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     shutil.rmtree(settings.data_folder / "jobs")
     failed = problem(predict(api, model=world.adapted), 503)
     assert failed["code"] == "model_unreadable"
+    assert str(settings.data_folder) not in failed["detail"]
+    (record,) = [record for record in caplog.records if "model_unreadable" in record.message]
+    assert str(settings.data_folder) in record.message
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the machine has the device")

@@ -1,5 +1,7 @@
 """The bounds that all formats share."""
 
+from tempfile import SpooledTemporaryFile
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,9 @@ from models.data.readers.limits import (
     check_size,
     check_unpacked,
 )
+from tests.app.files import grey, png
+from tests.models.data.readers.files import MANY
+from tests.models.data.reading import read_sections
 
 
 @pytest.mark.parametrize("name", ["uint8", "uint16", "int8", "int16", "uint32", "int32", "float32"])
@@ -67,3 +72,15 @@ def test_a_section_is_of_few_parts() -> None:
     check_look_ups(1 << 17, "chunks")
     with pytest.raises(ImageError, match="131073 chunks"):
         check_look_ups(131073, "chunks")
+
+
+def test_words_of_decoders_name_no_object_of_the_program() -> None:
+    error = ImageError("is damaged: cannot identify image file <a.B object at 0x7f00>")
+    assert str(error) == "is damaged: cannot identify image file"
+    assert str(ImageError("is 2 < 3 px at <0x> wide")) == "is 2 < 3 px at <0x> wide"
+    with SpooledTemporaryFile() as file:
+        file.write(png(grey(1))[:8] + bytes(100))
+        file.seek(0)
+        with pytest.raises(ImageError) as refused:
+            list(read_sections(file, MANY))
+    assert " at 0x" not in str(refused.value)
