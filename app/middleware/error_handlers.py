@@ -35,8 +35,12 @@ Responses = dict[int | str, dict[str, Any]]
 # The codes of errors that the framework raises; Python's names for these change with its versions.
 _CODES = {kind.status: kind.code for kind in ServiceError.__subclasses__()}
 
-_TITLES = {ChecksumMismatch.status: "Checksum Mismatch"}
-"""The names of statuses that are not HTTP's own."""
+_TITLES = {
+    413: "Content Too Large",
+    422: "Unprocessable Content",
+    ChecksumMismatch.status: "Checksum Mismatch",
+}
+"""The names of statuses that Python does not know, or knows by an older name."""
 
 
 def _problem(description: str) -> dict[str, Any]:
@@ -53,6 +57,15 @@ ALWAYS: Responses = {
 }
 """The answers that any route may give."""
 
+_RETRY_AFTER: dict[str, Any] = {
+    "headers": {
+        "Retry-After": {
+            "description": "The seconds after which to send the request again.",
+            "schema": {"type": "integer", "minimum": 1},
+        }
+    }
+}
+
 NO_DATABASE: Responses = {
     503: _problem(
         "The service cannot use its database now, is busy, or is stopping; for a prediction also: "
@@ -60,8 +73,22 @@ NO_DATABASE: Responses = {
         "the same request again after so many seconds. Otherwise `detail` says what the operator "
         "has to do."
     )
+    | _RETRY_AFTER
 }
 """The answer of a route that cannot read or write the database."""
+
+CHANGES: Responses = {
+    403: _problem(
+        "A web page of another site made the browser send the request, and nothing was changed."
+    )
+}
+"""The answer of a route that changes something."""
+
+BODY: Responses = {
+    413: _problem("The body has more bytes, values or files than the service takes at once."),
+    415: _problem("The body, or a file in it, is of a type that the route does not take."),
+}
+"""The answers of a route that takes a body."""
 
 DISK_FULL: Responses = {
     507: _problem(

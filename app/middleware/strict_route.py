@@ -14,7 +14,9 @@ from starlette.datastructures import FormData
 from app.dependencies import get_services
 from app.errors import Invalid, ProblemItem, UnsupportedMedia
 from app.json_body import read_json
+from app.middleware.error_handlers import BODY, CHANGES, Responses
 from app.middleware.forms import read_form
+from app.middleware.origin_check import SAFE_METHODS
 
 JSON, FORM = "application/json", "multipart/form-data"
 
@@ -31,6 +33,10 @@ class StrictRoute(APIRoute):
     The body is read and validated here, before the framework would do it in the event loop.
     """
 
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+        self.responses = self._refusals() | self.responses
+
     def get_route_handler(self) -> _Handler:
         handle = super().get_route_handler()
         known = _query_names(self.dependant)
@@ -41,6 +47,12 @@ class StrictRoute(APIRoute):
             return await handle(request if read is None else await read(request))
 
         return strict
+
+    def _refusals(self) -> Responses:
+        """Return the answers of all routes of this kind, for the OpenAPI page."""
+        has_body = self.body_field is not None or "requestBody" in (self.openapi_extra or {})
+        changes = bool((self.methods or set()) - SAFE_METHODS)
+        return (CHANGES if changes else {}) | (BODY if has_body else {})
 
     def _reader(self) -> Callable[[Request], Awaitable[Request]] | None:
         """Return the function that reads the body; None if the route reads it, or has none."""

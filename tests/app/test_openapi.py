@@ -69,6 +69,8 @@ OPERATIONS = {
     "GET /metrics",
 }
 
+CHANGES = {"POST", "PUT", "PATCH", "DELETE"}
+
 
 @pytest.fixture(scope="module")
 def page() -> dict[str, Any]:
@@ -150,6 +152,11 @@ def test_failures_are_documented_where_they_can_come(operations: dict[str, Any])
     assert OPERATIONS - giving("503") == {"GET /livez"} | files_alone
     written = {"POST /datasets", "POST /predict", "GET /datasets/{dataset_id}/labels"}
     assert giving("507") == written | {"POST /uploads", "PATCH /uploads/{upload_id}"}
+    assert giving("403") == {name for name in OPERATIONS if name.split()[0] in CHANGES}
+    with_body = {name for name, one in operations.items() if "requestBody" in one}
+    assert giving("413") == giving("415") == with_body
+    for name in giving("503") - {"GET /readyz"}:  # which may be asked at any time
+        assert "Retry-After" in operations[name]["responses"]["503"]["headers"], name
 
 
 def test_every_reference_leads_to_a_schema(page: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from tests.app.files import problem
 
 def test_errors_of_the_framework_are_problems_too(api: httpx.Client) -> None:
     assert problem(api.get("/nothing"), 404)["code"] == "not_found"
+    assert problem(api.get("/jobs?limit=0"), 422)["title"] == "Unprocessable Content"  # RFC 9110
     wrong_method = api.patch("/datasets")
     assert problem(wrong_method, 405)["code"] == "method_not_allowed"
 
