@@ -37,7 +37,7 @@ class Services:
     reading: HeavyWork
     """Reads large bodies of JSON."""
     uploads: Places
-    """Uploads that are being received."""
+    """Large bodies that are being received: files, and labels with the writing of them."""
     reads: Turns
     """Requests that hold a connection to the database to read."""
     writes: Turns

@@ -138,11 +138,12 @@ async def put_labels(
     If one label is wrong, none is written, and the refusal lists up to 100 entries or lines that
     are wrong. An image that comes twice is wrong.
     """
-    body = await request.body()
-    table = check_media_type(request, _JSON, _CSV) == _CSV
-    put = service.put_sheet if table else service.put_json
-    # Many labels take seconds, in which other requests are answered.
-    summary, version = await services.heavy.run(put, services.database, dataset_id, body, asked)
+    with services.uploads.one():
+        body = await request.body()
+        table = check_media_type(request, _JSON, _CSV) == _CSV
+        put = service.put_sheet if table else service.put_json
+        # Many labels take seconds, in which other requests are answered.
+        summary, version = await services.heavy.run(put, services.database, dataset_id, body, asked)
     _tag(response, version)
     return summary
 

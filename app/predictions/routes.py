@@ -109,10 +109,9 @@ async def predict(
     started = perf_counter()
     media_type = _negotiated(accept)
     limit = services.settings.max_predict_bytes
-    data = await form.image.read(limit + 1)
-    if len(data) > limit:
+    if (form.image.size or 0) > limit:
         raise TooLarge(f"the image's file has more than {limit} bytes: send a smaller piece of it")
-    request, class_names = await services.heavy.run(_request, services, form, data)
+    request, class_names = await services.heavy.run(_request, services, form)
     prediction = await asyncio.wrap_future(predictor.submit(request))
     body = await run_in_threadpool(_encoded, prediction, class_names, media_type)
     PREDICT_SECONDS.labels(str(form.stylise).lower()).observe(perf_counter() - started)
@@ -132,7 +131,7 @@ def _negotiated(accept: str) -> str:
     )
 
 
-def _request(services: Services, form: PredictForm, data: bytes) -> tuple[Request, Sequence[str]]:
+def _request(services: Services, form: PredictForm) -> tuple[Request, Sequence[str]]:
     with services.database.reading() as session:
         model = registry.get(session, form.model)
         if model.kind == ModelKind.STYLE:
@@ -143,7 +142,8 @@ def _request(services: Services, form: PredictForm, data: bytes) -> tuple[Reques
             raise refusal("model", message)
         style = _style(session, model, form.style_model) if form.stylise else None
         imaged_like = _imaged_like(session, form.dataset, style or model)
-    pixels = _decoded(data, services.settings.max_predict_pixels)
+    # Read only now, so that no more images are in memory than are decoded at once.
+    pixels = _decoded(form.image.file.read(), services.settings.max_predict_pixels)
     if pixels.dtype.name != imaged_like.dtype:
         raise refusal(
             "image",
