@@ -10,6 +10,7 @@ from pydantic.json_schema import models_json_schema
 from app.datasets.schemas import DatasetCreate, OpenOrganelleCreate
 from app.errors import Problem
 from app.labels.schemas import LabelsUpdate
+from app.registrations.changes import DatasetChanges
 
 _UNDESCRIBED = "Successful Response"
 """The words of FastAPI for an answer that its route does not describe."""
@@ -30,6 +31,7 @@ class DocumentedAPI(FastAPI):
                     (Problem, "serialization"),
                     (DatasetCreate, "validation"),
                     (OpenOrganelleCreate, "validation"),
+                    (DatasetChanges, "validation"),
                     (LabelsUpdate, "validation"),
                 ],
                 ref_template="#/components/schemas/{model}",

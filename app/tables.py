@@ -104,6 +104,8 @@ class ChangeKind(StrEnum):
     PUT = "put"
     CSV = "csv"
     DERIVE = "derive"
+    VERSION = "version"
+    """The labels were taken over from the version of the dataset before."""
 
 
 class Table(DeclarativeBase):
@@ -146,6 +148,9 @@ class Dataset(Table):
 
     id: Mapped[UUID] = mapped_column(Uuid, primary_key=True, default=uuid4)
     name: Mapped[str] = mapped_column(String(200))
+    version: Mapped[int] = mapped_column(default=1)
+    previous_id: Mapped[UUID | None] = mapped_column(ForeignKey("datasets.id"), index=True)
+    """The version before; none for a dataset that was registered by itself."""
     class_names: Mapped[tuple[str, ...]]
     pixel_size_nm: Mapped[float]
     pixel_size_from: Mapped[str] = mapped_column(String(10), default="request")

@@ -15,11 +15,12 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.database import Database
-from app.datasets.registrar import Registered, Registrar
-from app.errors import Invalid
+from app.datasets.registrar import Registered
+from app.errors import Invalid, ServiceError
 from app.jobs.result import JobResult
 from app.jobs.transitions import Failure, Lease, fail, succeed
 from app.registrations.plan import RegistrationPlan, UploadGone
+from app.registrations.work import Workshop
 from app.settings import Settings, read_settings
 from app.storage import Storage, is_disk_full
 from app.tables import Dataset, Job
@@ -47,10 +48,9 @@ class Registration:
         """Register the dataset and record the end; return the exit code."""
         try:
             plan = self._plan()
-            upload = self._storage.upload(self._lease.job_id)
-            request, inputs = plan.read(self._settings, upload)
-            registrar = Registrar(self._database, self._storage, self._settings)
-            registrar.register(request, inputs, on_section=self._report, complete=self._complete)
+            workshop = Workshop(self._database, self._storage, self._settings)
+            work = workshop.prepare(plan, self._storage.upload(self._lease.job_id))
+            workshop.do(work, on_section=self._report, complete=self._complete)
         except (Cancelled, Stop):
             return Exit.STOPPED  # the supervisor hands the job back
         except Replaced as error:
@@ -102,6 +102,8 @@ def describe(error: Exception) -> tuple[str, str]:
             if (untold := len(error.errors) - len(lines)) > 0:
                 lines.append(f"and {untold} more")
             return "invalid_files", "\n".join([error.detail, *lines])
+        case ServiceError():
+            return error.code, error.detail
         case UploadGone():
             return "upload_gone", str(error)
         case ValidationError():

@@ -18,10 +18,11 @@ from app.errors import Invalid, OutOfStorage, ProblemItem
 from app.settings import Settings
 from app.storage import Storage, is_disk_full
 from app.tables import Dataset
+from models.data.description import Description
 from models.data.findings import DomainRefused
 from models.data.inputs import Inputs
 from models.data.intake import OnSection, SectionsRead, store_domain
-from models.data.store import StoredDomain
+from models.data.store import StoredDomain, StoredTiles
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,20 @@ class Registered:
 
 Complete = Callable[[Session, Registered], None]
 """Adds to the transaction that shows the dataset; an exception undoes it."""
+
+
+@dataclass(frozen=True)
+class NextVersion:
+    """The parts of a registration that differ for a new version of the dataset ``previous``.
+
+    ``reading`` describes how the files are read, where that differs from the description that the
+    dataset gets. ``prepare`` is called with the new dataset and its images, before it
+    is shown.
+    """
+
+    previous: Dataset
+    prepare: Callable[[Dataset, StoredTiles], None]
+    reading: Description | None = None
 
 
 class Registrar:
@@ -49,6 +64,7 @@ class Registrar:
         *,
         on_section: OnSection = lambda _: None,
         complete: Complete = lambda *_: None,
+        version: NextVersion | None = None,
     ) -> Registered:
         """Check and store the files and their rows, and then show the dataset.
 
@@ -63,12 +79,18 @@ class Registrar:
         dataset_id = uuid4()
         try:
             with self._storage.new_dataset(dataset_id) as draft:
-                stored = self._store(request, files, draft, on_section)
+                reading = request if version is None else version.reading or request
+                stored = self._store(reading, files, draft, on_section)
             identity = identity_of(request.name, stored.digest)
             registered = self._show(None, identity, complete)
             if registered is None:
                 dataset = _row(dataset_id, request, stored)
+                if version is not None:
+                    dataset.previous_id = version.previous.id
+                    dataset.version = version.previous.version + 1
                 rows.write_hidden(self._database, dataset, stored.tiles)
+                if version is not None:
+                    version.prepare(dataset, stored.tiles)
                 registered = self._show(dataset_id, identity, complete)
                 assert registered is not None
         except BaseException as error:
@@ -84,7 +106,7 @@ class Registrar:
         return registered
 
     def _store(
-        self, request: DatasetCreate, files: Inputs, draft: Path, on_section: OnSection
+        self, description: Description, files: Inputs, draft: Path, on_section: OnSection
     ) -> StoredDomain:
         def told(read: SectionsRead) -> None:
             os.utime(draft)  # a folder that nobody has touched for a day is given up
@@ -92,7 +114,7 @@ class Registrar:
 
         limit = self._settings.max_section_pixels
         try:
-            return store_domain(request, files, draft, max_pixels=limit, on_section=told)
+            return store_domain(description, files, draft, max_pixels=limit, on_section=told)
         except DomainRefused as error:
             items = [ProblemItem(where=each.where, message=each.message) for each in error.problems]
             raise Invalid(str(error), items) from error

@@ -22,10 +22,15 @@ NumberPath = Annotated[
 
 @router.get("")
 def list_datasets(
-    session: ReadingDep, limit: LimitQuery = 100, cursor: CursorQuery = None
+    session: ReadingDep,
+    limit: LimitQuery = 100,
+    cursor: CursorQuery = None,
+    all_versions: Annotated[
+        bool, Query(description="`true` lists earlier versions of datasets too.")
+    ] = False,
 ) -> Page[DatasetRead]:
-    """List the registered datasets, newest first."""
-    return service.list_datasets(session, limit, cursor)
+    """List the registered datasets, newest first; of each dataset its newest version."""
+    return service.list_datasets(session, limit, cursor, all_versions=all_versions)
 
 
 @router.get("/{dataset_id}")

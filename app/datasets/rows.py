@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy import Uuid, bindparam, delete, func, select, text
 
 from app.database import Database
-from app.tables import Dataset, Image
+from app.tables import Dataset, Image, LabelChange
 from models.data.store import StoredTiles
 
 _ROWS_AT_A_TIME = 20_000
@@ -68,6 +68,7 @@ def delete_hidden(database: Database, dataset_id: UUID) -> None:
         assert session.scalar(select(Dataset.hidden).where(Dataset.id == dataset_id)) is not False
     delete_images(database, dataset_id)
     with database.session() as session:
+        session.execute(delete(LabelChange).where(LabelChange.dataset_id == dataset_id))
         session.execute(delete(Dataset).where(Dataset.id == dataset_id, Dataset.hidden))
         session.commit()
 

@@ -101,6 +101,11 @@ class DatasetRead(BaseModel):
 
     id: UUID = Field(description="The id of the dataset.")
     name: str = Field(description="The name that was given at registration.")
+    version: int = Field(description="The number of the version, from 1.")
+    previous: UUID | None = Field(
+        description="The id of the version before; none for a dataset that was registered by "
+        "itself."
+    )
     class_names: list[str] = Field(description="The names of the classes; their ids count from 0.")
     pixel_size_nm: float = Field(description="The width of a pixel, in nanometres.")
     tile_px: int | None = Field(

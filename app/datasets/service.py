@@ -6,8 +6,8 @@ from uuid import UUID
 import numpy as np
 import zarr
 from pydantic import JsonValue
-from sqlalchemy import delete, func, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select
+from sqlalchemy.orm import Session, aliased
 
 from app.columns import stored_list
 from app.database import Database, now_plus
@@ -19,11 +19,23 @@ from app.storage import Storage
 from app.tables import UNFINISHED, Dataset, IdempotencyKey, Image, Job, LabelChange
 from models.data.images import png_bytes, shown
 
-_PLAIN_FIELDS = tuple(DatasetRead.model_fields.keys() - {"intensity_window"})
+_PLAIN_FIELDS = tuple(DatasetRead.model_fields.keys() - {"intensity_window", "previous"})
 
 
-def list_datasets(session: Session, limit: int, cursor: str | None) -> Page[DatasetRead]:
-    query = select(Dataset).where(Dataset.deleted_at.is_(None), ~Dataset.hidden)
+def live() -> ColumnElement[bool]:
+    """Return the SQL condition that a dataset is there to be seen."""
+    return and_(Dataset.deleted_at.is_(None), ~Dataset.hidden)
+
+
+def list_datasets(
+    session: Session, limit: int, cursor: str | None, *, all_versions: bool = False
+) -> Page[DatasetRead]:
+    """Return a page of datasets, newest first; of each one only its newest version, unless all."""
+    query = select(Dataset).where(live())
+    if not all_versions:
+        newer = aliased(Dataset)
+        seen = newer.deleted_at.is_(None) & ~newer.hidden
+        query = query.where(~exists().where(newer.previous_id == Dataset.id, seen))
     found, following = newest_first(session, query, limit, cursor)
     return Page(items=[read(row) for row in found], next=following)
 
@@ -138,7 +150,8 @@ def read(dataset: Dataset) -> DatasetRead:
 
 def _fields(dataset: Dataset) -> dict[str, Any]:
     window = (dataset.window_low, dataset.window_high)
-    return {name: getattr(dataset, name) for name in _PLAIN_FIELDS} | {"intensity_window": window}
+    plain = {name: getattr(dataset, name) for name in _PLAIN_FIELDS}
+    return plain | {"intensity_window": window, "previous": dataset.previous_id}
 
 
 def _by_class(dataset: Dataset, class_pixels: JsonValue) -> dict[str, int] | None:

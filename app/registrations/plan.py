@@ -2,8 +2,9 @@
 
 from pathlib import Path
 from typing import Literal
+from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from app.datasets.registration import cell_place, folder_files
 from app.datasets.schemas import DatasetCreate, OpenOrganelleCreate
@@ -37,12 +38,17 @@ class SentFile(BaseModel):
 
 
 class RegistrationPlan(BaseModel):
-    """The request for a dataset, and its files, unless the request names a folder or a cell."""
+    """The request for a dataset, and its files, unless the request names a folder or a cell.
+
+    ``previous`` is the dataset of which it becomes a new version. Such a plan may have no files at
+    all: then the stored sections of that dataset are read.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     request: DatasetCreate | OpenOrganelleCreate
-    files: tuple[SentFile, ...] = Field(())
+    files: tuple[SentFile, ...] = ()
+    previous: UUID | None = None
 
     def check(self, settings: Settings) -> None:
         """Refuse a cell that may not be read; what costs more is left to ``read``."""

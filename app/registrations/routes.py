@@ -1,10 +1,12 @@
 """The registration of datasets over HTTP."""
 
 import json
+from collections.abc import Mapping
+from pathlib import Path as FolderPath
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Request, Response
-from pydantic import TypeAdapter
+from pydantic import JsonValue, TypeAdapter
 
 from app.datasets.schemas import (
     DATASET_EXAMPLE,
@@ -12,7 +14,7 @@ from app.datasets.schemas import (
     DatasetReport,
     OpenOrganelleCreate,
 )
-from app.dependencies import ServicesDep, address
+from app.dependencies import DatasetId, ServicesDep, address
 from app.errors import Invalid, ProblemItem
 from app.jobs.dependencies import Key, QueueDep
 from app.jobs.schemas import JobRead
@@ -20,6 +22,7 @@ from app.json_body import parsed, validated
 from app.middleware.error_handlers import DISK_FULL, NO_DATABASE
 from app.middleware.forms import FIELD_BYTES
 from app.middleware.strict_route import FORM, JSON, StrictRoute, check_media_type, in_turn, json_of
+from app.registrations.changes import DatasetChanges
 from app.registrations.plan import SentFile
 from app.registrations.receiving import MOST_FILES, receive
 from app.registrations.service import Asked, Done, Registrations
@@ -31,32 +34,34 @@ router = APIRouter(
 _ASYNC = "respond-async"
 _METADATA = TypeAdapter(DatasetCreate)
 _CELL = TypeAdapter(OpenOrganelleCreate)
+_CHANGES = TypeAdapter(DatasetChanges)
 
-_UPLOAD_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "additionalProperties": False,
-    "required": ["metadata", "images"],
-    "properties": {
-        "metadata": {
-            "type": "string",
-            "maxLength": FIELD_BYTES,
-            "description": "The fields of `DatasetCreate` as JSON, without `folder` and `uploads`.",
-            "examples": [json.dumps({k: v for k, v in DATASET_EXAMPLE.items() if k != "folder"})],
+
+def _form_schema(metadata: str, example: Mapping[str, JsonValue]) -> dict[str, Any]:
+    """Return the schema of a form with files and, as JSON, the fields of a schema."""
+    files = {
+        "type": "array",
+        "maxItems": MOST_FILES,
+        "items": {"type": "string", "format": "binary"},
+    }
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["metadata", "images"],
+        "properties": {
+            "metadata": {
+                "type": "string",
+                "maxLength": FIELD_BYTES,
+                "description": f"The fields of `{metadata}` as JSON, without `folder` and "
+                "`uploads`.",
+                "examples": [json.dumps(example)],
+            },
+            "images": files
+            | {"description": "The images: files of any format that is read, such as PNG or TIFF."},
+            "masks": files | {"description": "The masks, each with the file name of its image."},
         },
-        "images": {
-            "type": "array",
-            "maxItems": MOST_FILES,
-            "items": {"type": "string", "format": "binary"},
-            "description": "The images: PNG or TIFF files, or zipped Zarr arrays (N, H, W).",
-        },
-        "masks": {
-            "type": "array",
-            "maxItems": MOST_FILES,
-            "items": {"type": "string", "format": "binary"},
-            "description": "The masks, each with the file name of its image.",
-        },
-    },
-}
+    }
+
 
 _BODY = {
     "required": True,
@@ -69,7 +74,19 @@ _BODY = {
                 ]
             }
         },
-        "multipart/form-data": {"schema": _UPLOAD_SCHEMA},
+        "multipart/form-data": {
+            "schema": _form_schema(
+                "DatasetCreate", {k: v for k, v in DATASET_EXAMPLE.items() if k != "folder"}
+            )
+        },
+    },
+}
+
+_VERSION_BODY = {
+    "required": True,
+    "content": {
+        "application/json": {"schema": {"$ref": "#/components/schemas/DatasetChanges"}},
+        "multipart/form-data": {"schema": _form_schema("DatasetChanges", {"tile_px": 256})},
     },
 }
 
@@ -148,20 +165,65 @@ async def register(
     with status 200. No second one is made.
     """
     with services.storage.receiving() as folder:
-        files: tuple[SentFile, ...] = ()
         wanted: DatasetCreate | OpenOrganelleCreate
-        in_form = check_media_type(request, JSON, FORM) == FORM
+        text, files, in_form = await _read(request, services, folder)
         if in_form:
-            with services.uploads.one():
-                metadata, files = await receive(request, folder)
-            wanted = await json_of(request, _METADATA, metadata.encode())
+            wanted = await json_of(request, _METADATA, text)
         else:
-            wanted = await in_turn(request, _named, await request.body())
+            wanted = await in_turn(request, _named, text)
         if isinstance(wanted, DatasetCreate):
             _check_origin(wanted, in_form=in_form)
-        asked = Asked(wanted, folder, files, wishes.key, wishes.later)
+        asked = Asked(wanted, folder, files, key=wishes.key, later=wishes.later)
         taken = await services.heavy.run(registrations.take, asked)
     return _answer(request, response, taken)
+
+
+@router.post(
+    "/{dataset_id}/versions",
+    status_code=201,
+    response_model=DatasetReport,
+    responses=DISK_FULL | _ANSWERS,
+    openapi_extra={"requestBody": _VERSION_BODY},
+)
+async def add_version(  # noqa: PLR0913 - FastAPI hands each part of the request over by itself
+    request: Request,
+    response: Response,
+    dataset_id: DatasetId,
+    services: ServicesDep,
+    wishes: Annotated[Wishes, Depends()],
+    registrations: Annotated[Registrations, Depends(get_registrations)],
+) -> DatasetReport | Response:
+    """Make a new version of a dataset, with other files or with a corrected description.
+
+    A dataset never changes, so that a result can always be traced to its data. The new version has
+    the name of the dataset and the next number. Fields that the request does not give stay as they
+    were. Without files the stored pixels are read again; then every field may change but those
+    that say what is read from the files (`reading`, `ignore_value`; `crop` and `mask_values` if
+    they were given before). Labels are kept where section, tile and class have the same names and
+    place; after another `crop` none is kept. The answers are those of `POST /datasets`.
+    """
+    with services.storage.receiving() as folder:
+        text, files, in_form = await _read(request, services, folder)
+        changes = await json_of(request, _CHANGES, text)
+        wanted = await services.heavy.run(
+            registrations.changed, dataset_id, changes.root, in_form=in_form
+        )
+        if in_form or wanted.folder or wanted.uploads:
+            _check_origin(wanted, in_form=in_form)
+        asked = Asked(wanted, folder, files, dataset_id, wishes.key, wishes.later)
+        taken = await services.heavy.run(registrations.take, asked)
+    return _answer(request, response, taken)
+
+
+async def _read(
+    request: Request, services: ServicesDep, folder: FolderPath
+) -> tuple[bytes, tuple[SentFile, ...], bool]:
+    """Return the JSON of the request, the files that came with it, and whether it is a form."""
+    if check_media_type(request, JSON, FORM) == FORM:
+        with services.uploads.one():
+            metadata, files = await receive(request, folder)
+        return metadata.encode(), files, True
+    return await request.body(), (), False
 
 
 def _answer(

@@ -8,27 +8,30 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID, uuid4
 
+from pydantic import JsonValue
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.columns import stored_object
 from app.database import Database
 from app.datasets import service as datasets
-from app.datasets.registrar import Registered, Registrar
+from app.datasets.registrar import Registered
 from app.datasets.schemas import DatasetCreate, DatasetReport, NoteRead, OpenOrganelleCreate
 from app.jobs import keys
 from app.jobs import service as jobs
 from app.jobs.queue import JobQueue
 from app.jobs.schemas import JobRead
 from app.jobs.submission import store
+from app.registrations import versions
 from app.registrations.plan import RegistrationPlan, SentFile
 from app.registrations.uploads import Uploads
+from app.registrations.work import Work, Workshop
 from app.settings import Settings
 from app.storage import Storage
 from app.tables import UNFINISHED, Dataset, IdempotencyKey, Job, JobKind, Lane
@@ -45,6 +48,8 @@ class Asked:
     folder: Path
     """The folder of the files. It is taken over if a job registers the dataset."""
     files: tuple[SentFile, ...] = ()
+    previous: UUID | None = None
+    """The dataset of which this is to be a new version."""
     key: str | None = None
     later: bool = False
     """True if the client does not want to wait."""
@@ -53,7 +58,8 @@ class Asked:
     def digest(self) -> str:
         """The SHA-256 of the request, and of the files that were sent with it."""
         files = [file.model_dump(mode="json", exclude={"path"}) for file in self.files]
-        content = [self.request.model_dump(mode="json"), files]
+        previous = None if self.previous is None else str(self.previous)
+        content = [self.request.model_dump(mode="json"), files, previous]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -77,7 +83,16 @@ class Registrations:
     ) -> None:
         self._database, self._storage = database, storage
         self._settings, self._queue = settings, queue
+        self._workshop = Workshop(database, storage, settings)
         self._uploads = Uploads(storage.uploads, settings.max_upload_bytes)
+
+    def changed(
+        self, dataset_id: UUID, changes: Mapping[str, JsonValue], *, in_form: bool
+    ) -> DatasetCreate:
+        """Return the request for a new version of a dataset; see ``versions.changed``."""
+        with self._database.reading() as session:
+            previous = versions.previous_of(session, dataset_id)
+        return versions.changed(previous, changes, in_form=in_form)
 
     def take(self, asked: Asked) -> Done | JobRead:
         """Register a dataset, or store a job that does; return what an equal request led to.
@@ -95,21 +110,22 @@ class Registrations:
             return self._submit(asked, plan)  # even its metadata may take minutes to read
         uploads = asked.request.uploads
         files = asked.files if uploads is None else self._uploads.link(uploads, asked.folder)
-        taken = self._take(asked, RegistrationPlan(request=asked.request, files=files))
+        plan = RegistrationPlan(request=asked.request, files=files, previous=asked.previous)
+        taken = self._take(asked, plan)
         for upload_id in [] if uploads is None else [*uploads.images, *uploads.masks]:
             self._uploads.remove(upload_id)
         return taken
 
     def _take(self, asked: Asked, plan: RegistrationPlan) -> Done | JobRead:
-        request, inputs = plan.read(self._settings, asked.folder)
-        if not asked.later and not _exceed(inputs, self._settings.register_now_bytes):
+        work = self._workshop.prepare(plan, asked.folder)
+        if not asked.later and not _exceed(work.inputs, self._settings.register_now_bytes):
             try:
-                return self._register(asked, request, inputs)
+                return self._register(asked, work)
             except _TooLarge:  # its files are packed: a job reads them again
                 pass
         return self._submit(asked, plan)
 
-    def _register(self, asked: Asked, request: DatasetCreate, inputs: Inputs) -> Done:
+    def _register(self, asked: Asked, work: Work) -> Done:
         def check(read: SectionsRead) -> None:
             if read.num_bytes > self._settings.register_now_bytes:
                 raise _TooLarge
@@ -121,8 +137,7 @@ class Registrations:
                     row.dataset_id = registered.dataset_id
                     session.add(row)
 
-        registrar = Registrar(self._database, self._storage, self._settings)
-        registered = registrar.register(request, inputs, on_section=check, complete=complete)
+        registered = self._workshop.do(work, on_section=check, complete=complete)
         with self._database.reading() as session:
             return _done(session, registered.dataset_id, new=registered.new)
 
@@ -133,6 +148,7 @@ class Registrations:
             kind=JobKind.REGISTER,
             lane=Lane.DATA,
             plan=plan.model_dump(mode="json"),
+            source_id=plan.previous,  # so that nobody deletes it meanwhile
             config={},
             max_attempts=self._settings.max_attempts,
         )

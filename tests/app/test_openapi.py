@@ -23,6 +23,7 @@ from models.frozen_config import FrozenConfig
 
 OPERATIONS = {
     "POST /datasets",
+    "POST /datasets/{dataset_id}/versions",
     "GET /datasets",
     "GET /datasets/{dataset_id}",
     "GET /datasets/{dataset_id}/contact-sheet.png",
@@ -150,7 +151,12 @@ def test_failures_are_documented_where_they_can_come(operations: dict[str, Any])
 
     files_alone = {name for name in OPERATIONS if " /uploads" in name}
     assert OPERATIONS - giving("503") == {"GET /livez"} | files_alone
-    written = {"POST /datasets", "POST /predict", "GET /datasets/{dataset_id}/labels"}
+    written = {
+        "POST /datasets",
+        "POST /datasets/{dataset_id}/versions",
+        "POST /predict",
+        "GET /datasets/{dataset_id}/labels",
+    }
     assert giving("507") == written | {"POST /uploads", "PATCH /uploads/{upload_id}"}
     assert giving("403") == {name for name in OPERATIONS if name.split()[0] in CHANGES}
     with_body = {name for name, one in operations.items() if "requestBody" in one}

@@ -39,6 +39,8 @@ NEW = {
     "description",
     "notes",
     "hidden",
+    "version",
+    "previous_id",
     "target_classes",
 }
 NEW_TABLES = {"label_changes"}
