@@ -42,7 +42,9 @@ def take(service: Service) -> Take:
         service.database, service.storage, service.settings, service.queue
     )
 
-    def take(files: Files, *, later: bool = True, **metadata: object) -> Done | JobRead:
+    def take(
+        files: Files, *, later: bool = True, previous: UUID | None = None, **metadata: object
+    ) -> Done | JobRead:
         with service.storage.receiving() as folder:
             sent = []
             for number, (name, data) in enumerate(files.items()):
@@ -51,7 +53,8 @@ def take(service: Service) -> Take:
                 fields = {"kind": kind, "name": file, "path": f"{number}", "tag": str(hash(data))}
                 sent.append(SentFile.model_validate(fields))
             request = DatasetCreate.model_validate(METADATA | metadata)
-            return registrations.take(Asked(request, folder, tuple(sent), later=later))
+            asked = Asked(request, folder, tuple(sent), previous, later=later)
+            return registrations.take(asked)
 
     return take
 
@@ -132,6 +135,18 @@ def test_notes_of_the_dataset_are_those_of_the_job(service: Service, take: Take)
     notes = dataset_of(service, job).notes
     assert notes
     assert result_of(job).notes == [f"{note.where}: {note.message}" for note in notes]
+
+
+def test_a_job_makes_a_version_of_what_is_stored(service: Service, take: Take) -> None:
+    first = take(TWO, later=False, tile_px=16)
+    assert isinstance(first, Done)
+    job = run(service, submit(take, {}, previous=first.report.id, tile_px=32))
+    second = dataset_of(service, job)
+    assert (second.version, second.previous, second.tile_px) == (2, first.report.id, 32)
+    assert (second.sections, second.class_pixels) == (
+        first.report.sections,
+        first.report.class_pixels,
+    )
 
 
 @sqlite_only
