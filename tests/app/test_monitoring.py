@@ -200,4 +200,4 @@ def test_jobs_that_workers_hold_are_counted_by_lane(api: httpx.Client, database:
     change(database, ended, state=JobState.FAILED, lease_until=now_plus(60))  # not tidied yet
     found = samples(api)
     held = {lane: found["stylefilter_jobs_held", lane] for lane in Lane}
-    assert held == {Lane.CPU: 1, Lane.GPU_INFER: 0, Lane.GPU_TRAIN: 2}
+    assert held == {Lane.CPU: 1, Lane.DATA: 0, Lane.GPU_INFER: 0, Lane.GPU_TRAIN: 2}
