@@ -102,7 +102,7 @@ class Registrations:
             NotFound, Conflict: an upload is not there, or not finished.
             OutOfStorage: the data folder is full.
         """
-        if (known := self._known(asked.key, asked.digest)) is not None:
+        if (known := self._known(asked)) is not None:
             return known
         if isinstance(asked.request, OpenOrganelleCreate):
             plan = RegistrationPlan(request=asked.request)
@@ -162,7 +162,7 @@ class Registrations:
                     session.commit()
             except IntegrityError:
                 # An equal request came at the same moment, and was stored first.
-                if (known := self._known(asked.key, asked.digest)) is None:
+                if (known := self._known(asked)) is None:
                     raise
                 self._storage.remove(self._storage.job(job.id))
                 return known
@@ -186,15 +186,16 @@ class Registrations:
             shutil.rmtree(self._storage.job(job_id), ignore_errors=True)
             raise
 
-    def _known(self, key: str | None, digest: str) -> Done | JobRead | None:
+    def _known(self, asked: Asked) -> Done | JobRead | None:
         """Return what the same request led to before, found by its key or by its content."""
         with self._database.session() as session:
-            named = None if key is None else keys.find(session, key, digest)
+            named = None if asked.key is None else keys.find(session, asked.key, asked.digest)
             if named is not None and named.job_id is not None:
                 return jobs.get(session, named.job_id)
             if named is not None and named.dataset_id is not None:
                 return _done(session, named.dataset_id, new=False)
-            equal = session.get(IdempotencyKey, _content_key(digest))
+            content = _content_key(asked)
+            equal = None if content is None else session.get(IdempotencyKey, content)
             if equal is None:
                 return None
             if equal.dataset_id is not None:
@@ -228,11 +229,14 @@ def _done(session: Session, dataset_id: UUID, *, new: bool) -> Done:
 
 def _keys(asked: Asked) -> list[str]:
     """Return the keys by which the same request is found again."""
-    return [*filter(None, (asked.key,)), _content_key(asked.digest)]
+    return [key for key in (asked.key, _content_key(asked)) if key is not None]
 
 
-def _content_key(digest: str) -> str:
-    return f"content:{digest}"
+def _content_key(asked: Asked) -> str | None:
+    """Return the key of what was sent; None for a folder, whose content the request leaves open."""
+    if isinstance(asked.request, DatasetCreate) and asked.request.folder is not None:
+        return None
+    return f"content:{asked.digest}"
 
 
 def _exceed(inputs: Inputs, num_bytes: int) -> bool:
