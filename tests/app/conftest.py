@@ -19,7 +19,6 @@ from app.storage import Storage
 from tests.app.files import Folder
 from tests.app.records import add_waiting
 from tests.processes import DEADLINE_SECONDS
-from tests.services import free_port
 
 
 class Serve(Protocol):
@@ -77,7 +76,11 @@ class _Server(uvicorn.Server):
 
 @contextmanager
 def _served(settings: Settings, root_path: str) -> Iterator[httpx.Client]:
-    port = free_port()
+    # Listening at once: a free port could be taken by another test process before it is bound.
+    # With IPPROTO_TCP, because asyncio sets TCP_NODELAY on no other.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
     config = uvicorn.Config(
         create_app(settings),
         port=port,
@@ -86,7 +89,7 @@ def _served(settings: Settings, root_path: str) -> Iterator[httpx.Client]:
         timeout_graceful_shutdown=5,
     )
     server = _Server(config)
-    thread = threading.Thread(target=server.run, name="server")
+    thread = threading.Thread(target=server.run, args=([listener],), name="server")
     thread.start()
     try:
         while not server.started:
