@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 from pydantic import JsonValue
-from rich.table import Table
+from rich.table import Column, Table
 
 from app.cli.connection import connected
 from app.cli.console import console
@@ -89,7 +89,7 @@ def register(  # noqa: PLR0913 - options of a command are its parameters
 def list_datasets(url: Annotated[str, RUNNING] = _SERVICE) -> None:
     """List the registered datasets, newest first."""
     with connected(url) as client:
-        table = Table("id", "name", "sections", "with mask", "nm", "classes")
+        table = Table(Column("id", min_width=36), "name", "sections", "masks", "nm", "classes")
         for each in client.datasets():
             counts = str(each.num_sections), str(each.num_masks), f"{each.pixel_size_nm:g}"
             table.add_row(str(each.id), each.name, *counts, ", ".join(each.class_names))

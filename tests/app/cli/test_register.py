@@ -102,7 +102,7 @@ def test_a_colleagues_folder_is_registered_by_one_command(
         "membrane": membrane,
     }
     code, listed = run(api, "list")
-    assert (code, dataset["id"][:8] in listed) == (0, True)
+    assert (code, dataset["id"] in listed) == (0, True)
 
 
 def test_meta_json_describes_a_folder_and_options_prevail(
