@@ -71,3 +71,9 @@ def test_what_cannot_be_compared_is_refused_in_words(api: httpx.Client) -> None:
     tiny = _send(api, 2, pixel_size_nm=0.4)
     body = problem(api.get(f"/datasets/{source}/compatibility/{tiny}"), 422)
     assert "pixel size" in body["detail"]
+
+
+def test_masks_of_test_sections_are_not_looked_at(api: httpx.Client) -> None:
+    splits = {"train": [], "test": ["0", "1", "2"]}
+    body, _ = _compare(api, _send(api, 1), _send(api, 2, invert=True, splits=splits))
+    assert (body["contrast_evidence"], body["classes"]) == ("images", [])
