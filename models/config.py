@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from models.augmentation_config import AugmentationConfig
 from models.baseline_config import WeakLabelsConfig, YNetConfig
 from models.frozen_config import FrozenConfig, Replaces
 
@@ -149,23 +150,6 @@ class SegmenterConfig(FrozenConfig):
     def min_px(self) -> int:
         """The shortest side of an image, in pixels: norms need two after the last pooling."""
         return 2 << self.depth
-
-
-class AugmentationConfig(FrozenConfig):
-    """Random changes of training images. The paper names them; their strengths are assumptions."""
-
-    rotate: bool = Field(
-        True, description="`true` rotates each crop by a random multiple of 90 degrees."
-    )
-    brightness: float = Field(
-        0.2, ge=0, le=1, description="The largest shift of grey values, which lie in [0, 1]."
-    )
-    contrast: float = Field(
-        0.2, ge=0, le=1, description="The largest change of contrast, as a share of the contrast."
-    )
-    noise_sigma: float = Field(
-        0.05, ge=0, le=1, description="The standard deviation of Gaussian noise on grey values."
-    )
 
 
 class PretrainConfig(StepConfig):

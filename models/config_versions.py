@@ -10,7 +10,7 @@ from pydantic import JsonValue, ValidationError
 
 from models.config import StyleFilterConfig
 
-CONFIG_VERSION = 5
+CONFIG_VERSION = 6
 """The version of today's fields.
 
 It rises whenever a field is added, removed or renamed, or a default or a meaning changes.
@@ -84,6 +84,22 @@ def _with(config: Mapping[str, JsonValue], added: Mapping[str, JsonValue]) -> _F
     return merged
 
 
+_MILD: _Fields = {
+    "augmentation": {
+        "zoom": 0.0,
+        "strong": {
+            "probability": 0.0,
+            "gamma": 0.5,
+            "blur": 0.35,
+            "sharpen": 0.2,
+            "contrast": 0.5,
+            "brightness": 0.2,
+            "noise_sigma": 0.12,
+            "cutouts": 0.5,
+        },
+    }
+}
+
 _STEP: _Fields = {"precision": "float32", "accumulate": 1}
 
 _UPGRADES: tuple[Callable[[_Fields], _Fields], ...] = (
@@ -120,6 +136,7 @@ _UPGRADES: tuple[Callable[[_Fields], _Fields], ...] = (
         style={"select_on": "last", "validate_every_steps": 250},
         weak_labels={"discriminator_filters": 64},
     ),
+    _adding(pretrain=_MILD, adaptation=_MILD),  # 5 -> 6
 )
 """The upgrades from version 1 to 2, from 2 to 3, and so on."""
 assert len(_UPGRADES) == CONFIG_VERSION - 1

@@ -13,6 +13,14 @@ class Replaces:
         self.epochs = frozenset(epochs)
 
 
+class Option:
+    """The mark of a field that changes nothing while it has its default.
+
+    The field may then be left out of what identifies a training (``FrozenConfig.deciding``), so
+    that results from before the field existed keep their identity.
+    """
+
+
 class FrozenConfig(BaseModel):
     """The base of all configs: immutable; unknown keys, infinities and NaN are rejected."""
 
@@ -29,6 +37,20 @@ class FrozenConfig(BaseModel):
             ValidationError: pydantic's, which names the path of each wrong field.
         """
         return self.model_validate(self._merged(fields))
+
+    def deciding(self) -> dict[str, object]:
+        """Return the fields that decide a result, as JSON holds them: no ``Option`` at its default.
+
+        Fields of nested configs are left out alike.
+        """
+        deciding = dict[str, object]()
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            optional = any(isinstance(mark, Option) for mark in field.metadata)
+            if not (optional and value == field.default):
+                nested = isinstance(value, FrozenConfig)
+                deciding[name] = value.deciding() if nested else value
+        return deciding
 
     def _merged(self, fields: Mapping[str, object]) -> dict[str, object]:
         # A plain dict, not yet a config: values are validated together at the end.

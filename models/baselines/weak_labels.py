@@ -97,7 +97,7 @@ class WeakLabels:
 
     def learner(self) -> Learner[Sequence[Part]]:
         by_name = self._adversaries.items()
-        settings = {"method": "weak-labels", **self._weak.model_dump()}
+        settings = {"method": "weak-labels", **self._weak.deciding()}
         return Learner(
             segmenter=self.segmenter,
             facts=MethodFacts(labels=True, settings=settings, unused=SELF_TRAINING),

@@ -72,7 +72,7 @@ class _YNet:
         self._optimiser.add_param_group({"params": list(self._decoder.parameters())})
 
     def learner(self) -> Learner[Batch]:
-        settings = {"method": "y-net", **self._ynet.model_dump()}
+        settings = {"method": "y-net", **self._ynet.deciding()}
         return Learner(
             segmenter=self._segmenter,
             facts=MethodFacts(labels=False, settings=settings, unused=SELF_TRAINING),

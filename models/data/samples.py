@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from models.config import AdaptationConfig, PretrainConfig
 from models.data.augmentation import photometric
-from models.data.domain import IGNORE, Domain
+from models.data.domain import IGNORE, Domain, resample_image, resample_mask
 from models.data.sampling import Sample
 from models.data.sections import Section
 from models.data.stylised import StylisedDomain
@@ -104,10 +104,15 @@ def random_crop(domain: Domain, section: Section, side: int, rng: np.random.Gene
 
 
 def segmentation_crop(
-    domain: Domain, section: Section, config: PretrainConfig, rng: np.random.Generator
+    domain: Domain,
+    section: Section,
+    config: PretrainConfig,
+    rng: np.random.Generator,
+    *,
+    side: int | None = None,
 ) -> Crop:
-    """Return a random window with the paper's rotation."""
-    crop = random_crop(domain, section, config.crop_px, rng)
+    """Return a random window of ``side`` pixels, or ``crop_px``, with the paper's rotation."""
+    crop = random_crop(domain, section, side or config.crop_px, rng)
     turns = int(rng.integers(4)) if config.augmentation.rotate else 0
     return Crop(section, crop.y0, crop.x0, crop.side, turns)
 
@@ -127,14 +132,21 @@ def style_image(
 
 
 def source_batch(domain: Domain, samples: Sequence[Sample], config: PretrainConfig) -> SourceBatch:
-    """Return one augmented labelled crop of each sample; padding is 0 with mask 255."""
+    """Return one augmented labelled crop of each sample; padding is 0 with mask 255.
+
+    A zoomed crop is resampled: its image with interpolation, its mask by the class of most area.
+    """
     images, masks, insides = [], [], []
+    shape = config.crop_px, config.crop_px
     for sample in samples:
-        crop = segmentation_crop(domain, sample.section, config, sample.rng)
-        image = crop.padded(domain.image(sample.section), 0)
-        insides.append(_inside(crop, domain))
+        side = _zoomed(config, sample.rng)
+        crop = segmentation_crop(domain, sample.section, config, sample.rng, side=side)
+        image = resample_image(crop.padded(domain.image(sample.section), 0), shape)
+        insides.append(_resample_inside(_inside(crop, domain), shape))
         images.append(_noisy(image, insides[-1], config, sample.rng))
-        masks.append(crop.padded(domain.mask(sample.section), IGNORE).astype(np.int64))
+        mask = resample_mask(crop.padded(domain.mask(sample.section), IGNORE), shape)
+        # Where resampling mixed padding in, image and mask must agree on what is inside.
+        masks.append(np.where(insides[-1], mask, IGNORE).astype(np.int64))
     return SourceBatch(np.stack(images)[:, None], np.stack(masks), np.stack(insides))
 
 
@@ -183,6 +195,17 @@ def _noisy(
     rng: np.random.Generator,
 ) -> NDArray[np.float32]:
     return photometric(image, config.augmentation, rng) * inside  # padding stays 0
+
+
+def _zoomed(config: PretrainConfig, rng: np.random.Generator) -> int:
+    """Return the side of the window that a random zoom enlarges or shrinks to a crop."""
+    zoom = config.augmentation.zoom
+    # Without a draw where there is no zoom, as in ``photometric``.
+    return round(config.crop_px * np.exp(rng.uniform(-zoom, zoom))) if zoom else config.crop_px
+
+
+def _resample_inside(inside: NDArray[np.bool_], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    return resample_mask(inside.astype(np.uint8), shape).astype(np.bool_)
 
 
 def _inside(crop: Crop, domain: Domain) -> NDArray[np.bool_]:

@@ -34,7 +34,7 @@ def of_style(
     return _digest(
         config,
         {
-            "style": config.style.model_dump(),
+            "style": config.style.deciding(),
             "data": [_data(source), _data(target)],
             "judge": of_weights(judge) if chosen and judge is not None else None,
             "labels": _labels(target) if config.style.select_on == "labels" else None,
@@ -47,8 +47,8 @@ def of_pretraining(source: Domain, config: StyleFilterConfig) -> str:
     return _digest(
         config,
         {
-            "segmenter": config.segmenter.model_dump(),
-            "pretrain": config.pretrain.model_dump(),
+            "segmenter": config.segmenter.deciding(),
+            "pretrain": config.pretrain.deciding(),
             "data": [_data(source)],
         },
     )
@@ -79,11 +79,14 @@ def of_adaptation(
     ``target`` is the stylised domain, whose digest stands for the generator as well.
     """
     # Fields that the method does not read must not tell two equal trainings apart.
-    defaults = AdaptationConfig().model_dump(include=set(method.unused))
+    defaults = AdaptationConfig()
+    read = config.adaptation.model_copy(
+        update={name: getattr(defaults, name) for name in method.unused}
+    )
     return _digest(
         config,
         {
-            "adaptation": config.adaptation.model_dump() | defaults,
+            "adaptation": read.deciding(),
             "segmenter": of_weights(source_only),
             "data": [_data(source), _data(target)],
             "labels": _labels(target) if method.labels else None,

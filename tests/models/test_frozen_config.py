@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from models.augmentation_config import AugmentationConfig
 from models.config import StyleFilterConfig, preset
 from models.frozen_config import Replaces
 
@@ -115,3 +116,19 @@ def test_a_part_that_only_the_whole_makes_impossible() -> None:
     assert wrong({"segmenter": {"depth": 5}}, preset("smoke")) == [""]
     larger = {"pretrain": {"crop_px": 64}, "adaptation": {"crop_px": 64}}
     assert preset("smoke").changed({"segmenter": {"depth": 5}, **larger}).segmenter.min_px == 64
+
+
+def test_an_option_decides_nothing_while_it_has_its_default() -> None:
+    plain = AugmentationConfig()
+    assert plain.deciding() == {
+        "rotate": True,
+        "brightness": 0.2,
+        "contrast": 0.2,
+        "noise_sigma": 0.05,
+    }
+    strong = plain.changed({"strong": {"probability": 0.5}})
+    assert strong.deciding() == plain.deciding() | {"strong": strong.strong.model_dump()}
+    whole = QUICK.changed({"pretrain": {"augmentation": {"zoom": 0.25}}}).deciding()
+    assert whole["pretrain"] == QUICK.pretrain.deciding() | {
+        "augmentation": plain.deciding() | {"zoom": 0.25}
+    }

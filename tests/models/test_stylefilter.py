@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from models.augmentation_config import AugmentationConfig
 from models.config import (
     AdaptationConfig,
-    AugmentationConfig,
     PretrainConfig,
     SegmenterConfig,
     StyleFilterConfig,

@@ -104,3 +104,22 @@ def test_fingerprints_of_the_first_stages_are_as_they_were(tmp_path: Path) -> No
         "37baf3b54f50cc4e",
         "5776110d5f447117",
     ]
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"augmentation": {"zoom": 0.3}},
+        {"augmentation": {"strong": {"probability": 0.5}}},
+        {"augmentation": {"noise_sigma": 0.1}},
+    ],
+)
+def test_an_option_that_is_on_is_part_of_the_fingerprint(
+    tmp_path: Path, option: dict[str, object]
+) -> None:
+    source, _ = pair(tmp_path)
+    changed = SMOKE.changed({"pretrain": option, "adaptation": option})
+    plain = identity.of_pretraining(source, SMOKE)
+    assert identity.of_pretraining(source, changed) != plain
+    for name in ("stylefilter", "y-net"):
+        assert adaptation(name, tmp_path, changed) != ADAPTATIONS[name]
