@@ -15,10 +15,9 @@ from models.data.findings import Note
 from models.data.grey_values import Histogram
 from models.data.padding import DataField
 from models.data.readers.limits import Array
+from models.data.section_arrays import write_array
 from models.data.sections import Section
 from models.data.tiles import num_tiles, tile_windows
-
-_CHUNK_PX = 512
 
 
 @dataclass(frozen=True)
@@ -105,6 +104,8 @@ class SectionStore:
 
     def __init__(self, folder: Path) -> None:
         self._group = zarr.create_group(str(folder))
+        self._group.create_group("images")
+        self._folder = folder
         self.digest = hashlib.sha256()
         self.num_bytes = 0
         self._masked: set[int] = set()
@@ -112,6 +113,8 @@ class SectionStore:
     def add(self, index: int, name: str, section: Array, mask: NDArray[np.uint8] | None) -> None:
         self._put(f"images/{index:06d}", section)
         if mask is not None:
+            if not self._masked:
+                self._group.create_group("masks")
             self._put(f"masks/{index:06d}", mask)
             self._masked.add(index)
         self.digest.update(f"{name}|{section.shape}|{mask is not None}".encode())
@@ -129,21 +132,11 @@ class SectionStore:
         """Give all pixels of all masks that have the class id ``old`` the class id ``new``."""
         for index in sorted(self._masked):
             mask = self.mask(index)
-            self._write(f"masks/{index:06d}", np.where(mask == old, np.uint8(new), mask))
+            path = self._folder / f"masks/{index:06d}"
+            write_array(path, np.where(mask == old, np.uint8(new), mask))
         self.digest.update(f"{old} in masks is {new}|".encode())
 
     def _put(self, name: str, array: Array) -> None:
-        chunks = (min(_CHUNK_PX, array.shape[0]), min(_CHUNK_PX, array.shape[1]))
-        self._group.create_array(name, shape=array.shape, dtype=array.dtype, chunks=chunks)
-        self._write(name, array)
+        write_array(self._folder / name, array)
         self.digest.update(np.ascontiguousarray(array).data)
         self.num_bytes += array.nbytes
-
-    def _write(self, name: str, array: Array) -> None:
-        stored = self._group[name]
-        assert isinstance(stored, zarr.Array)
-        # Chunk by chunk: of several at once, Zarr would go on writing after one has failed.
-        for y0 in range(0, array.shape[0], _CHUNK_PX):
-            for x0 in range(0, array.shape[1], _CHUNK_PX):
-                window = (slice(y0, y0 + _CHUNK_PX), slice(x0, x0 + _CHUNK_PX))
-                stored[window] = array[window]
