@@ -51,7 +51,8 @@ def area_prior(source: Domain, tile_px: int) -> NDArray[np.float64]:
                 total += counts / max(1, counts.sum())
                 holding += present_classes(counts)
     prior: NDArray[np.float64] = np.full(len(total), np.nan)
-    return np.divide(total, holding, out=prior, where=holding > 0)
+    np.divide(total, holding, out=prior, where=holding > 0)
+    return prior
 
 
 class PresentTiles:

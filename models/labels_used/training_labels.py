@@ -66,4 +66,5 @@ def spread(target: Domain, number: int) -> Sequence[Section]:
 def _share(part: NDArray[np.bool_], whole: NDArray[np.bool_]) -> NDArray[np.float64]:
     counts = whole.sum(axis=0)
     share: NDArray[np.float64] = np.full(len(counts), np.nan)
-    return np.divide(part.sum(axis=0), counts, out=share, where=counts > 0)
+    np.divide(part.sum(axis=0), counts, out=share, where=counts > 0)
+    return share
