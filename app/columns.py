@@ -13,8 +13,8 @@ from pydantic import JsonValue
 from sqlalchemy import JSON, Dialect, LargeBinary, TypeDecorator
 from sqlalchemy.dialects.postgresql import JSONB
 
-from models.data.findings import Note
-from models.data.grey_values import Histogram
+from models.data.intake.findings import Note
+from models.data.intake.grey_values import Histogram
 from models.data.sections import Section
 
 Json = JSON().with_variant(JSONB(), "postgresql")

@@ -8,9 +8,8 @@ from importlib.metadata import version
 from anyio import to_thread
 from fastapi import FastAPI
 
-from app import health
 from app.datasets import routes as datasets
-from app.dependencies import THREADS, Services
+from app.http.dependencies import THREADS, Services
 from app.inspection import routes as inspection
 from app.jobs import routes as jobs
 from app.jobs import submission_routes as submissions
@@ -26,7 +25,8 @@ from app.middleware.logs import write_log_lines
 from app.middleware.origin_check import OriginCheck
 from app.middleware.request_id import RequestId
 from app.middleware.shutdown import when_told_to_stop
-from app.monitoring import RequestMetrics, make_registry
+from app.monitoring import routes as monitoring
+from app.monitoring.metrics import RequestMetrics, make_registry
 from app.openapi import DocumentedAPI
 from app.predictions import routes as predictions
 from app.predictions.predictor import Predictor
@@ -75,7 +75,7 @@ _ROUTES = (
     jobs,
     registry,
     predictions,
-    health,
+    monitoring,
 )
 
 

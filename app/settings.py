@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.tables import Lane
-from models.config import Device
+from models.config.stages import Device
 
 _CONTROL_GROUPS = Path("/sys/fs/cgroup")
 _SECRET_BYTES = 24

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import UUID, uuid4
 
-from models.files import written_aside
+from models.data.files import written_aside
 
 STALE_SECONDS = 24 * 3600
 """The age at which a folder that no process has touched is given up."""

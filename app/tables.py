@@ -22,10 +22,10 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from app.columns import HistogramType, Json, Names, Notes, Sections
 from app.database import UtcDateTime, now_plus
-from models.config import StyleFilterConfig
-from models.config_versions import CONFIG_VERSION, upgraded
-from models.data.findings import Note
-from models.data.grey_values import Histogram
+from models.config.stylefilter import StyleFilterConfig
+from models.config.versions import CONFIG_VERSION, upgraded
+from models.data.intake.findings import Note
+from models.data.intake.grey_values import Histogram
 from models.data.sections import Section
 
 

@@ -12,7 +12,7 @@ for seed, domain in enumerate(("source", "target")):
     write_domain(Path("data") / domain, domain, num_sections=6, size_px=256, seed=seed)
 
 # %% The whole way: open, adapt, score, predict, save, load.
-from models.config import preset
+from models.config.presets import preset
 from models.notebook import Description, adapt, load, open_folder
 
 classes = ["cytosol", "membrane", "mitochondrion", "nucleus", "vesicle"]

@@ -11,7 +11,7 @@ Step 2, Eq. 1, U-Net [12]                     ``segmentation.py``, ``networks/un
 Step 3, Eq. 2 and Eq. 3                       ``pseudo_labels.py``, ``adaptation.py``
 All losses                                    ``losses.py``
 "At inference time", x* = style(x)            ``inference.py``
-"Implementation details"                      ``config.py``, ``training/lengths.py``,
+"Implementation details"                      ``config/``, ``training/lengths.py``,
                                               ``training/loop.py``, ``data/sampling.py``,
                                               ``data/samples.py``, ``data/augmentation.py``
 "Experimental setup", splits, DICE            ``data/splits.py``, ``evaluation.py``,

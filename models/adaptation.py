@@ -12,7 +12,8 @@ from typing import Generic, TypeVar
 from torch import Tensor, nn, optim
 
 from models.checkpoint import load_segmenter
-from models.config import AdaptationConfig, StyleFilterConfig
+from models.config.stages import AdaptationConfig
+from models.config.stylefilter import StyleFilterConfig
 from models.data.domain import Domain
 from models.data.samples import SourceBatch, target_batch
 from models.data.sampling import Sample, Sampler

@@ -10,8 +10,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
-from models.config_versions import ConfigUnusable
-from models.files import written_aside
+from models.config.versions import ConfigUnusable
+from models.data.files import written_aside
 from models.metadata import ModelMeta
 from models.networks.generator import Generator
 from models.networks.unet import UNet

@@ -19,8 +19,8 @@ from models.data.domain import Domain, normalise, resample_image, working_shape
 from models.data.stylised import StylisedDomain, array_name
 from models.networks.generator import Generator
 from models.networks.grey import from_network, to_network
+from models.networks.tiling import apply_tiled
 from models.networks.unet import UNet
-from models.tiling import apply_tiled
 from models.training import identity
 from models.training.progress import Progress, Report
 

@@ -3,10 +3,10 @@
 import json
 from typing import Literal, Self
 
-from models.config import StyleFilterConfig
-from models.config_versions import CONFIG_VERSION, upgraded
+from models.config.base import FrozenConfig
+from models.config.stylefilter import StyleFilterConfig
+from models.config.versions import CONFIG_VERSION, upgraded
 from models.data.domain import Domain
-from models.frozen_config import FrozenConfig
 
 METHOD_VERSION = "5"
 """The version of the method. It rises when the same config and data would give other weights."""

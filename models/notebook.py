@@ -21,20 +21,21 @@ from numpy.typing import NDArray
 
 from models import stylefilter
 from models.checkpoint import load_generator, load_segmenter, save_generator, save_segmenter
-from models.config import Device, StyleFilterConfig
+from models.config.stages import Device
+from models.config.stylefilter import StyleFilterConfig
 from models.data.class_map import ClassMap, mapped
 from models.data.description import Description
 from models.data.domain import Domain, DomainInfo, Tile, shows_nothing
-from models.data.findings import DomainRefused
-from models.data.inputs import InputArray, Inputs
-from models.data.intake import store_domain
+from models.data.files import written_aside
+from models.data.intake.findings import DomainRefused
+from models.data.intake.inputs import InputArray, Inputs
+from models.data.intake.layout import folder_inputs
+from models.data.intake.one_pass import store_domain
+from models.data.intake.store import StoredDomain, StoredTile
 from models.data.labels import UNKNOWN, label_codes, labels_of_mask
-from models.data.layout import folder_inputs
 from models.data.readers.remote import is_url, open_place
 from models.data.sections import Split
-from models.data.store import StoredDomain, StoredTile
 from models.evaluation import evaluate
-from models.files import written_aside
 from models.inference import Prediction, Predictor, stylise
 from models.metadata import DomainMeta, ModelMeta
 from models.networks.generator import Generator

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from models.adaptation import Learner, Pair, adapt_by, source_loss
-from models.config import StyleFilterConfig
+from models.config.stylefilter import StyleFilterConfig
 from models.data.domain import IGNORE, Domain
 from models.data.samples import SourceBatch, TargetBatch, parts, source_batch, target_batch
 from models.data.sampling import Sample

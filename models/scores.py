@@ -6,8 +6,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from models.config.base import FrozenConfig
 from models.data.domain import IGNORE
-from models.frozen_config import FrozenConfig
 
 
 class Evaluation(FrozenConfig):

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.checkpoint import load_segmenter
-from models.config import PretrainConfig, StyleFilterConfig
+from models.config.stages import PretrainConfig
+from models.config.stylefilter import StyleFilterConfig
 from models.data.domain import IGNORE, Domain
 from models.data.samples import SourceBatch, parts, source_batch
 from models.data.sampling import Sample, Sampler

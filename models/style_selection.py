@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from models.config import PretrainConfig
+from models.config.stages import PretrainConfig
 from models.data.domain import Domain
 from models.data.labels import PRESENT, UNKNOWN, class_pixels, present_classes
 from models.data.sections import Section

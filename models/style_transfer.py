@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.checkpoint import load_generator
-from models.config import StyleConfig, StyleFilterConfig
+from models.config.stages import StyleConfig
+from models.config.stylefilter import StyleFilterConfig
 from models.data.domain import Domain
 from models.data.samples import style_image
 from models.data.sampling import Sample, Sampler, stream

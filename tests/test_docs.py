@@ -15,7 +15,7 @@ from app.cli.main import cli
 from app.jobs.schemas import JobResult
 from app.main import create_app
 from app.settings import Settings
-from models.config import StyleFilterConfig
+from models.config.stylefilter import StyleFilterConfig
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(

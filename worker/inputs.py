@@ -10,7 +10,7 @@ from app.datasets.domains import load_domain
 from app.jobs.preflight import fold_of
 from app.storage import Storage
 from app.tables import Dataset, Job, JobKind, TrainedModel
-from models.config import StyleFilterConfig
+from models.config.stylefilter import StyleFilterConfig
 from models.data.class_map import ClassMap, mapped
 from models.data.domain import Domain
 from models.data.splits import SectionLists

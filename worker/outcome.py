@@ -9,7 +9,7 @@ from uuid import UUID
 from app.jobs.result import EvaluationRead, JobResult, ReusedModel
 from app.tables import Job, ModelKind
 from models import checkpoint
-from models.config import StyleFilterConfig
+from models.config.stylefilter import StyleFilterConfig
 from models.data.domain import Domain
 from models.evaluation import Evaluated
 from models.metadata import DomainMeta, ModelMeta

@@ -14,10 +14,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.database import Database
-from app.figure import comparison
+from app.inspection.figure import comparison
 from app.jobs.transitions import Lease, record, write
 from app.tables import JobStage, JobState, MetricPoint
-from models.files import written_aside
+from models.data.files import written_aside
 from models.training.progress import Picture, Progress, Stage, Stop, is_score
 
 logger = logging.getLogger(__name__)

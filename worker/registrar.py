@@ -24,7 +24,7 @@ from app.registrations.work import Workshop
 from app.settings import Settings, read_settings
 from app.storage import Storage, is_disk_full
 from app.tables import Dataset, Job
-from models.data.intake import SectionsRead
+from models.data.intake.one_pass import SectionsRead
 from models.training.progress import Progress, Stop
 from worker.exits import Exit, disk_full
 from worker.process import told_to_stop

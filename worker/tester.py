@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from models.config import StyleFilterConfig
+from models.config.stylefilter import StyleFilterConfig
 from models.data.domain import Domain
 from models.data.sections import Section, Split
 from models.evaluation import Evaluated, evaluate

@@ -25,8 +25,8 @@ from app.storage import Storage, is_disk_full
 from app.tables import Job, ModelKind
 from models.capacity.limits import DoesNotFit, in_less_memory
 from models.checkpoint import CheckpointError
-from models.config import Device
-from models.config_versions import ConfigUnusable
+from models.config.stages import Device
+from models.config.versions import ConfigUnusable
 from models.training.device import DeviceUnavailable
 from models.training.loop import NonFiniteLoss, OutOfGpuMemory
 from models.training.parallel import from_first, process_group, rank

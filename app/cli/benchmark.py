@@ -18,13 +18,13 @@ from app.cli.folder_upload import FolderError, send_folder
 from app.cli.options import PRESET, SEED, SERVICE, SOURCE, TARGET
 from app.cli.temporary_service import own_service
 from app.cli.watch import end_of
-from app.client import ApiError, Client, Unavailable
+from app.client.client import ApiError, Client, Unavailable
 from app.errors import invalid_fields
 from app.jobs.request_schemas import BenchmarkRequest
 from app.jobs.schemas import JobRead
 from app.tables import ENDED, JobState
-from models.config import PresetName, preset
-from models.files import written_aside
+from models.config.presets import PresetName, preset
+from models.data.files import written_aside
 from models.table1.methods import ROWS
 
 POLL_SECONDS = 2.0

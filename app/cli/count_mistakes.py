@@ -18,7 +18,7 @@ from rich.table import Table
 from app.cli.connection import connected
 from app.cli.console import console
 from app.cli.options import RUNNING, SERVICE_URL
-from app.client import Client
+from app.client.client import Client
 from app.datasets.schemas import ImageRead
 from app.labels.schemas import LabelsRead
 from models.data.labels import LabelState

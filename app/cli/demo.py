@@ -20,15 +20,15 @@ from app.cli.options import PRESET, SEED, SERVICE, SOURCE, TARGET, TILE_PX
 from app.cli.synthetic import write_domain
 from app.cli.temporary_service import own_service
 from app.cli.watch import draw, end_of
-from app.client import ApiError, Client
+from app.client.client import ApiError, Client
 from app.datasets.schemas import DatasetReport
-from app.figure import comparison
+from app.inspection.figure import comparison
 from app.jobs.request_schemas import AdaptRequest
 from app.jobs.result import JobResult
 from app.jobs.schemas import JobRead
 from app.labels.schemas import DeriveRequest
 from app.tables import JobState, ModelKind
-from models.config import PresetName
+from models.config.presets import PresetName
 
 _SYNTHETIC_SECTIONS = 14
 _SYNTHETIC_PX = 512

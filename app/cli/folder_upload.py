@@ -7,11 +7,11 @@ from tempfile import TemporaryDirectory
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from app.client import Client, Watch
+from app.client.client import Client, Watch
 from app.datasets.schemas import DatasetCreate, DatasetReport
 from app.errors import invalid_fields
-from models.data.inputs import Input, InputFile, Inputs
-from models.data.layout import folder_inputs
+from models.data.intake.inputs import Input, InputFile, Inputs
+from models.data.intake.layout import folder_inputs
 from models.data.readers.places import LocalPlace, PlacedFile, PlaceError, placed
 from models.data.splits import SectionLists
 

@@ -13,9 +13,9 @@ from app.cli.connection import connected
 from app.cli.console import console
 from app.cli.options import RUNNING, SERVICE_URL
 from app.labels.schemas import ChangeNote, DeriveRequest, LabelsSummary
+from models.data.files import written_aside
 from models.data.labels import LabelState
 from models.data.sections import Split
-from models.files import written_aside
 
 DatasetArgument = Annotated[UUID, typer.Argument(help="The id of the dataset.")]
 ByOption = Annotated[

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app.cli.console import console
-from models.data.findings import DomainRefused
+from models.data.intake.findings import DomainRefused
 from models.data.openorganelle.classes import ClassTableError
 from models.data.openorganelle.cost import Cost, cost
 from models.data.openorganelle.fetch import Fetched, FetchError, fetch

@@ -12,7 +12,7 @@ from app.cli.connection import connected
 from app.cli.console import console
 from app.cli.folder_upload import FolderError, described, inputs_of, request_of, send
 from app.cli.options import RUNNING
-from app.client import Client, Watch
+from app.client.client import Client, Watch
 from app.datasets.schemas import DatasetReport
 from app.jobs.schemas import JobRead
 

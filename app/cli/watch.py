@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from app.cli.console import console
 from app.cli.options import RUNNING, SERVICE_URL
-from app.client import PATIENCE_SECONDS, ApiError, Client
+from app.client.client import PATIENCE_SECONDS, ApiError, Client
 from app.jobs.event_schemas import (
     EventRead,
     LogEvent,

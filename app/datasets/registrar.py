@@ -19,10 +19,10 @@ from app.settings import Settings
 from app.storage import Storage, is_disk_full
 from app.tables import Dataset
 from models.data.description import Description
-from models.data.findings import DomainRefused
-from models.data.inputs import Inputs
-from models.data.intake import OnSection, SectionsRead, store_domain
-from models.data.store import StoredDomain, StoredTiles
+from models.data.intake.findings import DomainRefused
+from models.data.intake.inputs import Inputs
+from models.data.intake.one_pass import OnSection, SectionsRead, store_domain
+from models.data.intake.store import StoredDomain, StoredTiles
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from urllib.parse import unquote, urlsplit
 
 from app.errors import Invalid, ProblemItem, refusal
 from app.settings import Settings
-from models.data.inputs import Input, InputFile, Inputs
-from models.data.layout import folder_inputs
+from models.data.intake.inputs import Input, InputFile, Inputs
+from models.data.intake.layout import folder_inputs
 from models.data.openorganelle.plan import PUBLIC, hierarchy, open_source
 from models.data.openorganelle.source import OpenOrganelleSource
 from models.data.readers.limits import ImageError

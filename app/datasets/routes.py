@@ -6,10 +6,10 @@ from fastapi import APIRouter, Path, Query, Response
 
 from app.datasets import service
 from app.datasets.schemas import DatasetRead, DatasetReport, ImageRead
-from app.dependencies import CursorQuery, DatasetId, LimitQuery, ReadingDep, ServicesDep
+from app.http.dependencies import CursorQuery, DatasetId, LimitQuery, ReadingDep, ServicesDep
+from app.http.pagination import LARGEST_NUMBER, Page
 from app.middleware.error_handlers import NO_DATABASE
 from app.middleware.strict_route import StrictRoute
-from app.pagination import LARGEST_NUMBER, Page
 
 router = APIRouter(
     prefix="/datasets", tags=["datasets"], responses=NO_DATABASE, route_class=StrictRoute

@@ -14,7 +14,7 @@ from sqlalchemy import Uuid, bindparam, delete, func, select, text
 
 from app.database import Database
 from app.tables import Dataset, Image, LabelChange
-from models.data.store import StoredTiles
+from models.data.intake.store import StoredTiles
 
 _ROWS_AT_A_TIME = 20_000
 

@@ -14,7 +14,7 @@ from app.database import Database, now_plus
 from app.datasets import rows
 from app.datasets.schemas import DatasetRead, DatasetReport, ImageRead, NoteRead, SectionRead
 from app.errors import Conflict, NotFound
-from app.pagination import Page, by_number, newest_first
+from app.http.pagination import Page, by_number, newest_first
 from app.storage import Storage
 from app.tables import UNFINISHED, Dataset, IdempotencyKey, Image, Job, LabelChange
 from models.data.images import png_bytes, shown

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from app.figure import coloured, draw_legend, entries_of, font_of
+from app.inspection.figure import coloured, draw_legend, entries_of, font_of
 from models.data.domain import IGNORE, Domain
 from models.data.sections import Section
 

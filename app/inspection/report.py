@@ -23,9 +23,9 @@ from app.inspection.schemas import (
 from app.storage import Storage
 from app.tables import Dataset, Image
 from models.data.domain import Domain
-from models.data.grey_values import Histogram
+from models.data.intake.grey_values import Histogram
+from models.data.intake.suspicions import suspicions
 from models.data.sections import Section
-from models.data.suspicions import suspicions
 
 # autoescape: names are data, and a name may hold markup.
 _PAGES = Environment(

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Response
 from fastapi.responses import HTMLResponse
 from sqlalchemy.orm import Session
 
-from app.dependencies import DatasetId, ServicesDep
+from app.http.dependencies import DatasetId, ServicesDep
 from app.inspection import comparison, report
 from app.inspection.contact_sheet import contact_sheet
 from app.inspection.schemas import Compatibility, DatasetInspection

@@ -10,7 +10,7 @@ from app.columns import stored_list
 from app.errors import refusal
 from app.jobs.request_schemas import BenchmarkRequest
 from app.tables import Dataset, Image
-from models.config import StyleFilterConfig
+from models.config.stylefilter import StyleFilterConfig
 from models.data.labels import known_labels, present_classes
 from models.data.splits import DatasetFolds, Role, SectionLists, cross_validation
 from models.table1.methods import ROWS

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
 from app.tables import Job, JobKind
-from models.config import StyleFilterConfig
+from models.config.stylefilter import StyleFilterConfig
 from models.table1.methods import METHODS, MethodName, RowName, needs_style, rows_by_method
 from models.table1.plan import BenchmarkPart, BenchmarkPlan
 

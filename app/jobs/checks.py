@@ -19,8 +19,8 @@ from app.settings import Settings
 from app.tables import Dataset, ModelKind, TrainedModel
 from models.capacity.estimate import Estimate
 from models.capacity.limits import Room, shortages
-from models.config import StyleFilterConfig
-from models.config_versions import ConfigUnusable
+from models.config.stylefilter import StyleFilterConfig
+from models.config.versions import ConfigUnusable
 from models.data.class_map import ClassMap
 from models.data.domain import shows_nothing, working_shape
 from models.data.sections import Split

@@ -7,9 +7,9 @@ from pydantic import Field, GetJsonSchemaHandler, JsonValue, RootModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from app.pagination import LARGEST_NUMBER
-from models.config import StyleFilterConfig
-from models.frozen_config import FrozenConfig
+from app.http.pagination import LARGEST_NUMBER
+from models.config.base import FrozenConfig
+from models.config.stylefilter import StyleFilterConfig
 
 _DEFINITIONS = "#/$defs/"
 

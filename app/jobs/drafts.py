@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from app.errors import invalid_fields, refusal
+from app.http.pagination import LARGEST_NUMBER
 from app.jobs import benchmark_folds, checks, preflight
 from app.jobs.checks import Context
 from app.jobs.config_changes import too_large
@@ -18,10 +19,10 @@ from app.jobs.request_schemas import (
     StyleFilterRequest,
     TrainStyleRequest,
 )
-from app.pagination import LARGEST_NUMBER
 from app.tables import Dataset, Job, JobKind, ModelKind, TrainedModel
 from models.capacity.estimate import Estimate
-from models.config import StyleFilterConfig, preset
+from models.config.presets import preset
+from models.config.stylefilter import StyleFilterConfig
 
 TrainingRequest = (
     AdaptRequest | TrainStyleRequest | PretrainRequest | StyleFilterRequest | BenchmarkRequest

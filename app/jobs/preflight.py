@@ -9,7 +9,7 @@ from app.columns import stored_list, stored_object
 from app.tables import Dataset, Job, JobKind, ModelKind, TrainedModel
 from models.capacity import estimate as capacity
 from models.capacity.estimate import Estimate, Extent
-from models.config import StyleFilterConfig
+from models.config.stylefilter import StyleFilterConfig
 from models.data.sections import Section
 from models.data.splits import SectionLists, with_splits
 from models.table1.plan import BenchmarkPart, BenchmarkPlan, FoldSections

@@ -19,7 +19,7 @@ from kombu.transport import filesystem
 
 from app.settings import Settings
 from app.tables import Lane
-from models.files import written_aside
+from models.data.files import written_aside
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, JsonValue
 
 from app.jobs.config_changes import ConfigChanges
-from models.config import PresetName
+from models.config.presets import PresetName
 from models.data.description import ClassName
 from models.data.splits import Folds
 from models.table1.methods import ROWS, RowName

@@ -9,7 +9,8 @@ from fastapi.responses import FileResponse, PlainTextResponse
 from fastapi.sse import EventSourceResponse
 from pydantic import Field
 
-from app.dependencies import CursorQuery, LimitQuery, ReadingDep, ServicesDep, SessionDep
+from app.http.dependencies import CursorQuery, LimitQuery, ReadingDep, ServicesDep, SessionDep
+from app.http.pagination import LARGEST_NUMBER, Page
 from app.jobs import service
 from app.jobs.curves import MetricsQuery
 from app.jobs.dependencies import BroadcasterDep, QueueDep
@@ -17,7 +18,6 @@ from app.jobs.events import Listener
 from app.jobs.schemas import JobRead, MetricsRead, PriorityChange
 from app.middleware.error_handlers import NO_DATABASE
 from app.middleware.strict_route import StrictRoute
-from app.pagination import LARGEST_NUMBER, Page
 from app.tables import JobState
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], responses=NO_DATABASE, route_class=StrictRoute)

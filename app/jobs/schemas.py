@@ -7,7 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from app.jobs.result import EvaluationRead, JobResult
 from app.tables import JobKind, JobState, Lane
-from models.config import StyleFilterConfig, preset
+from models.config.presets import preset
+from models.config.stylefilter import StyleFilterConfig
 
 _RESULT = JobResult(
     evaluations=[

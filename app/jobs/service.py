@@ -9,12 +9,12 @@ from sqlalchemy.orm import Session
 
 from app.database import only_read
 from app.errors import Conflict, NotFound
+from app.http.pagination import Page, newest_first
 from app.jobs import curves, transitions
 from app.jobs.logs import newest_log, read_tail
 from app.jobs.queue import JobQueue
 from app.jobs.reading import read_jobs
 from app.jobs.schemas import JobRead, MetricsRead
-from app.pagination import Page, newest_first
 from app.storage import Storage
 from app.tables import (
     WAITING,
@@ -22,7 +22,7 @@ from app.tables import (
     JobKind,
     JobState,
 )
-from models.config_versions import ConfigUnusable
+from models.config.versions import ConfigUnusable
 
 
 def list_jobs(

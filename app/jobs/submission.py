@@ -17,7 +17,7 @@ from app.jobs.schemas import JobEstimate, JobRead, StageEstimateRead
 from app.settings import Settings
 from app.tables import IdempotencyKey, Job, JobDependency, JobKind, Lane
 from app.webhooks import targets
-from models.config import Device
+from models.config.stages import Device
 from models.table1.plan import BenchmarkPlan
 
 

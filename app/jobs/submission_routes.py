@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from app.dependencies import ServicesDep, SessionDep, address
+from app.http.dependencies import ServicesDep, SessionDep, address
 from app.jobs.checks import Context
 from app.jobs.dependencies import Key, QueueDep
 from app.jobs.drafts import JobRequest, TrainingRequest

@@ -16,8 +16,8 @@ from app.columns import stored_object
 from app.database import Database, now_plus
 from app.datasets import service as datasets
 from app.errors import Busy, ChangedMeanwhile, Conflict
+from app.http.pagination import by_number_down
 from app.labels.collected import Classes
-from app.pagination import by_number_down
 from app.tables import ChangeKind, Dataset, Image, LabelChange
 from models.data.labels import LabelState
 

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from app.database import Database
 from app.labels.changes import stored_labels
 from app.tables import ChangeKind, Dataset, Image, LabelChange
-from models.data.store import StoredTiles
+from models.data.intake.store import StoredTiles
 
 _IMAGES_AT_ONCE = 5000
 

@@ -11,8 +11,9 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.database import Database
-from app.dependencies import CursorQuery, DatasetId, LimitQuery, ReadingDep, ServicesDep
 from app.errors import Invalid, NotAcceptable, ProblemItem
+from app.http.dependencies import CursorQuery, DatasetId, LimitQuery, ReadingDep, ServicesDep
+from app.http.pagination import LARGEST_NUMBER, Page
 from app.labels import service
 from app.labels.changes import AskedChange, Version
 from app.labels.schemas import (
@@ -28,7 +29,6 @@ from app.labels.schemas import (
 from app.middleware.body_limit import LABELS_BYTES
 from app.middleware.error_handlers import DISK_FULL, NO_DATABASE
 from app.middleware.strict_route import StrictRoute, check_media_type
-from app.pagination import LARGEST_NUMBER, Page
 
 router = APIRouter(
     prefix="/datasets/{dataset_id}", tags=["labels"], responses=NO_DATABASE, route_class=StrictRoute

@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from app.pagination import LARGEST_NUMBER
+from app.http.pagination import LARGEST_NUMBER
 from app.tables import ChangeKind
 from models.data.description import ClassName, Text
 from models.data.labels import LabelState

@@ -12,6 +12,7 @@ from app.columns import Json, stored_list
 from app.database import Database
 from app.datasets import service as datasets
 from app.errors import Invalid, NotFound, ProblemItem, refusal
+from app.http.pagination import Page
 from app.labels import changes
 from app.labels.changes import AskedChange, Version, stored_labels
 from app.labels.collected import Classes, Collected
@@ -28,7 +29,6 @@ from app.labels.schemas import (
 )
 from app.labels.sheet import read_sheet, write_sheet
 from app.labels.update import read_update
-from app.pagination import Page
 from app.storage import Storage
 from app.tables import ChangeKind, Dataset, Image
 from models.data.labels import LabelState, present_classes

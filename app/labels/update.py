@@ -3,7 +3,7 @@
 from pydantic import TypeAdapter, ValidationError
 
 from app.errors import ProblemItem, refusal
-from app.json_body import parsed
+from app.http.json_body import parsed
 from app.labels.collected import MOST_PROBLEMS, refused
 from app.labels.schemas import MOST_LABELS, ImageLabels, LabelsUpdate
 

@@ -11,9 +11,9 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter
 from starlette.datastructures import FormData
 
-from app.dependencies import get_services
 from app.errors import Invalid, ProblemItem, UnsupportedMedia
-from app.json_body import read_json
+from app.http.dependencies import get_services
+from app.http.json_body import read_json
 from app.middleware.error_handlers import BODY, CHANGES, Responses
 from app.middleware.forms import read_form
 from app.middleware.origin_check import SAFE_METHODS

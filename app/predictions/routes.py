@@ -15,11 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
 from app.datasets import service as datasets
-from app.dependencies import Services, ServicesDep
 from app.errors import NotAcceptable, TooLarge, UnsupportedMedia, refusal
+from app.http.dependencies import Services, ServicesDep
 from app.middleware.error_handlers import DISK_FULL, NO_DATABASE
 from app.middleware.strict_route import FORM, StrictRoute
-from app.monitoring import PREDICT_SECONDS
+from app.monitoring.metrics import PREDICT_SECONDS
 from app.predictions.dependencies import PredictorDep
 from app.predictions.predictor import Request
 from app.registry import service as registry

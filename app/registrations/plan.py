@@ -10,8 +10,8 @@ from app.datasets.registration import cell_place, folder_files
 from app.datasets.schemas import DatasetCreate, OpenOrganelleCreate
 from app.errors import Invalid, ProblemItem
 from app.settings import Settings
-from models.data.findings import DomainRefused
-from models.data.inputs import InputFile, Inputs, given_files
+from models.data.intake.findings import DomainRefused
+from models.data.intake.inputs import InputFile, Inputs, given_files
 from models.data.openorganelle.inputs import crop_inputs, description
 from models.data.openorganelle.plan import plan_crops
 from models.data.readers.places import placed

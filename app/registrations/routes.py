@@ -14,11 +14,11 @@ from app.datasets.schemas import (
     DatasetReport,
     OpenOrganelleCreate,
 )
-from app.dependencies import DatasetId, ServicesDep, address
 from app.errors import Invalid, ProblemItem
+from app.http.dependencies import DatasetId, ServicesDep, address
+from app.http.json_body import parsed, validated
 from app.jobs.dependencies import Key, QueueDep
 from app.jobs.schemas import JobRead
-from app.json_body import parsed, validated
 from app.middleware.error_handlers import DISK_FULL, NO_DATABASE
 from app.middleware.forms import FIELD_BYTES
 from app.middleware.strict_route import FORM, JSON, StrictRoute, check_media_type, in_turn, json_of

@@ -35,8 +35,8 @@ from app.registrations.work import Work, Workshop
 from app.settings import Settings
 from app.storage import Storage
 from app.tables import UNFINISHED, Dataset, IdempotencyKey, Job, JobKind, Lane
-from models.data.inputs import InputFile, Inputs
-from models.data.intake import SectionsRead
+from models.data.intake.inputs import InputFile, Inputs
+from models.data.intake.one_pass import SectionsRead
 from models.data.readers.places import LocalPlace, PlacedFile
 
 

@@ -10,8 +10,8 @@ from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 
-from app.dependencies import ServicesDep, address
 from app.errors import Invalid, ProblemItem, UnsupportedVersion
+from app.http.dependencies import ServicesDep, address
 from app.middleware.error_handlers import DISK_FULL
 from app.middleware.strict_route import StrictRoute, check_media_type
 from app.registrations.uploads import Algorithm, Checksum, Uploads, Writer

@@ -21,7 +21,7 @@ from app.datasets.schemas import SentUploads
 from app.errors import ChecksumMismatch, Conflict, Locked, NotFound, OutOfStorage, TooLarge
 from app.registrations.plan import SentFile
 from app.storage import STALE_SECONDS
-from models.files import written_aside
+from models.data.files import written_aside
 
 Algorithm = Literal["sha1", "sha256"]
 

@@ -26,11 +26,11 @@ from app.errors import Conflict, Invalid, invalid_fields, refusal
 from app.labels.kept import keep
 from app.tables import Dataset
 from models.data.description import Description
-from models.data.inputs import Inputs
+from models.data.intake.inputs import Inputs
+from models.data.intake.store import StoredTiles
 from models.data.readers.limits import Array, native
 from models.data.readers.stack import Ask, Stack
 from models.data.sections import Section
-from models.data.store import StoredTiles
 
 _FILES = ("folder", "uploads")
 _FROM_FILES = ("reading", "ignore_value", "mask_values", "crop")

@@ -12,8 +12,8 @@ from app.registrations import versions
 from app.registrations.plan import RegistrationPlan
 from app.settings import Settings
 from app.storage import Storage
-from models.data.inputs import Inputs
-from models.data.intake import OnSection
+from models.data.intake.inputs import Inputs
+from models.data.intake.one_pass import OnSection
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from uuid import UUID
 
 from fastapi import APIRouter, Path, Query
 
-from app.dependencies import CursorQuery, LimitQuery, ReadingDep
+from app.http.dependencies import CursorQuery, LimitQuery, ReadingDep
+from app.http.pagination import Page
 from app.middleware.error_handlers import NO_DATABASE
 from app.middleware.strict_route import StrictRoute
-from app.pagination import Page
 from app.registry import service
 from app.registry.schemas import ModelRead
 from app.tables import ModelKind

@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import BaseModel, Field, JsonValue
 
 from app.tables import ModelKind
-from models.config import preset
+from models.config.presets import preset
 
 
 class ModelRead(BaseModel):

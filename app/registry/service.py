@@ -6,7 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.errors import NotFound
-from app.pagination import Page, newest_first
+from app.http.pagination import Page, newest_first
 from app.registry.schemas import ModelRead
 from app.tables import ModelKind, TrainedModel
 

@@ -4,7 +4,8 @@ import copy
 
 from models.adaptation import estimate_on_target
 from models.checkpoint import load_segmenter
-from models.config import AdaptationConfig, StyleFilterConfig
+from models.config.stages import AdaptationConfig
+from models.config.stylefilter import StyleFilterConfig
 from models.data.domain import Domain
 from models.data.stylised import StylisedDomain
 from models.networks.statistics import norms

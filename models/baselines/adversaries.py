@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.baseline_config import WeakLabelsConfig
 from models.baselines.class_discriminators import ClassDiscriminators, OutputDiscriminator
 from models.baselines.pooling import at_squares, pooled
 from models.baselines.regions import Regions
-from models.config import Precision
+from models.config.baselines import WeakLabelsConfig
+from models.config.stages import Precision
 from models.data.labels import PRESENT
 from models.losses import class_features, domain_loss, full_precision, some
 from models.networks.unet import UNet

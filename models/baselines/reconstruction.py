@@ -6,7 +6,7 @@ Legend: B batch, H height, W width.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.config import SegmenterConfig
+from models.config.stages import SegmenterConfig
 from models.networks.unet import DoubleConv
 
 

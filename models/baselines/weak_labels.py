@@ -22,7 +22,7 @@ from models.adaptation import SELF_TRAINING, Learner, Pair, adapt_by, source_pas
 from models.baselines.adversaries import Crops, Outputs, View, adversaries
 from models.baselines.pooling import at_squares, pooled
 from models.baselines.regions import Regions, grid_side, labelled_crop, tiles_of
-from models.config import StyleFilterConfig
+from models.config.stylefilter import StyleFilterConfig
 from models.data.domain import IGNORE, Domain
 from models.data.labels import UNKNOWN
 from models.data.samples import source_batch, target_batch

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from models.adaptation import SELF_TRAINING, Learner, Pair, adapt_by, source_pass
 from models.baselines.reconstruction import ReconstructionDecoder
-from models.config import StyleFilterConfig
+from models.config.stylefilter import StyleFilterConfig
 from models.data.domain import IGNORE, Domain
 from models.data.samples import (
     SourceBatch,

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 from models.capacity import footprint
-from models.config import AdaptationConfig, PretrainConfig, StyleFilterConfig
+from models.config.stages import AdaptationConfig, PretrainConfig
+from models.config.stylefilter import StyleFilterConfig
 from models.data.domain import CACHE_BYTES, Domain, working_shape
 from models.data.sections import Section
 from models.networks.sizes import TILE_PX, WHOLE_PX

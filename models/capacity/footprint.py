@@ -6,7 +6,7 @@ of one image in float32. tests/models/capacity/test_estimate.py compares with th
 Legend: c, d, f filters, px side of a square image.
 """
 
-from models.config import Device, SegmenterConfig, StyleConfig
+from models.config.stages import Device, SegmenterConfig, StyleConfig
 from models.networks.sizes import WINOGRAD_FROM
 
 TAPPED_BLOCKS = 5

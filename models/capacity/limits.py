@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from models.capacity.estimate import Cause, Estimate
-from models.config import PretrainConfig, StyleConfig, StyleFilterConfig
+from models.config.stages import PretrainConfig, StyleConfig
+from models.config.stylefilter import StyleFilterConfig
 from models.training.progress import Stage
 
 

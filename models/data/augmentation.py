@@ -6,7 +6,7 @@ Legend: H height, W width.
 import numpy as np
 from numpy.typing import NDArray
 
-from models.augmentation_config import AugmentationConfig, StrongAugmentationConfig
+from models.config.augmentation import AugmentationConfig, StrongAugmentationConfig
 
 _MID_GREY = 0.5
 

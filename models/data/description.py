@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from models.config.base import FrozenConfig
 from models.data.readers.limits import ImageError, in_words
 from models.data.readers.stack import ReadOptions
 from models.data.splits import SectionLists, SectionName, SectionNames
-from models.frozen_config import FrozenConfig
 
 T = TypeVar("T", bound=np.generic)
 

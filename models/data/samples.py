@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from models.config import AdaptationConfig, PretrainConfig
+from models.config.stages import AdaptationConfig, PretrainConfig
 from models.data.augmentation import photometric
 from models.data.domain import IGNORE, Domain, resample_image, resample_mask
 from models.data.sampling import Sample

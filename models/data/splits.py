@@ -11,9 +11,9 @@ from typing import Annotated, Literal, Self, get_args
 import numpy as np
 from pydantic import AliasChoices, FailFast, Field, model_validator
 
+from models.config.base import FrozenConfig
 from models.data.names import normal
 from models.data.sections import Section, Split
-from models.frozen_config import FrozenConfig
 
 Role = Literal["train", "val", "test"]
 SectionName = Annotated[str, Field(max_length=300)]

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.config import NormName, SegmenterConfig
+from models.config.stages import NormName, SegmenterConfig
 
 
 class DoubleConv(nn.Sequential):

@@ -4,8 +4,8 @@ import statistics
 from collections.abc import Sequence
 from typing import Self
 
-from models.config import Precision
-from models.frozen_config import FrozenConfig
+from models.config.base import FrozenConfig
+from models.config.stages import Precision
 
 
 class Timing(FrozenConfig):

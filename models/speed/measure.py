@@ -24,7 +24,9 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.config import Precision, StyleConfig, StyleFilterConfig, preset
+from models.config.presets import preset
+from models.config.stages import Precision, StyleConfig
+from models.config.stylefilter import StyleFilterConfig
 from models.data.domain import Domain, DomainInfo
 from models.data.sections import Section
 from models.data.stylised import StylisedDomain

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import GetPydanticSchema
 from pydantic_core import core_schema
 
-from models.config import StyleFilterConfig
+from models.config.stylefilter import StyleFilterConfig
 
 StyliserName = Literal["none", "cut", "histogram", "fourier"]
 """The way in which target images are stylised: not at all, or by one of these."""

@@ -2,10 +2,10 @@
 
 from pydantic import Field
 
-from models.config import PresetName
+from models.config.base import FrozenConfig
+from models.config.presets import PresetName
 from models.data.domain import DomainInfo
 from models.data.splits import DatasetFolds, Folds, SectionLists
-from models.frozen_config import FrozenConfig
 from models.table1.methods import MethodName, RowName
 
 

@@ -4,8 +4,9 @@ from typing import Literal
 
 from pydantic import AliasChoices, Field
 
-from models.config import PresetName, StyleFilterConfig
-from models.frozen_config import FrozenConfig
+from models.config.base import FrozenConfig
+from models.config.presets import PresetName
+from models.config.stylefilter import StyleFilterConfig
 from models.table1.methods import RowName
 
 

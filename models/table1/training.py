@@ -8,7 +8,7 @@ from pkgutil import resolve_name
 
 from models.baselines.fourier import FourierMatch
 from models.baselines.histogram import HistogramMatch
-from models.config import StyleFilterConfig
+from models.config.stylefilter import StyleFilterConfig
 from models.data.domain import Domain
 from models.inference import Styliser
 from models.networks.generator import Generator

@@ -4,7 +4,8 @@ from collections.abc import Collection
 
 import torch
 
-from models.config import Device, Precision, StyleFilterConfig
+from models.config.stages import Device, Precision
+from models.config.stylefilter import StyleFilterConfig
 from models.training.progress import Stage
 
 

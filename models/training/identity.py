@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from models.config import AdaptationConfig, StyleFilterConfig
+from models.config.stages import AdaptationConfig
+from models.config.stylefilter import StyleFilterConfig
 from models.data.domain import Domain
 from models.metadata import METHOD_VERSION
 from models.training.parallel import num_processes

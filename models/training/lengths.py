@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Self
 
-from models.config import AdaptationConfig, PretrainConfig, StyleConfig
+from models.config.stages import AdaptationConfig, PretrainConfig, StyleConfig
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
-from models.config import Precision
+from models.config.stages import Precision
 from models.training.parallel import (
     average_buffers,
     average_gradients,

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from models.config import Device
+from models.config.stages import Device
 
 Value = TypeVar("Value")
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.files import PARTIAL_SUFFIX, written_aside
+from models.data.files import PARTIAL_SUFFIX, written_aside
 from models.training.progress import Stage
 
 _FORMAT = 1

@@ -7,7 +7,8 @@ from uuid import UUID
 from app.database import Database, now_plus
 from app.jobs.transitions import submitted
 from app.tables import Dataset, Job, JobKind, JobState, ModelKind, TrainedModel
-from models.config import StyleFilterConfig, preset
+from models.config.presets import preset
+from models.config.stylefilter import StyleFilterConfig
 
 SMOKE = preset("smoke")
 

@@ -13,7 +13,7 @@ from uuid import UUID
 import httpx
 from sqlalchemy import select
 
-from app.client import Client
+from app.client.client import Client
 from app.database import Database
 from app.jobs.transitions import Lease, claim, record, write
 from app.settings import Settings

@@ -18,8 +18,9 @@ from app.jobs.request_schemas import (
 from app.labels.schemas import LabelsUpdate
 from app.main import create_app
 from app.settings import Settings
-from models.config import StyleFilterConfig, preset
-from models.frozen_config import FrozenConfig
+from models.config.base import FrozenConfig
+from models.config.presets import preset
+from models.config.stylefilter import StyleFilterConfig
 
 OPERATIONS = {
     "POST /datasets",

@@ -19,7 +19,7 @@ import redis
 from sqlalchemy import select
 
 from app.cli.synthetic import CLASSES, write_domain
-from app.client import Client
+from app.client.client import Client
 from app.database import Database
 from app.datasets.schemas import DatasetCreate
 from app.jobs.request_schemas import AdaptRequest

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from app.cli.synthetic import CLASSES, write_domain
-from app.client import Client
+from app.client.client import Client
 from app.datasets.schemas import DatasetCreate, DatasetReport
 from app.jobs.request_schemas import AdaptRequest
 from app.jobs.schemas import JobRead

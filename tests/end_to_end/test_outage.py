@@ -11,7 +11,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from app.client import ApiError, Client
+from app.client.client import ApiError, Client
 from app.database import Database
 from app.jobs.event_schemas import EventRead
 from app.jobs.transitions import succeed

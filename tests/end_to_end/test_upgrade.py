@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from app.client import Client
+from app.client.client import Client
 from app.jobs.event_schemas import StageEvent
 from app.jobs.result import JobResult
 from app.jobs.schemas import JobRead

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from models.config import StyleFilterConfig
+from models.config.stylefilter import StyleFilterConfig
 from models.segmentation import pretrain
 from models.style_transfer import train_style
 from tests.models.domains import QUIET, square_domain

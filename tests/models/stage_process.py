@@ -24,16 +24,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models import segmentation, style_transfer
-from models.baseline_config import WeakLabelsConfig, YNetConfig
 from models.baselines.weak_labels import adapt_weak_labels
 from models.baselines.ynet import adapt_ynet
-from models.config import (
-    AdaptationConfig,
-    PretrainConfig,
-    SegmenterConfig,
-    StyleConfig,
-    StyleFilterConfig,
-)
+from models.config.baselines import WeakLabelsConfig, YNetConfig
+from models.config.stages import AdaptationConfig, PretrainConfig, SegmenterConfig, StyleConfig
+from models.config.stylefilter import StyleFilterConfig
 from models.data.domain import Domain, Tile
 from models.data.stylised import StylisedDomain, array_name
 from models.networks.unet import UNet

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models import pseudo_labels
-from models.config import AugmentationConfig, StyleFilterConfig
+from models.config.stages import AugmentationConfig
+from models.config.stylefilter import StyleFilterConfig
 from models.data.domain import IGNORE, Domain, Tile
 from models.data.labels import ABSENT, PRESENT, UNKNOWN
 from models.data.sampling import Sampler

@@ -18,7 +18,8 @@ from models.checkpoint import (
     save_generator,
     save_segmenter,
 )
-from models.config import NormName, SegmenterConfig, StyleConfig, StyleFilterConfig
+from models.config.stages import NormName, SegmenterConfig, StyleConfig
+from models.config.stylefilter import StyleFilterConfig
 from models.data.domain import IGNORE, Tile
 from models.data.labels import ABSENT, PRESENT, UNKNOWN
 from models.evaluation import evaluate
@@ -33,9 +34,9 @@ from models.inference import (
 from models.metadata import DomainMeta, ModelMeta
 from models.networks.cpu.convolution import Convolution
 from models.networks.generator import Generator
+from models.networks.tiling import Tiling, apply_tiled
 from models.networks.unet import UNet
 from models.scores import Evaluation, confusion_matrix
-from models.tiling import Tiling, apply_tiled
 from models.training.progress import Progress
 from tests.models.domains import ignore, square_domain, write_domain
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from models.config import StyleFilterConfig
-from models.config_versions import CONFIG_VERSION, ConfigUnusable
+from models.config.stylefilter import StyleFilterConfig
+from models.config.versions import CONFIG_VERSION, ConfigUnusable
 from models.metadata import DomainMeta, ModelMeta
 from tests.old_state import FOLDER, old_configs
 

@@ -7,7 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from models.checkpoint import CheckpointError
-from models.config import StyleFilterConfig, preset
+from models.config.presets import preset
+from models.config.stylefilter import StyleFilterConfig
 from models.data.domain import Domain
 from models.data.labels import ABSENT, PRESENT, UNKNOWN
 from models.notebook import Description, DomainRefused, adapt, load, open_arrays, open_folder

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.config import StyleFilterConfig, preset
+from models.config.presets import preset
+from models.config.stylefilter import StyleFilterConfig
 from models.data.domain import Domain, Tile
 from models.inference import segment, stylise
 from models.networks.generator import Generator

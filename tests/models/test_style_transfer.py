@@ -10,10 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.config import (
-    StyleConfig,
-    preset,
-)
+from models.config.presets import preset
+from models.config.stages import StyleConfig
 from models.losses import patch_nce
 from models.style_transfer import Cut, train_style
 from models.training.lengths import Schedule

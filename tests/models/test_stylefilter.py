@@ -8,14 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.augmentation_config import AugmentationConfig
-from models.config import (
-    AdaptationConfig,
-    PretrainConfig,
-    SegmenterConfig,
-    StyleFilterConfig,
-    preset,
-)
+from models.config.augmentation import AugmentationConfig
+from models.config.presets import preset
+from models.config.stages import AdaptationConfig, PretrainConfig, SegmenterConfig
+from models.config.stylefilter import StyleFilterConfig
 from models.data.domain import IGNORE, Domain, Tile
 from models.inference import Styliser, segment, stylise_domain
 from models.losses import cross_entropy

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.augmentation_config import AugmentationConfig
-from models.config import StyleFilterConfig
+from models.config.augmentation import AugmentationConfig
+from models.config.stylefilter import StyleFilterConfig
 from models.data.domain import Domain
 from models.networks.unet import UNet
 from models.training.loop import seeded_weights

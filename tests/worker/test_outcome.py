@@ -9,7 +9,8 @@ import pytest
 from app.jobs.result import ReusedModel
 from app.tables import ModelKind
 from models.checkpoint import load_metrics, load_segmenter
-from models.config import StyleFilterConfig, preset
+from models.config.presets import preset
+from models.config.stylefilter import StyleFilterConfig
 from models.data.domain import Domain
 from models.networks.unet import UNet
 from models.training.device import resolve

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from app.database import Database, now_plus
 from app.jobs.transitions import Lease, claim, hand_back, pause
 from app.tables import Job, JobEvent, JobKind, JobStage, JobState, MetricPoint
-from models.config import preset
+from models.config.presets import preset
 from models.training.progress import Picture, Progress, Stage, Stop
 from worker.progress import Album, Cancelled, Recorder, Replaced
 

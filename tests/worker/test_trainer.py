@@ -19,7 +19,7 @@ from app.jobs.transitions import claim
 from app.settings import Settings
 from app.tables import Job, JobState
 from models import segmentation
-from models.config_versions import CONFIG_VERSION
+from models.config.versions import CONFIG_VERSION
 from models.data.samples import SourceBatch
 from models.segmentation import supervised_loss
 from tests.processes import disk_of_its_own

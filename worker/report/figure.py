@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 from matplotlib.typing import RcKeyType
 from numpy.typing import NDArray
 
-from app.figure import IGNORED, LARGEST_PANEL_PX, coloured, entries_of
+from app.inspection.figure import IGNORED, LARGEST_PANEL_PX, coloured, entries_of
 from worker.report.drawing import drawing
 from worker.report.numbers import short
 

@@ -4,8 +4,8 @@ import shutil
 from pathlib import Path
 from uuid import uuid4
 
+from models.data.files import written_aside
 from models.data.splits import Folds
-from models.files import written_aside
 from models.table1.results import BenchmarkReport
 from worker.report import html, markdown
 from worker.report.charts import write_charts

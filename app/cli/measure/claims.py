@@ -19,7 +19,7 @@ from app.database import Database, now_plus
 from app.jobs.transitions import claim, succeed
 from app.settings import Settings
 from app.tables import Job, JobKind, JobState
-from models.config import preset
+from models.config.presets import preset
 
 _ROWS_AT_A_TIME = 20_000
 

@@ -30,8 +30,8 @@ from app.cli.measure.data_figures import (
 )
 from app.cli.options import FIGURES
 from models.data.description import Description
-from models.data.intake import store_domain
-from models.data.layout import folder_inputs
+from models.data.intake.layout import folder_inputs
+from models.data.intake.one_pass import store_domain
 from models.data.readers.formats import open_stack
 from models.data.readers.places import LocalPlace
 from models.data.readers.stack import Ask, ReadOptions

@@ -12,9 +12,9 @@ import yaml
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
+from models.config.base import FrozenConfig
 from models.data.description import ClassName
 from models.data.domain import IGNORE
-from models.frozen_config import FrozenConfig
 
 UNANNOTATED, UNKNOWN = 0, 255
 """The two ids of the array ``all`` that are no structure: nobody looked, or nobody could tell."""

@@ -21,7 +21,8 @@ import numpy as np
 import tifffile
 from pydantic import ValidationError
 
-from models.data.intake import MAX_SECTION_PIXELS
+from models.data.files import PARTIAL_SUFFIX, written_aside
+from models.data.intake.one_pass import MAX_SECTION_PIXELS
 from models.data.labels import class_pixels
 from models.data.names import section_names
 from models.data.openorganelle.inputs import CropImages, CropMasks, description
@@ -30,7 +31,6 @@ from models.data.openorganelle.record import CropRecord
 from models.data.openorganelle.source import OpenOrganelleSource
 from models.data.readers.limits import Array, ImageError
 from models.data.readers.stack import Ask
-from models.files import PARTIAL_SUFFIX, written_aside
 
 _NM_PER_CM = 1e7
 _BIG = 1 << 31  # bytes beyond which a TIFF needs wide offsets

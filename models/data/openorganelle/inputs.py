@@ -9,7 +9,7 @@ import numpy as np
 
 from models.data.description import Description
 from models.data.domain import IGNORE
-from models.data.inputs import Inputs
+from models.data.intake.inputs import Inputs
 from models.data.names import section_names
 from models.data.openorganelle.geometry import Box
 from models.data.openorganelle.masks import Presence, majority, merged, stacked

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from models.data.findings import DomainRefused, Problem
+from models.data.intake.findings import DomainRefused, Problem
 from models.data.openorganelle.annotation import (
     Encoding,
     annotated_structures,

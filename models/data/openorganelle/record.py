@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
+from models.config.base import FrozenConfig
 from models.data.openorganelle.geometry import Nm, Shape
-from models.frozen_config import FrozenConfig
 
 
 class CropRecord(FrozenConfig):

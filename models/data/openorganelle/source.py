@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
+from models.config.base import FrozenConfig
 from models.data.openorganelle.classes import ClassTable, load_classes
-from models.frozen_config import FrozenConfig
 
 
 def _crop_name(given: object) -> object:

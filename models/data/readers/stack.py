@@ -10,8 +10,8 @@ from typing import BinaryIO, Literal
 
 from pydantic import Field
 
+from models.config.base import FrozenConfig
 from models.data.readers.limits import Array
-from models.frozen_config import FrozenConfig
 
 Purpose = Literal["image", "mask"]
 

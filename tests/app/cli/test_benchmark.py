@@ -20,7 +20,7 @@ from app.jobs.transitions import Failure, claim, fail, give_up_dependents, succe
 from app.settings import Settings
 from app.storage import Storage
 from app.tables import Dataset, Job, JobKind, JobState
-from models.config import preset
+from models.config.presets import preset
 from models.table1.results import BenchmarkReport
 from tests.app.files import grey, mask, png
 from tests.processes import wait_for

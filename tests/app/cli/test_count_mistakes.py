@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from app.cli.count_mistakes import Mistakes, count
 from app.cli.main import cli
-from app.client import Client
+from app.client.client import Client
 from app.database import Database
 from app.datasets.schemas import DatasetCreate, ImageRead
 from app.labels.schemas import ImageLabels, LabelsRead, LabelsUpdate

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.cli.folder_upload import FolderError, send_folder
-from app.client import Client
+from app.client.client import Client
 from tests.app.files import grey, png
 
 META = {"name": "cells", "classes": ["rest", "organelle"], "pixel_size_nm": 4}

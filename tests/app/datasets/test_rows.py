@@ -9,8 +9,8 @@ from sqlalchemy import func, select, update
 from app.database import Database
 from app.datasets import rows
 from app.tables import Dataset, Image, Job
+from models.data.intake.store import StoredTiles
 from models.data.sections import Section
-from models.data.store import StoredTiles
 from tests.app.records import add_waiting
 
 pytestmark = pytest.mark.heavy

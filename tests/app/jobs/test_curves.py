@@ -9,13 +9,13 @@ import pytest
 from sqlalchemy import event, insert
 from sqlalchemy.orm import Session
 
-from app.client import ApiError, Client
+from app.client.client import ApiError, Client
 from app.database import Database
 from app.jobs import service
 from app.jobs.curves import MetricsQuery
 from app.jobs.schemas import Series
 from app.tables import Job, JobKind, MetricPoint
-from models.config import preset
+from models.config.presets import preset
 from tests.app.files import tells, wrong
 
 

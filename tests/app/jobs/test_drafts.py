@@ -9,7 +9,7 @@ import pytest
 from app.database import Database
 from app.settings import Settings
 from app.tables import ModelKind
-from models.config import preset
+from models.config.presets import preset
 from tests.app.conftest import Serve
 from tests.app.files import problem, tells, wrong
 from tests.app.jobs.requests import accepted, submit

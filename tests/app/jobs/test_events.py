@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import httpx
 from sqlalchemy import Engine, delete, event, select
 
-from app.client import Client
+from app.client.client import Client
 from app.database import Database
 from app.jobs import transitions
 from app.jobs.event_schemas import PriorityEvent, ProgressEvent, parse_event

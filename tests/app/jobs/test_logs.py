@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 
 import httpx
 
-from app.client import Client
+from app.client.client import Client
 from app.database import Database
 from app.jobs.event_schemas import LogEvent
 from app.jobs.logs import LogFollower

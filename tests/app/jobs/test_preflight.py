@@ -13,7 +13,7 @@ import app.settings
 from app.database import Database
 from app.settings import Settings, machine_memory_bytes
 from app.tables import ModelKind
-from models.config import preset
+from models.config.presets import preset
 from tests.app.conftest import Serve
 from tests.app.files import grey, mask, png, problem, registered, tells, upload, wrong
 from tests.app.records import add_job, add_model

@@ -16,7 +16,7 @@ from app.jobs.reconciler import Reconciler
 from app.settings import Settings
 from app.storage import Storage
 from app.tables import ACTIVE, Job, JobEvent, JobKind, JobState, MetricPoint
-from models.config import preset
+from models.config.presets import preset
 
 DAY = 24 * 3600
 

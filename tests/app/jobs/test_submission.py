@@ -9,8 +9,8 @@ import httpx
 from app.database import Database, now_plus
 from app.settings import Settings
 from app.tables import Dataset, Job
-from models.config import preset
-from models.config_versions import CONFIG_VERSION
+from models.config.presets import preset
+from models.config.versions import CONFIG_VERSION
 from tests.app.conftest import Serve
 from tests.app.files import grey, mask, png, registered, upload, wrong
 from tests.app.jobs.requests import accepted, submit

@@ -37,7 +37,7 @@ from app.tables import (
     Lane,
     WebhookDelivery,
 )
-from models.config import preset
+from models.config.presets import preset
 
 FAILURE = Failure("trainer_died", "why", "where")
 ENDED = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)

@@ -8,9 +8,9 @@ from app.database import Database
 from app.datasets import rows
 from app.labels.kept import keep
 from app.tables import Dataset, Image
-from models.data.padding import DataField
+from models.data.intake.padding import DataField
+from models.data.intake.store import StoredTiles
 from models.data.sections import Section
-from models.data.store import StoredTiles
 
 SIDE_PX = 16 * 100
 

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 
-from app.client import Client
+from app.client.client import Client
 from app.database import Database
 from app.jobs.event_schemas import StateEvent
 from app.jobs.transitions import succeed

@@ -7,7 +7,7 @@ import pytest
 
 from app.database import Database
 from app.tables import ModelKind
-from models.config_versions import CONFIG_VERSION
+from models.config.versions import CONFIG_VERSION
 from tests.app.files import grey, png, problem, registered, upload, wrong
 from tests.app.records import SMOKE, add_job, add_model
 

@@ -16,7 +16,7 @@ from sqlalchemy import select, update
 from app.database import Database, now_plus
 from app.jobs import transitions
 from app.tables import Job, JobKind, WebhookDelivery
-from models.config import preset
+from models.config.presets import preset
 
 SECRET = bytes(range(32))
 SECRET_TEXT = f"whsec_{base64.b64encode(SECRET).decode()}\n"

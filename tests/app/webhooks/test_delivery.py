@@ -20,7 +20,7 @@ from app.jobs import transitions
 from app.settings import Settings
 from app.tables import Job, JobEvent, JobKind, WebhookDelivery
 from app.webhooks.delivery import Webhooks
-from models.config import preset
+from models.config.presets import preset
 from tests.app.conftest import Serve
 from tests.app.files import grey, mask, png, registered, upload, wrong
 from tests.app.records import add_waiting

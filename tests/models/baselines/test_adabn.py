@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from models.baselines.adabn import adapt_statistics
-from models.config import StyleFilterConfig, preset
+from models.config.presets import preset
+from models.config.stylefilter import StyleFilterConfig
 from models.data.domain import Domain
 from models.inference import Styliser, stylise_domain
 from models.networks.unet import UNet

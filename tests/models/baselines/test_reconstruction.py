@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from models.baselines.reconstruction import ReconstructionDecoder
-from models.config import SegmenterConfig
+from models.config.stages import SegmenterConfig
 from models.losses import reconstruction_error
 from models.networks.unet import UNet
 from models.training.loop import seeded_weights, update

@@ -17,12 +17,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.adaptation import Learner, Pair, adapt_by, source_loss
-from models.augmentation_config import AugmentationConfig
 from models.baselines import adversaries, weak_labels
 from models.baselines.class_discriminators import ClassDiscriminators, OutputDiscriminator
 from models.baselines.pooling import at_squares, pooled
 from models.baselines.weak_labels import adapt_weak_labels
-from models.config import StyleFilterConfig
+from models.config.augmentation import AugmentationConfig
+from models.config.stylefilter import StyleFilterConfig
 from models.data.domain import IGNORE, Domain
 from models.data.samples import SourceBatch, source_batch
 from models.data.sampling import Sample, Sampler

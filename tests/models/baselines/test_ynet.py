@@ -17,12 +17,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.adaptation import Learner, Pair, adapt_by, source_loss
-from models.augmentation_config import AugmentationConfig
-from models.baseline_config import YNetConfig
 from models.baselines import ynet
 from models.baselines.reconstruction import ReconstructionDecoder
 from models.baselines.ynet import adapt_ynet
-from models.config import StyleFilterConfig
+from models.config.augmentation import AugmentationConfig
+from models.config.baselines import YNetConfig
+from models.config.stylefilter import StyleFilterConfig
 from models.data.domain import IGNORE, Domain, Tile
 from models.data.samples import SourceBatch, source_batch
 from models.data.sampling import Sample, Sampler

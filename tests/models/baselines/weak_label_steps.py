@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.baseline_config import WeakLabelsConfig
 from models.baselines import adversaries, weak_labels
 from models.baselines.weak_labels import adapt_weak_labels
-from models.config import StyleFilterConfig
+from models.config.baselines import WeakLabelsConfig
+from models.config.stylefilter import StyleFilterConfig
 from models.data.domain import Domain, Tile
 from models.data.stylised import StylisedDomain
 from models.networks.unet import UNet

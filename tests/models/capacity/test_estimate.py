@@ -15,14 +15,9 @@ from models.capacity import estimate as capacity
 from models.capacity import footprint
 from models.capacity.estimate import Extent
 from models.capacity.limits import DoesNotFit, Room, check, shortages
-from models.config import (
-    AdaptationConfig,
-    PretrainConfig,
-    SegmenterConfig,
-    StyleConfig,
-    StyleFilterConfig,
-    preset,
-)
+from models.config.presets import preset
+from models.config.stages import AdaptationConfig, PretrainConfig, SegmenterConfig, StyleConfig
+from models.config.stylefilter import StyleFilterConfig
 from models.data.sections import Section
 from models.losses import cross_entropy
 from models.networks.discriminator import Discriminator

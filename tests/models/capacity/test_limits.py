@@ -1,7 +1,8 @@
 """What is changed of a stage that does not fit: smaller parts of a batch, then a smaller crop."""
 
 from models.capacity.limits import in_less_memory
-from models.config import StyleFilterConfig, preset
+from models.config.presets import preset
+from models.config.stylefilter import StyleFilterConfig
 
 
 def with_batch(size: int, **pretrain: int) -> StyleFilterConfig:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.augmentation_config import AugmentationConfig, StrongAugmentationConfig
-from models.config import PretrainConfig
+from models.config.augmentation import AugmentationConfig, StrongAugmentationConfig
+from models.config.stages import PretrainConfig
 from models.data.augmentation import blurred, photometric, strong
 from models.data.domain import IGNORE
 from models.data.samples import SourceBatch, source_batch

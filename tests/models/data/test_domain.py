@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.augmentation_config import AugmentationConfig
 from models.baselines.histogram import HistogramMatch
-from models.config import AdaptationConfig, PretrainConfig
+from models.config.augmentation import AugmentationConfig
+from models.config.stages import AdaptationConfig, PretrainConfig
 from models.data.augmentation import photometric
 from models.data.domain import (
     IGNORE,

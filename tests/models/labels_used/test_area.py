@@ -8,7 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from models.config import SegmenterConfig
+from models.config.stages import SegmenterConfig
 from models.data.domain import IGNORE, Domain, Tile, TileWindows
 from models.inference import segment
 from models.labels_used.area import (

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.config import StyleConfig
+from models.config.stages import StyleConfig
 from models.losses import lsgan, patch_nce
 from models.networks.cpu.convolution import Convolution
 from models.networks.cpu.resampling import BlurDown, BlurUp

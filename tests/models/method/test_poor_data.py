@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.config import StyleFilterConfig
+from models.config.stylefilter import StyleFilterConfig
 from models.data.domain import IGNORE, Domain
 from models.training.loop import NonFiniteLoss
 from tests.models.domains import QUIET, squares, write_domain

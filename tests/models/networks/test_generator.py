@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.config import SegmenterConfig
+from models.config.stages import SegmenterConfig
 from models.networks.discriminator import Discriminator
 from models.networks.generator import TAPS, Generator, tap_sizes
 from models.networks.patch_projector import (

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.config import SegmenterConfig
+from models.config.stages import SegmenterConfig
 from models.networks.statistics import estimate_statistics, norms, statistics_kept
 from models.networks.unet import UNet
 from models.training.loop import seeded_weights

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.config import SegmenterConfig
+from models.config.stages import SegmenterConfig
 from models.networks.unet import UNet
 
 

@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from models.config import preset
+from models.config.presets import preset
 from models.table1.methods import (
     METHODS,
     ROWS,

@@ -8,7 +8,8 @@ import torch
 
 from models.baselines.fourier import FourierMatch
 from models.baselines.histogram import HistogramMatch
-from models.config import StyleFilterConfig, preset
+from models.config.presets import preset
+from models.config.stylefilter import StyleFilterConfig
 from models.data.domain import Domain, Tile
 from models.data.sections import Split
 from models.inference import stylise

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from models.config import StyleFilterConfig, preset
+from models.config.presets import preset
+from models.config.stylefilter import StyleFilterConfig
 from models.notebook import Description, adapt, open_arrays
 from models.training import device
 from models.training.device import DeviceUnavailable, check_stages, resolve

@@ -10,7 +10,8 @@ from pkgutil import resolve_name
 import pytest
 import torch
 
-from models.config import StyleFilterConfig, preset
+from models.config.presets import preset
+from models.config.stylefilter import StyleFilterConfig
 from models.networks.unet import UNet
 from models.table1.methods import METHODS, MethodName
 from models.training import identity

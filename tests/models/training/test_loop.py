@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.config import AdaptationConfig, PretrainConfig
+from models.config.stages import AdaptationConfig, PretrainConfig
 from models.training.lengths import Lengths, sections_per_epoch
 from models.training.loop import KeepBest, NonFiniteLoss, Run, Task, seeded_weights, train, update
 from models.training.progress import Picture, Progress, Stage, Stop

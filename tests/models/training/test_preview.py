@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.config import SegmenterConfig
+from models.config.stages import SegmenterConfig
 from models.inference import stylise
 from models.networks.generator import Generator
 from models.networks.unet import UNet

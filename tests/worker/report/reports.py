@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 
-from models.config import preset
+from models.config.presets import preset
 from models.table1.methods import ROWS, RowName
 from models.table1.results import (
     BenchmarkReport,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.cli import synthetic
-from app.figure import COLOURS
+from app.inspection.figure import COLOURS
 from tests.worker.report.reports import HOSTILE
 from worker.report.figure import Panel, qualitative
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from models.config import PresetName
+from models.config.presets import PresetName
 from models.table1.methods import ROWS
 from tests.worker.report.reports import Page, full, made, row
 from worker.report import html, markdown

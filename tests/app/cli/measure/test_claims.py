@@ -12,7 +12,7 @@ from app.cli.measure.claims import measure, table
 from app.database import Database, now_plus
 from app.jobs.transitions import Lease, claim, succeed
 from app.tables import Job, JobEvent, JobKind, JobState
-from models.config import preset
+from models.config.presets import preset
 
 JOBS, WORKERS = 1000, 20
 

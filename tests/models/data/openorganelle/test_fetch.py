@@ -13,8 +13,8 @@ import pytest
 import tifffile
 
 from models.data.description import Description
-from models.data.intake import store_domain
-from models.data.layout import folder_inputs
+from models.data.intake.layout import folder_inputs
+from models.data.intake.one_pass import store_domain
 from models.data.openorganelle.fetch import Fetched, FetchError, fetch
 from models.data.openorganelle.inputs import CropImages, CropMasks
 from models.data.openorganelle.plan import Plan, plan_crops

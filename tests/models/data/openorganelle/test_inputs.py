@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.data.intake import store_domain
-from models.data.layout import folder_inputs
+from models.data.intake.layout import folder_inputs
+from models.data.intake.one_pass import store_domain
 from models.data.openorganelle.classes import load_classes
 from models.data.openorganelle.fetch import fetch
 from models.data.openorganelle.inputs import CropImages, CropMasks, crop_inputs, description

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.data.findings import DomainRefused
+from models.data.intake.findings import DomainRefused
 from models.data.openorganelle.geometry import Box
 from models.data.openorganelle.plan import Plan, plan_crops
 from models.data.openorganelle.source import OpenOrganelleSource

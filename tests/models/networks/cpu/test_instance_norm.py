@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.config import SegmenterConfig
+from models.config.stages import SegmenterConfig
 from models.networks.cpu.instance_norm import InstanceNorm
 from models.networks.unet import UNet
 from tests.models.networks.layers import with_gradients

@@ -1,0 +1,1 @@
+"""The client of the HTTP API; importing it loads no FastAPI and no Celery."""

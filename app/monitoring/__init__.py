@@ -1,0 +1,1 @@
+"""Tells whether the service is alive and ready, and counts what it does."""

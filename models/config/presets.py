@@ -1,0 +1,58 @@
+"""Named configurations; free of torch."""
+
+from typing import Literal
+
+from models.config.baselines import WeakLabelsConfig
+from models.config.stages import (
+    AdaptationConfig,
+    PretrainConfig,
+    SegmenterConfig,
+    StyleConfig,
+)
+from models.config.stylefilter import StyleFilterConfig
+
+PresetName = Literal["smoke", "quick", "paper"]
+
+
+def preset(name: PresetName) -> StyleFilterConfig:
+    """Return a named configuration.
+
+    ``paper`` has every number of the paper. ``quick`` is for the CPU of a laptop: it has fewer
+    filters and blocks, smaller crops, fewer steps, higher learning rates, and pixels twice as
+    large. The weights of the source alone make its pseudo-labels, and are kept if the short
+    adaptation finds none better. ``smoke`` takes seconds, and shows only that everything runs.
+    """
+    if name == "paper":
+        return StyleFilterConfig()
+    if name == "quick":
+        return StyleFilterConfig(
+            style=StyleConfig(
+                base_filters=16, num_blocks=6, crop_px=96, steps=1000, learning_rate=4e-4
+            ),
+            segmenter=SegmenterConfig(base_filters=16),
+            pretrain=PretrainConfig(
+                crop_px=128, steps=600, batch_size=4, learning_rate=1e-3, validate_every_steps=100
+            ),
+            adaptation=AdaptationConfig(
+                crop_px=128,
+                steps=150,
+                batch_size=4,
+                learning_rate=2e-4,
+                validate_every_steps=50,
+                pseudo_labeler="frozen",
+                start_eligible=True,
+            ),
+            weak_labels=WeakLabelsConfig(discriminator_filters=16, learning_rate=1e-3),
+            pixel_size_factor=2.0,  # so that a small crop still shows whole organelles
+        )
+    return StyleFilterConfig(
+        style=StyleConfig(
+            base_filters=4, num_blocks=5, crop_px=32, steps=4, num_patches=16, projector_width=16
+        ),
+        segmenter=SegmenterConfig(base_filters=4, depth=2),
+        pretrain=PretrainConfig(crop_px=32, steps=6, learning_rate=1e-3, validate_every_steps=3),
+        adaptation=AdaptationConfig(
+            crop_px=32, steps=6, learning_rate=1e-3, validate_every_steps=3
+        ),
+        weak_labels=WeakLabelsConfig(discriminator_filters=4),
+    )
