@@ -33,7 +33,8 @@ from models.data.intake.layout import folder_inputs
 from models.data.intake.one_pass import store_domain
 from models.data.intake.store import StoredDomain, StoredTile
 from models.data.labels import UNKNOWN, label_codes, labels_of_mask
-from models.data.readers.remote import is_url, open_place
+from models.data.readers.remote import open_place
+from models.data.readers.remote_store import is_url
 from models.data.sections import Split
 from models.evaluation import evaluate
 from models.inference import Prediction, Predictor, stylise

@@ -15,7 +15,8 @@ from models.data.openorganelle.plan import PUBLIC, hierarchy, open_source
 from models.data.openorganelle.source import OpenOrganelleSource
 from models.data.readers.limits import ImageError
 from models.data.readers.places import LocalPlace, Place, PlacedFile, PlaceError, joined
-from models.data.readers.remote import is_url, open_place
+from models.data.readers.remote import open_place
+from models.data.readers.remote_store import is_url
 
 
 def folder_files(settings: Settings, folder: str) -> Inputs:

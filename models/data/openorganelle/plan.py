@@ -22,7 +22,8 @@ from models.data.openorganelle.source import OpenOrganelleSource
 from models.data.openorganelle.volume import Volume, attributes_of
 from models.data.readers.limits import ImageError
 from models.data.readers.places import LocalPlace, Place, PlaceError
-from models.data.readers.remote import is_url, open_place, open_public_bucket
+from models.data.readers.remote import open_place, open_public_bucket
+from models.data.readers.remote_store import is_url
 
 PUBLIC = "s3://janelia-cosem-datasets"
 """The public bucket of OpenOrganelle. It is read over HTTPS, without an account."""

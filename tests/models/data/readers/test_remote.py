@@ -9,9 +9,10 @@ from threading import Thread
 
 import pytest
 
-from models.data.readers import remote
+from models.data.readers import remote, remote_store
 from models.data.readers.places import DeniedError, Listing, PlaceError
-from models.data.readers.remote import is_url, open_place, open_public_bucket
+from models.data.readers.remote import open_place, open_public_bucket
+from models.data.readers.remote_store import is_url
 from tests.s3 import ENVIRONMENT, S3Server
 
 FILES = {"d/a b.txt": b"0123456789", "d/s0/c/0": b"zero", "d/s0/c/1": b"one", "e/x": b"x"}
@@ -157,8 +158,9 @@ def test_a_server_that_is_not_there_is_told() -> None:
 
 
 def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "_CLIENT", {"allow_http": True, "timeout": timedelta(seconds=0.1)})
-    monkeypatch.setattr(remote, "_RETRIES", {"max_retries": 1})
+    client = {"allow_http": True, "timeout": timedelta(seconds=0.1)}
+    monkeypatch.setattr(remote_store, "CLIENT", client)
+    monkeypatch.setattr(remote_store, "RETRIES", {"max_retries": 1})
     with socket.create_server(("127.0.0.1", 0)) as server:
         place = open_place(f"http://127.0.0.1:{server.getsockname()[1]}/d")
         with pytest.raises(PlaceError, match="did not answer"):
