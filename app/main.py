@@ -33,6 +33,7 @@ from app.predictions.predictor import Predictor
 from app.registrations import routes as registrations
 from app.registrations import upload_routes as uploads
 from app.registry import routes as registry
+from app.results.publisher import Publisher
 from app.settings import Settings, read_settings
 from app.webhooks.delivery import Webhooks
 
@@ -115,9 +116,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.predictor = predictor = Predictor(settings)
     app.state.broadcaster = broadcaster = Broadcaster(database, storage)
     app.state.metrics = make_registry(database)
-    background: list[Reconciler | Webhooks] = [Reconciler(database, storage, queue, settings)]
+    background: list[Reconciler | Webhooks | Publisher] = [
+        Reconciler(database, storage, queue, settings)
+    ]
     if (secret := settings.webhook_secret) is not None:
         background.append(Webhooks(database, secret, settings.webhook_hosts))
+    if settings.results_url is not None:
+        background.append(Publisher(database, storage, settings.results_url))
     for threads in background:
         threads.start()
     try:

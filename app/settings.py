@@ -25,14 +25,20 @@ _SECRET_BYTES = 24
 _ROOT = re.compile(r"[a-z][a-z0-9]*://(?:[^@/]*@)?[^:/]*(?::[0-9]+(?=[:/]|$))?[^:]*|[^:]+")
 """A data root in a list of them: the colons of an address part nothing."""
 
-_URL = re.compile(r"(s3|https?)://[^/?#@]+(/[^?#]*)?")
+_SECRETS = re.compile(r"(?<=://).*(?=@)|(?<=\?).*", re.DOTALL)
+
+_URL = re.compile(r"(s3://[^/?#@:]+|https?://[^/?#@:]+(:[0-9]+)?)(/[^?#]*)?")
 
 
 class Settings(BaseSettings):
     """The settings of the API, the workers and their trainers."""
 
     model_config = SettingsConfigDict(
-        env_prefix="STYLEFILTER_", frozen=True, extra="ignore", env_ignore_empty=True
+        env_prefix="STYLEFILTER_",
+        frozen=True,
+        extra="ignore",
+        env_ignore_empty=True,
+        hide_input_in_errors=True,  # addresses hold passwords
     )
 
     data_folder: Path = Field(
@@ -58,6 +64,11 @@ class Settings(BaseSettings):
         "colons. An address is a folder, too: s3://bucket/folder, https://... or http://.... "
         "Credentials for S3 come from the variables AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and "
         "AWS_REGION, and AWS_ENDPOINT_URL names a server other than Amazon's.",
+    )
+    results_url: str | None = Field(
+        None,
+        description="The place that the results of jobs are copied to: s3://bucket/folder, or the "
+        "path of a folder. Credentials come from the same variables.",
     )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         ("localhost", "127.0.0.1", "::1"),
@@ -199,6 +210,18 @@ class Settings(BaseSettings):
             return tuple(map(_root, _ROOT.findall(value)))
         return value
 
+    @field_validator("results_url")
+    @classmethod
+    def _check_results(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        root = _root(value)
+        if isinstance(root, Path):
+            return str(root.absolute())
+        if not root.startswith("s3://"):
+            raise ValueError("names a web server, which takes no files: give s3://bucket/folder")
+        return root
+
     @field_validator("allowed_hosts", "webhook_hosts", mode="before")
     @classmethod
     def _split_hosts(cls, value: object) -> object:
@@ -264,16 +287,22 @@ def read_settings() -> Settings:
     """Read the settings from the environment.
 
     Raises:
-        WrongSetting: the message names each variable that is wrong, its value and the reason.
+        WrongSetting: the message names each variable that is wrong, its value and the reason. Of
+            an address it does not show what may be a secret.
     """
     try:
         return Settings()
     except ValidationError as error:
         wrong = [
-            f"STYLEFILTER_{str(each['loc'][0]).upper()} is {each['input']!r}: {each['msg']}"
+            f"STYLEFILTER_{str(each['loc'][0]).upper()} is {_shown(each['input'])}: {each['msg']}"
             for each in error.errors()
         ]
         raise WrongSetting("; ".join(wrong)) from None
+
+
+def _shown(value: object) -> str:
+    """Return a value for a message, without user, password and query of the addresses in it."""
+    return repr(_SECRETS.sub("...", str(value)))
 
 
 def _root(part: str) -> Path | str:

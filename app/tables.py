@@ -389,6 +389,22 @@ class WebhookDelivery(Table):
     next_at: Mapped[datetime] = mapped_column(default=now_plus(), index=True)
 
 
+class Publication(Table):
+    """A copy of a job's results, at the address that the operator has set for results."""
+
+    __tablename__ = "publications"
+    __table_args__ = (Index("ix_publications_waiting", "next_at", **_only("next_at")),)
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey(Job.id, ondelete="CASCADE"), primary_key=True)
+    attempts: Mapped[int] = mapped_column(default=0)
+    next_at: Mapped[datetime | None] = mapped_column(default=now_plus())
+    """The time of the next attempt; none once the copy is whole."""
+    url: Mapped[str | None] = mapped_column(Text)
+    """The address of the whole copy, without credentials; none before."""
+    problem: Mapped[str | None] = mapped_column(Text)
+    """The reason why the last attempt failed."""
+
+
 class JobStage(Table):
     """The progress of one stage of a job, and the seconds that it took so far."""
 

@@ -20,6 +20,7 @@ from app.database import Database
 from app.datasets.domains import DatasetMissing
 from app.jobs.result import ReusedModel
 from app.jobs.transitions import Failure, Lease, fail, succeed
+from app.results import publications
 from app.settings import Settings, read_settings
 from app.storage import Storage, is_disk_full
 from app.tables import Job, ModelKind
@@ -163,6 +164,8 @@ class Trainer:
             if not succeed(session, self._lease, result):
                 session.rollback()
                 raise Replaced(f"job {self._lease.job_id} was ended by another")
+            if self._settings.results_url is not None:
+                publications.ask(session, {job.id, *(m.job for m in outcome.result.reused)})
             session.commit()
 
     def _fail(self, error: Exception) -> int:

@@ -1,6 +1,7 @@
 """Makes the answers about jobs from their rows."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
@@ -9,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.columns import stored_object
 from app.jobs.result import ReusedModel
-from app.jobs.schemas import JobError, JobRead, PartsRead, StageRead
+from app.jobs.schemas import JobError, JobRead, PartsRead, PublicationRead, StageRead
 from app.tables import (
     ENDED,
     Job,
@@ -18,9 +19,22 @@ from app.tables import (
     JobStage,
     JobState,
     Lane,
+    Publication,
     TrainedModel,
 )
 from models.table1.plan import BenchmarkPart
+
+
+@dataclass(frozen=True)
+class _Beside:
+    """The parts of the answer about a job that other rows than its own hold."""
+
+    stages: list[StageRead]
+    models: list[UUID]
+    after: list[UUID]
+    parts: PartsRead | None
+    published: PublicationRead | None
+
 
 _REUSED = TypeAdapter(list[ReusedModel])
 
@@ -40,14 +54,21 @@ def read_jobs(session: Session, jobs: Sequence[Job]) -> list[JobRead]:
     needs = select(JobDependency.job_id, JobDependency.needs_id)
     for job_id, needs_id in session.execute(needs.where(JobDependency.job_id.in_(ids))):
         after[job_id].append(needs_id)
+    of_these = select(Publication).where(Publication.job_id.in_(ids))
+    published = {
+        each.job_id: PublicationRead.model_validate(each) for each in session.scalars(of_these)
+    }
     parts = count_parts(session, [job.id for job in jobs if job.kind == JobKind.BENCHMARK])
     return [
         _job(
             job,
-            stages=stages[job.id],
-            models=models[job.id] + _reused(job),
-            after=after[job.id],
-            parts=parts.get(job.id),
+            _Beside(
+                stages=stages[job.id],
+                models=models[job.id] + _reused(job),
+                after=after[job.id],
+                parts=parts.get(job.id),
+                published=published.get(job.id),
+            ),
         )
         for job in jobs
     ]
@@ -84,14 +105,7 @@ def _part(job: Job) -> str | None:
         return None
 
 
-def _job(
-    job: Job,
-    *,
-    stages: list[StageRead],
-    models: list[UUID],
-    after: list[UUID],
-    parts: PartsRead | None,
-) -> JobRead:
+def _job(job: Job, beside: _Beside) -> JobRead:
     error = None
     if job.error_code is not None:
         error = JobError(
@@ -106,9 +120,9 @@ def _job(
         lane=Lane(job.lane),
         parent=job.parent_id,
         part=_part(job),
-        parts=parts,
+        parts=beside.parts,
         priority=job.priority,
-        after=after,
+        after=beside.after,
         attempt=job.attempt,
         lost_attempts=job.lost_attempts,
         max_attempts=job.max_attempts,
@@ -118,12 +132,13 @@ def _job(
         total=job.total,
         steps_per_second=job.steps_per_second,
         eta_seconds=job.eta_seconds,
-        stages=stages,
+        stages=beside.stages,
         error=error,
         source=job.source_id,
         target=job.target_id,
-        models=models,
+        models=beside.models,
         result=job.result,
+        published=beside.published,
         config=job.config,
         config_version=job.config_version,
         created_at=job.created_at,

@@ -114,6 +114,22 @@ class PartsRead(BaseModel):
     total: int = Field(description="The number of all parts of the benchmark.")
 
 
+class PublicationRead(BaseModel):
+    """A copy of a job's results, at the address that the operator has set for results."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    url: str | None = Field(
+        description="The address of the copy; none until the copy is whole.",
+        examples=["s3://results/em/0b0f4a0e-4f5c-4a57-8c6e-6a8f2a1f0c02"],
+    )
+    attempts: int = Field(description="The number of times that the service has begun to copy.")
+    problem: str | None = Field(
+        description="The reason why the last attempt failed; none once the copy is whole. The "
+        "service tries again, after pauses of up to an hour."
+    )
+
+
 class JobRead(BaseModel):
     """A job: one run that the service does, such as an adaptation."""
 
@@ -183,6 +199,10 @@ class JobRead(BaseModel):
     result: JsonValue = Field(
         description="The scores and notes that the job stored when it succeeded; none before.",
         examples=[_RESULT.model_dump(mode="json")],
+    )
+    published: PublicationRead | None = Field(
+        description="The copy of the results at the operator's address for results; none if there "
+        "is no such address, or before the job has succeeded."
     )
     config: JsonValue = Field(
         description="The whole configuration, as it was stored in the fields of `config_version`.",

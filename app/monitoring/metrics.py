@@ -1,8 +1,8 @@
-"""Counts requests, jobs and webhooks for Prometheus.
+"""Counts requests, jobs, webhooks and published results for Prometheus.
 
-Figures of requests are those of this process. Figures of jobs and webhooks are read from the
-database each time that Prometheus asks, so they are right after any restart, and Prometheus has to
-ask only one API process for them.
+Figures of requests are those of this process. The others are read from the database each time that
+Prometheus asks, so they are right after any restart, and Prometheus has to ask only one API process
+for them.
 """
 
 from collections.abc import Iterable, Iterator
@@ -27,6 +27,7 @@ from app.tables import (
     JobStage,
     JobState,
     Lane,
+    Publication,
     WebhookDelivery,
 )
 from app.webhooks.delivery import TRIES
@@ -105,8 +106,8 @@ class JobCollector(Collector):
         yield from (jobs, age, held, stages)
 
 
-class WebhookCollector(Collector):
-    """Reports the number of webhooks that wait to be delivered, and the age of the oldest."""
+class DeliveryCollector(Collector):
+    """Reports what waits to be delivered: webhooks, with the age of the oldest, and results."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -119,9 +120,10 @@ class WebhookCollector(Collector):
         first = select(func.min(WebhookDelivery.event_id)).scalar_subquery()
         oldest = select(JobEvent.created_at).where(JobEvent.id == first)
         waiting = select(func.count()).select_from(WebhookDelivery).scalar_subquery()
-        query = select(waiting, oldest.scalar_subquery(), now_plus())
+        results = select(func.count()).where(Publication.next_at.is_not(None)).scalar_subquery()
+        query = select(waiting, oldest.scalar_subquery(), now_plus(), results)
         with self._database.reading() as session:
-            count, since, now = session.execute(query).one()
+            count, since, now, unpublished = session.execute(query).one()
         yield GaugeMetricFamily(
             "stylefilter_webhooks_waiting", "Webhooks that wait to be delivered.", value=count
         )
@@ -129,6 +131,11 @@ class WebhookCollector(Collector):
             "stylefilter_webhook_age_seconds",
             "Age in seconds of the oldest webhook that waits to be delivered; 0 if none waits.",
             value=(now - since).total_seconds() if since else 0,
+        )
+        yield GaugeMetricFamily(
+            "stylefilter_results_waiting",
+            "Jobs whose results wait to be published.",
+            value=unpublished,
         )
 
 
@@ -162,7 +169,7 @@ def make_registry(database: Database) -> CollectorRegistry:
     for metric in (REQUEST_SECONDS, REQUESTS, PREDICT_SECONDS, TRIES):
         registry.register(metric)
     registry.register(JobCollector(database))
-    registry.register(WebhookCollector(database))
+    registry.register(DeliveryCollector(database))
     ProcessCollector(registry=registry)
     return registry
 

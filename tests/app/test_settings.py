@@ -138,3 +138,50 @@ def test_each_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         read_settings()
     assert "STYLEFILTER_LANES is 'fast'" in str(wrong.value)
     assert "STYLEFILTER_THREADS is '-1'" in str(wrong.value)
+
+
+@pytest.mark.parametrize("name", ["DATA_ROOTS", "RESULTS_URL"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "s3://user:secret@cells/em",
+        "s3://user:secret@ret@cells",
+        "s3://user: \nsecret@cells",
+        "s3://cells/em?X-Amz-Signature=secret",
+    ],
+)
+def test_no_secret_of_an_address_is_told(
+    monkeypatch: pytest.MonkeyPatch, name: str, text: str
+) -> None:
+    monkeypatch.setenv(f"STYLEFILTER_{name}", text)
+    with pytest.raises(WrongSetting, match=f"STYLEFILTER_{name} is .*s3://") as wrong:
+        read_settings()
+    with pytest.raises(ValidationError) as raised:
+        Settings()
+    for told in (wrong.value, raised.value):
+        assert "secret" not in str(told)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("s3://cells/em", "s3://cells/em"),
+        ("/mnt/my results", "/mnt/my results"),
+        ("file:///mnt/my%20results", "/mnt/my results"),
+        ("", None),
+    ],
+)
+def test_results_have_a_place(monkeypatch: pytest.MonkeyPatch, text: str, place: str) -> None:
+    monkeypatch.setenv("STYLEFILTER_RESULTS_URL", text)
+    assert Settings().results_url == place
+
+
+@pytest.mark.parametrize(
+    "text", ["https://host/em", "ftp://host/em", "s3://", "s3://user:of/secret@cells"]
+)
+def test_a_place_that_takes_no_results_is_refused(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("STYLEFILTER_RESULTS_URL", text)
+    with pytest.raises(ValidationError, match="s3://bucket/folder"):
+        Settings()

@@ -43,7 +43,7 @@ NEW = {
     "previous_id",
     "target_classes",
 }
-NEW_TABLES = {"label_changes"}
+NEW_TABLES = {"label_changes", "publications"}
 
 Rows = dict[str, list[dict[str, Any]]]
 

@@ -8,23 +8,25 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 import torch
-from sqlalchemy import update
+from sqlalchemy import select, update
 from torch import Tensor
 
 from app.database import Database
+from app.jobs.request_schemas import PretrainRequest
 from app.jobs.transitions import claim
 from app.settings import Settings
-from app.tables import Job, JobState
+from app.tables import Job, JobState, Publication
 from models import segmentation
 from models.config.versions import CONFIG_VERSION
 from models.data.samples import SourceBatch
 from models.segmentation import supervised_loss
 from tests.processes import disk_of_its_own
 from tests.worker.conftest import Service
-from tests.worker.runs import result_of, run, sqlite_only
+from tests.worker.runs import result_of, run, run_here, sqlite_only
 from worker.trainer import Trainer
 
 FAILURES: list[tuple[str, str, dict[str, object]]] = [
@@ -197,3 +199,20 @@ def test_a_stage_that_does_not_fit_twice_fails_the_job(
     assert (job.state, job.error.code) == (JobState.FAILED, "gpu_oom")
     assert "stage pretrain" in job.error.message
     assert service.models() == []
+
+
+@pytest.mark.training
+@sqlite_only
+def test_a_job_that_succeeds_asks_for_its_results_and_those_it_reused(service: Service) -> None:
+    request = PretrainRequest(source=service.source, preset="smoke")
+
+    def asked() -> set[UUID]:
+        with service.database.reading() as session:
+            return set(session.scalars(select(Publication.job_id)))
+
+    first = run_here(service, service.submit(request))
+    assert asked() == set()
+    settings = service.settings.model_copy(update={"results_url": "s3://cells/em"})
+    second = run_here(replace(service, settings=settings), service.submit(request))
+    assert [model.job for model in result_of(second).reused] == [first.id]
+    assert asked() == {first.id, second.id}
