@@ -32,6 +32,7 @@ from app.labels.schemas import DeriveRequest
 from app.settings import Settings
 from app.tables import JobState
 from tests.processes import DEADLINE_SECONDS, PACE, environment, exit_code, running, wait_for
+from tests.s3 import ENVIRONMENT
 from tests.services import free_port, without
 
 pytestmark = pytest.mark.processes
@@ -96,6 +97,8 @@ def test_only_the_api_is_published_and_on_this_machine_alone() -> None:
 def test_there_is_no_secret_in_it() -> None:
     for name, service in SERVICES.items():
         for variable, value in service.get("environment", {}).items():
+            if value is None:
+                continue  # given from outside, if at all
             if re.search("PASSWORD|SECRET", variable) and not variable.endswith("_FILE"):
                 assert name == "secrets"
                 assert plain(value) == "", "given from outside, and no default"
@@ -131,7 +134,8 @@ def test_data_is_shared_and_datasets_are_read_only() -> None:
     assert "data:/data" in mounts["api"]
     assert "data:/data" in mounts["worker"]
     assert "./datasets:/datasets:ro" in mounts["api"]
-    assert SERVICES["api"]["environment"]["STYLEFILTER_DATA_ROOTS"] == "/datasets"
+    for name in ("api", "worker"):
+        assert plain(SERVICES[name]["environment"]["STYLEFILTER_DATA_ROOTS"]) == "/datasets"
     for name in SERVICES.keys() - {"secrets"}:
         assert all(m.endswith(":ro") for m in mounts[name] if m.startswith(("passwords:", "./")))
 
@@ -142,6 +146,13 @@ def test_every_variable_of_ours_is_a_setting() -> None:
         used = {v for v in SERVICES[name]["environment"] if v.startswith("STYLEFILTER_")}
         assert used
         assert used <= known
+
+
+def test_the_image_reads_buckets_and_hdf5_and_gets_the_credentials() -> None:
+    assert "'.[hdf5,remote]'" in (ROOT / "docker/Dockerfile").read_text()
+    for name in ("api", "worker"):
+        given = {v for v, value in SERVICES[name]["environment"].items() if value is None}
+        assert given == {*ENVIRONMENT, "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"}
 
 
 def secrets(folder: Path, **given: str) -> dict[str, str]:
@@ -226,7 +237,7 @@ def empty_database(postgres_url: str) -> Iterator[str]:
 
 def local(name: str, addresses: dict[str, str], folder: Path) -> dict[str, str]:
     """A service's environment with names and paths of its containers replaced by local ones."""
-    variables = {k: plain(v) for k, v in SERVICES[name]["environment"].items()}
+    variables = {k: plain(v) for k, v in SERVICES[name]["environment"].items() if v is not None}
     for variable, value in variables.items():
         for remote, here in addresses.items():
             value = value.replace(remote, here)
