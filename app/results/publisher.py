@@ -19,9 +19,9 @@ from app.jobs.reading import read_jobs
 from app.results.folder import Destination
 from app.storage import Storage
 from app.tables import Job, Publication
+from models.data.files import written_aside
 from models.data.readers.places import PlaceError
 from models.data.readers.remote_store import needing_obstore
-from models.files import written_aside
 
 logger = logging.getLogger(__name__)
 
