@@ -23,7 +23,7 @@ from models.networks.unet import UNet
 from models.segmentation import as_input, own_samples, supervised_loss, validate
 from models.training import identity, preview
 from models.training.lengths import Lengths, sections_per_epoch
-from models.training.loop import KeepBest, NonFiniteLoss, Run, Task, train
+from models.training.loop import KeepBest, NonFiniteLoss, Run, Task, set_rate, train
 from models.training.parallel import num_processes
 
 Batch = TypeVar("Batch")
@@ -50,7 +50,8 @@ class Learner(Generic[Batch]):
     the data, ``config.adaptation`` and ``facts`` decide the result. ``batch`` turns a step's
     samples of source and target into arrays; it runs ahead in a thread. ``step`` updates all
     weights once and returns the losses by name. A step changes nothing but the segmenter,
-    ``optimisers`` and ``modules``.
+    ``optimisers`` and ``modules``. ``adaptation.learning_rate_decay`` decays the rate of the
+    optimiser ``segmenter``.
     """
 
     segmenter: UNet
@@ -128,6 +129,11 @@ def _task(learner: Learner[Batch], pair: Pair, config: StyleFilterConfig, this: 
     def batch(step: int) -> Batch:
         return learner.batch(*(own_samples(s, step, stage.batch_size) for s in samplers))
 
+    def step(number: int, batch: Batch) -> Mapping[str, float]:
+        rate = stage.learning_rate * length.schedule.factor(number)
+        set_rate(learner.optimisers["segmenter"], rate)
+        return learner.step(batch)
+
     def scores() -> Mapping[str, float]:
         return _scores(segmenter, pair, stage)
 
@@ -144,7 +150,7 @@ def _task(learner: Learner[Batch], pair: Pair, config: StyleFilterConfig, this: 
         modules={"segmenter": segmenter, **learner.modules},
         optimisers=learner.optimisers,
         batch=batch,
-        step=lambda _, batch: learner.step(batch),
+        step=step,
         keep=KeepBest(
             segmenter,
             estimated_scores,

@@ -48,6 +48,30 @@ def cross_entropy(logits: Tensor, labels: Tensor, num_known: Tensor | None = Non
     return total / num_known.clamp_min(1).to(total.dtype)
 
 
+def overlap(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the sums of soft Dice (Milletari et al. 2016) over pixels with a class: (2, C).
+
+    They are float64: the sum of p y, and the sum of p + y, where p is the probability of a class
+    and y is 1 where the pixel has it, else 0. ``logits`` is (B, C, H, W), ``labels`` int64
+    (B, H, W), 255 where there is no class. The sums of two batches add up to those of both.
+    """
+    classes = torch.arange(logits.shape[1], device=logits.device)
+    true = labels[:, None] == classes[:, None, None]  # (B, C, H, W)
+    predicted = full_precision(logits).softmax(1) * (labels != IGNORE)[:, None]
+    pixels = 0, 2, 3
+    both = (predicted * true).sum(pixels, dtype=torch.float64)
+    return torch.stack([both, predicted.sum(pixels, dtype=torch.float64) + true.sum(pixels)])
+
+
+def soft_dice(overlaps: Tensor, smoothing: float) -> Tensor:
+    """Return the soft Dice (C,) in (0, 1] of sums (2, C): (2 sum py + s) / (sum (p + y) + s).
+
+    ``smoothing`` s > 0, in pixels, moves the ratio towards 1, most where a class has few pixels.
+    """
+    both, areas = overlaps[0], overlaps[1]
+    return (2 * both + smoothing) / (areas + smoothing)
+
+
 def reconstruction_error(
     reconstructed: Tensor, images: Tensor, inside: Tensor, num_inside: Tensor | None = None
 ) -> Tensor:

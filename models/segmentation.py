@@ -1,6 +1,6 @@
 """Step 2 of StyleFilter: the U-Net, supervised on the source (Eq. 1)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -8,15 +8,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.checkpoint import load_segmenter
-from models.config.stages import PretrainConfig
+from models.config.stages import PretrainConfig, SegmenterTrainingConfig
 from models.config.stylefilter import StyleFilterConfig
 from models.data.domain import IGNORE, Domain
 from models.data.samples import SourceBatch, parts, source_batch
 from models.data.sampling import Sample, Sampler
 from models.inference import Style, segment
-from models.losses import cross_entropy
+from models.losses import cross_entropy, overlap
 from models.networks.grey import to_network
+from models.networks.statistics import statistics_kept
 from models.networks.unet import UNet
+from models.rare_dice import RareDice
 from models.scores import Evaluation, confusion_matrix
 from models.training import identity, preview
 from models.training.device import resolve
@@ -27,6 +29,7 @@ from models.training.loop import (
     Task,
     autocast,
     seeded_weights,
+    set_rate,
     to_device,
     train,
     update,
@@ -60,21 +63,22 @@ def pretrain(
     with seeded_weights(config.seed):
         segmenter = UNet(source.num_classes, config.segmenter).to(device)
     optimiser = adamw(segmenter, stage)
+    rare = RareDice.of(source, stage.dice_weight, device)
+    length = Lengths.of(stage, len(sections), num_processes=num_processes())
 
     def batch(step: int) -> SourceBatch:
         return source_batch(source, own_samples(sampler, step, stage.batch_size), stage)
 
-    def step(_: int, batch: SourceBatch) -> Mapping[str, float]:
+    def step(number: int, batch: SourceBatch) -> Mapping[str, float]:
+        set_rate(optimiser, stage.learning_rate * length.schedule.factor(number))
         segmenter.train()
         # Of the whole batch, so that the gradient does not depend on the number of parts.
         num_known = pixels_of_all(batch.masks != IGNORE, device)
-        losses = (
-            supervised_loss(segmenter, part, stage, num_known)
-            for part in parts(batch, stage.accumulate)
-        )
+        in_parts = parts(batch, stage.accumulate)
+        dice = None if rare is None else _of_parts(rare, segmenter, in_parts, stage)
+        losses = (supervised_loss(segmenter, part, stage, num_known, dice) for part in in_parts)
         return {"loss": sum(update(losses, optimiser))}
 
-    length = Lengths.of(stage, len(sections), num_processes=num_processes())
     task = Task(
         stage="pretrain",
         identity=this,
@@ -91,13 +95,44 @@ def pretrain(
 
 
 def supervised_loss(
-    segmenter: UNet, batch: SourceBatch, config: PretrainConfig, num_known: Tensor
+    segmenter: UNet,
+    batch: SourceBatch,
+    config: SegmenterTrainingConfig,
+    num_known: Tensor,
+    rare: RareDice | None = None,
 ) -> Tensor:
-    """Return CE(x_s, m_s) of Eq. 1, as (): the sum over crops, divided by ``num_known`` pixels."""
+    """Return CE(x_s, m_s) of Eq. 1, as (): the sum over crops, divided by ``num_known`` pixels.
+
+    ``rare`` adds its loss of the rare classes.
+    """
+    logits, masks = _segmented(segmenter, batch, config)
+    loss = cross_entropy(logits, masks, num_known)
+    return loss if rare is None else loss + rare.loss(logits, masks)
+
+
+def _segmented(
+    segmenter: UNet, batch: SourceBatch, config: SegmenterTrainingConfig
+) -> tuple[Tensor, Tensor]:
+    """Return the logits (B, C, S, S) of a batch, and its masks, int64 (B, S, S)."""
     device = next(segmenter.parameters()).device
     with autocast(device, config.precision):
-        logits = segmenter(as_input(batch.images, device))
-    return cross_entropy(logits, to_device(batch.masks, device), num_known)
+        logits: Tensor = segmenter(as_input(batch.images, device))
+    return logits, to_device(batch.masks, device)
+
+
+def _of_parts(
+    rare: RareDice, segmenter: UNet, in_parts: Sequence[SourceBatch], config: PretrainConfig
+) -> RareDice:
+    """Return the loss of rare classes for each part of a batch.
+
+    Soft Dice is no sum over parts, so several parts are segmented once more, without a gradient,
+    to know the overlap of the whole batch first.
+    """
+    if len(in_parts) == 1:
+        return rare
+    with torch.no_grad(), statistics_kept(segmenter):
+        overlaps = [overlap(*_segmented(segmenter, part, config)) for part in in_parts]
+    return rare.of_parts(overlaps)
 
 
 def pixels_of_all(known: NDArray[np.bool_], device: torch.device) -> Tensor:
@@ -111,7 +146,10 @@ def own_samples(sampler: Sampler, step: int, size: int) -> list[Sample]:
 
 
 def validate(
-    segmenter: UNet, domain: Domain, config: PretrainConfig, style: Style = lambda image: image
+    segmenter: UNet,
+    domain: Domain,
+    config: SegmenterTrainingConfig,
+    style: Style = lambda image: image,
 ) -> Mapping[str, float]:
     """Return ``dice/<class>`` and ``dice/mean``, in [0, 1], on a domain's validation masks.
 
@@ -130,8 +168,8 @@ def validate(
     return Evaluation.of(domain.info.class_names, pooled).values()
 
 
-def adamw(segmenter: UNet, config: PretrainConfig) -> torch.optim.Optimizer:
-    """Return AdamW, the paper's optimiser, at a constant learning rate."""
+def adamw(segmenter: UNet, config: SegmenterTrainingConfig) -> torch.optim.Optimizer:
+    """Return AdamW, the paper's optimiser, at the full learning rate."""
     return torch.optim.AdamW(
         segmenter.parameters(),
         lr=config.learning_rate,

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from models.config.stages import PretrainConfig
+from models.config.stages import SegmenterTrainingConfig
 from models.data.domain import Domain
 from models.data.labels import PRESENT, UNKNOWN, class_pixels, present_classes
 from models.data.sections import Section
@@ -27,7 +27,7 @@ class Judge:
     ``segmenter`` is the source-only segmenter, and ``config`` is what it was trained with.
     """
 
-    def __init__(self, segmenter: UNet, target: Domain, config: PretrainConfig) -> None:
+    def __init__(self, segmenter: UNet, target: Domain, config: SegmenterTrainingConfig) -> None:
         self._segmenter, self._target, self._config = segmenter.eval(), target, config
         labelled = _labelled(target)
         every = -(-len(labelled) // _LABELLED_SECTIONS) or 1

@@ -35,6 +35,7 @@ from models.training.loop import (
     Task,
     autocast,
     seeded_weights,
+    set_rate,
     to_device,
     train,
     update,
@@ -83,8 +84,7 @@ class Cut:
     def set_rate(self, factor: float) -> None:
         """Scale the learning rate of all three optimisers."""
         for optimiser in self.optimisers.values():
-            for group in optimiser.param_groups:
-                group["lr"] = self.config.learning_rate * factor
+            set_rate(optimiser, self.config.learning_rate * factor)
 
     def draw(self, size: tuple[int, int], rng: np.random.Generator) -> Draws:
         """Draw a step's choices for images of ``size`` (H, W)."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 from models.capacity import footprint
-from models.config.stages import AdaptationConfig, PretrainConfig
+from models.config.stages import AdaptationConfig, SegmenterTrainingConfig
 from models.config.stylefilter import StyleFilterConfig
 from models.data.domain import CACHE_BYTES, Domain, working_shape
 from models.data.sections import Section
@@ -185,7 +185,7 @@ class _Job:
             return len(self._stylised_shapes())
         return 4 * target.count("test", masked=True)  # four methods are scored
 
-    def _lengths(self, config: PretrainConfig, num_sections: int) -> int:
+    def _lengths(self, config: SegmenterTrainingConfig, num_sections: int) -> int:
         return Lengths.of(config, num_sections, num_processes=self.num_processes).steps
 
     def _weights_bytes(self, stage: Stage) -> int:
@@ -229,7 +229,7 @@ class _Job:
         # Gradients on their way back are two or three of the 20 or so largest tensors.
         return num_bytes + num_bytes // 8 + min(num_bytes, HEAP_BYTES)
 
-    def _segmenting(self, stage: Stage) -> PretrainConfig:
+    def _segmenting(self, stage: Stage) -> SegmenterTrainingConfig:
         return self.config.pretrain if stage == "pretrain" else self.config.adaptation
 
     def _style_values(self) -> int:
@@ -245,7 +245,7 @@ class _Job:
         keys = images * style.flip_equivariance
         return translation + step + keys * footprint.tap_values(style)
 
-    def _segmenter_values(self, config: PretrainConfig) -> int:
+    def _segmenter_values(self, config: SegmenterTrainingConfig) -> int:
         views = 2 if isinstance(config, AdaptationConfig) and config.student_view == "both" else 1
         values = footprint.segmenter_values(
             self.config.segmenter, self.source.num_classes, config.crop_px

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from models.capacity.estimate import Cause, Estimate
-from models.config.stages import PretrainConfig, StyleConfig
+from models.config.stages import SegmenterTrainingConfig, StyleConfig
 from models.config.stylefilter import StyleFilterConfig
 from models.training.progress import Stage
 
@@ -76,7 +76,7 @@ def in_less_memory(config: StyleFilterConfig, stage: str) -> tuple[StyleFilterCo
     if name is None:
         return None
     # The changes below keep the config valid: model_copy would not check it.
-    old: StyleConfig | PretrainConfig = getattr(config, name)
+    old: StyleConfig | SegmenterTrainingConfig = getattr(config, name)
     # The generator needs a side that is a multiple of 4.
     parts, side = 2 * old.accumulate, old.crop_px // 2 // 4 * 4
     if old.batch_size % parts == 0:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from models.config.augmentation import AugmentationConfig
-from models.config.base import FrozenConfig, Replaces
+from models.config.base import FrozenConfig, Option, Replaces
 
 Device = Literal["cpu", "cuda"]
 Precision = Literal["float32", "bf16"]
@@ -148,8 +148,8 @@ class SegmenterConfig(FrozenConfig):
         return 2 << self.depth
 
 
-class PretrainConfig(StepConfig):
-    """The supervised training of the segmenter on the source (Eq. 1)."""
+class SegmenterTrainingConfig(StepConfig):
+    """The numbers that every training of the segmenter has."""
 
     crop_px: int = Field(
         500,
@@ -170,8 +170,12 @@ class PretrainConfig(StepConfig):
     batch_size: int = Field(
         2, ge=1, le=64, description="The number of source images in a step."
     )  # [A]
-    learning_rate: float = Field(
-        1e-4, gt=0, le=1e-1, description="The learning rate of AdamW, which stays constant."
+    learning_rate: float = Field(1e-4, gt=0, le=1e-1, description="The learning rate of AdamW.")
+    learning_rate_decay: Annotated[Literal["none", "linear"], Option()] = Field(
+        "none",
+        description="The learning rate over the steps: `none` keeps it constant, as in the paper; "
+        "with `linear` it is constant in the first half of the steps, and falls evenly to zero in "
+        "the second.",
     )
     weight_decay: float = Field(0.01, ge=0, le=1, description="The weight decay of AdamW.")
     validate_every_epochs: float = Field(
@@ -187,7 +191,20 @@ class PretrainConfig(StepConfig):
     )
 
 
-class AdaptationConfig(PretrainConfig):
+class PretrainConfig(SegmenterTrainingConfig):
+    """The supervised training of the segmenter on the source (Eq. 1)."""
+
+    dice_weight: Annotated[float, Option()] = Field(
+        0.0,
+        ge=0,
+        le=100,
+        description="The weight of a loss beside the cross-entropy: 1 - soft DICE of the batch, in "
+        "the mean over the rare classes, which are all but the most frequent one in the training "
+        "masks. The paper has no such loss.",
+    )
+
+
+class AdaptationConfig(SegmenterTrainingConfig):
     """StyleFilter's third step: training on source and target."""
 
     batch_size: int = Field(

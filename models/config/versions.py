@@ -10,7 +10,7 @@ from pydantic import JsonValue, ValidationError
 
 from models.config.stylefilter import StyleFilterConfig
 
-CONFIG_VERSION = 6
+CONFIG_VERSION = 7
 """The version of today's fields.
 
 It rises whenever a field is added, removed or renamed, or a default or a meaning changes.
@@ -137,6 +137,10 @@ _UPGRADES: tuple[Callable[[_Fields], _Fields], ...] = (
         weak_labels={"discriminator_filters": 64},
     ),
     _adding(pretrain=_MILD, adaptation=_MILD),  # 5 -> 6
+    _adding(  # 6 -> 7
+        pretrain={"learning_rate_decay": "none", "dice_weight": 0.0},
+        adaptation={"learning_rate_decay": "none"},
+    ),
 )
 """The upgrades from version 1 to 2, from 2 to 3, and so on."""
 assert len(_UPGRADES) == CONFIG_VERSION - 1

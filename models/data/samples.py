@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from models.config.stages import AdaptationConfig, PretrainConfig
+from models.config.stages import AdaptationConfig, SegmenterTrainingConfig
 from models.data.augmentation import photometric
 from models.data.domain import IGNORE, Domain, resample_image, resample_mask
 from models.data.sampling import Sample
@@ -106,7 +106,7 @@ def random_crop(domain: Domain, section: Section, side: int, rng: np.random.Gene
 def segmentation_crop(
     domain: Domain,
     section: Section,
-    config: PretrainConfig,
+    config: SegmenterTrainingConfig,
     rng: np.random.Generator,
     *,
     side: int | None = None,
@@ -131,7 +131,9 @@ def style_image(
     return to_network(crop.reflected(domain.image(section)))
 
 
-def source_batch(domain: Domain, samples: Sequence[Sample], config: PretrainConfig) -> SourceBatch:
+def source_batch(
+    domain: Domain, samples: Sequence[Sample], config: SegmenterTrainingConfig
+) -> SourceBatch:
     """Return one augmented labelled crop of each sample; padding is 0 with mask 255.
 
     A zoomed crop is resampled: its image with interpolation, its mask by the class of most area.
@@ -191,13 +193,13 @@ def parts(batch: BatchT, number: int) -> list[BatchT]:
 def _noisy(
     image: NDArray[np.float32],
     inside: NDArray[np.bool_],
-    config: PretrainConfig,
+    config: SegmenterTrainingConfig,
     rng: np.random.Generator,
 ) -> NDArray[np.float32]:
     return photometric(image, config.augmentation, rng) * inside  # padding stays 0
 
 
-def _zoomed(config: PretrainConfig, rng: np.random.Generator) -> int:
+def _zoomed(config: SegmenterTrainingConfig, rng: np.random.Generator) -> int:
     """Return the side of the window that a random zoom enlarges or shrinks to a crop."""
     zoom = config.augmentation.zoom
     # Without a draw where there is no zoom, as in ``photometric``.

@@ -1,14 +1,14 @@
-"""The number of steps of a stage, and CUT's learning rate at each of them; free of torch."""
+"""The number of steps of a stage, and the learning rate at each of them; free of torch."""
 
 from dataclasses import dataclass
 from typing import Self
 
-from models.config.stages import AdaptationConfig, PretrainConfig, StyleConfig
+from models.config.stages import AdaptationConfig, SegmenterTrainingConfig, StyleConfig
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """CUT's learning rate: full for ``constant`` periods, then falling evenly over ``decay`` ones.
+    """A learning rate: full for ``constant`` periods, then falling evenly over ``decay`` ones.
 
     A period is an epoch of ``period_steps`` steps, or one step where the config counts in steps.
     """
@@ -25,9 +25,14 @@ class Schedule:
         """
         if config.steps is not None:
             # Half of them with decay, as the paper's epochs have it.
-            return cls(config.steps - config.steps // 2, config.steps // 2, 1)
+            return cls.halved(config.steps)
         per_epoch = max(1, num_sections // (config.batch_size * num_processes))
         return cls(config.epochs_constant, config.epochs_decay, per_epoch)
+
+    @classmethod
+    def halved(cls, steps: int) -> Self:
+        """Return the schedule of so many steps whose second half has the decay."""
+        return cls(steps - steps // 2, steps // 2, 1)
 
     @property
     def steps(self) -> int:
@@ -44,21 +49,28 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Lengths:
-    """The number of steps of a stage, and from one validation to the next."""
+    """The number of steps of a segmenter's training, and from one validation to the next."""
 
     steps: int
     interval: int
+    schedule: Schedule
 
     @classmethod
-    def of(cls, config: PretrainConfig, num_sections: int, *, num_processes: int = 1) -> Self:
+    def of(
+        cls, config: SegmenterTrainingConfig, num_sections: int, *, num_processes: int = 1
+    ) -> Self:
         """Return the lengths of a segmenter's training.
 
         An epoch is one pass over ``num_sections``; its last batch is filled from the next epoch.
         """
         per_epoch = -(-num_sections // (config.batch_size * num_processes))
+        steps = config.steps or max(1, round(config.epochs * per_epoch))
         return cls(
-            config.steps or max(1, round(config.epochs * per_epoch)),
+            steps,
             config.validate_every_steps or max(1, round(config.validate_every_epochs * per_epoch)),
+            Schedule.halved(steps)
+            if config.learning_rate_decay == "linear"
+            else Schedule(steps, 0, 1),
         )
 
 

@@ -280,6 +280,16 @@ def update(
     return values
 
 
+def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of all parameters.
+
+    It is set before each step and follows from the step alone, so a resumed run has the rate of an
+    undisturbed one.
+    """
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+
+
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[None]:
     """Run the convolutions and matrix products inside in ``precision``; norms stay in float32."""
     if precision == "float32":

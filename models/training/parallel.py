@@ -88,7 +88,7 @@ def average_buffers(modules: Iterable[nn.Module]) -> None:
 
 
 def mean_count(count: Tensor) -> Tensor:
-    """Return the mean over the processes of a count, as float64 ().
+    """Return the mean over the processes of a count, or of several in a tensor, as float64.
 
     A loss summed here and divided by it has, after ``average_gradients``, the gradient of the mean
     over the pixels of all processes.

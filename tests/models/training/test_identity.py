@@ -113,6 +113,7 @@ def test_fingerprints_of_the_first_stages_are_as_they_were(tmp_path: Path) -> No
         {"augmentation": {"zoom": 0.3}},
         {"augmentation": {"strong": {"probability": 0.5}}},
         {"augmentation": {"noise_sigma": 0.1}},
+        {"learning_rate_decay": "linear"},
     ],
 )
 def test_an_option_that_is_on_is_part_of_the_fingerprint(
@@ -124,3 +125,15 @@ def test_an_option_that_is_on_is_part_of_the_fingerprint(
     assert identity.of_pretraining(source, changed) != plain
     for name in ("stylefilter", "y-net"):
         assert adaptation(name, tmp_path, changed) != ADAPTATIONS[name]
+
+
+def test_the_loss_of_rare_classes_is_part_of_the_fingerprint(tmp_path: Path) -> None:
+    source, _ = pair(tmp_path)
+    prints = {
+        weight: identity.of_pretraining(
+            source, SMOKE.changed({"pretrain": {"dice_weight": weight}})
+        )
+        for weight in (0, 0.5, 1)
+    }
+    assert prints[0] == identity.of_pretraining(source, SMOKE)
+    assert len(set(prints.values())) == 3

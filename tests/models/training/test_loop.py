@@ -239,11 +239,31 @@ def test_seeded_weights_leave_the_global_stream_alone() -> None:
         assert equal_weights(first, nn.Linear(3, 3))
 
 
-def test_segmentation_lengths() -> None:
-    assert Lengths.of(PretrainConfig(epochs=10), 5) == Lengths(30, 15)
-    assert Lengths.of(PretrainConfig(epochs=10), 5, num_processes=3) == Lengths(10, 5)
-    assert Lengths.of(PretrainConfig(steps=7, validate_every_steps=2), 5) == Lengths(7, 2)
-    assert Lengths.of(PretrainConfig(validate_every_epochs=0.01), 5) == Lengths(300, 1)
+@pytest.mark.parametrize(
+    ("config", "num_processes", "expected"),
+    [
+        (PretrainConfig(epochs=10), 1, (30, 15)),
+        (PretrainConfig(epochs=10), 3, (10, 5)),
+        (PretrainConfig(steps=7, validate_every_steps=2), 1, (7, 2)),
+        (PretrainConfig(validate_every_epochs=0.01), 1, (300, 1)),
+    ],
+)
+def test_segmentation_lengths(
+    config: PretrainConfig, num_processes: int, expected: tuple[int, int]
+) -> None:
+    length = Lengths.of(config, 5, num_processes=num_processes)
+    assert (length.steps, length.interval) == expected
+    assert {length.schedule.factor(step) for step in range(1, length.steps + 1)} == {1}
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"), [(5, [1, 1, 1, 2 / 3, 1 / 3]), (4, [1, 1, 2 / 3, 1 / 3]), (1, [1])]
+)
+def test_a_rate_that_decays_is_whole_in_the_first_half(steps: int, expected: list[float]) -> None:
+    config = PretrainConfig(steps=steps, learning_rate_decay="linear")
+    schedule = Lengths.of(config, 3).schedule
+    factors = [schedule.factor(step) for step in range(1, steps + 1)]
+    assert (schedule.steps, factors) == (steps, pytest.approx(expected))
 
 
 @pytest.mark.parametrize(("by", "expected"), [("source", 4), ("target", 6), ("max", 6)])

@@ -36,6 +36,7 @@ CASES = [
     Case("style", "style", {"steps": 3}, {}),
     Case("style64", "style", {}, {}, double=True),
     Case("pretrain", "pretrain", {}, INSTANCE),
+    Case("dice", "pretrain", {"dice_weight": 5.0, "learning_rate_decay": "linear"}, INSTANCE),
     Case("adapt", "adapt", {"student_view": "both"}, GROUP),
     Case("y-net", "adapt", {"steps": 3}, GROUP, method="y-net"),
     Case("paul", "adapt", {"steps": 4}, GROUP, method="paul"),

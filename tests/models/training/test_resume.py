@@ -24,10 +24,13 @@ pytestmark = pytest.mark.processes
 
 STEPS = 10
 KILL_SEEDS = int(os.environ.get("STYLEFILTER_KILL_SEEDS", "12"))
+AUGMENTATION = {"zoom": 0.3, "strong": {"probability": 0.5}}
+OPTIONS = {"dice_weight": 0.5, "learning_rate_decay": "linear", "augmentation": AUGMENTATION}
+
 CASES = {
     "style": Case("style", "style", {"steps": STEPS}, {}),
-    "pretrain": Case("pretrain", "pretrain", {"steps": STEPS}, {}),
-    "adapt": Case("adapt", "adapt", {"steps": STEPS, "batch_size": 2}, {}),
+    "pretrain": Case("pretrain", "pretrain", {"steps": STEPS, **OPTIONS}, {}),
+    "adapt": Case("adapt", "adapt", {"steps": STEPS, "batch_size": 2, **OPTIONS}, {}),
     "y-net": Case("y-net", "adapt", {"steps": STEPS}, {}, method="y-net"),
     "paul": Case("paul", "adapt", {"steps": STEPS}, {}, method="paul"),
     "ema": Case("ema", "adapt", {"steps": STEPS, "pseudo_labeler": "ema", "ema_decay": 0.5}, {}),
