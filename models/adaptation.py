@@ -51,7 +51,8 @@ class Learner(Generic[Batch]):
     samples of source and target into arrays; it runs ahead in a thread. ``step`` updates all
     weights once and returns the losses by name. A step changes nothing but the segmenter,
     ``optimisers`` and ``modules``. ``adaptation.learning_rate_decay`` decays the rate of the
-    optimiser ``segmenter``.
+    optimiser ``segmenter``. ``before_scores`` makes the segmenter what is to be scored and
+    kept; without it, batch norm's statistics are estimated if ``norm_statistics`` is ``target``.
     """
 
     segmenter: UNet
@@ -60,6 +61,7 @@ class Learner(Generic[Batch]):
     step: Callable[[Batch], Mapping[str, float]]
     optimisers: Mapping[str, optim.Optimizer]
     modules: Mapping[str, nn.Module] = field(default_factory=dict)
+    before_scores: Callable[[], None] | None = None
 
 
 def adapt_by(learner: Learner[Batch], pair: Pair, config: StyleFilterConfig, run: Run) -> UNet:
@@ -137,8 +139,10 @@ def _task(learner: Learner[Batch], pair: Pair, config: StyleFilterConfig, this: 
     def scores() -> Mapping[str, float]:
         return _scores(segmenter, pair, stage)
 
-    def estimated_scores() -> Mapping[str, float]:
-        if stage.norm_statistics == "target":
+    def prepared_scores() -> Mapping[str, float]:
+        if learner.before_scores is not None:
+            learner.before_scores()
+        elif stage.norm_statistics == "target":
             # Anew each time: the statistics describe one set of weights.
             estimate_on_target(segmenter, pair.target, config)
         return scores()
@@ -153,7 +157,7 @@ def _task(learner: Learner[Batch], pair: Pair, config: StyleFilterConfig, this: 
         step=step,
         keep=KeepBest(
             segmenter,
-            estimated_scores,
+            prepared_scores,
             length.interval,
             by[stage.select_on],
             # The weights of the source alone bring statistics of their own: none to estimate.

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from models.config.base import FrozenConfig
 from models.config.baselines import WeakLabelsConfig, YNetConfig
+from models.config.rounds import RoundsConfig
 from models.config.stages import (
     AdaptationConfig,
     Device,
@@ -40,6 +41,10 @@ class StyleFilterConfig(FrozenConfig):
     )
     weak_labels: WeakLabelsConfig = Field(
         WeakLabelsConfig(), description="The settings of the method of Paul et al., another paper."
+    )
+    rounds: RoundsConfig = Field(
+        RoundsConfig(),
+        description="The settings of self-training in rounds, which the paper does not have.",
     )
     fourier_beta: float = Field(
         0.01,

@@ -10,7 +10,7 @@ from pydantic import JsonValue, ValidationError
 
 from models.config.stylefilter import StyleFilterConfig
 
-CONFIG_VERSION = 7
+CONFIG_VERSION = 8
 """The version of today's fields.
 
 It rises whenever a field is added, removed or renamed, or a default or a meaning changes.
@@ -84,21 +84,18 @@ def _with(config: Mapping[str, JsonValue], added: Mapping[str, JsonValue]) -> _F
     return merged
 
 
-_MILD: _Fields = {
-    "augmentation": {
-        "zoom": 0.0,
-        "strong": {
-            "probability": 0.0,
-            "gamma": 0.5,
-            "blur": 0.35,
-            "sharpen": 0.2,
-            "contrast": 0.5,
-            "brightness": 0.2,
-            "noise_sigma": 0.12,
-            "cutouts": 0.5,
-        },
-    }
+_STRONG: _Fields = {
+    "probability": 0.0,
+    "gamma": 0.5,
+    "blur": 0.35,
+    "sharpen": 0.2,
+    "contrast": 0.5,
+    "brightness": 0.2,
+    "noise_sigma": 0.12,
+    "cutouts": 0.5,
 }
+
+_MILD: _Fields = {"augmentation": {"zoom": 0.0, "strong": _STRONG}}
 
 _STEP: _Fields = {"precision": "float32", "accumulate": 1}
 
@@ -140,6 +137,22 @@ _UPGRADES: tuple[Callable[[_Fields], _Fields], ...] = (
     _adding(  # 6 -> 7
         pretrain={"learning_rate_decay": "none", "dice_weight": 0.0},
         adaptation={"learning_rate_decay": "none"},
+    ),
+    _adding(  # 7 -> 8
+        rounds={
+            "statistics": "source",
+            "relabel_every_steps": 75,
+            "ema_decay": 0.98,
+            "add_share": 0.03,
+            "presence_weight": 0.5,
+            "presence_share": 0.03,
+            "presence_tiles": 80,
+            "area_power": 0.0,
+            "area_at_end": True,
+            "protect_uninformative": True,
+            "strong": {**_STRONG, "probability": 0.5},
+            "reinitialise_student": False,
+        }
     ),
 )
 """The upgrades from version 1 to 2, from 2 to 3, and so on."""

@@ -95,7 +95,7 @@ class Domain:
         self.tiles = tuple(tiles)
         self.working_nm = working_nm or info.pixel_size_nm
         self._group = zarr.open_group(str(store), mode="r")
-        self._cache = _Cache(CACHE_BYTES)
+        self._cache = ArrayCache(CACHE_BYTES)
         self._labels: dict[int, list[Tile]] = {}
         for tile in self.tiles:
             self._labels.setdefault(tile.section, []).append(tile)
@@ -237,7 +237,7 @@ class TileWindows:
         return np.flatnonzero((y0 < bottom) & (y1 > top) & (x0 < right) & (x1 > left))
 
 
-class _Cache:
+class ArrayCache:
     """The arrays that were used last: ``budget`` bytes in all, or one array that is larger."""
 
     def __init__(self, budget: int) -> None:

@@ -61,6 +61,7 @@ class Row:
 
 _ADABN = "models.baselines.adabn:adapt_statistics"
 _PAUL = "models.baselines.weak_labels:adapt_weak_labels"
+_ROUNDS = "models.labels_used.rounds:adapt_in_rounds"
 _SELF_TRAINING = "models.pseudo_labels:adapt_segmenter"
 _YNET = "models.baselines.ynet:adapt_ynet"
 
@@ -69,6 +70,13 @@ _NO_FILTER = {"adaptation": {"label_filter": False}}
 _NO_ADVERSARY = {"weak_labels": {"weight_class_alignment": 0.0, "weight_output_alignment": 0.0}}
 # An estimate has one result: there is nothing to choose.
 _ESTIMATE = {"adaptation": {"norm_statistics": "target", "select_on": "last"}}
+
+
+def _rounds(name: str, **fields: object) -> Method:
+    """Return self-training in rounds with these fields of ``config.rounds``."""
+    changes: Mapping[str, Mapping[str, object]] = {**_FILTER, "rounds": fields}
+    return Method(name, _ROUNDS, uses_labels=True, classifies_tiles=True, changes=changes)
+
 
 # Several rows test these two, so each is trained once.
 SOURCE_ONLY = Method("source-only")
@@ -203,6 +211,23 @@ ROWS: dict[str, Row] = {
         "StyleFilter trains with Fourier domain adaptation in the place of CUT.",
         Method("stylefilter-fourier", _SELF_TRAINING, "fourier", uses_labels=True, changes=_FILTER),
         "fourier",
+    ),
+    "rounds": Row(
+        "Rounds",
+        "The segmenter learns from predictions for target images as they are, which are made anew "
+        "every few steps; labels remove classes from them, add classes, and are learnt themselves.",
+        _rounds("rounds", statistics="source", area_power=0.0),
+    ),
+    "rounds-target": Row(
+        "Rounds, target statistics",
+        "Rounds takes the target's batch-norm statistics in the place of the source's.",
+        _rounds("rounds-target", statistics="target", area_power=0.0),
+    ),
+    "rounds-area": Row(
+        "Rounds + area",
+        "Rounds brings a class half of the way to the area that it covers in the source where it "
+        "is present.",
+        _rounds("rounds-area", statistics="source", area_power=0.5),
     ),
 }
 """All rows in the table's order: first the paper's nine, then rows that it never ran."""

@@ -27,10 +27,12 @@ from models import segmentation, style_transfer
 from models.baselines.weak_labels import adapt_weak_labels
 from models.baselines.ynet import adapt_ynet
 from models.config.baselines import WeakLabelsConfig, YNetConfig
+from models.config.rounds import RoundsConfig
 from models.config.stages import AdaptationConfig, PretrainConfig, SegmenterConfig, StyleConfig
 from models.config.stylefilter import StyleFilterConfig
 from models.data.domain import Domain, Tile
 from models.data.stylised import StylisedDomain, array_name
+from models.labels_used.rounds import adapt_in_rounds
 from models.networks.unet import UNet
 from models.pseudo_labels import adapt_segmenter
 from models.segmentation import pretrain
@@ -46,7 +48,12 @@ STAGES: tuple[TrainedStage, ...] = ("style", "pretrain", "adapt")
 
 Changes = Mapping[str, Any]
 
-ADAPT = {"stylefilter": adapt_segmenter, "y-net": adapt_ynet, "paul": adapt_weak_labels}
+ADAPT = {
+    "stylefilter": adapt_segmenter,
+    "y-net": adapt_ynet,
+    "paul": adapt_weak_labels,
+    "rounds": adapt_in_rounds,
+}
 """The methods of the stage ``adapt``, by name."""
 
 context = multiprocessing.get_context("forkserver")
@@ -103,6 +110,7 @@ def tiny(changes: Changes, segmenter: Changes | None = None) -> StyleFilterConfi
             weight_class_alignment=0.1,
             weight_output_alignment=0.1,
         ),
+        rounds=stage(RoundsConfig),
     )
 
 

@@ -33,6 +33,13 @@ CASES = {
     "adapt": Case("adapt", "adapt", {"steps": STEPS, "batch_size": 2, **OPTIONS}, {}),
     "y-net": Case("y-net", "adapt", {"steps": STEPS}, {}, method="y-net"),
     "paul": Case("paul", "adapt", {"steps": STEPS}, {}, method="paul"),
+    "rounds": Case(
+        "rounds",
+        "adapt",
+        {"steps": STEPS, "relabel_every_steps": 4, "statistics": "target", "area_power": 1.0},
+        {},
+        method="rounds",
+    ),
     "ema": Case("ema", "adapt", {"steps": STEPS, "pseudo_labeler": "ema", "ema_decay": 0.5}, {}),
 }
 

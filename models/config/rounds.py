@@ -1,0 +1,93 @@
+"""Configuration of self-training in rounds (``labels_used/rounds.py``); free of torch.
+
+The number of steps, the batch, the crops and the learning rate are those of ``adaptation``. The
+defaults were measured by scratch experiments on two pairs of microscopes, one seed each.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from models.config.augmentation import StrongAugmentationConfig
+from models.config.base import FrozenConfig
+
+
+class RoundsConfig(FrozenConfig):
+    """Self-training in rounds, in which labels remove classes, add them, and are learnt."""
+
+    statistics: Literal["source", "target"] = Field(
+        "source",
+        description="The images from which batch norm takes its statistics. `source`: those that "
+        "the source-only segmenter stored, also while it trains further. `target`: those of the "
+        "batch while it trains; before images are labelled, scored or kept, they are estimated "
+        "from crops without noise. The target's may bring more, and on some pairs destroy a class.",
+    )
+    relabel_every_steps: int = Field(
+        75,
+        ge=1,
+        description="The number of steps of a round. Before each round the averaged weights label "
+        "the training images anew, as the mean over four rotations. More rounds take more time.",
+    )
+    ema_decay: float = Field(
+        0.98,
+        ge=0,
+        lt=1,
+        description="The share of the averaged weights that each step keeps. In the nth step it is "
+        "at most n / (n + 9), so that the first steps count. The averaged weights make the labels "
+        "and are the result: the weights of single steps swing by some points of DICE.",
+    )
+    add_share: float = Field(
+        0.03,
+        ge=0,
+        le=0.5,
+        description="If a class covers less than this share of a tile that is labelled with it, "
+        "the same share of the tile's pixels, the most likely ones, become the class; as many "
+        "after them are ignored. 0 adds none. An organelle covers a few per cent of a tile.",
+    )
+    presence_weight: float = Field(
+        0.5,
+        ge=0,
+        le=100,
+        description="The weight of the loss by which labels are learnt: a tile's most likely "
+        "pixels of a class belong to it if the tile is labelled present, and not if absent. 0 "
+        "leaves it out.",
+    )
+    presence_share: float = Field(
+        0.03, gt=0, le=1, description="The share of a tile's pixels that this loss looks at."
+    )
+    presence_tiles: int = Field(
+        80,
+        ge=1,
+        description="The number of labelled tiles from which the loss has its full weight. With "
+        "fewer its weight falls in proportion: 16 tiles with the whole weight made the result "
+        "worse than none, and with a weight of 0.1 they did not.",
+    )
+    area_power: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="The share of a correction of area. The whole correction shifts a class until "
+        "it covers as much of the tiles labelled with it as of the source's tiles that hold it. 0 "
+        "corrects nothing. It helps where a class is drawn too small, and costs where the source's "
+        "area is not the target's.",
+    )
+    area_at_end: bool = Field(
+        True,
+        description="`true` corrects the area of the result too, and not of the labels alone.",
+    )
+    protect_uninformative: bool = Field(
+        True,
+        description="`true` protects classes that nine of ten labels call present: between two "
+        "such classes the source-only segmenter decides, since labels say nothing about them.",
+    )
+    strong: StrongAugmentationConfig = Field(
+        StrongAugmentationConfig(probability=0.5),
+        description="Strong changes of the grey values of target crops, in the place of those of "
+        "`adaptation.augmentation`. The network has to give them the labels of the unchanged "
+        "images.",
+    )
+    reinitialise_student: bool = Field(
+        False,
+        description="`true` sets the trained weights back to those of the source alone before each "
+        "round, so that a round forgets the mistakes of earlier labels. It needs long rounds.",
+    )
