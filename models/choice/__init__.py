@@ -1,0 +1,1 @@
+"""Choosing among ways to segment a target, by image-level labels alone."""

@@ -1,0 +1,52 @@
+"""The labelled tiles of a target by which candidates are compared; free of torch."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.choice.label_scores import FEW_TILES, LEAST_TILES
+from models.data.domain import Domain
+from models.data.labels import ABSENT, PRESENT
+from models.data.sections import Section, Split
+
+
+@dataclass(frozen=True)
+class Jury:
+    """The sections whose labelled tiles compare candidates; ``seen`` if training read them."""
+
+    sections: tuple[Section, ...]
+    seen: bool
+
+
+def jury(target: Domain) -> Jury:
+    """Return the validation sections with labels, or else the training sections with labels.
+
+    The validation sections serve if they have 60 labelled tiles, and a class that five of them
+    call present and five absent. Labels of test sections are never read: those sections are for
+    the final scores.
+    """
+    tiles = target.labelled_tiles(["val"])
+    labels = np.array([tile.labels for tile in tiles]).reshape(-1, target.num_classes)
+    counts = np.stack([(labels == state).sum(axis=0) for state in (ABSENT, PRESENT)])
+    if len(tiles) >= FEW_TILES and (counts >= LEAST_TILES).all(axis=0).any():
+        return Jury(_labelled(target, "val"), seen=False)
+    return Jury(_labelled(target, "train"), seen=True)
+
+
+def contradictions(target: Domain, sections: tuple[Section, ...]) -> int:
+    """Count the labels *present* of tiles that other tiles cover wholly and call *absent*."""
+    found = 0
+    for section in sections:
+        tiles = target.tile_windows(section)
+        for labels in tiles.labels.T:
+            absent = np.zeros(target.working_shape(section), dtype=bool)
+            for y0, y1, x0, x1 in tiles.edges[labels == ABSENT]:
+                absent[y0:y1, x0:x1] = True
+            windows = (absent[y0:y1, x0:x1] for y0, y1, x0, x1 in tiles.edges[labels == PRESENT])
+            found += sum(bool(window.size and window.all()) for window in windows)
+    return found
+
+
+def _labelled(target: Domain, split: Split) -> tuple[Section, ...]:
+    known = {tile.section for tile in target.labelled_tiles([split])}
+    return tuple(section for section in target.split(split) if section.index in known)
