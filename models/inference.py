@@ -126,6 +126,14 @@ class Predictor:
     crop_px: int
     style: Style | None = None
 
+    def probabilities(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return (C, H, W) float32 for an image (H, W) in [0, 1] at the working pixel size.
+
+        The image passes through ``style`` first, if there is one.
+        """
+        styled = image if self.style is None else self.style(image)
+        return segment(self.segmenter, styled, self.crop_px)
+
     def predict(
         self,
         image: NDArray[np.generic],

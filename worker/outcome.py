@@ -9,6 +9,7 @@ from uuid import UUID
 from app.jobs.result import EvaluationRead, JobResult, ReusedModel
 from app.tables import Job, ModelKind
 from models import checkpoint
+from models.choice.verdict import Verdict
 from models.config.stylefilter import StyleFilterConfig
 from models.data.domain import Domain
 from models.evaluation import Evaluated
@@ -111,6 +112,12 @@ class Keeper:
     def note_scores(self, evaluation: EvaluationRead) -> None:
         """Keep the scores of a test."""
         self.outcome.result.evaluations.append(evaluation)
+
+    def note_verdict(self, verdict: Verdict) -> None:
+        """Keep the verdict of the labels, and note what it found and advises."""
+        self.outcome.result.verdict = verdict
+        for words in (*verdict.findings, *verdict.advice):
+            self.note(f"Verdict: {words}")
 
     def keep_style(self, style: Generator, source: Domain, target: Domain) -> None:
         """Keep a style model, unless an earlier job's was reused."""

@@ -22,7 +22,9 @@ from models.training.progress import Picture, Progress, Stage, Stop, is_score
 
 logger = logging.getLogger(__name__)
 
-_ORDER: tuple[Stage, ...] = ("pretrain", "style", "stylise", "adapt", "evaluate", "register")
+_ORDER: tuple[Stage, ...] = (
+    "pretrain", "style", "stylise", "adapt", "evaluate", "register", "verdict"
+)  # fmt: skip
 """The order in which stages are shown."""
 
 _WRITE_EVERY_SECONDS = 0.5

@@ -11,6 +11,7 @@ from models import checkpoint, inference, segmentation, style_transfer, stylefil
 from models.data.sections import Split
 from models.evaluation import Evaluated, evaluate
 from models.inference import Predictor
+from models.scores import Evaluation
 from models.stylefilter import PAPER, StyleFilter
 from models.table1.methods import ROWS, STYLEFILTER, RowName, needs_style
 from models.table1.training import train_method
@@ -28,6 +29,7 @@ from worker.inputs import (
 )
 from worker.outcome import Keeper, Outcome, Surroundings, evaluation_of
 from worker.tester import PICTURES, SCORES, SCORES_TYPE, Choice, Tester, peak_memory_bytes
+from worker.verdict import verdict_of
 
 _ADAPT_ROWS = ("source-only", "histogram", "cut", "stylefilter")
 """The rows of Table 1 by which a job that adapts is scored."""
@@ -61,7 +63,7 @@ def adapt(inputs: AdaptInputs, around: Surroundings) -> Outcome:
     keeper.keep_style(made.style, source, target)
     keeper.keep_pretrained(made.source_only, source)
     keeper.keep_adapted(made.adapted, source, target)
-    _score_adapted(inputs, Tester(made, source, target, config), keeper, around.recorder)
+    _test_adapted(inputs, Tester(made, source, target, config), keeper, around.recorder)
     return keeper.outcome
 
 
@@ -75,7 +77,7 @@ def adapt_trained(inputs: StyleFilterInputs, around: Surroundings) -> Outcome:
     steps = StyleFilter(source, target, config, keeper.run, around.work)
     made = steps.adapt_trained(source_only, style, PAPER)
     keeper.keep_adapted(made.adapted, source, target)
-    _score_adapted(inputs, Tester(made, source, target, config), keeper, around.recorder)
+    _test_adapted(inputs, Tester(made, source, target, config), keeper, around.recorder)
     return keeper.outcome
 
 
@@ -143,17 +145,20 @@ def _note_filter(inputs: AdaptInputs | StyleFilterInputs, keeper: Keeper) -> Non
         keeper.note("Labels: none is used, because label_filter is off.")
 
 
-def _score_adapted(
+def _test_adapted(
     inputs: AdaptInputs | StyleFilterInputs, tester: Tester, keeper: Keeper, report: Report
 ) -> None:
-    """Score the networks of an adaptation, if the target's test sections have masks."""
+    """Score the networks of an adaptation on the target's test masks, and by its labels."""
     if rank() != 0:  # one process scores; the others would only repeat it
         return
-    if not inputs.target.split("test", masked=True):
+    scores: dict[RowName, Evaluation] = {}
+    if inputs.target.split("test", masked=True):
+        for row, evaluated in _tested(_ADAPT_ROWS, tester, report):
+            keeper.note_scores(evaluation_of(ROWS[row].title, inputs.job, evaluated))
+            scores[row] = evaluated.pooled
+    else:
         keeper.note("There is no score, because the target has no masks in its test split.")
-        return
-    for row, evaluated in _tested(_ADAPT_ROWS, tester, report):
-        keeper.note_scores(evaluation_of(ROWS[row].title, inputs.job, evaluated))
+    keeper.note_verdict(verdict_of(inputs, tester, scores, report))
 
 
 def _score_part(inputs: PartInputs, tester: Tester, keeper: Keeper, around: Surroundings) -> None:

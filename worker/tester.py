@@ -52,7 +52,7 @@ class Tester:
 
     def evaluate(self, row: RowName, report: Report) -> Evaluated:
         """Score a row on the target's test sections."""
-        predictor, filtered = self._predictor(row), ROWS[row].filtered
+        predictor, filtered = self.predictor(row), ROWS[row].filtered
         return evaluate(predictor, self._target, "test", report=report, filtered=filtered)
 
     def scores(
@@ -83,7 +83,7 @@ class Tester:
 
     def picture(self, row: RowName) -> NDArray[np.uint8]:
         """Predict the test section that the report shows: class ids (H, W) at its native size."""
-        section, predictor = pictured(self._target), self._predictor(row)
+        section, predictor = pictured(self._target), self.predictor(row)
         prediction = predictor.predict(
             self._target.native_image(section),
             self._target.pixel_size(section),
@@ -94,7 +94,8 @@ class Tester:
             return prediction.within(self._target.allowed(section))
         return prediction.mask
 
-    def _predictor(self, row: RowName) -> Predictor:
+    def predictor(self, row: RowName) -> Predictor:
+        """Return the segmenter of a row with the row's style."""
         way, trained, config = ROWS[row].tested_on, self._trained, self._config
         style = None
         if way != "none":

@@ -14,6 +14,7 @@ from app.cli.measure.training import training
 from app.cli.openorganelle import openorganelle
 from app.cli.register import list_datasets, register
 from app.cli.up import migrate, up
+from app.cli.verdict import verdict
 from app.cli.watch import watch
 
 cli = typer.Typer(
@@ -28,6 +29,7 @@ jobs = typer.Typer(
     rich_markup_mode="markdown",
 )
 jobs.command()(watch)
+jobs.command()(verdict)
 datasets = typer.Typer(
     help="Register datasets, look at them, and fetch public ones.",
     no_args_is_help=True,

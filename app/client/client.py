@@ -29,6 +29,7 @@ from app.jobs.event_schemas import EventRead, read_events
 from app.jobs.request_schemas import AdaptRequest, BenchmarkRequest
 from app.jobs.result import JobResult
 from app.jobs.schemas import JobRead, MetricsRead
+from app.jobs.verdicts import VerdictRead
 from app.labels.schemas import (
     ChangeNote,
     ChangeRead,
@@ -320,6 +321,11 @@ class Client:
                 if not reached or time.monotonic() - lost > patience_seconds:
                     raise ApiError(f"GET {path}: {self._unreached(error)}") from error
                 time.sleep(_AGAIN_SECONDS)
+
+    def verdict(self, job: UUID) -> VerdictRead:
+        """Return what the target's labels say of the models of a job, and which one to use."""
+        response = self._send("GET", f"/jobs/{job}/verdict")
+        return VerdictRead.model_validate_json(response.content)
 
     def metrics(self, job: UUID, asked: MetricsQuery) -> MetricsRead:
         """Return the series of losses and scores of a job that are asked for."""

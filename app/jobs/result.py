@@ -5,6 +5,7 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from app.tables import ModelKind
+from models.choice.verdict import Verdict
 
 
 class EvaluationRead(BaseModel):
@@ -48,6 +49,11 @@ class JobResult(BaseModel):
     )
     dataset: UUID | None = Field(
         None, description="The id of the dataset that a registration has made."
+    )
+    verdict: Verdict | None = Field(
+        None,
+        description="What the target's labels say of the models: whether one is better than the "
+        "source-only model. None for jobs that adapt nothing.",
     )
     notes: list[str] = Field([], description="Sentences that a reader of the result has to know.")
     changed: list[str] = Field(

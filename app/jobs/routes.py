@@ -16,6 +16,7 @@ from app.jobs.curves import MetricsQuery
 from app.jobs.dependencies import BroadcasterDep, QueueDep
 from app.jobs.events import Listener
 from app.jobs.schemas import JobRead, MetricsRead, PriorityChange
+from app.jobs.verdicts import VerdictRead
 from app.middleware.error_handlers import NO_DATABASE
 from app.middleware.strict_route import StrictRoute
 from app.tables import JobState
@@ -56,6 +57,17 @@ def get_metrics(
     points of a part of the series, ask for its steps alone with `from_step` and `to_step`.
     """
     return service.metrics(session, job_id, asked)
+
+
+@router.get("/{job_id}/verdict")
+def get_verdict(job_id: JobId, session: ReadingDep) -> VerdictRead:
+    """Show what the target's labels say of the models of an adaptation, and which one to use.
+
+    For each model and class it counts the labelled tiles in which the class is missed, and those in
+    which it is claimed although it is absent. It tells whether the difference from the source-only
+    model is more than chance, and what to do.
+    """
+    return service.verdict(session, job_id)
 
 
 _MAX_ID = (1 << 63) - 1

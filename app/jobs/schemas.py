@@ -48,7 +48,8 @@ class StageRead(BaseModel):
     stage: str = Field(
         description="The name of the stage. `style` trains CUT, `pretrain` trains the segmenter on "
         "the source, `stylise` stylises the target, `adapt` trains the "
-        "segmenter on source and target, and `evaluate` scores it.",
+        "segmenter on source and target, `evaluate` scores it by masks, and `verdict` compares it "
+        "with the source-only model by labels.",
         examples=["style"],
     )
     step: int = Field(description="The number of steps done.")

@@ -10,11 +10,12 @@ from sqlalchemy.orm import Session
 from app.database import only_read
 from app.errors import Conflict, NotFound
 from app.http.pagination import Page, newest_first
-from app.jobs import curves, transitions
+from app.jobs import curves, transitions, verdicts
 from app.jobs.logs import newest_log, read_tail
 from app.jobs.queue import JobQueue
 from app.jobs.reading import read_jobs
 from app.jobs.schemas import JobRead, MetricsRead
+from app.jobs.verdicts import VerdictRead
 from app.storage import Storage
 from app.tables import (
     WAITING,
@@ -56,6 +57,11 @@ def metrics(session: Session, job_id: UUID, asked: curves.MetricsQuery) -> Metri
         if asked.stage in (None, stage) and asked.name in (None, name)
     ]
     return MetricsRead(series=series)
+
+
+def verdict(session: Session, job_id: UUID) -> VerdictRead:
+    """Return what the target's labels say of the models of a job."""
+    return verdicts.read(session, _row(session, job_id))
 
 
 def log(

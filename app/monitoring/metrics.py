@@ -8,6 +8,7 @@ for them.
 from collections.abc import Iterable, Iterator
 from http import HTTPMethod
 from time import perf_counter
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric, SummaryMetricFamily
@@ -19,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.database import Database, now_plus
 from app.jobs import transitions
+from app.jobs.verdicts import count_outcomes
 from app.tables import (
     ACTIVE,
     Job,
@@ -31,6 +33,7 @@ from app.tables import (
     WebhookDelivery,
 )
 from app.webhooks.delivery import TRIES
+from models.choice.verdict import Outcome
 
 REQUEST_SECONDS = Histogram(
     "stylefilter_http_request_duration_seconds",
@@ -80,6 +83,11 @@ class JobCollector(Collector):
             "Seconds of the finished stages of jobs that succeeded or were cancelled.",
             labels=["stage"],
         )
+        verdicts = GaugeMetricFamily(
+            "stylefilter_verdicts",
+            "Verdicts of the labels on jobs that have adapted a model, by outcome.",
+            labels=["outcome"],
+        )
         with self._database.reading() as session:
             by_state = select(Job.state, func.count()).group_by(Job.state)
             counts = dict(session.execute(by_state).all())
@@ -96,6 +104,9 @@ class JobCollector(Collector):
                 .where(JobStage.finished.is_(True), Job.state.in_(_FINAL))
                 .group_by(JobStage.stage)
             ).all()
+            outcomes = count_outcomes(session)
+        for outcome in get_args(Outcome):
+            verdicts.add_metric([outcome], outcomes.get(outcome, 0))
         for state in JobState:
             jobs.add_metric([state], counts.get(state, 0))
         for lane in Lane:
@@ -103,7 +114,7 @@ class JobCollector(Collector):
             held.add_metric([lane], holding.get(lane, 0))
         for stage, count, seconds in durations:
             stages.add_metric([stage], count, seconds)
-        yield from (jobs, age, held, stages)
+        yield from (jobs, age, held, stages, verdicts)
 
 
 class DeliveryCollector(Collector):

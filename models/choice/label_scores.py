@@ -16,10 +16,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from models.choice.verdict import Interval
 from models.data.domain import Domain
 from models.data.labels import ABSENT, PRESENT, UNKNOWN, class_pixels
 from models.data.sections import Section
-from models.frozen_config import FrozenConfig
 
 Predict = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """A function that segments an image (H, W) in [0, 1]: probabilities (C, H, W) float32."""
@@ -48,19 +48,6 @@ _LEAST_SECTIONS = 5  # fewer cannot be drawn again: then runs of neighbouring ti
 _MOST_UNITS = 500
 
 Counts = NDArray[np.float64]
-
-
-class Interval(FrozenConfig):
-    """An estimate, with the 2.5th and the 97.5th percentile of its bootstrap."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def told(self) -> bool:
-        """Tell whether the interval leaves out 0."""
-        return self.low > 0 or self.high < 0
 
 
 @dataclass(frozen=True)

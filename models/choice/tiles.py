@@ -15,6 +15,7 @@ class Jury:
     """The sections whose labelled tiles compare candidates; ``seen`` if training read them."""
 
     sections: tuple[Section, ...]
+    num_tiles: int
     seen: bool
 
 
@@ -29,8 +30,8 @@ def jury(target: Domain) -> Jury:
     labels = np.array([tile.labels for tile in tiles]).reshape(-1, target.num_classes)
     counts = np.stack([(labels == state).sum(axis=0) for state in (ABSENT, PRESENT)])
     if len(tiles) >= FEW_TILES and (counts >= LEAST_TILES).all(axis=0).any():
-        return Jury(_labelled(target, "val"), seen=False)
-    return Jury(_labelled(target, "train"), seen=True)
+        return _jury(target, "val", seen=False)
+    return _jury(target, "train", seen=True)
 
 
 def contradictions(target: Domain, sections: tuple[Section, ...]) -> int:
@@ -47,6 +48,8 @@ def contradictions(target: Domain, sections: tuple[Section, ...]) -> int:
     return found
 
 
-def _labelled(target: Domain, split: Split) -> tuple[Section, ...]:
-    known = {tile.section for tile in target.labelled_tiles([split])}
-    return tuple(section for section in target.split(split) if section.index in known)
+def _jury(target: Domain, split: Split, *, seen: bool) -> Jury:
+    tiles = target.labelled_tiles([split])
+    known = {tile.section for tile in tiles}
+    sections = tuple(section for section in target.split(split) if section.index in known)
+    return Jury(sections, len(tiles), seen)

@@ -1,29 +1,28 @@
-"""The verdict: which of several ways to segment a target its labels speak for; free of torch.
+"""The verdict of a target's labels on several ways to segment it; free of torch."""
 
-Legend: C classes.
-"""
-
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
-from models.choice.label_scores import LEAST_TILES, Evidence, Interval
-from models.frozen_config import FrozenConfig
-from models.scores import Evaluation
+from models.config.base import FrozenConfig
 
 Outcome = Literal["better", "not_told", "worse", "not_judged"]
 
-SOURCE_ONLY = "source-only"
-"""The name of the candidate that all others are compared with: the model of the source alone."""
-
 _NORMAL_95 = 1.959964  # the 97.5th percentile of the normal distribution
-_EVERYWHERE = 0.9
-_SMALL, _LARGE = 0.67, 1.5
-_MOST_MORE_TILES = 500  # a difference that needs more labels is not worth them
+
+
+class Interval(FrozenConfig):
+    """An estimate with its 95 % interval."""
+
+    value: float = Field(description="The estimate.")
+    low: float = Field(description="The 2.5th percentile of its bootstrap.")
+    high: float = Field(description="The 97.5th percentile of its bootstrap.")
+
+    @property
+    def told(self) -> bool:
+        """Tell whether the interval leaves out 0."""
+        return self.low > 0 or self.high < 0
 
 
 class Rate(FrozenConfig):
@@ -95,7 +94,7 @@ class CandidateVerdict(FrozenConfig):
     trained_on_labels: bool = Field(
         description="`true` if the candidate was trained on the same labels, which flatter it."
     )
-    classes: dict[str, ClassVerdict]
+    classes: dict[str, ClassVerdict] = Field(description="The errors for each class.")
     mean_dice: float | None = Field(
         description="The mean of DICE over the classes that the test masks have."
     )
@@ -115,210 +114,8 @@ class Verdict(FrozenConfig):
     )
     num_tiles: int = Field(description="The number of labelled tiles that were compared.")
     num_sections: int = Field(description="The number of their sections.")
-    candidates: tuple[CandidateVerdict, ...]
+    candidates: tuple[CandidateVerdict, ...] = Field(
+        description="All candidates; the first one is the source-only model."
+    )
     findings: tuple[str, ...] = Field(description="What was seen in the labels and predictions.")
     advice: tuple[str, ...] = Field(description="What to do, in words.")
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A candidate with its evidence; ``evaluation`` holds its scores on test masks, if any."""
-
-    name: str
-    title: str
-    evidence: Evidence
-    trained_on_labels: bool = False
-    evaluation: Evaluation | None = None
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What is known beside the evidence.
-
-    ``source_area`` (C,) is the mean share of each class in those tiles of the source's masks that
-    hold it, NaN where none does. ``contradictions`` counts the labels *present* of tiles that
-    other tiles cover wholly and call *absent*.
-    """
-
-    class_names: tuple[str, ...]
-    source_area: NDArray[np.float64] | None = None
-    contradictions: int = 0
-    same_images: bool = False
-
-
-def judge(candidates: Sequence[Candidate], facts: Facts) -> Verdict:
-    """Compare candidates of the same labelled tiles; the first one is the source-only model.
-
-    The candidate with the lowest loss is the one to use if it beats the source-only model by more
-    than the interval of the difference; else the source-only model is. Labels that say nothing
-    raise no error: the verdict tells what they lack.
-    """
-    base = candidates[0].evidence
-    judged = bool(base.judged.any()) and not facts.same_images
-    verdicts = [_of(candidate, base if judged else None, facts) for candidate in candidates]
-    best = min(verdicts[1:], key=lambda each: each.loss or 0.0, default=None)
-    outcome = _outcome(best, judged=judged)
-    chosen = verdicts[0] if best is None or outcome != "better" else best
-    return Verdict(
-        outcome=outcome,
-        use=chosen.name,
-        num_tiles=len(base.labels),
-        num_sections=len(np.unique(base.sections)),
-        candidates=tuple(verdicts),
-        findings=_findings(base, chosen, facts),
-        advice=_advice(base, best, chosen, outcome, facts),
-    )
-
-
-def _outcome(best: CandidateVerdict | None, *, judged: bool) -> Outcome:
-    if not judged or best is None or best.gain is None:
-        return "not_judged"
-    if not best.gain.told:
-        return "not_told"
-    return "better" if best.gain.low > 0 else "worse"
-
-
-def _of(candidate: Candidate, base: Evidence | None, facts: Facts) -> CandidateVerdict:
-    evidence, evaluation = candidate.evidence, candidate.evaluation
-    own = base is evidence
-    return CandidateVerdict(
-        name=candidate.name,
-        title=candidate.title,
-        loss=evidence.loss(),
-        gain=None if base is None or own else evidence.gain_over(base),
-        trained_on_labels=candidate.trained_on_labels,
-        classes=_classes(evidence, evaluation, facts),
-        mean_dice=None if evaluation is None else evaluation.mean_dice,
-    )
-
-
-def _classes(
-    evidence: Evidence, evaluation: Evaluation | None, facts: Facts
-) -> dict[str, ClassVerdict]:
-    balanced, f1, area = evidence.balanced_accuracy(), evidence.f1(), evidence.area()
-    source = facts.source_area
-    classes = {}
-    for number, name in enumerate(facts.class_names):
-        claims, misses = (
-            Rate.count(int(wrong), int(of))
-            for wrong, of in zip(evidence.errors[number], evidence.counts[number], strict=True)
-        )
-        classes[name] = ClassVerdict(
-            misses=misses,
-            claims=claims,
-            balanced_accuracy=_known(balanced[number]),
-            f1=_known(f1[number]),
-            area=_known(area[number]),
-            source_area=None if source is None else _known(source[number]),
-            dice=None if evaluation is None else evaluation.dice[number],
-        )
-    return classes
-
-
-def _findings(base: Evidence, chosen: CandidateVerdict, facts: Facts) -> tuple[str, ...]:
-    """Tell what the labels lack, and which classes are drawn too small or too large."""
-    if facts.same_images:
-        return ("Source and target hold the same images, so there is nothing to adapt.",)
-    found = []
-    if facts.contradictions:
-        found.append(
-            f"{facts.contradictions} labels say present of a tile where other labels say absent "
-            "of the whole tile."
-        )
-    if chosen.trained_on_labels:
-        found.append(
-            f"{chosen.title} was trained on these labels, so its errors in other tiles may be more."
-        )
-    for name, each in chosen.classes.items():
-        if each.area is None or not each.source_area:
-            continue
-        ratio = each.area / each.source_area
-        if not _SMALL <= ratio <= _LARGE:
-            found.append(
-                f"Where labels call {name} present, {chosen.title} draws {ratio:.2f} times the "
-                "area that the source's masks have in such tiles: the labels cannot see that."
-            )
-    return tuple(found + [words for _, words in _unjudged(base, facts)])
-
-
-def _unjudged(base: Evidence, facts: Facts) -> list[tuple[str, str]]:
-    """Return the classes that cannot be judged, each with the reason."""
-    found = []
-    for name, (absent, present), judged in zip(
-        facts.class_names, base.counts.tolist(), base.judged, strict=True
-    ):
-        if judged:
-            continue
-        told = absent + present
-        if not told:
-            words = f"No tile has a label of {name}."
-        elif told >= 2 * LEAST_TILES and present / told >= _EVERYWHERE:
-            words = (
-                f"{name} is in {present} of {told} labelled tiles: it cannot be judged by tiles of "
-                "this size."
-            )
-        elif told >= 2 * LEAST_TILES and not present:
-            words = f"All {told} labelled tiles call {name} absent, so a miss cannot be seen."
-        else:
-            words = (
-                f"{present} labelled tiles call {name} present and {absent} absent: {LEAST_TILES} "
-                "of each are needed."
-            )
-        found.append((name, words))
-    return found
-
-
-def _advice(
-    base: Evidence,
-    best: CandidateVerdict | None,
-    chosen: CandidateVerdict,
-    outcome: Outcome,
-    facts: Facts,
-) -> tuple[str, ...]:
-    """Say what to do: the model to use, and the labels that would tell more."""
-    if outcome == "better":
-        return (f"Use {chosen.title}: the labels prefer it to the source-only model.",)
-    if outcome == "worse":
-        return ("Keep the source-only model: the labels prefer it to every other candidate.",)
-    keep = "Keep the source-only model: "
-    if facts.same_images:
-        return (keep + "it was trained on these images.",)
-    rarest = _rarest(base, facts)
-    if outcome == "not_judged":
-        missing = [name for name, _ in _unjudged(base, facts)] or list(facts.class_names)
-        return (
-            keep + "there are too few labels to compare it with others.",
-            f"Label tiles until {LEAST_TILES} or more show {_or(missing)}, and as many do not. If "
-            "nearly every tile shows it, take smaller tiles.",
-        )
-    more = None if best is None or best.gain is None else _more_tiles(best.gain, len(base.labels))
-    told = "the labels cannot tell whether another candidate is better."
-    if more is None:
-        return (keep + told, "More labels would hardly tell more: draw a mask of one section.")
-    return (keep + told, f"Label about {more} more tiles, those with {rarest} first.")
-
-
-def _more_tiles(gain: Interval, tiles: int) -> int | None:
-    """Return how many more tiles would tell a difference of this size; None if too many.
-
-    The interval's width falls with the square root of the number of tiles.
-    """
-    half = (gain.high - gain.low) / 2
-    if abs(gain.value) * np.sqrt(1 + _MOST_MORE_TILES / tiles) < half:
-        return None
-    needed = tiles * (half / abs(gain.value)) ** 2 - tiles
-    return max(10, round(needed / 10) * 10)
-
-
-def _rarest(base: Evidence, facts: Facts) -> str:
-    """Return the judged class that the fewest tiles call present."""
-    present = np.where(base.judged, base.counts[:, 1], np.iinfo(np.int64).max)
-    return facts.class_names[int(present.argmin())]
-
-
-def _or(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
-
-
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

@@ -18,7 +18,7 @@ from worker.tasks import Claimed, JobRunner
 from worker.trainer import Trainer
 
 SMOKE = "smoke"
-STAGES = ["pretrain", "style", "stylise", "adapt", "evaluate"]
+STAGES = ["pretrain", "style", "stylise", "adapt", "evaluate", "verdict"]
 MODEL_FILES = ("config.json", "metrics.json", "weights.safetensors")
 sqlite_only = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 

@@ -45,7 +45,7 @@ def test_each_kind_of_job_succeeds_and_builds_on_the_others(service: Service) ->
     )
     assert "8 of 8" in result_of(adapted).notes[0]
     for note, weights, domain in zip(
-        result_of(adapted).notes[1:], ("Source-only", "Adapted"), ("source", "target"), strict=True
+        result_of(adapted).notes[1:3], ("Source-only", "Adapted"), ("source", "target"), strict=True
     ):
         assert re.match(rf"{weights} weights: .*step [36] \({domain}_val\)", note)
     assert {name.split("-")[0] for name in pictures(service)} == {"style", "pretrain", "adapt"}
@@ -125,10 +125,10 @@ def test_what_was_trained_alike_is_not_trained_again(service: Service) -> None:
         return set(kinds), [stage.stage for stage in job.stages]
 
     everything = {"style", "segmenter", "stylefilter"}
-    assert reused() == (everything, ["stylise", "evaluate"])
+    assert reused() == (everything, ["stylise", "evaluate", "verdict"])
     kinds, stages = reused(adaptation={"steps": 5})
     assert kinds == {"style", "segmenter"}
-    assert stages == ["stylise", "adapt", "evaluate"]
+    assert stages == ["stylise", "adapt", "evaluate", "verdict"]
     assert reused(style={"steps": 5})[0] == {"segmenter"}
     assert reused(pretrain={"steps": 2})[0] == {"style"}
     assert reused(seed=7)[0] == set()

@@ -1,7 +1,7 @@
 """Metrics: requests by route, jobs by state, and how long they wait."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 from uuid import UUID
 
 import httpx
@@ -11,6 +11,7 @@ from sqlalchemy import delete, select, update
 from app.database import Database, now_plus
 from app.jobs import transitions
 from app.tables import Job, JobDependency, JobEvent, JobStage, JobState, Lane
+from models.choice.verdict import Outcome
 from tests.app.files import grey, png, registered, upload
 from tests.app.records import add_job, add_waiting
 from tests.app.scrape import samples
@@ -47,6 +48,7 @@ def test_requests_are_counted_by_route_template(api: httpx.Client) -> None:
 def test_jobs_and_stages_are_read_from_the_database(api: httpx.Client, database: Database) -> None:
     empty = samples(api)
     assert {empty["stylefilter_jobs", state] for state in JobState} == {0}
+    assert {empty["stylefilter_verdicts", outcome] for outcome in get_args(Outcome)} == {0}
     source = registered(upload(api, {"a.png": png(grey(1))}))["id"]
     old = datetime.now(UTC) - timedelta(seconds=600)
     add_job(database, source, state=JobState.QUEUED, created_at=old)
@@ -69,9 +71,14 @@ def test_jobs_and_stages_are_read_from_the_database(api: httpx.Client, database:
                     )
                 )
             session.commit()
+    add_job(database, source, state=failed, result={"verdict": {"outcome": "worse"}})
+    for stored in ({"verdict": {"outcome": "worse"}}, {"verdict": None}, {"notes": []}, None):
+        add_job(database, source, state=ended, result=stored)
     found = samples(api)
+    assert found["stylefilter_verdicts", "worse"] == 1
+    assert sum(found["stylefilter_verdicts", outcome] for outcome in get_args(Outcome)) == 1
     assert found["stylefilter_jobs", "queued"] == 2
-    assert found["stylefilter_jobs", "succeeded"] == 1
+    assert found["stylefilter_jobs", "succeeded"] == 5
     assert found["stylefilter_jobs", "cancelled"] == 1
     assert found["stylefilter_jobs", "paused"] == 0
     # Those of a job that runs, or may be retried, could yet be forgotten and counted again.
