@@ -7,6 +7,8 @@ from models.choice.label_scores import FEW_TILES, gather
 from models.choice.tiles import Jury, contradictions, jury
 from models.choice.verdict import Verdict
 from models.data.sections import Section
+from models.labels_used.area import area_prior
+from models.labels_used.training_labels import TrainingLabels
 from models.scores import Evaluation
 from models.table1.methods import ROWS, RowName
 from models.training.progress import Progress, Report
@@ -46,8 +48,10 @@ def verdict_of(
         )
         for index, row in enumerate(_ROWS)
     ]
+    tile_px = TrainingLabels.of(target).tile_px
     facts = Facts(
         class_names=source.info.class_names,
+        source_area=None if tile_px is None else area_prior(source, tile_px),
         contradictions=contradictions(target, judges.sections),
         same_images=source.info.digest == target.info.digest,
     )

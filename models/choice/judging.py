@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from models.choice.label_scores import LEAST_TILES, Evidence
 from models.choice.verdict import CandidateVerdict, ClassVerdict, Interval, Outcome, Rate, Verdict
+from models.labels_used.training_labels import SAYS_NOTHING
 from models.scores import Evaluation
 
-_EVERYWHERE = 0.9  # the labels of a class that so many tiles show say next to nothing
 _SMALL, _LARGE = 0.67, 1.5  # shares of the source's area that are worth a remark
 _MOST_MORE_TILES = 500  # a difference that needs more labels is not worth them
 
@@ -150,7 +150,7 @@ def _unjudged(base: Evidence, facts: Facts) -> list[tuple[str, str]]:
         told = absent + present
         if not told:
             words = f"No tile has a label of {name}."
-        elif told >= 2 * LEAST_TILES and present / told >= _EVERYWHERE:
+        elif told >= 2 * LEAST_TILES and present / told >= SAYS_NOTHING:
             words = (
                 f"{name} is in {present} of {told} labelled tiles: it cannot be judged by tiles of "
                 "this size."

@@ -13,6 +13,7 @@ from app.tables import Job, JobKind
 from models.config.presets import preset
 from models.data.domain import Domain
 from models.data.tiles import relabelled
+from models.labels_used.area import area_prior
 from models.networks.generator import Generator
 from models.networks.unet import UNet
 from models.scores import Evaluation
@@ -68,6 +69,7 @@ def test_an_adapted_model_that_lost_a_class_is_not_the_one_to_use(
     assert present.of > 5
     assert (present.wrong, adapted.classes["square"].claims.wrong) == (present.of, 0)
     assert raw.classes["square"].misses.wrong < present.of / 2
+    assert raw.classes["square"].source_area == area_prior(source, 16)[1]
     assert [c.trained_on_labels for c in found.candidates] == [False, False, True]
     assert [c.mean_dice for c in found.candidates] == [0.75, None, None]
     steps = [(report.stage, report.step, report.total) for report in reports]

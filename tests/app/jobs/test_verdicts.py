@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from app.cli.main import cli
-from app.client import Client
+from app.client.client import Client
 from app.database import Database
 from app.tables import JobKind, JobState, ModelKind
 from models.choice.verdict import Verdict
