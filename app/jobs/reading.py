@@ -19,6 +19,7 @@ from app.tables import (
     JobStage,
     JobState,
     Lane,
+    ModelKind,
     Publication,
     TrainedModel,
 )
@@ -46,10 +47,10 @@ def read_jobs(session: Session, jobs: Sequence[Job]) -> list[JobRead]:
     query = select(JobStage).where(JobStage.job_id.in_(ids)).order_by(JobStage.position)
     for stage in session.scalars(query):
         stages[stage.job_id].append(StageRead.model_validate(stage))
-    models: dict[UUID, list[UUID]] = {job_id: [] for job_id in ids}
-    made = select(TrainedModel.job_id, TrainedModel.id).where(TrainedModel.job_id.in_(ids))
-    for job_id, model_id in session.execute(made.order_by(TrainedModel.created_at)):
-        models[job_id].append(model_id)
+    made: dict[UUID, dict[UUID, str]] = {job_id: {} for job_id in ids}
+    models = select(TrainedModel.job_id, TrainedModel.id, TrainedModel.kind)
+    for job_id, model_id, kind in session.execute(models.where(TrainedModel.job_id.in_(ids))):
+        made[job_id][model_id] = kind
     after: dict[UUID, list[UUID]] = {job_id: [] for job_id in ids}
     needs = select(JobDependency.job_id, JobDependency.needs_id)
     for job_id, needs_id in session.execute(needs.where(JobDependency.job_id.in_(ids))):
@@ -64,7 +65,7 @@ def read_jobs(session: Session, jobs: Sequence[Job]) -> list[JobRead]:
             job,
             _Beside(
                 stages=stages[job.id],
-                models=models[job.id] + _reused(job),
+                models=_in_order(made[job.id] | _reused(job)),
                 after=after[job.id],
                 parts=parts.get(job.id),
                 published=published.get(job.id),
@@ -86,13 +87,19 @@ def count_parts(session: Session, benchmarks: Collection[UUID]) -> dict[UUID, Pa
     }
 
 
-def _reused(job: Job) -> list[UUID]:
-    """Return the models that a job took over; none if its result tells of none."""
+def _reused(job: Job) -> dict[UUID, str]:
+    """Return the models that a job took over, and their kinds; none if its result tells none."""
     try:
         reused = _REUSED.validate_python(stored_object(job.result).get("reused", []))
     except ValidationError:
-        return []
-    return [model.model for model in reused]
+        return {}
+    return {model.model: model.kind for model in reused}
+
+
+def _in_order(models: dict[UUID, str]) -> list[UUID]:
+    """Return models in the order in which a job trains their kinds."""
+    kinds = list(ModelKind)  # times are no order: SQLite's clock ticks in milliseconds
+    return sorted(models, key=lambda model: kinds.index(ModelKind(models[model])))
 
 
 def _part(job: Job) -> str | None:
