@@ -13,6 +13,7 @@ from sqlalchemy.schema import Table
 
 from app.database import Database
 from app.settings import Settings
+from models.config.versions import CONFIG_VERSION
 from tests.old_state import REVISION, expected, old_configs, open_state
 
 EXPECTED = expected()
@@ -114,7 +115,7 @@ def test_a_config_of_every_earlier_schema_is_kept() -> None:
     configs = old_configs()
     schemas = {name.split("/")[0]: _fields(config) for name, config in configs.items()}
     assert len(configs) == 3 * len(schemas)
-    assert len({*schemas.values()}) == len(schemas) == 5
+    assert len({*schemas.values()}) == len(schemas) == CONFIG_VERSION
     assert all(_fields(config) == schemas[name.split("/")[0]] for name, config in configs.items())
 
 
