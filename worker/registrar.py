@@ -4,33 +4,28 @@ It loads no torch, so that it starts at once. An attempt reads all files from th
 no state to save: a paused or interrupted registration begins again from the files that were sent.
 """
 
-import logging
 import sys
-import traceback
 from threading import Event
 from uuid import UUID
 
 from pydantic import ValidationError
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.database import Database
 from app.datasets.registrar import Registered
 from app.errors import Invalid, ServiceError
 from app.jobs.result import JobResult
-from app.jobs.transitions import Failure, Lease, fail, succeed
+from app.jobs.transitions import Lease, succeed
 from app.registrations.plan import RegistrationPlan, UploadGone
 from app.registrations.work import Workshop
 from app.settings import Settings, read_settings
-from app.storage import Storage, is_disk_full
+from app.storage import Storage
 from app.tables import Dataset, Job
 from models.data.intake.one_pass import SectionsRead
-from models.training.progress import Progress, Stop
-from worker.exits import Exit, disk_full
+from models.training.progress import Progress
+from worker.attempt import run_attempt
 from worker.process import told_to_stop
-from worker.progress import Cancelled, Recorder, Replaced
-
-logger = logging.getLogger(__name__)
+from worker.progress import Recorder, Replaced
 
 _MOST_PROBLEMS = 100
 
@@ -46,19 +41,13 @@ class Registration:
 
     def run(self) -> int:
         """Register the dataset and record the end; return the exit code."""
-        try:
-            plan = self._plan()
-            workshop = Workshop(self._database, self._storage, self._settings)
-            work = workshop.prepare(plan, self._storage.upload(self._lease.job_id))
-            workshop.do(work, on_section=self._report, complete=self._complete)
-        except (Cancelled, Stop):
-            return Exit.STOPPED  # the supervisor hands the job back
-        except Replaced as error:
-            logger.warning("job_replaced job=%s error=%s", self._lease.job_id, error)
-        except Exception as error:  # noqa: BLE001 - the one place where a failure becomes a record
-            traceback.print_exc()
-            return self._fail(error)
-        return Exit.DONE
+        return run_attempt(self._register, self._database, self._lease, describe=describe)
+
+    def _register(self) -> None:
+        plan = self._plan()
+        workshop = Workshop(self._database, self._storage, self._settings)
+        work = workshop.prepare(plan, self._storage.upload(self._lease.job_id))
+        workshop.do(work, on_section=self._report, complete=self._complete)
 
     def _plan(self) -> RegistrationPlan:
         with self._database.reading() as session:
@@ -76,22 +65,6 @@ class Registration:
         result = JobResult(dataset=dataset.id, notes=notes)
         if not succeed(session, self._lease, result.model_dump(mode="json")):
             raise Replaced(f"job {self._lease.job_id} was ended by another")
-
-    def _fail(self, error: Exception) -> int:
-        trace = "".join(traceback.format_exception(error))
-        if is_disk_full(error):
-            failure, code = disk_full(trace), Exit.DISK_FULL
-        elif isinstance(error, OperationalError):
-            return Exit.DATABASE  # away or restarted: another attempt need not meet that
-        else:
-            failure, code = Failure(*describe(error), trace), Exit.FAILED
-        try:
-            with self._database.session() as session:
-                fail(session, self._lease, failure)
-                session.commit()
-        except SQLAlchemyError:
-            logger.exception("end_not_recorded job=%s", self._lease.job_id)  # the supervisor will
-        return code
 
 
 def describe(error: Exception) -> tuple[str, str]:

@@ -6,7 +6,6 @@ with it. The process records success, failure and cancellation; its supervisor r
 
 import logging
 import sys
-import traceback
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -14,15 +13,14 @@ from uuid import UUID
 
 import torch
 from pydantic import ValidationError
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from app.database import Database
 from app.datasets.domains import DatasetMissing
 from app.jobs.result import ReusedModel
-from app.jobs.transitions import Failure, Lease, fail, succeed
+from app.jobs.transitions import Lease, succeed
 from app.results import publications
 from app.settings import Settings, read_settings
-from app.storage import Storage, is_disk_full
+from app.storage import Storage
 from app.tables import Job, ModelKind
 from models.capacity.limits import DoesNotFit, in_less_memory
 from models.checkpoint import CheckpointError
@@ -31,15 +29,15 @@ from models.config.versions import ConfigUnusable
 from models.training.device import DeviceUnavailable
 from models.training.loop import NonFiniteLoss, OutOfGpuMemory
 from models.training.parallel import from_first, process_group, rank
-from models.training.progress import Stop
 from models.training.resume import Checkpoints
 from worker import stages
 from worker.admission import admit
-from worker.exits import Exit, disk_full
+from worker.attempt import run_attempt
+from worker.exits import Exit
 from worker.inputs import EvaluateInputs, Inputs, ReportInputs, TrainingInputs, read_inputs
 from worker.outcome import Outcome, Surroundings
 from worker.process import told_to_stop
-from worker.progress import Album, Cancelled, Recorder, Replaced, Silent
+from worker.progress import Album, Recorder, Replaced, Silent
 from worker.tester import NothingMeasured
 from worker.trained_models import find_reusable, register
 
@@ -88,23 +86,9 @@ class Trainer:
 
     def run(self) -> int:
         """Train and record the end; return the exit code."""
-        try:
-            inputs = self._read()
-            if isinstance(inputs, ReportInputs):
-                outcome = self._report(inputs)
-            else:
-                admit(inputs, self._settings)
-                outcome = self._train(inputs)
-            self._storage.remove(self._folder / "work")
-            self._succeed(outcome)
-        except (Cancelled, Stop):
-            return Exit.STOPPED  # the supervisor hands the job back
-        except Replaced as error:
-            logger.warning("job_replaced job=%s error=%s", self._lease.job_id, error)
-        except Exception as error:  # noqa: BLE001 - the one place where a failure becomes a record
-            traceback.print_exc()
-            return self._fail(error)
-        return Exit.DONE
+        return run_attempt(
+            self._work, self._database, self._lease, describe=describe, make_room=self._make_room
+        )
 
     def assist(self) -> int:
         """Train as one of the other processes: the same steps, no record and no result."""
@@ -112,6 +96,20 @@ class Trainer:
         if not isinstance(inputs, ReportInputs):
             self._train(inputs)
         return Exit.DONE
+
+    def _work(self) -> None:
+        inputs = self._read()
+        if isinstance(inputs, ReportInputs):
+            outcome = self._report(inputs)
+        else:
+            admit(inputs, self._settings)
+            outcome = self._train(inputs)
+        self._storage.remove(self._folder / "work")
+        self._succeed(outcome)
+
+    def _make_room(self) -> None:
+        self._storage.remove(self._folder / "work")
+        self._storage.remove(self._storage.checkpoints(self._lease.job_id))
 
     def _read(self) -> Inputs:
         with self._database.reading() as session:
@@ -167,25 +165,6 @@ class Trainer:
             if self._settings.results_url is not None:
                 publications.ask(session, {job.id, *(m.job for m in outcome.result.reused)})
             session.commit()
-
-    def _fail(self, error: Exception) -> int:
-        trace = "".join(traceback.format_exception(error))
-        if is_disk_full(error):
-            # Make room first, or the failure itself could not be written.
-            self._storage.remove(self._folder / "work")
-            self._storage.remove(self._storage.checkpoints(self._lease.job_id))
-            failure, code = disk_full(trace), Exit.DISK_FULL
-        elif isinstance(error, OperationalError):
-            return Exit.DATABASE  # away or restarted: another attempt need not meet that
-        else:
-            failure, code = Failure(*describe(error), trace), Exit.FAILED
-        try:
-            with self._database.session() as session:
-                fail(session, self._lease, failure)
-                session.commit()
-        except SQLAlchemyError:
-            logger.exception("end_not_recorded job=%s", self._lease.job_id)  # the supervisor will
-        return code
 
 
 def run_until_it_fits(inputs: TrainingInputs | EvaluateInputs, around: Surroundings) -> Outcome:
