@@ -130,7 +130,7 @@ class _Stored:
             str(self.folder / self.layer / f"{self.section.index:06d}"), mode="r"
         )
         size = self.pixel_size_nm and (self.section.pixel_size_nm or self.pixel_size_nm)
-        yield Stack(_once(array), 1, size)
+        yield Stack(_once(array), 1, size, section_bytes=array.nbytes)
 
     def again(self) -> "_Stored":
         return self

@@ -6,7 +6,6 @@ and two on another. Unicode calls the first spelling NFC, and all names here are
 
 import re
 import unicodedata
-from pathlib import PurePosixPath
 
 from models.data.readers.formats import section_name
 
@@ -54,7 +53,7 @@ def left_by_system(name: str) -> bool:
 
     Such are dot files (.DS_Store, ._a.png), Thumbs.db, desktop.ini and all of __MACOSX.
     """
-    parts = PurePosixPath(name.replace("\\", "/")).parts
+    parts = [part for part in name.replace("\\", "/").split("/") if part != "."]
     return any(part.startswith(".") or part.casefold() in _LEFT_BY_SYSTEMS for part in parts)
 
 

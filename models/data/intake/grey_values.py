@@ -7,6 +7,7 @@ read. Of others the least and the largest are kept, and the stored sections are 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,33 +56,42 @@ class _Counts:
 
 
 class GreyValues:
-    """Counts the grey values of sections, which all have one dtype."""
+    """Counts the grey values of sections, which all have one dtype; several threads may add."""
 
     def __init__(self, read: Read) -> None:
         self._read = read
         self._exact: _Counts | None = None
         self._low, self._high, self._total = np.inf, -np.inf, 0
         self._no_data: dict[int, NoData] = {}
+        self._lock = Lock()
 
     def add(
         self, index: int, section: Array, mask: NDArray[np.uint8] | None, no_data: NoData
     ) -> None:
         """Count the pixels of a section that are data."""
-        self._no_data[index] = no_data
-        if self._exact is None and section.dtype.kind in "ui" and section.dtype.itemsize <= 2:
-            signed = section.dtype.kind == "i"
-            low = -(1 << 8 * section.dtype.itemsize - 1) if signed else 0
-            self._exact = _Counts(low, 1, np.zeros(_BINS, np.int64))
+        exact = section.dtype.kind in "ui" and section.dtype.itemsize <= 2
+        lowest = -(1 << 8 * section.dtype.itemsize - 1) if section.dtype.kind == "i" else 0
+        with self._lock:
+            self._no_data[index] = no_data
+            if exact and self._exact is None:
+                self._exact = _Counts(lowest, 1, np.zeros(_BINS, np.int64))
         for values in _data(section, mask, no_data):
-            self._total += values.size
-            if self._exact is None:
-                self._low = min(self._low, float(values.min()))
-                self._high = max(self._high, float(values.max()))
-            elif self._exact.low:
-                shifted = values.astype(np.int64) - int(self._exact.low)
-                self._exact.counts[:] += np.bincount(shifted, minlength=_BINS)
+            if exact:
+                self._count(values, lowest)
             else:
-                self._exact.counts[:] += np.bincount(values, minlength=_BINS)
+                self._reach(float(values.min()), float(values.max()), values.size)
+
+    def _count(self, values: Array, lowest: int) -> None:
+        counts = np.bincount(values.astype(np.int64) - lowest if lowest else values)
+        with self._lock:
+            assert self._exact is not None
+            self._exact.counts[: counts.size] += counts
+            self._total += values.size
+
+    def _reach(self, low: float, high: float, number: int) -> None:
+        with self._lock:
+            self._low, self._high = min(self._low, low), max(self._high, high)
+            self._total += number
 
     def window(self, percentiles: tuple[float, float]) -> tuple[float, float]:
         """Return the grey values at two percentiles.

@@ -137,9 +137,10 @@ def _of_kind(tree: Tree, usual: Sequence[str]) -> list[str]:
             if tree[name] is None and _in_usual_name(name, (kind,)):
                 return [name]
         for name in sorted(tree):
-            paths = [f"{name}/{each}" for each in tree[name] or () if not left_by_system(each)]
-            if paths and name.casefold() == kind:
-                return paths
+            if name.casefold() == kind:
+                paths = [f"{name}/{each}" for each in tree[name] or () if not left_by_system(each)]
+                if paths:
+                    return paths
     return []
 
 

@@ -2,8 +2,9 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,8 +28,10 @@ from models.data.intake.mask_values import IGNORE_ID, MaskValues
 from models.data.intake.padding import NoData, no_data, padding_notes, whole
 from models.data.intake.pairing import Pair, paired
 from models.data.intake.pixel_sizes import From, PixelSizes
+from models.data.intake.read_ahead import read_ahead
 from models.data.intake.roles import with_groups, with_roles
 from models.data.intake.store import SectionStore, StoredDomain, StoredTiles
+from models.data.intake.threads import Threads
 from models.data.readers.limits import Array, ImageError
 from models.data.readers.stack import Ask, Purpose, Stack, ask_for
 from models.data.sections import Section
@@ -76,8 +79,9 @@ def store_domain(
     (H, W) uint8: the class id of each pixel, 255 where it has none. A mask belongs to the image of
     the same name, or of its name without an ending such as ``_mask``.
 
-    ``on_section`` is called after each section. To end the intake, it raises. Memory is bounded by
-    the largest section, not by their number.
+    ``on_section`` is called after each section. To end the intake, it raises. Small files are
+    decoded before their turn, and sections are written after it, by threads. Memory is bounded by
+    the largest section and some 200 MiB, not by their number.
 
     Raises:
         DomainRefused: names every file that is wrong, when all have been read.
@@ -102,7 +106,10 @@ class _Intake:
         self._lost = LostSections()
         self._pixel_sizes = PixelSizes(description)
         self._no_data: dict[int, NoData] = {}
+        self._windows: dict[int, tuple[float, float] | None] = {}
+        self._class_pixels: dict[int, NDArray[np.uint32]] = {}
         self._grey = GreyValues(self._store.read)
+        self._threads = Threads()
         self._dtype = ""
         self._pixel_nm = 1.0
         self._pixel_size_from: From = "request"
@@ -111,12 +118,15 @@ class _Intake:
         self._pixels_digest = hashlib.sha256()
 
     def run(self, inputs: Inputs) -> StoredDomain:
-        with ExitStack() as archives:
+        with ExitStack() as archives, self._threads:
             unpacked_inputs = unpacked(inputs, archives, self._findings)
             self._check_names(unpacked_inputs)
             self._total = len(unpacked_inputs.images)
-            for pair in self._pairs(unpacked_inputs):
-                self._read(pair)
+            pairs = self._pairs(unpacked_inputs)
+            with closing(read_ahead(pairs, self._ask, self._threads)) as opened:
+                for pair in opened:
+                    self._read(pair)
+            self._threads.settle()
         self._mask_values.settle(self._findings)
         if not self._findings.problems:
             self._set_masks_and_roles()
@@ -232,16 +242,30 @@ class _Intake:
         index = len(self._sections)
         blank = self._look(index, section)
         self._store.add(index, name, section, mask)
-        window = None
-        if not blank:
-            self._no_data[index] = no_data(section, mask)
-            self._grey.add(index, section, mask, self._no_data[index])
-            window = self._section_window(section, mask, self._no_data[index])
-        self._sections.append(
-            Section(index, name, "train", height, width, mask is not None, intensity_window=window)
-        )
+        self._sections.append(Section(index, name, "train", height, width, mask is not None))
+        num_bytes = section.nbytes + (0 if mask is None else mask.nbytes)
+        section, mask = _alone(section), None if mask is None else _alone(mask)
+        self._threads.keep(num_bytes, partial(self._write, index, section, mask, blank=blank))
         done = len(self._sections)
         self._on_section(SectionsRead(done, max(self._total, done), self._store.num_bytes))
+
+    def _write(
+        self, index: int, section: Array, mask: NDArray[np.uint8] | None, *, blank: bool
+    ) -> None:
+        """Write a section and its mask, and count their pixels: the work of a thread."""
+        self._store.write(index, section, mask)
+        if mask is not None:
+            self._class_pixels[index] = self._counted(mask)
+        if not blank:
+            found = self._no_data[index] = no_data(section, mask)
+            self._grey.add(index, section, mask, found)
+            self._windows[index] = self._section_window(section, mask, found)
+
+    def _counted(self, mask: NDArray[np.uint8]) -> NDArray[np.uint32]:
+        """Return the pixels of each class in each tile of a mask."""
+        return tile_class_pixels(
+            mask, len(self._description.class_names), self._description.tile_px
+        )
 
     def _look(self, index: int, section: Array) -> bool:
         """Tell if a section is blank; its pixels are compared with those of the others."""
@@ -284,6 +308,12 @@ class _Intake:
             )
         if self._mask_values.foreground_is_255:
             self._store.replace_in_masks(IGNORE_ID, 1)
+            for index in self._class_pixels:
+                self._class_pixels[index] = self._counted(self._store.mask(index))
+        self._sections = [
+            replace(section, intensity_window=self._windows.get(section.index))
+            for section in self._sections
+        ]
         self._sections, self._pixel_nm, self._pixel_size_from = self._pixel_sizes.settled(
             self._sections, self._findings
         )
@@ -316,15 +346,15 @@ class _Intake:
                 self._grey.add(section.index, image, mask, found)
 
     def _tiles(self) -> StoredTiles:
-        tile_px, num_classes = self._description.tile_px, len(self._description.class_names)
-        counts = tuple(
-            tile_class_pixels(self._store.mask(section.index), num_classes, tile_px)
-            if section.has_mask
-            else None
-            for section in self._sections
-        )
+        counts = tuple(self._class_pixels.get(section.index) for section in self._sections)
         fields = {index: found.field for index, found in self._no_data.items()}
-        return StoredTiles(tile_px, tuple(self._sections), counts, fields)
+        return StoredTiles(self._description.tile_px, tuple(self._sections), counts, fields)
+
+
+def _alone(array: NDArray[T]) -> NDArray[T]:
+    """Return an array that does not hold the memory of all sections that were read with it."""
+    whole = array.base
+    return array.copy() if isinstance(whole, np.ndarray) and whole.nbytes > array.nbytes else array
 
 
 def _numbered(stem: str, sections: Iterator[Array]) -> Iterator[tuple[str, Array]]:

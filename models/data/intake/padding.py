@@ -181,7 +181,7 @@ def _void(inside: Array) -> tuple[float, ...]:
         blocks = blocks.reshape(_BLOCK_PX, -1, _BLOCK_PX)  # (8, blocks, 8)
         firsts = blocks[0, :, 0]
         constant = (blocks == firsts[None, :, None]).all(axis=(0, 2))
-        found |= set(np.unique(firsts[constant]).tolist())
+        found |= set(firsts[constant].tolist())
     return tuple(value for value in sorted(found) if _is_void(inside, value))
 
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from models.data.intake.findings import Note
 from models.data.intake.grey_values import Histogram
 from models.data.intake.padding import DataField
+from models.data.intake.section_arrays import write_array
 from models.data.readers.limits import Array
-from models.data.section_arrays import write_array
 from models.data.sections import Section
 from models.data.tiles import num_tiles, tile_windows
 
@@ -111,13 +111,21 @@ class SectionStore:
         self._masked: set[int] = set()
 
     def add(self, index: int, name: str, section: Array, mask: NDArray[np.uint8] | None) -> None:
-        self._put(f"images/{index:06d}", section)
+        """Take a section and its mask into the sums; they are written by ``write``."""
+        if mask is not None and not self._masked:
+            self._group.create_group("masks")
+        for array in (section,) if mask is None else (section, mask):
+            self.digest.update(np.ascontiguousarray(array).data)
+            self.num_bytes += array.nbytes
         if mask is not None:
-            if not self._masked:
-                self._group.create_group("masks")
-            self._put(f"masks/{index:06d}", mask)
             self._masked.add(index)
         self.digest.update(f"{name}|{section.shape}|{mask is not None}".encode())
+
+    def write(self, index: int, section: Array, mask: NDArray[np.uint8] | None) -> None:
+        """Write a section that was added, and its mask; several threads may write some."""
+        write_array(self._folder / f"images/{index:06d}", section)
+        if mask is not None:
+            write_array(self._folder / f"masks/{index:06d}", mask)
 
     def read(self, index: int) -> tuple[Array, NDArray[np.uint8] | None]:
         """Return the stored section (H, W) and its mask, if it has one."""
@@ -135,8 +143,3 @@ class SectionStore:
             path = self._folder / f"masks/{index:06d}"
             write_array(path, np.where(mask == old, np.uint8(new), mask))
         self.digest.update(f"{old} in masks is {new}|".encode())
-
-    def _put(self, name: str, array: Array) -> None:
-        write_array(self._folder / name, array)
-        self.digest.update(np.ascontiguousarray(array).data)
-        self.num_bytes += array.nbytes

@@ -64,12 +64,15 @@ FORMATS = (
 
 SUFFIXES = (*(suffix for each in FORMATS for suffix in each.suffixes), ".zarr")
 
+_LONGEST_FIRST = sorted(SUFFIXES, key=len, reverse=True)
+
 
 def section_name(file_name: str) -> str:
     """Return a file's name without folders and known suffix; it pairs an image with its mask."""
     name = file_name.replace("\\", "/").rpartition("/")[2]
-    for suffix in sorted(SUFFIXES, key=len, reverse=True):
-        if name.lower().endswith(suffix) and len(name) > len(suffix):
+    lower = name.lower()
+    for suffix in _LONGEST_FIRST:
+        if lower.endswith(suffix) and len(name) > len(suffix):
             return name[: -len(suffix)]
     return name
 

@@ -90,13 +90,15 @@ class Stack:
     """The sections (H, W) of a file, in order; each is read when it is asked for.
 
     ``pixel_size_nm`` (y, x) is what the file says of itself, in nanometres, or None. ``notes`` say
-    what the reader left out or chose, in words that follow the file's name.
+    what the reader left out or chose, in words that follow the file's name. ``section_bytes`` are
+    those of a section's pixels, or None where that is not known before they are read.
     """
 
     sections: Iterator[Array]
     num_sections: int
     pixel_size_nm: tuple[float, float] | None = None
     notes: tuple[str, ...] = ()
+    section_bytes: int | None = None
 
 
 Opener = Callable[[BinaryIO, Ask], AbstractContextManager[Stack]]

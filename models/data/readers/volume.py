@@ -53,7 +53,9 @@ def stack_of(volume: Volume, ask: Ask) -> Stack:
     numbers = chosen(volume.shape[axis], ask.options)
     height_nm, width_nm = volume.voxel_nm[down], volume.voxel_nm[across]
     known = None if height_nm is None or width_nm is None else (height_nm, width_nm)
-    return Stack(_sections(volume, axis, numbers), len(numbers), known, volume.notes)
+    sections = _sections(volume, axis, numbers)
+    num_bytes = _section_bytes(volume, axis)
+    return Stack(sections, len(numbers), known, volume.notes, num_bytes)
 
 
 def check_sections(shape: tuple[int, int, int], dtype: DTypeLike, ask: Ask) -> None:
@@ -97,9 +99,12 @@ def _thickness(volume: Volume, axis: int) -> int:
 
     Along y and x it is more: each slab goes through the whole file.
     """
-    down, across = _SHOWN[axis]
-    num_bytes = np.dtype(volume.dtype).itemsize * volume.shape[down] * volume.shape[across]
-    allowed, chunk = max(1, SLAB_BYTES // num_bytes), volume.chunks[axis]
+    allowed, chunk = max(1, SLAB_BYTES // _section_bytes(volume, axis)), volume.chunks[axis]
     if allowed < chunk:
         return allowed
     return chunk if axis == 0 else allowed // chunk * chunk
+
+
+def _section_bytes(volume: Volume, axis: int) -> int:
+    down, across = _SHOWN[axis]
+    return np.dtype(volume.dtype).itemsize * volume.shape[down] * volume.shape[across]

@@ -6,9 +6,9 @@ written here, Zarr reads as any array.
 Legend: H height, W width.
 """
 
+import os
 from collections.abc import Iterator
 from functools import lru_cache
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +29,14 @@ def write_array(folder: Path, array: Array) -> None:
     An array of the same shape and dtype that is there already is overwritten.
     """
     chunk = _chunk(array.shape)
-    folder.mkdir(exist_ok=True)
-    (folder / "zarr.json").write_bytes(_metadata(array.shape, array.dtype.newbyteorder("=")))
     for path, window in _chunks(folder, array.shape):
         block = array[window]
         if block.shape != chunk:  # at the edges, chunks stick out of the array
             missing = [(0, full - side) for full, side in zip(chunk, block.shape, strict=True)]
             block = np.pad(block, missing)
-        path.parent.mkdir(parents=True, exist_ok=True)
         little = np.ascontiguousarray(block, block.dtype.newbyteorder("<"))
         path.write_bytes(_PACKING.encode(little))
+    (folder / "zarr.json").write_bytes(_metadata(array.shape, array.dtype.newbyteorder("=")))
 
 
 def _chunk(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -46,11 +44,13 @@ def _chunk(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _chunks(folder: Path, shape: tuple[int, ...]) -> Iterator[tuple[Path, tuple[slice, slice]]]:
-    """Yield the file of each chunk, and the window of the array that it holds."""
+    """Yield the file of each chunk, in a folder that exists, and the window that it holds."""
     (height, width), (down, across) = shape, _chunk(shape)
-    for y0, x0 in product(range(0, height, down), range(0, width, across)):
-        path = folder / "c" / f"{y0 // down}" / f"{x0 // across}"
-        yield path, (slice(y0, y0 + down), slice(x0, x0 + across))
+    for y0 in range(0, height, down):
+        row = folder / f"c/{y0 // down}"
+        os.makedirs(row, exist_ok=True)
+        for x0 in range(0, width, across):
+            yield row / f"{x0 // across}", (slice(y0, y0 + down), slice(x0, x0 + across))
 
 
 @lru_cache(maxsize=64)  # most sections of a dataset are alike

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import zarr
 
+from models.data.intake.section_arrays import write_array
 from models.data.readers.limits import IMAGE_DTYPES
-from models.data.section_arrays import write_array
 
 
 def values(shape: tuple[int, int], dtype: str) -> np.ndarray:
