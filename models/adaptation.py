@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 from torch import Tensor, nn, optim
 
 from models.checkpoint import load_segmenter
+from models.config.augmentation import StrongAugmentationConfig
 from models.config.stages import AdaptationConfig
 from models.config.stylefilter import StyleFilterConfig
 from models.data.domain import Domain
@@ -84,12 +85,17 @@ def adapt_by(learner: Learner[Batch], pair: Pair, config: StyleFilterConfig, run
 def estimate_on_target(segmenter: UNet, target: StylisedDomain, config: StyleFilterConfig) -> None:
     """Estimate batch norm's statistics from images like those that the network will segment.
 
-    These are 64 stylised target crops, with the noise that the network was trained on.
+    These are 64 stylised target crops, with ordinary noise: no image is blurred or cut out.
 
     Raises:
         NonFiniteLoss: a statistic is not finite.
     """
-    stage = config.adaptation.model_copy(update={"student_view": "stylised"})
+    ordinary = config.adaptation.augmentation.model_copy(
+        update={"strong": StrongAugmentationConfig()}
+    )
+    stage = config.adaptation.model_copy(
+        update={"student_view": "stylised", "augmentation": ordinary}
+    )
     sampler = Sampler(target.training_sections(), config.seed, "adapt", "statistics")
     device, size = next(segmenter.parameters()).device, stage.batch_size
     samples = (sampler.batch(n + 1, size) for n in range(-(-_CROPS // size)))

@@ -71,8 +71,8 @@ class _TrainingRequest(_JobRequest):
     preset: PresetName = Field(
         "quick",
         description="The set of training numbers to start from. `smoke` takes seconds and only "
-        "shows that everything runs, `quick` takes minutes, `paper` has the numbers of the paper "
-        "and needs a GPU.",
+        "shows that everything runs, `quick` takes minutes, `best` trains longer on the source, "
+        "and `paper` has the numbers of the paper and needs a GPU.",
     )
     reuse: bool = Field(
         True,

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models import pseudo_labels
-from models.config.stages import AugmentationConfig
+from models.config.augmentation import AugmentationConfig
 from models.config.stylefilter import StyleFilterConfig
 from models.data.domain import IGNORE, Domain, Tile
 from models.data.labels import ABSENT, PRESENT, UNKNOWN
@@ -360,8 +360,13 @@ def of_batch(segmenter: UNet, batch: Tensor) -> list[Tensor]:
     return statistics(network)
 
 
-def test_stored_statistics_are_those_of_the_stylised_target(domains: Pair) -> None:
-    segmenter = adapted(whole_sections(BATCH, steps=3), domains)[0]
+@pytest.mark.parametrize("probability", [0, 1])
+def test_stored_statistics_are_those_of_the_stylised_target(
+    domains: Pair, probability: float
+) -> None:
+    strong = STILL.changed({"strong": {"probability": probability}})  # trains, but is no statistic
+    config = whole_sections(BATCH, steps=3, augmentation=strong)
+    segmenter = adapted(config, domains)[0]
     of_target = of_batch(segmenter, training_images(domains[1]))
     of_source = of_batch(segmenter, training_images(domains[0]))
     assert len(statistics(segmenter)) == 20

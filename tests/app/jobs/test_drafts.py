@@ -24,7 +24,7 @@ def test_given_fields_replace_those_of_the_preset_and_no_others(
         "adaptation": {"augmentation": {"noise_sigma": 0.0}, "label_filter": False},
         "seed": 3,
     }
-    for name in ("smoke", "quick", "paper"):
+    for name in ("smoke", "quick", "best", "paper"):
         job = accepted(
             submit(api, "adapt", source=source, target=target, preset=name, config=given)
         )

@@ -20,7 +20,7 @@ def wrong(fields: dict[str, Any], config: StyleFilterConfig = QUICK) -> list[str
     return [".".join(str(part) for part in error["loc"]) for error in refused.value.errors()]
 
 
-@pytest.mark.parametrize("name", ["smoke", "quick", "paper"])
+@pytest.mark.parametrize("name", ["smoke", "quick", "best", "paper"])
 def test_no_field_and_empty_parts_change_nothing(name: Any) -> None:
     config = preset(name)
     assert config.changed({}) == config

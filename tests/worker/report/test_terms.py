@@ -33,7 +33,7 @@ def test_each_row_is_described() -> None:
     assert len({row.about for row in ROWS.values()}) == len(ROWS)
 
 
-@pytest.mark.parametrize("preset", ["smoke", "quick", "paper"])
+@pytest.mark.parametrize("preset", ["smoke", "quick", "best", "paper"])
 def test_only_smoke_warns(preset: PresetName) -> None:
     report = full().model_copy(update={"preset": preset})
     said = warning(report)
