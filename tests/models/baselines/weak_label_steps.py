@@ -26,7 +26,7 @@ from tests.models.training_steps import GROUP, STILL, untrained
 
 WITHOUT = {"weight_class_alignment": 0.0, "weight_output_alignment": 0.0}
 LABELS = [((P, A), (P, P)), ((P, P), (P, U)), ((U, U), (P, A))]
-"""Of the left and the right half of each section."""
+"""Of the left and the right half of each section; two more would be given to the same halves."""
 Domains = tuple[Domain, StylisedDomain]
 
 
@@ -41,7 +41,7 @@ def whole_sections(
 
 def domains_of(folder: Path, labels: Any = LABELS) -> Domains:
     tiles = [
-        Tile(section, 0, 24 * half, 48, 24, of_half)
+        Tile(section, 0, half % 2 * 24, 48, 24, of_half)
         for section, halves in enumerate(labels)
         for half, of_half in enumerate(halves)
     ]

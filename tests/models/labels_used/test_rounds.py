@@ -27,7 +27,7 @@ from models.networks.unet import UNet
 from models.training.loop import Run
 from models.training.progress import Progress
 from tests.models.baselines.weak_label_steps import Domains, domains_of
-from tests.models.domains import U, equal_weights
+from tests.models.domains import A, P, U, equal_weights
 from tests.models.stage_process import inverted, tiny
 from tests.models.training_steps import BATCH, GROUP, STILL, images, masks, untrained
 
@@ -326,3 +326,24 @@ def test_few_tiles_weigh_less(domains: Domains) -> None:
     )
     assert equal_weights(half, hand)
     assert not equal_weights(half, full)
+
+
+# --- poor labels ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [((A, A), (A, A))] * 3,
+        [((P, P), (P, P))] * 3,
+        [((A, P), (P, A), (P, A), (A, P))] * 3,  # each half says both, one after the other
+        [((P, P), (U, U)), ((U, U), (U, U)), ((U, U), (U, U))],
+    ],
+    ids=["all-absent", "all-present", "contradictory", "one-tile"],
+)
+def test_poor_labels_end_in_finite_weights(tmp_path: Path, labels: Any) -> None:
+    config = whole_sections(BATCH, {"statistics": "target", "relabel_every_steps": 1}, steps=2)
+    segmenter, reports = adapted(config, domains_of(tmp_path, labels), decided(config))
+    assert all(bool(value.isfinite().all()) for value in segmenter.state_dict().values())
+    if labels[0] == ((A, A), (A, A)):  # no class is left for any pixel
+        assert reports[0].values["loss_target"] == 0

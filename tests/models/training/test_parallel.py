@@ -40,6 +40,7 @@ CASES = [
     Case("adapt", "adapt", {"student_view": "both"}, GROUP),
     Case("y-net", "adapt", {"steps": 3}, GROUP, method="y-net"),
     Case("paul", "adapt", {"steps": 4}, GROUP, method="paul"),
+    Case("rounds", "adapt", {"steps": 3}, GROUP, method="rounds"),
     Case("ema", "adapt", {"pseudo_labeler": "ema", "ema_decay": 0.5}, GROUP, double=True),
 ]
 EXCEPTION = Case("norm", "adapt", {"pseudo_labeler": "ema", "norm_statistics": "both"}, BATCH)
