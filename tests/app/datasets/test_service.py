@@ -58,12 +58,23 @@ def cursor_of(key: object) -> str:
     return base64.urlsafe_b64encode(json.dumps(key).encode()).decode()
 
 
+def list_of(cursor: str) -> str:
+    """What a cursor holds beside its key: the list that gave it."""
+    return str(json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))[0])
+
+
 def test_a_cursor_that_is_none_is_refused(api: httpx.Client) -> None:
-    report = registered(upload(api, {"a.png": png(grey(1))}))
-    keys = [cursor_of(key) for key in (10**20, -1, {}, "x", None, True, 1.5, 0.0)]
-    keys += [cursor_of(str(uuid4())), "MA=", "MA ", "IDA"]  # the latter are 0, written otherwise
-    for cursor in ("", "x", "é", "[[[", "A" * 101, *keys):
-        for path in ("/datasets", f"/datasets/{report['id']}/images", "/jobs", "/models"):
+    report = registered(upload(api, {"a.png": png(grey(1, 64, 64))}, tile_px=16))
+    registered(upload(api, {"a.png": png(grey(2))}))
+    images = f"/datasets/{report['id']}/images"
+    for path in ("/datasets", images, "/jobs", "/models"):
+        right = api.get(path, params={"limit": 1}).json()["next"]
+        of = "" if right is None else list_of(right)
+        keys: list[object] = [10**20, -1, {}, "x", None, True, 1.5, 0.0, str(uuid4())]
+        made = [cursor_of([of, key]).rstrip("=") for key in keys]
+        made += [cursor_of(key) for key in (*keys, [of], [of, 0, 0])]
+        made += [] if right is None else [f"{right}=", f"{right} "]
+        for cursor in ("", "x", "é", "[[[", "A" * 101, *made):
             assert list(wrong(api.get(path, params={"cursor": cursor}))) == ["query.cursor"]
 
 
@@ -72,6 +83,17 @@ def test_a_cursor_of_another_list_is_refused(api: httpx.Client) -> None:
         registered(upload(api, {"a.png": png(grey(n))}))
     cursor = api.get("/datasets", params={"limit": 1}).json()["next"]
     for path in ("/jobs", "/models"):
+        assert list(wrong(api.get(path, params={"cursor": cursor}))) == ["query.cursor"]
+
+
+def test_a_cursor_of_another_datasets_images_is_refused(api: httpx.Client) -> None:
+    first, second = (
+        f"/datasets/{registered(upload(api, {'a.png': png(grey(n, 64, 64))}, tile_px=16))['id']}"
+        for n in range(2)
+    )
+    cursor = api.get(f"{first}/images", params={"limit": 2}).json()["next"]
+    assert api.get(f"{first}/labels", params={"cursor": cursor}).json()["items"][0]["image"] == 2
+    for path in (f"{second}/images", f"{second}/labels", f"{first}/labels/history"):
         assert list(wrong(api.get(path, params={"cursor": cursor}))) == ["query.cursor"]
 
 

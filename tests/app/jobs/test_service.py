@@ -414,6 +414,10 @@ def test_jobs_are_listed_by_state_and_page_while_new_ones_come(
     second = api.get("/jobs", params=query).json()
     assert [job["id"] for job in first["items"] + second["items"]] == queued[::-1]
     assert second["next"] is None
+    for other in ({}, {"state": "failed"}, {"state": "queued", "parent": failed}):
+        assert list(wrong(api.get("/jobs", params=other | {"cursor": first["next"]}))) == [
+            "query.cursor"
+        ]
     assert [job["id"] for job in api.get("/jobs", params={"state": "failed"}).json()["items"]] == [
         failed
     ]
