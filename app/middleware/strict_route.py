@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from fastapi import Request, Response
 from fastapi.dependencies.models import Dependant
@@ -10,6 +10,8 @@ from fastapi.params import Form
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter
 from starlette.datastructures import FormData
+from starlette.routing import Match, get_route_path
+from starlette.types import Scope
 
 from app.errors import Invalid, ProblemItem, UnsupportedMedia
 from app.http.dependencies import get_services
@@ -33,9 +35,20 @@ class StrictRoute(APIRoute):
     The body is read and validated here, before the framework would do it in the event loop.
     """
 
+    _named: ClassVar[set[str]] = set()
+    """The paths without a parameter, such as /jobs/adapt."""
+
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
         self.responses = self._refusals() | self.responses
+        if not self.param_convertors:
+            self._named.add(path)
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Leave a path that another route names to that route: ``adapt`` is no id of a job."""
+        if self.param_convertors and get_route_path(scope) in self._named:
+            return Match.NONE, {}
+        return super().matches(scope)
 
     def get_route_handler(self) -> _Handler:
         handle = super().get_route_handler()

@@ -12,7 +12,7 @@ import app.database
 from app.database import Database
 from app.middleware.error_handlers import install
 from app.settings import Settings
-from tests.app.files import problem
+from tests.app.files import problem, wrong
 
 
 def test_errors_of_the_framework_are_problems_too(api: httpx.Client) -> None:
@@ -29,6 +29,7 @@ def test_all_methods_of_a_path_are_named(api: httpx.Client) -> None:
         f"/datasets/{uuid4()}/labels": {"GET", "HEAD", "PUT"},
         f"/jobs/{uuid4()}": {"GET", "HEAD", "PATCH"},
         f"/jobs/{uuid4()}/cancel": {"POST"},
+        "/jobs/adapt": {"POST"},  # and no job with the id "adapt"
         "/predict": {"POST"},
         "/livez": {"GET", "HEAD"},
     }
@@ -36,6 +37,17 @@ def test_all_methods_of_a_path_are_named(api: httpx.Client) -> None:
         refused = api.request("TRACE", path)
         problem(refused, 405)
         assert set(refused.headers["allow"].split(", ")) == expected, path
+
+
+@pytest.mark.parametrize("method", ["GET", "PATCH"])
+def test_a_named_path_is_no_id(api: httpx.Client, method: str) -> None:
+    for body in ({"priority": 1}, {"odd": 1}):
+        refused = api.request(method, "/jobs/evaluate", json=body if method == "PATCH" else None)
+        problem(refused, 405)
+        assert refused.headers["allow"] == "POST"
+    assert list(wrong(api.request(method, "/jobs/evaluat", json={"priority": 1}))) == [
+        "path.job_id"
+    ]
 
 
 def test_a_pool_without_a_free_connection_is_busy(
