@@ -314,8 +314,14 @@ def _codes(
     """Return the labels of each image: -1 (unknown), 0 (absent) or 1 (present) per class."""
     unknown = (UNKNOWN,) * len(class_names)
     if labels == "from_masks":
-        counts = [tile.class_pixels for tile in stored.tiles]
-        return [unknown if of_tile is None else labels_of_mask(of_tile) for of_tile in counts]
+        return [
+            unknown
+            if tile.class_pixels is None
+            else labels_of_mask(
+                tile.class_pixels, unannotated=stored.sections[tile.section].unannotated
+            )
+            for tile in stored.tiles
+        ]
     codes = [unknown] * len(stored.tiles)
     for key, words in (labels or {}).items():
         if other := words.keys() - set(class_names):

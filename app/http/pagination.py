@@ -111,7 +111,7 @@ def _encode(key: str | int, of: str) -> str:
 
 
 def _key(cursor: str, of: str) -> str | int:
-    """Return the key that a cursor holds; Invalid unless this module made it for the list ``of``."""
+    """Return the key that a cursor holds; Invalid unless it was made for the list ``of``."""
     try:
         told: object = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except ValueError as error:

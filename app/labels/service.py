@@ -31,7 +31,7 @@ from app.labels.sheet import read_sheet, write_sheet
 from app.labels.update import read_update
 from app.storage import Storage
 from app.tables import ChangeKind, Dataset, Image
-from models.data.labels import LabelState, present_classes
+from models.data.labels import LabelState, labels_in_words, labels_of_mask
 from models.data.tile_sizes import tile_sizes
 
 _ROWS_AT_ONCE = 1000
@@ -61,8 +61,9 @@ def derive(
 ) -> tuple[DerivedSummary, Version]:
     """Label each image that has a mask; Invalid if no image has one.
 
-    A class with enough pixels in the mask is present, any other class is absent. An image without a
-    mask, or whose mask ignores every pixel, keeps its labels.
+    A class with enough pixels in the mask is present, any other class is absent. A class that was
+    not annotated in the mask, an image without a mask, and one whose mask ignores every pixel keep
+    their labels.
     """
     with database.reading() as session:
         dataset = datasets.get(session, dataset_id)
@@ -235,31 +236,33 @@ def _derived(session: Session, dataset: Dataset, request: DeriveRequest) -> dict
     query = select(Image.n, Image.section, Image.class_pixels)
     query = query.where(Image.dataset_id == dataset.id, Image.class_pixels.is_not(None))
     wanted: dict[int, Classes] = {}
-    alike: dict[bytes, Classes] = {}  # most images show the same classes as another
-    splits = [section.split for section in dataset.sections]
-    for n, section, pixels in session.execute(query.execution_options(yield_per=_ROWS_AT_ONCE)):
+    alike: dict[tuple[int, ...], Classes] = {}  # most images show the same classes as another
+    for n, number, pixels in session.execute(query.execution_options(yield_per=_ROWS_AT_ONCE)):
+        section = dataset.sections[number]
         counts = [count for count in stored_list(pixels) if isinstance(count, int)]
         if len(counts) != len(names) or not any(counts):
             continue
-        if request.split in (None, splits[section]):
-            present = present_classes(counts, least)
-            key = present.tobytes()
-            if key not in alike:
-                states = (LabelState.PRESENT if each else LabelState.ABSENT for each in present)
-                alike[key] = dict(zip(names, states, strict=True))
-            wanted[n] = alike[key]
+        if request.split in (None, section.split):
+            codes = labels_of_mask(counts, least, section.unannotated)
+            if codes not in alike:
+                alike[codes] = labels_in_words(codes, names)
+            wanted[n] = alike[codes]
     return wanted
 
 
 def _notes(derived: Mapping[str, Mapping[LabelState, int]]) -> dict[str, str]:
+    """Return remarks on classes whose labels are alike in all images that were labelled."""
+    labelled = max(sum(counts.values()) for counts in derived.values())
     notes = {}
     for name, counts in derived.items():
-        if not counts[LabelState.PRESENT]:
+        if not any(counts.values()):
+            notes[name] = "it was annotated in no image, so it stays unknown in all"
+        elif not counts[LabelState.PRESENT]:
             notes[name] = (
                 "no image has enough pixels of it, so it is absent in all: look whether the masks "
                 "hold it, and whether the least number of pixels is too large"
             )
-        if not counts[LabelState.ABSENT]:
+        elif counts[LabelState.PRESENT] == labelled:
             notes[name] = (
                 "it is present in all images, so its labels exclude nothing: smaller tiles may be "
                 "without it"

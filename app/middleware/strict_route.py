@@ -10,7 +10,7 @@ from fastapi.params import Form
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter
 from starlette.datastructures import FormData
-from starlette.routing import Match, get_route_path
+from starlette.routing import Match
 from starlette.types import Scope
 
 from app.errors import Invalid, ProblemItem, UnsupportedMedia
@@ -46,7 +46,8 @@ class StrictRoute(APIRoute):
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Leave a path that another route names to that route: ``adapt`` is no id of a job."""
-        if self.param_convertors and get_route_path(scope) in self._named:
+        path = str(scope["path"]).removeprefix(scope.get("root_path", ""))
+        if self.param_convertors and path in self._named:
             return Match.NONE, {}
         return super().matches(scope)
 

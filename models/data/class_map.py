@@ -3,7 +3,7 @@
 Legend: C classes of the job, D classes of the dataset, H height, W width.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from models.data.description import IGNORED
@@ -86,6 +86,17 @@ class ClassMap:
             mapped.append(PRESENT if PRESENT in own else absent)
         return tuple(mapped)
 
+    def unannotated(self, ids: Collection[int]) -> tuple[int, ...]:
+        """Return the ids of the job's classes of which masks say nothing, or not all.
+
+        ``ids`` are those of the dataset's classes. Masks say nothing of a missing class.
+        """
+        return tuple(
+            number
+            for number in range(len(self.class_names))
+            if number not in self.ids or any(self.ids[own] == number for own in ids)
+        )
+
 
 def mapped(domain: Domain, classes: ClassMap) -> Domain:
     """Return a domain with the classes of a job: its masks, labels and names."""
@@ -97,4 +108,8 @@ def mapped(domain: Domain, classes: ClassMap) -> Domain:
         digest = f"{info.digest} with the class ids {classes.ids}"
         info = replace(info, class_ids=classes.ids, digest=digest)
     tiles = [replace(tile, labels=classes.labels(tile.labels)) for tile in domain.tiles]
-    return Domain(domain.store, info, domain.sections, tiles, working_nm=domain.working_nm)
+    sections = [
+        replace(section, unannotated=classes.unannotated(section.unannotated or ()))
+        for section in domain.sections
+    ]
+    return Domain(domain.store, info, sections, tiles, working_nm=domain.working_nm)

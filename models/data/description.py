@@ -181,6 +181,15 @@ class Description(BaseModel):
         "and test. Each section is in one group.",
     )
 
+    unannotated: dict[ClassName, Annotated[SectionNames, Field(min_length=1)]] | None = Field(
+        None,
+        max_length=255,
+        description="For a class that was not annotated everywhere, the names of the sections "
+        "whose masks say nothing of it. Labels that are derived from these masks never call the "
+        "class absent.",
+        examples=[{"vesicle": ["crop1/0000", "crop1/0001"]}],
+    )
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if len(set(self.class_names)) != len(self.class_names):
@@ -189,6 +198,11 @@ class Description(BaseModel):
             raise ValueError(
                 f"ignore_value {self.ignored_value} is also the id of a class: ids are 0 to "
                 f"{len(self.class_names) - 1}"
+            )
+        for name in (self.unannotated or {}).keys() - set(self.class_names):
+            raise ValueError(
+                f"unannotated names {name!r}, which is no class: the classes are "
+                f"{', '.join(self.class_names)}"
             )
         self._check_mask_values(self.mask_values or {})
         self._check_window()

@@ -3,7 +3,7 @@
 Legend: C classes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 
 import numpy as np
@@ -67,6 +67,13 @@ def label_codes(labels: Mapping[str, str], class_names: Sequence[str]) -> tuple[
     return tuple(_CODES[known.get(name, LabelState.UNKNOWN)] for name in class_names)
 
 
+def labels_in_words(codes: Sequence[int], class_names: Sequence[str]) -> dict[str, LabelState]:
+    """Return the labels of codes, -1, 0 or 1, by class name; unknown ones are left out."""
+    words = {code: state for state, code in _CODES.items() if code != UNKNOWN}
+    pairs = zip(class_names, codes, strict=True)
+    return {name: words[code] for name, code in pairs if code != UNKNOWN}
+
+
 def class_pixels(mask: NDArray[np.integer], num_classes: int) -> NDArray[np.int64]:
     """Count the pixels of each class in a mask of any shape: (C,). Ignored pixels do not count."""
     # 256 bins also hold 255, the ignored pixels, which the slice drops.
@@ -86,11 +93,18 @@ def present_classes(
     return present
 
 
-def labels_of_mask(counts: Sequence[int] | NDArray[np.int64]) -> tuple[int, ...]:
+def labels_of_mask(
+    counts: Sequence[int] | NDArray[np.int64],
+    min_pixels: int | Sequence[int] = 1,
+    unannotated: Collection[int] | None = None,
+) -> tuple[int, ...]:
     """Return the label, -1, 0 or 1, of each class for a mask with these numbers of pixels.
 
-    A mask that ignores every pixel says nothing: all classes are unknown.
+    A mask that ignores every pixel says nothing: all classes are unknown. So is a class that is one
+    of ``unannotated``, unless the mask shows it.
     """
     if not any(counts):
         return (UNKNOWN,) * len(counts)
-    return tuple(PRESENT if present else ABSENT for present in present_classes(counts))
+    missed = [UNKNOWN if number in (unannotated or ()) else ABSENT for number in range(len(counts))]
+    shown = present_classes(counts, min_pixels)
+    return tuple(PRESENT if each else other for each, other in zip(shown, missed, strict=True))

@@ -22,3 +22,5 @@ class Section:
     """The grey values of this section that become 0 and 1, if they are not those of the dataset."""
     pixel_size_nm: tuple[float, float] | None = None
     """The size of its pixels along y and x, in nanometres, if it is not that of the dataset."""
+    unannotated: tuple[int, ...] | None = None
+    """The ids of the classes of which its mask says nothing, if there are any."""

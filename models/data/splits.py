@@ -71,6 +71,26 @@ def named_groups(names: Sequence[str], groups: Mapping[str, Sequence[str]]) -> l
     return [group_of[normal(name)] for name in names]
 
 
+def named_unannotated(
+    names: Sequence[str], class_names: Sequence[str], unannotated: Mapping[str, Sequence[str]]
+) -> list[tuple[int, ...] | None]:
+    """Return for each section the ids of the classes that list its name; None without any.
+
+    Raises:
+        ValueError: a listed name is no section.
+    """
+    found: dict[str, list[int]] = {normal(name): [] for name in names}
+    for number, class_name in enumerate(class_names):
+        for name in set(map(normal, unannotated.get(class_name, ()))):
+            if name not in found:
+                raise ValueError(
+                    f"class {class_name!r} lists {name!r}, but no section has this name: it is the "
+                    "name of its file without suffix, in a stack followed by its number"
+                )
+            found[name].append(number)
+    return [tuple(found[normal(name)]) or None for name in names]
+
+
 class SectionLists(FrozenConfig):
     """The names of the sections of each split. A section that no list names is unused."""
 

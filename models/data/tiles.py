@@ -59,7 +59,8 @@ def relabelled(
 ) -> Domain:
     """Return the same dataset with tiles of ``tile_px`` native pixels, labelled by its masks.
 
-    A class is present if the tile has a pixel of it, else absent. A tile stays unlabelled if its
+    A class is present if the tile has a pixel of it, else absent or, if it was not annotated in
+    the section, unknown. A tile stays unlabelled if its
     section has no mask or is of another split than ``splits``, or if its mask ignores every pixel.
     """
     tiles = [
@@ -77,5 +78,6 @@ def _tiles(domain: Domain, section: Section, tile_px: int, *, labelled: bool) ->
         labels: tuple[int, ...] = (UNKNOWN,) * domain.num_classes
         if mask is not None:
             window = mask[y0 : y0 + height, x0 : x0 + width]
-            labels = labels_of_mask(class_pixels(window, domain.num_classes))
+            counts = class_pixels(window, domain.num_classes)
+            labels = labels_of_mask(counts, unannotated=section.unannotated)
         yield Tile(section.index, y0, x0, height, width, labels)

@@ -29,7 +29,7 @@ from models.data.intake.padding import NoData, no_data, padding_notes, whole
 from models.data.intake.pairing import Pair, paired
 from models.data.intake.pixel_sizes import From, PixelSizes
 from models.data.intake.read_ahead import read_ahead
-from models.data.intake.roles import with_groups, with_roles
+from models.data.intake.roles import with_groups, with_roles, with_unannotated
 from models.data.intake.store import SectionStore, StoredDomain, StoredTiles
 from models.data.intake.threads import Threads
 from models.data.readers.limits import Array, ImageError
@@ -318,6 +318,7 @@ class _Intake:
             self._sections, self._findings
         )
         self._sections = with_groups(self._sections, self._description, self._findings)
+        self._sections = with_unannotated(self._sections, self._description, self._findings)
         self._sections = with_roles(self._sections, self._description, self._lost, self._findings)
 
     def _measured(self) -> tuple[tuple[float, float], Histogram]:

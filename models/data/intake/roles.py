@@ -7,7 +7,13 @@ from models.data.description import Description
 from models.data.intake.findings import Findings, listed
 from models.data.intake.lost_sections import LostSections
 from models.data.sections import Section, Split
-from models.data.splits import block_splits, group_splits, named_groups, named_splits
+from models.data.splits import (
+    block_splits,
+    group_splits,
+    named_groups,
+    named_splits,
+    named_unannotated,
+)
 
 
 def with_groups(
@@ -22,6 +28,21 @@ def with_groups(
         findings.problem("groups", str(error))
         return list(sections)
     return [replace(s, group=group) for s, group in zip(sections, groups, strict=True)]
+
+
+def with_unannotated(
+    sections: Sequence[Section], description: Description, findings: Findings
+) -> list[Section]:
+    """Return the sections with the classes of which their masks say nothing, if any are named."""
+    if description.unannotated is None:
+        return list(sections)
+    names = [section.name for section in sections]
+    try:
+        found = named_unannotated(names, description.class_names, description.unannotated)
+    except ValueError as error:
+        findings.problem("unannotated", str(error))
+        return list(sections)
+    return [replace(s, unannotated=ids) for s, ids in zip(sections, found, strict=True)]
 
 
 def with_roles(

@@ -33,13 +33,19 @@ def description(plan: Plan) -> Description:
     It fits the inputs of ``crop_inputs`` and the folder that ``fetch`` leaves.
     """
     groups: dict[str, list[str]] = {}
+    unannotated: dict[str, list[str]] = {}
     for crop in plan.crops:
-        groups.setdefault(crop.group, []).extend(section_names(crop.name, crop.box.shape[0]))
+        names = section_names(crop.name, crop.box.shape[0])
+        groups.setdefault(crop.group, []).extend(names)
+        for number, class_name in enumerate(plan.table.class_names):
+            if number not in crop.annotated:
+                unannotated.setdefault(class_name, []).extend(names)
     return Description(
         class_names=list(plan.table.class_names),
         pixel_size_nm=plan.pixel_size_nm,
         ignore_value=IGNORE,  # said, because masks of two classes could be taken for 0 and 255
         groups=groups,
+        unannotated=unannotated or None,
     )
 
 

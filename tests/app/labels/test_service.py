@@ -228,6 +228,42 @@ def test_derived_with_a_least_number_for_each_class(api: httpx.Client, dataset: 
     assert summary["counts"]["background"] == {"present": 6, "absent": 0, "unknown": 0}
 
 
+def test_a_class_that_was_not_annotated_is_not_called_absent(api: httpx.Client) -> None:
+    first, second = np.zeros((2, 16, 16), np.uint8)
+    first[0, 0], second[1, 1] = 1, 2
+    report = registered(
+        upload(
+            api,
+            {f"{n}.png": png(grey(n, 16, 16)) for n in range(3)},
+            {"0.png": png(first), "1.png": png(second), "2.png": png(second * 0)},
+            class_names=[*CLASSES, "golgi"],
+            unannotated={"nucleus": ["1", "2"], "vesicle": ["0", "1"], "golgi": ["0", "1", "2"]},
+        )
+    )
+    put(api, report["id"], {2: {"nucleus": "present"}})
+    summary = api.post(f"/datasets/{report['id']}/labels/derive").json()
+    assert read(api, report["id"]) == [
+        states("present", "present", "unknown") | {"golgi": "unknown"},
+        states("present", "unknown", "present") | {"golgi": "unknown"},
+        states("present", "present", "absent") | {"golgi": "unknown"},  # what was known stays
+    ]
+    assert summary["derived"] == {
+        "background": {"present": 3, "absent": 0},
+        "nucleus": {"present": 1, "absent": 0},
+        "vesicle": {"present": 1, "absent": 1},
+        "golgi": {"present": 0, "absent": 0},
+    }
+    assert set(summary["notes"]) == {"background", "golgi"}
+
+
+@pytest.mark.parametrize("named", [{"golgi": ["0"]}, {"organelle": ["1"]}, {"organelle": []}])
+def test_sections_without_an_annotation_have_to_exist(
+    api: httpx.Client, named: dict[str, list[str]]
+) -> None:
+    refused = wrong(upload(api, {"0.png": png(grey(0))}, {"0.png": png(mask())}, unannotated=named))
+    assert "unannotated" in str(refused)
+
+
 def test_derived_for_a_split_leaves_the_others(api: httpx.Client) -> None:
     report = registered(
         upload(

@@ -11,6 +11,7 @@ from models.data.domain import Tile
 from models.data.labels import ABSENT as A
 from models.data.labels import PRESENT as P
 from models.data.labels import UNKNOWN as U
+from models.data.tiles import relabelled
 from tests.models.domains import write_domain
 
 WANTED = ("background", "mitochondrion", "vesicle")
@@ -80,6 +81,13 @@ def test_labels_follow_the_classes() -> None:
         assert merged.labels(codes) == wanted
 
 
+def test_a_class_of_which_a_part_was_not_annotated_was_not_annotated() -> None:
+    merged = ClassMap(WANTED, (1, 1, 0, 255))
+    assert merged.unannotated(()) == (2,)
+    assert merged.unannotated((1,)) == (1, 2)
+    assert merged.unannotated((2, 3)) == (0, 2)
+
+
 def test_masks_labels_and_names_of_a_domain_follow(tmp_path: Path) -> None:
     mask = np.array([[0, 1, 2, 255]], np.uint8)
     tiles = [Tile(0, 0, 0, 1, 4, (P, A, U))]
@@ -93,6 +101,10 @@ def test_masks_labels_and_names_of_a_domain_follow(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.native_mask(section), [[2, 0, 255, 255]])
     np.testing.assert_array_equal(found.mask(section), [[2, 0, 255, 255]])
     assert [tile.labels for tile in found.tiles] == [(A, U, P)]
+    # No class of the masks is the second one, so derived labels cannot call it absent.
+    assert section.unannotated == (1,)
+    (tile,) = relabelled(found, 4).tiles
+    assert tile.labels == (P, U, P)
     assert found.allowed(section)[:, 0, 0].tolist() == [False, True, True]
     assert found.info.digest != domain.info.digest
     assert mapped(domain, ClassMap.between(names, names)) is domain

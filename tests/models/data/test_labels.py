@@ -11,6 +11,7 @@ from models.data.labels import (
     known_labels,
     label_codes,
     label_state,
+    labels_in_words,
     labels_of_mask,
     present_classes,
 )
@@ -65,3 +66,16 @@ def test_a_class_is_present_from_a_number_of_pixels_on(
 )
 def test_labels_that_a_mask_gives(counts: list[int], labels: tuple[int, ...]) -> None:
     assert labels_of_mask(counts) == labels
+
+
+@pytest.mark.parametrize(
+    ("counts", "labels"), [([5, 0, 0], (P, A, U)), ([5, 0, 1], (P, A, P)), ([0, 0, 0], (U, U, U))]
+)
+def test_a_class_that_was_not_annotated_is_never_absent(
+    counts: list[int], labels: tuple[int, ...]
+) -> None:
+    assert labels_of_mask(counts, unannotated=(2,)) == labels
+
+
+def test_labels_of_codes_leave_out_what_is_unknown() -> None:
+    assert labels_in_words((P, U, A), ["a", "b", "c"]) == {"a": "present", "c": "absent"}

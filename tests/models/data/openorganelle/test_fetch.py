@@ -126,6 +126,12 @@ def test_labels_tell_absent_from_unknown(demo: Path, out: Path) -> None:
         section = states[f"crop3/{number:04d}"]
         assert section["mito"] + section["cytosol"] == "11"
         assert section["endo ret"] == section["nucleus"] == ""
+    # Labels that are derived from the masks know the same.
+    told = json.loads((out / "meta.json").read_text())["unannotated"]
+    for section, known in states.items():
+        blank = {name for name, state in known.items() if state == ""}
+        shown = {name for name, state in known.items() if state == "1"}
+        assert {name for name, sections in told.items() if section in sections} - shown == blank
 
 
 def test_a_second_call_keeps_what_is_there(demo: Path, out: Path) -> None:
