@@ -9,6 +9,7 @@ from anyio import to_thread
 from fastapi import FastAPI
 
 from app.datasets import routes as datasets
+from app.datasets.leftovers import Remover
 from app.http.dependencies import THREADS, Services
 from app.inspection import routes as inspection
 from app.jobs import routes as jobs
@@ -116,8 +117,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.predictor = predictor = Predictor(settings)
     app.state.broadcaster = broadcaster = Broadcaster(database, storage)
     app.state.metrics = make_registry(database)
-    background: list[Reconciler | Webhooks | Publisher] = [
-        Reconciler(database, storage, queue, settings)
+    app.state.remover = remover = Remover(database, storage)
+    background: list[Reconciler | Webhooks | Publisher | Remover] = [
+        Reconciler(database, storage, queue, settings),
+        remover,
     ]
     if (secret := settings.webhook_secret) is not None:
         background.append(Webhooks(database, secret, settings.webhook_hosts))

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Query, Response
 
 from app.datasets import service
+from app.datasets.dependencies import RemoverDep
 from app.datasets.schemas import DatasetRead, DatasetReport, ImageRead
 from app.http.dependencies import CursorQuery, DatasetId, LimitQuery, ReadingDep, ServicesDep
 from app.http.pagination import LARGEST_NUMBER, Page
@@ -77,6 +78,10 @@ async def preview_image(
 
 
 @router.delete("/{dataset_id}", status_code=204)
-def delete_dataset(dataset_id: DatasetId, services: ServicesDep) -> None:
-    """Delete a dataset, unless an unfinished job uses it. Models trained on it stay."""
-    service.remove(services.database, services.storage, dataset_id)
+def delete_dataset(dataset_id: DatasetId, services: ServicesDep, remover: RemoverDep) -> None:
+    """Delete a dataset, unless an unfinished job uses it. Models trained on it stay.
+
+    From this moment the dataset cannot be found. Its files are removed soon after the answer.
+    """
+    service.remove(services.database, dataset_id)
+    remover.tell()

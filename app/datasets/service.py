@@ -11,7 +11,6 @@ from sqlalchemy.orm import Session, aliased
 
 from app.columns import stored_list
 from app.database import Database, now_plus
-from app.datasets import rows
 from app.datasets.schemas import DatasetRead, DatasetReport, ImageRead, NoteRead, SectionRead
 from app.errors import Conflict, NotFound
 from app.http.pagination import Page, by_number, newest_first
@@ -115,8 +114,11 @@ def preview(session: Session, storage: Storage, dataset_id: UUID, n: int, layer:
     return png_bytes(shown(pixels, (dataset.window_low, dataset.window_high)))
 
 
-def remove(database: Database, storage: Storage, dataset_id: UUID) -> None:
-    """Delete a dataset's files, images and labels; its own row stays, since models refer to it."""
+def remove(database: Database, dataset_id: UUID) -> None:
+    """Delete a dataset: from now on nobody sees it. Its files and images have to be removed then.
+
+    Its own row stays, since models refer to it.
+    """
     with database.session() as session:
         dataset = get(session, dataset_id)
         session.refresh(dataset, with_for_update=True)
@@ -140,8 +142,6 @@ def remove(database: Database, storage: Storage, dataset_id: UUID) -> None:
         # A request that registered it may come again, to register it anew.
         session.execute(delete(IdempotencyKey).where(IdempotencyKey.dataset_id == dataset_id))
         session.commit()
-    rows.delete_images(database, dataset_id)
-    storage.remove(storage.dataset(dataset_id))
 
 
 def read(dataset: Dataset) -> DatasetRead:

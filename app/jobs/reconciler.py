@@ -14,7 +14,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.database import Database, now_plus
-from app.datasets import leftovers
 from app.jobs import retention, transitions
 from app.jobs.queue import JobQueue
 from app.settings import Settings
@@ -70,7 +69,6 @@ class Reconciler:
             self._next_folders = monotonic() + _FOLDERS_EVERY_SECONDS
             days = self._settings.failed_checkpoint_days
             retention.drop_saved(self._database, self._storage, days)
-            leftovers.remove(self._database, self._storage)
             self._storage.sweep()
 
     def _tidy(self) -> None:

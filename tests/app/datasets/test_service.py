@@ -14,6 +14,7 @@ from app.settings import Settings
 from app.tables import JobState
 from tests.app.files import grey, mask, pixels, png, problem, registered, tiff, upload, wrong
 from tests.app.records import add_job, add_model
+from tests.processes import wait_for
 
 
 def pages(api: httpx.Client, path: str, limit: int, **query: str) -> Iterator[list[dict]]:
@@ -139,7 +140,7 @@ def test_delete_hides_the_dataset_and_removes_its_files(
     store = settings.data_folder / path[1:]
     assert store.is_dir()
     assert api.delete(path).status_code == 204
-    assert not store.exists()
+    wait_for(lambda: not store.exists() or None, "the end of its files")
     for response in (
         api.delete(path),
         api.get(path),
