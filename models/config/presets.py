@@ -21,8 +21,9 @@ def preset(name: PresetName) -> StyleFilterConfig:
     filters and blocks, smaller crops, fewer steps, higher learning rates, and pixels twice as
     large. The weights of the source alone make its pseudo-labels, and are kept if the short
     adaptation finds none better. ``best`` has the sizes of ``quick``, and trains on the source for
-    longer, with a loss of rare classes and a learning rate that decays. ``smoke`` takes seconds,
-    and shows only that everything runs.
+    longer, with a loss of rare classes and a learning rate that decays; its adaptation has the six
+    rounds of self-training in rounds (``config.rounds``). ``smoke`` takes seconds, and shows only
+    that everything runs.
     """
     if name == "paper":
         return StyleFilterConfig()
@@ -33,7 +34,14 @@ def preset(name: PresetName) -> StyleFilterConfig:
             "dice_weight": 0.5,
             "learning_rate_decay": "linear",
         }
-        return preset("quick").changed({"pretrain": source})
+        target = {
+            "steps": 450,
+            "validate_every_steps": 150,
+            "batch_size": 2,
+            "learning_rate": 5e-4,
+            "learning_rate_decay": "linear",
+        }
+        return preset("quick").changed({"pretrain": source, "adaptation": target})
     if name == "quick":
         return StyleFilterConfig(
             style=StyleConfig(
