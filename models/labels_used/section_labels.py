@@ -97,14 +97,14 @@ class SectionLabels:
     def _segment(self, segmenter: UNet, section: Section) -> NDArray[np.float32]:
         """Return the mean over four rotations, (C, H, W) in [0, 1]; absent classes 0, Eq. 3."""
         image, stage = self._target.image(section), self._stage
+        total = np.zeros((self._target.num_classes, *image.shape), np.float32)
         with autocast(next(segmenter.parameters()).device, stage.precision):
-            turned = [
-                segment(segmenter.eval(), np.ascontiguousarray(np.rot90(image, k)), stage.crop_px)
-                for k in range(4)
-            ]
-        back = [np.rot90(found, -k, axes=(1, 2)) for k, found in enumerate(turned)]
-        mean: NDArray[np.float32] = np.mean(back, axis=0, dtype=np.float32)
-        return mean * self._target.allowed(section) if stage.label_filter else mean
+            for turns in range(4):  # one after the other: a large section is large four times
+                turned = np.ascontiguousarray(np.rot90(image, turns))
+                found = segment(segmenter.eval(), turned, stage.crop_px)
+                total += np.rot90(found, -turns, axes=(1, 2))
+        total /= 4
+        return total * self._target.allowed(section) if stage.label_filter else total
 
 
 def most_likely(probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
