@@ -16,7 +16,7 @@ from models.data.domain import Domain, TileWindows
 from models.data.labels import PRESENT, class_pixels, present_classes
 from models.data.tiles import tile_windows
 from models.inference import segment
-from models.labels_used.training_labels import spread
+from models.labels_used.training_labels import TrainingLabels, spread
 from models.networks.unet import UNet
 
 MIN_TILES = 16
@@ -53,6 +53,21 @@ def area_prior(source: Domain, tile_px: int) -> NDArray[np.float64]:
     prior: NDArray[np.float64] = np.full(len(total), np.nan)
     np.divide(total, holding, out=prior, where=holding > 0)
     return prior
+
+
+def prior_by_labels(source: Domain, target: Domain) -> NDArray[np.float64]:
+    """Return ``area_prior`` for tiles of the size of the target's labelled training tiles: (C,).
+
+    A class that nearly every label calls present has NaN: no label places it, so none says how much
+    of it a tile must have. Without a labelled tile all classes have NaN.
+
+    Raises:
+        ValueError: the source has no mask, or the target no section, to train with.
+    """
+    labels = TrainingLabels.of(target)
+    if labels.tile_px is None:
+        return np.full(source.num_classes, np.nan)
+    return np.where(labels.uninformative, np.nan, area_prior(source, labels.tile_px))
 
 
 class PresentTiles:

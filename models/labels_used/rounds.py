@@ -25,7 +25,7 @@ from models.data.labels import UNKNOWN
 from models.data.samples import SourceBatch, TargetBatch, source_batch, target_batch
 from models.data.sampling import Sample
 from models.data.stylised import StylisedDomain
-from models.labels_used.area import area_prior, class_bias, fold, predicted_in_tiles
+from models.labels_used.area import class_bias, fold, predicted_in_tiles, prior_by_labels
 from models.labels_used.presence import TilePixels, presence_loss
 from models.labels_used.section_labels import SectionLabels
 from models.labels_used.training_labels import TrainingLabels
@@ -105,18 +105,14 @@ class _Rounds:
         self._average = Average(source_only, self._rounds.ema_decay)
         self._device = next(source_only.parameters()).device
         self._optimiser = adamw(self._student, self._stage)
-        labels = TrainingLabels.of(pair.target)
-        trust = min(1.0, labels.num_tiles / self._rounds.presence_tiles)
+        num_tiles = TrainingLabels.of(pair.target).num_tiles
+        trust = min(1.0, num_tiles / self._rounds.presence_tiles)
         self._factors = {
             "loss_source": 1.0,
             "loss_target": 1.0,
             "loss_presence": trust * self._rounds.presence_weight,
         }
-        prior = np.full(pair.source.num_classes, np.nan)
-        if labels.tile_px is not None and self._rounds.area_power > 0:
-            prior = area_prior(pair.source, labels.tile_px)
-        # No label places such a class, so none says how much of it a tile must have, either.
-        self._prior = np.where(labels.uninformative, np.nan, prior)
+        self._prior = prior_by_labels(pair.source, pair.target)
         self._labels = SectionLabels(
             self._labeler, self._source_only, pair.target, config, self._prior
         )

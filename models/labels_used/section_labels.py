@@ -42,8 +42,7 @@ class SectionLabels:
         self._stage, self._rounds = config.adaptation, config.rounds
         uninformative = TrainingLabels.of(target).uninformative
         self._protected = uninformative & config.rounds.protect_uninformative
-        # No label places such a class, so none says how much of it a tile must have, either.
-        self._prior = np.where(uninformative, np.nan, prior)
+        self._prior = prior
         self._own = ArrayCache(CACHE_BYTES)  # of the source-only weights, which stay
         self.forget()
 

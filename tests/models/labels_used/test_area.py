@@ -17,6 +17,7 @@ from models.labels_used.area import (
     class_bias,
     fold,
     predicted_in_tiles,
+    prior_by_labels,
 )
 from models.labels_used.training_labels import TrainingLabels, spread
 from models.networks.unet import UNet
@@ -59,6 +60,18 @@ def test_the_prior_is_that_of_the_working_size(tmp_path: Path) -> None:
     halved = masked(tmp_path, mask, mask, working_nm=8.0)
     # Tiles of 2 px at 8 nm are tiles of 4 px at 4 nm: one is full, one is half full.
     assert area_prior(halved, 2)[1] == 0.75
+
+
+def test_the_prior_is_for_tiles_like_those_labelled_and_for_classes_labels_tell_of(
+    tmp_path: Path,
+) -> None:
+    mask = np.zeros((16, 24), np.uint8)
+    mask[2:9, 3:8] = 1
+    source = masked(tmp_path, mask, mask, class_names=("background", "square"))
+    prior = prior_by_labels(source, tiled(tmp_path, TILES))
+    assert np.isnan(prior[0])  # labelled present everywhere
+    assert prior[1] == area_prior(source, round(np.sqrt(16 * 8)))[1] > 0
+    assert np.isnan(prior_by_labels(source, tiled(tmp_path, []))).all()
 
 
 def one_tile(margins: NDArray[np.float64]) -> NDArray[np.float32]:

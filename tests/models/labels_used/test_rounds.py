@@ -17,7 +17,7 @@ from models.data.samples import Crop
 from models.data.sampling import Sampler
 from models.data.stylised import StylisedDomain
 from models.data.tiles import relabelled
-from models.labels_used.area import area_prior, class_bias, fold, predicted_in_tiles
+from models.labels_used.area import class_bias, fold, predicted_in_tiles, prior_by_labels
 from models.labels_used.presence import TilePixels, presence_loss
 from models.labels_used.rounds import adapt_in_rounds
 from models.labels_used.section_labels import SectionLabels
@@ -257,7 +257,7 @@ def test_the_area_of_the_result_is_corrected_if_asked_for(tiled: Domains) -> Non
     labels = TrainingLabels.of(tiled[1])
     assert (labels.num_tiles, labels.tile_px) == (192, 6)
     assert labels.uninformative.tolist() == [True, False]
-    prior = np.array([np.nan, area_prior(tiled[0], 6)[1]])
+    prior = prior_by_labels(*tiled)
     for power in (0.5, 1.0):
         corrected, by_hand = (
             adapted(config, tiled, decided(config))[0]

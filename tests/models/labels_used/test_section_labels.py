@@ -196,14 +196,13 @@ def test_a_crop_has_the_labels_of_its_section(tmp_path: Path, turns: int) -> Non
 def test_the_area_of_a_round_is_the_priors(tmp_path: Path) -> None:
     """In the tiles that are labelled present; there must be 16 of them."""
     target = tiled(tmp_path, [((P, P), (P, A)) * 6, ((P, U), (P, P)) * 6, ((P, A), (P, P)) * 6])
-    prior = np.array([0.2, 0.35])
+    prior = np.array([np.nan, 0.35])
     corrected = labels_of(target, config_of(area_power=1.0, add_share=0), prior)
     shares = [
         (corrected.of(section)[:, half : half + SIDE // 2] == 1).mean()
         for section, half in zip(target.sections, (0, SIDE // 2, SIDE // 2), strict=True)
     ]
     assert np.mean(shares) == pytest.approx(0.35, abs=0.01)
-    # The first class is labelled present everywhere: nothing is said of it.
     assert corrected.bias[0] == 0
     half = labels_of(target, config_of(area_power=0.5, add_share=0), prior)
     assert half.bias[1] == corrected.bias[1] / 2 != 0
