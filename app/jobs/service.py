@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from app.database import only_read
 from app.errors import Conflict, NotFound
 from app.http.pagination import Page, newest_first
-from app.jobs import curves, transitions, verdicts
+from app.jobs import curves, orders, verdicts
 from app.jobs.logs import newest_log, read_tail
 from app.jobs.queue import JobQueue
 from app.jobs.reading import read_jobs
@@ -96,18 +96,18 @@ def picture(session: Session, storage: Storage, job_id: UUID, name: str) -> Path
 
 def cancel(session: Session, job_id: UUID) -> JobRead:
     """Cancel a waiting job at once; ask the worker of a running one to stop."""
-    return _changed(session, job_id, _also_parts(session, job_id, transitions.cancel), "cancelled")
+    return _changed(session, job_id, _also_parts(session, job_id, orders.cancel), "cancelled")
 
 
 def pause(session: Session, job_id: UUID) -> JobRead:
     """Pause a waiting job at once; ask the worker of a running one to save and stop."""
-    return _changed(session, job_id, _also_parts(session, job_id, transitions.pause), "paused")
+    return _changed(session, job_id, _also_parts(session, job_id, orders.pause), "paused")
 
 
 def resume(session: Session, queue: JobQueue, job_id: UUID) -> JobRead:
     """Queue a paused job, or an interrupted job before its pause has passed."""
     _check_usable(session, job_id)
-    job = _changed(session, job_id, _also_parts(session, job_id, transitions.resume), "resumed")
+    job = _changed(session, job_id, _also_parts(session, job_id, orders.resume), "resumed")
     _announce(session, queue, job_id)
     return job
 
@@ -115,12 +115,12 @@ def resume(session: Session, queue: JobQueue, job_id: UUID) -> JobRead:
 def retry(session: Session, queue: JobQueue, job_id: UUID) -> JobRead:
     """Queue a failed job again; it goes on from the last state that was saved."""
     _check_usable(session, job_id)
-    changed = transitions.retry(session, job_id)
+    changed = orders.retry(session, job_id)
     if changed:
         # The parts change in the same transaction. Otherwise the reconciler could fail parts that
         # wait for a part which has failed and is not queued again yet.
         for part in _parts(session, job_id):
-            transitions.retry(session, part)
+            orders.retry(session, part)
     job = _changed(session, job_id, changed, "retried")
     _announce(session, queue, job_id)
     return job
@@ -129,7 +129,7 @@ def retry(session: Session, queue: JobQueue, job_id: UUID) -> JobRead:
 def set_priority(session: Session, job_id: UUID, priority: int) -> JobRead:
     """Change the place of a job among those that wait."""
     changed = _also_parts(
-        session, job_id, lambda session, job: transitions.set_priority(session, job, priority)
+        session, job_id, lambda session, job: orders.set_priority(session, job, priority)
     )
     return _changed(session, job_id, changed, "given another priority")
 

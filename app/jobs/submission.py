@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.database import now_plus, only_read
 from app.errors import refusal
-from app.jobs import benchmark_parts, keys, service, transitions
+from app.jobs import benchmark_parts, keys, orders, service
 from app.jobs.checks import Context
 from app.jobs.drafts import Draft, JobRequest, TrainingRequest, draft, draft_training
 from app.jobs.queue import JobQueue
@@ -99,7 +99,7 @@ def store(session: Session, job: Job, settings: Settings) -> None:
     job.announce_at = now_plus(settings.announce_again_seconds)
     session.add(job)
     session.flush()
-    transitions.submitted(session, job)
+    orders.submitted(session, job)
 
 
 def _digest(request: JobRequest) -> str:

@@ -8,6 +8,8 @@
     queued, interrupted --pause--> paused --resume--> queued;  failed --retry--> queued
     queued, interrupted, paused --cancel--> cancelled
 
+Users cancel, pause, resume and retry by the functions of ``orders``.
+
 A worker holds a job by a lease, a time until which the job is its own, and renews the lease while
 it works. Each claim begins a new attempt, and each write of a worker carries the number of its
 attempt. A write with an older number changes no row, so a worker that slept longer than its lease
@@ -32,7 +34,6 @@ from app.database import Database, now_plus
 from app.tables import (
     ACTIVE,
     ENDED,
-    UNFINISHED,
     WAITING,
     Job,
     JobDependency,
@@ -49,7 +50,7 @@ _DOUBLINGS = 7
 DEPENDENCY_FAILED = "dependency_failed"
 """The error code of a job that waited for another job which then failed or was cancelled."""
 
-_NO_ERROR: dict[str, Any] = {
+NO_ERROR: dict[str, Any] = {
     "error_code": None,
     "error_message": None,
     "error_traceback": None,
@@ -81,9 +82,6 @@ class Failure:
     trace: str | None = None
 
 
-# --- changes by a worker --------------------------------------------------------------------------
-
-
 def claim(
     database: Database, owner: str, seconds: float, lanes: Collection[Lane] = tuple(Lane)
 ) -> Lease | None:
@@ -109,11 +107,11 @@ def claim(
             started_at=func.coalesce(Job.started_at, now_plus()),
             announce_at=None,
             not_before=None,
-            **_NO_ERROR,
+            **NO_ERROR,
         )
     )
     with database.session() as session:
-        changed = _change(session, statement, worker=owner)
+        changed = change(session, statement, worker=owner)
         session.commit()
     return changed[0].lease if changed else None
 
@@ -140,7 +138,7 @@ def succeed(session: Session, lease: Lease, result: dict[str, Any]) -> bool:
     statement = _of(lease).values(
         state=JobState.SUCCEEDED, result=result, finished_at=now_plus(), steps_per_second=None
     )
-    return bool(_change(session, statement))
+    return bool(change(session, statement))
 
 
 def fail(session: Session, lease: Lease, failure: Failure) -> bool:
@@ -157,7 +155,7 @@ def fail(session: Session, lease: Lease, failure: Failure) -> bool:
         finished_at=now_plus(),
         steps_per_second=None,
     )
-    return bool(_change(session, statement))
+    return bool(change(session, statement))
 
 
 def hand_back(session: Session, lease: Lease) -> bool:
@@ -171,12 +169,12 @@ def hand_back(session: Session, lease: Lease) -> bool:
         announce_at=case((Job.state == JobState.RUNNING, now_plus())),
         **_ended_if(Job.state == JobState.CANCELLING),
     )
-    return bool(_change(session, statement))
+    return bool(change(session, statement))
 
 
 def lose(session: Session, lease: Lease, failure: Failure) -> bool:
     """End an attempt whose trainer is lost; another may begin after a pause, up to the limit."""
-    return bool(_change(session, _lost(_of(lease), failure), code=failure.code))
+    return bool(change(session, _lost(_of(lease), failure), code=failure.code))
 
 
 def expire(session: Session) -> list[Changed]:
@@ -187,7 +185,7 @@ def expire(session: Session) -> list[Changed]:
         "down.",
     )
     held = update(Job).where(Job.state.in_(ACTIVE), Job.lease_until < now_plus())
-    return _change(session, _lost(held, failure), code=failure.code)
+    return change(session, _lost(held, failure), code=failure.code)
 
 
 def untidy(session: Session) -> list[Changed]:
@@ -208,92 +206,6 @@ def release(session: Session, lease: Lease) -> None:
     session.execute(statement.values(lease_owner=None, lease_until=None))
 
 
-# --- changes by a user ----------------------------------------------------------------------------
-
-
-def cancel(session: Session, job_id: UUID) -> bool:
-    """Cancel a waiting or paused job at once; ask the worker of a running job to stop."""
-    held = Job.state.in_(ACTIVE)
-    statement = (
-        update(Job)
-        .where(Job.id == job_id, Job.state.in_(UNFINISHED))
-        .values(
-            state=case((held, JobState.CANCELLING.value), else_=JobState.CANCELLED.value),
-            announce_at=None,
-            finished_at=_finished_if(~held),
-            # After this lease the reconciler removes the files that earlier attempts saved.
-            lease_until=case((held, Job.lease_until), else_=now_plus()),
-        )
-    )
-    return bool(_change(session, statement))
-
-
-def pause(session: Session, job_id: UUID) -> bool:
-    """Pause a waiting job at once; ask the worker of a running job to save its state and stop."""
-    running = Job.state == JobState.RUNNING
-    statement = (
-        update(Job)
-        .where(Job.id == job_id, Job.state.in_((*WAITING, JobState.RUNNING)))
-        .values(
-            state=case((running, JobState.PAUSING.value), else_=JobState.PAUSED.value),
-            announce_at=None,
-            not_before=None,
-        )
-    )
-    return bool(_change(session, statement))
-
-
-def resume(session: Session, job_id: UUID) -> bool:
-    """Queue a paused or interrupted job at once; let a job that is still pausing run on."""
-    pausing = Job.state == JobState.PAUSING
-    stopped = (JobState.PAUSED, JobState.PAUSING, JobState.INTERRUPTED)
-    statement = (
-        update(Job)
-        .where(Job.id == job_id, Job.state.in_(stopped))
-        .values(
-            state=case((pausing, JobState.RUNNING.value), else_=JobState.QUEUED.value),
-            announcements=0,
-            announce_at=case((~pausing, now_plus())),
-            not_before=None,
-        )
-    )
-    return bool(_change(session, statement))
-
-
-def retry(session: Session, job_id: UUID) -> bool:
-    """Queue a failed job again. It goes on from its saved state, and may lose attempts anew."""
-    statement = (
-        update(Job)
-        .where(Job.id == job_id, Job.state == JobState.FAILED)
-        .values(
-            state=JobState.QUEUED,
-            lost_attempts=0,
-            announcements=0,
-            announce_at=now_plus(),
-            finished_at=None,
-            forgotten_at=None,
-            lease_owner=None,
-            lease_until=None,
-            **_NO_ERROR,
-        )
-    )
-    return bool(_change(session, statement))
-
-
-def set_priority(session: Session, job_id: UUID, priority: int) -> bool:
-    """Change the priority of a job that has not ended; it counts when the job waits again."""
-    statement = update(Job).where(Job.id == job_id, Job.state.in_(UNFINISHED))
-    changed = session.scalar(statement.values(priority=priority).returning(Job.id))
-    if changed is not None:
-        record(session, job_id, "priority", {"priority": priority})
-    return changed is not None
-
-
-def submitted(session: Session, job: Job) -> None:
-    """Record the first state of a job that was just stored."""
-    _tell(session, job.id, job.webhook_url, {"state": JobState.QUEUED.value, "attempt": 0})
-
-
 def give_up_dependents(session: Session) -> list[UUID]:
     """Fail the jobs that wait for a job which failed or was cancelled; return their ids."""
     needed, other = aliased(JobDependency), aliased(Job)
@@ -312,10 +224,7 @@ def give_up_dependents(session: Session) -> list[UUID]:
         error_message="A job that this one waited for failed or was cancelled: retry that job "
         "first, then this one.",
     )
-    return [changed.lease.job_id for changed in _change(session, statement)]
-
-
-# --- events ---------------------------------------------------------------------------------------
+    return [changed.lease.job_id for changed in change(session, statement)]
 
 
 def record(session: Session, job_id: UUID, kind: str, data: dict[str, Any]) -> int:
@@ -329,13 +238,14 @@ def record(session: Session, job_id: UUID, kind: str, data: dict[str, Any]) -> i
     return event.id
 
 
-def _tell(session: Session, job_id: UUID, webhook_url: str | None, data: dict[str, Any]) -> None:
+def tell(session: Session, job_id: UUID, webhook_url: str | None, data: dict[str, Any]) -> None:
+    """Store the event of a change of state, and the webhook that is due for it."""
     event_id = record(session, job_id, "state", data)
     if webhook_url is not None:
         session.add(WebhookDelivery(event_id=event_id))
 
 
-def _change(session: Session, statement: Update, **told: Any) -> list[Changed]:
+def change(session: Session, statement: Update, **told: Any) -> list[Changed]:
     """Run a change of state, and record an event for each job that changed."""
     columns = (Job.id, Job.attempt, Job.state, Job.error_code, Job.error_message, Job.webhook_url)
     changed = []
@@ -345,12 +255,9 @@ def _change(session: Session, statement: Update, **told: Any) -> list[Changed]:
         data: dict[str, Any] = {"state": state, "attempt": attempt, **told}
         if code is not None:
             data |= {"code": code, "message": message}
-        _tell(session, job_id, url, data)
+        tell(session, job_id, url, data)
         changed.append(Changed(Lease(job_id, attempt), JobState(state)))
     return changed
-
-
-# --- parts of statements --------------------------------------------------------------------------
 
 
 def claimable() -> ColumnElement[bool]:
@@ -389,14 +296,15 @@ def _as_asked(otherwise: JobState | ColumnElement[str]) -> ColumnElement[str]:
     return case(asked, value=Job.state, else_=otherwise)
 
 
-def _finished_if(condition: ColumnElement[bool]) -> ColumnElement[Any]:
+def finished_if(condition: ColumnElement[bool]) -> ColumnElement[Any]:
+    """Return the SQL for the end of a job: now if the condition holds, else none."""
     return case((condition, now_plus()), else_=null())
 
 
 def _ended_if(condition: ColumnElement[bool]) -> dict[str, Any]:
     """Return the columns to set when an attempt ends; the lease stays only if the job ends too."""
     return {
-        "finished_at": _finished_if(condition),
+        "finished_at": finished_if(condition),
         "lease_owner": case((condition, Job.lease_owner), else_=null()),
         "lease_until": case((condition, Job.lease_until), else_=null()),
         "steps_per_second": None,

@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from app.database import Database, now_plus
-from app.jobs.transitions import submitted
+from app.jobs.orders import submitted
 from app.tables import Dataset, Job, JobKind, JobState, ModelKind, TrainedModel
 from models.config.presets import preset
 from models.config.stylefilter import StyleFilterConfig

@@ -8,7 +8,8 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
 from app.database import Database
-from app.jobs.transitions import Lease, cancel, claim
+from app.jobs.orders import cancel
+from app.jobs.transitions import Lease, claim
 from app.tables import Job
 from models.training.progress import Stop
 from tests.app.records import add_waiting

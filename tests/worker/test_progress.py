@@ -16,7 +16,8 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from app.database import Database, now_plus
-from app.jobs.transitions import Lease, claim, hand_back, pause
+from app.jobs.orders import pause
+from app.jobs.transitions import Lease, claim, hand_back
 from app.tables import Job, JobEvent, JobKind, JobStage, JobState, MetricPoint
 from models.config.presets import preset
 from models.training.progress import Picture, Progress, Stage, Stop

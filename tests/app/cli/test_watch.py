@@ -14,7 +14,7 @@ from rich.console import Console
 
 from app.cli.watch import run_watch
 from app.database import Database
-from app.jobs import transitions
+from app.jobs import orders
 from app.jobs.transitions import Failure, Lease, claim, fail, record, succeed, write
 from app.settings import Settings
 from app.storage import Storage
@@ -66,7 +66,7 @@ def test_a_benchmark_is_drawn_by_its_parts(
         assert api.post(f"/jobs/{part}/cancel").status_code == 202
     assert api.get(f"/jobs/{job_id}").json()["parts"] == {"ended": 2, "total": 3}
     with database.session() as session:
-        transitions.cancel(session, job_id)
+        orders.cancel(session, job_id)
         session.commit()
     code, text = watched(api, job_id)
     assert code == 3
@@ -113,8 +113,8 @@ def test_other_ends_have_other_codes(api: httpx.Client, database: Database, job_
     assert code == 1
     assert "failed, attempt 1: the reason" in text
     with database.session() as session:
-        transitions.retry(session, job_id)
-        transitions.cancel(session, job_id)
+        orders.retry(session, job_id)
+        orders.cancel(session, job_id)
         session.commit()
     assert watched(api, job_id)[0] == 3
     code, text = watched(api, uuid4())

@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy import event, insert
 from sqlalchemy.orm import Session
 
-from app.client.client import ApiError, Client
+from app.client.client import Client
+from app.client.connection import ApiError
 from app.database import Database
 from app.jobs import service
 from app.jobs.curves import MetricsQuery

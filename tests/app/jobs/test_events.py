@@ -14,7 +14,7 @@ from sqlalchemy import Engine, delete, event, select
 
 from app.client.client import Client
 from app.database import Database
-from app.jobs import transitions
+from app.jobs import orders
 from app.jobs.event_schemas import PriorityEvent, ProgressEvent, parse_event
 from app.jobs.events import Listener
 from app.jobs.transitions import Failure, fail, succeed
@@ -69,7 +69,7 @@ def test_a_benchmark_tells_how_many_parts_have_ended(
     for ended in range(3):
         told = {"ended": ended, "total": 2}
         stream.until(lambda one, told=told: one.kind == "progress" and one.data["parts"] == told)  # type: ignore[misc]
-        do(database, transitions.cancel, [*parts, job_id][ended])
+        do(database, orders.cancel, [*parts, job_id][ended])
     stream.end()
 
 
@@ -77,7 +77,7 @@ def test_what_another_version_stored_stops_no_stream(
     api: httpx.Client, database: Database, job_id: UUID
 ) -> None:
     tell(database, job_id, 3)
-    do(database, transitions.cancel, job_id)
+    do(database, orders.cancel, job_id)
     damages: list[Any] = ["text", {"priority": "highest", "more": 1}]
     with database.session() as session:
         query = select(JobEvent).where(JobEvent.kind == "priority").order_by(JobEvent.id)
@@ -155,7 +155,7 @@ def test_a_stream_goes_on_after_an_event(
 ) -> None:
     path = f"/jobs/{job_id}/events"
     tell(database, job_id, 3)
-    assert do(database, transitions.cancel, job_id)
+    assert do(database, orders.cancel, job_id)
     everything = stored(database, job_id)
     assert len(everything) == 5
     assert ids(list(parsed(api.get(path).iter_lines()))) == everything
@@ -176,7 +176,7 @@ def test_a_stream_goes_on_after_an_event(
 
 def test_a_long_history_comes_whole(api: httpx.Client, database: Database, job_id: UUID) -> None:
     tell(database, job_id, 1234)
-    do(database, transitions.cancel, job_id)
+    do(database, orders.cancel, job_id)
     told = list(parsed(api.get(f"/jobs/{job_id}/events").iter_lines()))
     assert ids(told) == stored(database, job_id)
     assert told[-1].data["state"] == "cancelled"
@@ -186,7 +186,7 @@ def test_the_failure_of_a_job_that_was_retried_is_not_its_end(
     api: httpx.Client, database: Database, job_id: UUID
 ) -> None:
     do(database, fail, claimed(database), Failure("code", "why"))
-    do(database, transitions.retry, job_id)
+    do(database, orders.retry, job_id)
     stream = Stream(api, job_id)
     stream.until(lambda told: told.kind == "progress")
     do(database, succeed, claimed(database), {})
@@ -197,7 +197,7 @@ def test_the_failure_of_a_job_that_was_retried_is_not_its_end(
 def test_an_ended_job_without_events_is_told_once(
     api: httpx.Client, database: Database, job_id: UUID
 ) -> None:
-    do(database, transitions.cancel, job_id)
+    do(database, orders.cancel, job_id)
     with database.session() as session:
         session.execute(delete(JobEvent))
         session.commit()
@@ -336,7 +336,7 @@ def test_a_client_that_does_not_read_has_to_come_again(
     everything = stored(database, job_id)
     assert 0 < len(got) < len(everything)
     assert got == everything[: len(got)]
-    do(database, transitions.cancel, job_id)
+    do(database, orders.cancel, job_id)
     join(follower)
     assert quick == sent
 

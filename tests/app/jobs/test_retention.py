@@ -10,7 +10,7 @@ from sqlalchemy import event, func, insert, select, update
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.database import Database, now_plus
-from app.jobs import retention, transitions
+from app.jobs import orders, retention, transitions
 from app.jobs.queue import JobQueue
 from app.jobs.reconciler import Reconciler
 from app.settings import Settings
@@ -149,7 +149,7 @@ def test_a_job_that_is_retried_is_remembered_anew(database: Database, make: Any)
     reconciler = make(metrics_days=3.0)
     reconciler.reconcile()
     with database.session() as session:
-        assert transitions.retry(session, job_id)
+        assert orders.retry(session, job_id)
         session.commit()
     remember(database, job_id)
     reconciler.reconcile()

@@ -1,4 +1,4 @@
-"""The state machine of jobs, on real databases with real threads."""
+"""The state machine of jobs, with the orders of users, on real databases with real threads."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from app.database import Database, now_plus
-from app.jobs import transitions
+from app.jobs import orders, transitions
 from app.jobs.transitions import (
     Changed,
     Failure,
@@ -102,8 +102,8 @@ def in_state(database: Database, state: JobState) -> UUID:
     """A job that came to its state as jobs do."""
     job_id = add(database)
     ways: dict[JobState, list[Callable[[Session], Any]]] = {
-        JobState.PAUSED: [lambda s: transitions.pause(s, job_id)],
-        JobState.CANCELLED: [lambda s: transitions.cancel(s, job_id)],
+        JobState.PAUSED: [lambda s: orders.pause(s, job_id)],
+        JobState.CANCELLED: [lambda s: orders.cancel(s, job_id)],
     }
     if state in (JobState.QUEUED, *ways):
         for way in ways.get(state, []):
@@ -112,8 +112,8 @@ def in_state(database: Database, state: JobState) -> UUID:
     lease = claimed(database)
     assert lease.job_id == job_id
     held: dict[JobState, Callable[[Session], Any]] = {
-        JobState.PAUSING: lambda s: transitions.pause(s, job_id),
-        JobState.CANCELLING: lambda s: transitions.cancel(s, job_id),
+        JobState.PAUSING: lambda s: orders.pause(s, job_id),
+        JobState.CANCELLING: lambda s: orders.cancel(s, job_id),
         JobState.INTERRUPTED: lambda s: lose(s, lease, FAILURE),
         JobState.SUCCEEDED: lambda s: succeed(s, lease, {}),
         JobState.FAILED: lambda s: fail(s, lease, FAILURE),
@@ -232,7 +232,7 @@ def test_renewing_extends_the_lease_and_tells_of_a_cancellation(
     assert 0 < seconds_until(database, job_id, Job.lease_until) <= 5
     assert renew(database, lease, 100) == JobState.RUNNING
     assert 50 < seconds_until(database, job_id, Job.lease_until) <= 100
-    assert do(database, transitions.cancel, job_id)
+    assert do(database, orders.cancel, job_id)
     assert renew(database, lease, 100) == JobState.CANCELLING
 
 
@@ -374,7 +374,7 @@ def test_each_request_is_met_or_refused_by_the_state(
     job_id = in_state(database, state)
     told = len(events(database, job_id))
     expected = ALLOWED[name].get(state)
-    assert do(database, getattr(transitions, name), job_id) == (expected is not None)
+    assert do(database, getattr(orders, name), job_id) == (expected is not None)
     job = read(database, job_id)
     assert job.state == (expected or state)
     assert (job.announce_at is not None) == (job.state in WAITING)
@@ -390,14 +390,14 @@ def test_a_retried_job_has_all_its_attempts_again(database: Database) -> None:
     job_id = add(database, max_attempts=1)
     assert do(database, lose, claimed(database), FAILURE)
     assert read(database, job_id).state == "failed"
-    assert do(database, transitions.retry, job_id)
+    assert do(database, orders.retry, job_id)
     assert (read(database, job_id).lost_attempts, read(database, job_id).attempt) == (0, 1)
 
 
 @pytest.mark.parametrize("state", list(JobState))
 def test_the_priority_of_an_unfinished_job_may_change(database: Database, state: JobState) -> None:
     job_id = in_state(database, state)
-    assert do(database, transitions.set_priority, job_id, 42) == (state in UNFINISHED)
+    assert do(database, orders.set_priority, job_id, 42) == (state in UNFINISHED)
     assert read(database, job_id).priority == (42 if state in UNFINISHED else 0)
 
 
@@ -414,11 +414,11 @@ def test_each_change_is_told_with_its_attempt_and_reason(database: Database) -> 
         )
         session.add(job)
         session.flush()
-        transitions.submitted(session, job)
+        orders.submitted(session, job)
         session.commit()
     first = claimed(database)
     do(database, lose, first, FAILURE)
-    do(database, transitions.resume, job.id)
+    do(database, orders.resume, job.id)
     second = claimed(database)
     do(database, succeed, second, {})
     assert events(database, job.id) == [

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import delete, select, update
 
 from app.database import Database, now_plus
-from app.jobs import transitions
+from app.jobs import orders, transitions
 from app.tables import Job, JobDependency, JobEvent, JobStage, JobState, Lane
 from models.choice.verdict import Outcome
 from tests.app.files import grey, png, registered, upload
@@ -140,15 +140,15 @@ def test_a_job_is_as_old_as_it_last_began_to_wait(api: httpx.Client, database: D
     told(database, job, 9000, 8000, 700)
     assert ages(api) == [about(700), 0, 0]
     with database.session() as session:
-        assert transitions.set_priority(session, job, 5)
+        assert orders.set_priority(session, job, 5)
         session.commit()
     assert ages(api) == [about(700), 0, 0]
     with database.session() as session:
-        assert transitions.pause(session, job)
+        assert orders.pause(session, job)
         session.commit()
     assert ages(api) == [0, 0, 0]
     with database.session() as session:
-        assert transitions.resume(session, job)
+        assert orders.resume(session, job)
         session.commit()
     assert ages(api) == [about(0), 0, 0]
     told(database, job, 9000, 8000, 700, 600, 500, 80)

@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import select, update
 
 from app.database import Database, now_plus
-from app.jobs import transitions
+from app.jobs import orders
 from app.tables import Job, JobKind, WebhookDelivery
 from models.config.presets import preset
 
@@ -98,8 +98,8 @@ def add(database: Database, url: str) -> UUID:
         job = Job(kind=JobKind.ADAPT, config=preset("smoke").model_dump(), webhook_url=url)
         session.add(job)
         session.flush()
-        transitions.submitted(session, job)
-        assert transitions.cancel(session, job.id)
+        orders.submitted(session, job)
+        assert orders.cancel(session, job.id)
         session.commit()
         return job.id
 

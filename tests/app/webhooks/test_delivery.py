@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import select, update
 
 from app.database import Database, now_plus
-from app.jobs import transitions
+from app.jobs import orders, transitions
 from app.settings import Settings
 from app.tables import Job, JobEvent, JobKind, WebhookDelivery
 from app.webhooks.delivery import Webhooks
@@ -243,7 +243,7 @@ def test_a_receiver_that_is_gone_is_told_nothing_more_of_that_job(
 ) -> None:
     gone = add_waiting(database, webhook_url=receiver.url)
     with database.session() as session:
-        assert transitions.pause(session, gone)
+        assert orders.pause(session, gone)
         session.commit()
     other = add(database, receiver.url)
     assert len(waiting(database)) == 4
@@ -251,7 +251,7 @@ def test_a_receiver_that_is_gone_is_told_nothing_more_of_that_job(
     assert webhooks.deliver()
     assert len(waiting(database)) == 2
     assert f"webhook_gone job={gone}" in caplog.text
-    for change in (transitions.resume, transitions.cancel):
+    for change in (orders.resume, orders.cancel):
         with database.session() as session:
             assert change(session, gone)
             session.commit()
@@ -271,7 +271,7 @@ def test_a_change_that_is_under_way_when_a_receiver_is_gone_is_not_told(
 
     def cancel() -> None:
         with database.session() as session:
-            assert transitions.cancel(session, job)
+            assert orders.cancel(session, job)
             made.extend(session.scalars(select(WebhookDelivery.event_id)))
             changed.set()
             time.sleep(0.3)  # the answer comes meanwhile
