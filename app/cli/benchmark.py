@@ -18,7 +18,8 @@ from app.cli.folder_upload import FolderError, send_folder
 from app.cli.options import PRESET, SEED, SERVICE, SOURCE, TARGET
 from app.cli.temporary_service import own_service
 from app.cli.watch import end_of
-from app.client.client import ApiError, Client, Unavailable
+from app.client.client import Client
+from app.client.connection import ApiError, Unavailable
 from app.errors import invalid_fields
 from app.jobs.request_schemas import BenchmarkRequest
 from app.jobs.schemas import JobRead

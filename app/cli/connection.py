@@ -7,7 +7,8 @@ import typer
 from rich.markup import escape
 
 from app.cli.console import console
-from app.client.client import ApiError, Client
+from app.client.client import Client
+from app.client.connection import ApiError
 
 
 @contextmanager

@@ -20,7 +20,8 @@ from app.cli.options import PRESET, SEED, SERVICE, SOURCE, TARGET, TILE_PX
 from app.cli.synthetic import write_domain
 from app.cli.temporary_service import own_service
 from app.cli.watch import draw, end_of
-from app.client.client import ApiError, Client
+from app.client.client import Client
+from app.client.connection import ApiError
 from app.datasets.schemas import DatasetReport
 from app.inspection.figure import comparison
 from app.jobs.request_schemas import AdaptRequest

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.client.client import Client, Unavailable
+from app.client.client import Client
+from app.client.connection import Unavailable
 
 _START_SECONDS = 60
 _STOP_SECONDS = 45

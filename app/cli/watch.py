@@ -10,7 +10,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from app.cli.console import console
 from app.cli.options import RUNNING, SERVICE_URL
-from app.client.client import PATIENCE_SECONDS, ApiError, Client
+from app.client.client import Client
+from app.client.connection import PATIENCE_SECONDS, ApiError
 from app.jobs.event_schemas import (
     EventRead,
     LogEvent,

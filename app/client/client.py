@@ -2,17 +2,16 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 from uuid import UUID
 
 import httpx
-from pydantic import BaseModel, ValidationError
 
+from app.client.connection import AGAIN_SECONDS, PATIENCE_SECONDS, ApiError, Connection, Unavailable
 from app.client.file_on_demand import FileOnDemand
-from app.client.resumable import PieceRefused, send_file
 from app.datasets.schemas import (
     DatasetCreate,
     DatasetRead,
@@ -21,11 +20,9 @@ from app.datasets.schemas import (
     OpenOrganelleCreate,
     SentUploads,
 )
-from app.errors import Problem
-from app.http.pagination import Page
 from app.inspection.schemas import Compatibility, DatasetInspection
 from app.jobs.curves import MetricsQuery
-from app.jobs.event_schemas import EventRead, read_events
+from app.jobs.event_schemas import EventRead
 from app.jobs.request_schemas import AdaptRequest, BenchmarkRequest
 from app.jobs.result import JobResult
 from app.jobs.schemas import JobRead, MetricsRead
@@ -43,28 +40,11 @@ from app.labels.schemas import (
 from app.registry.schemas import ModelRead
 from app.tables import UNFINISHED, JobState
 
-Item = TypeVar("Item", bound=BaseModel)
-
-# The service writes a comment to an idle stream every 15 s.
-_STREAM_SECONDS = 45
-_AGAIN_SECONDS = 1.0
 _CSV = "text/csv"
-PATIENCE_SECONDS = 30.0
-"""The time for which ``events`` waits for a service that cannot be reached."""
-
-
 _ACCEPTED = 202
 
 Watch = Callable[[JobRead], None]
 """A function that is shown a job from time to time."""
-
-
-class ApiError(Exception):
-    """The service refused a request, or cannot be reached; the message says why."""
-
-
-class Unavailable(ApiError):
-    """The service cannot be reached or has failed. The same request may succeed later."""
 
 
 class Client:
@@ -79,7 +59,7 @@ class Client:
     ) -> None:
         """Make a client. Files of more than ``pieces_from_bytes`` are sent in pieces."""
         self._pieces_from_bytes = pieces_from_bytes
-        self._http = httpx.Client(base_url=url, timeout=timeout_seconds)
+        self._http = Connection(url, timeout_seconds)
 
     def __enter__(self) -> Self:
         return self
@@ -94,10 +74,7 @@ class Client:
 
     def ready(self) -> bool:
         """Return True if the service answers and is ready."""
-        try:
-            return self._http.get("/readyz", timeout=10).status_code == 200
-        except httpx.HTTPError:
-            return False
+        return self._http.answers("/readyz")
 
     def upload_dataset(
         self,
@@ -115,7 +92,10 @@ class Client:
         second.
         """
         if _size_of((*images, *masks)) > self._pieces_from_bytes:
-            uploads = SentUploads(images=self._sent(images), masks=self._sent(masks))
+            uploads = SentUploads(
+                images=self._http.send_in_pieces(images),
+                masks=self._http.send_in_pieces(masks),
+            )
             return self.register_folder(
                 metadata.model_copy(update={"uploads": uploads}), watch=watch
             )
@@ -126,7 +106,7 @@ class Client:
                 for path in paths
             ]
             data = {"metadata": metadata.model_dump_json(exclude_none=True)}
-            response = self._send("POST", "/datasets", data=data, files=files)
+            response = self._http.send("POST", "/datasets", data=data, files=files)
         return self._registered(response, watch)
 
     def register_folder(
@@ -137,7 +117,7 @@ class Client:
         Instead of a folder, ``metadata.uploads`` may name files that were sent before. If a job
         registers the dataset, the client waits for the job as ``upload_dataset`` does.
         """
-        response = self._send("POST", "/datasets", json=metadata.model_dump(mode="json"))
+        response = self._http.send("POST", "/datasets", json=metadata.model_dump(mode="json"))
         return self._registered(response, watch)
 
     def register_cell(
@@ -147,39 +127,36 @@ class Client:
 
         The client waits for the job as ``upload_dataset`` does.
         """
-        response = self._send("POST", "/datasets", json=request.model_dump(mode="json"))
+        response = self._http.send("POST", "/datasets", json=request.model_dump(mode="json"))
         return self._registered(response, watch)
 
     def dataset(self, dataset: UUID) -> DatasetReport:
         """Return a dataset."""
-        response = self._send("GET", f"/datasets/{dataset}")
-        return DatasetReport.model_validate_json(response.content)
+        return self._http.read(DatasetReport, "GET", f"/datasets/{dataset}")
 
     def inspect_dataset(self, dataset: UUID) -> DatasetInspection:
         """Return what a dataset holds, and what looks wrong."""
-        response = self._send("GET", f"/datasets/{dataset}/report")
-        return DatasetInspection.model_validate_json(response.content)
+        return self._http.read(DatasetInspection, "GET", f"/datasets/{dataset}/report")
 
     def contact_sheet(self, dataset: UUID) -> bytes:
         """Return small pictures of a dataset's sections with their masks, as PNG."""
-        return self._send("GET", f"/datasets/{dataset}/contact-sheet.png").content
+        return self._http.send("GET", f"/datasets/{dataset}/contact-sheet.png").content
 
     def compare_datasets(self, source: UUID, target: UUID) -> Compatibility:
         """Compare two datasets as source and target."""
-        response = self._send("GET", f"/datasets/{source}/compatibility/{target}")
-        return Compatibility.model_validate_json(response.content)
+        return self._http.read(Compatibility, "GET", f"/datasets/{source}/compatibility/{target}")
 
     def datasets(self) -> Iterator[DatasetRead]:
         """Yield the registered datasets, newest first."""
-        return self._pages("/datasets", DatasetRead)
+        return self._http.pages("/datasets", DatasetRead)
 
     def images(self, dataset: UUID) -> Iterator[ImageRead]:
         """Yield the images of a dataset, in the order of their numbers."""
-        return self._pages(f"/datasets/{dataset}/images", ImageRead)
+        return self._http.pages(f"/datasets/{dataset}/images", ImageRead)
 
     def labels(self, dataset: UUID) -> Iterator[LabelsRead]:
         """Yield the labels of each image of a dataset, in the order of their numbers."""
-        return self._pages(f"/datasets/{dataset}/labels", LabelsRead)
+        return self._http.pages(f"/datasets/{dataset}/labels", LabelsRead)
 
     def put_labels(
         self,
@@ -198,19 +175,19 @@ class Client:
             body = labels.model_dump_json(exclude_none=True).encode()
         else:
             body = labels.read_bytes()
-        response = self._send(
+        return self._http.read(
+            LabelsSummary,
             "PUT",
             f"/datasets/{dataset}/labels",
             content=body,
             params=_noted(note),
             headers=_matching(version) | {"Content-Type": _CSV if table else "application/json"},
         )
-        return LabelsSummary.model_validate_json(response.content)
 
     def labels_table(self, dataset: UUID) -> bytes:
         """Return the labels of all images as a table of CSV, which ``put_labels`` takes."""
         path = f"/datasets/{dataset}/labels"
-        return self._send("GET", path, headers={"Accept": _CSV}).content
+        return self._http.send("GET", path, headers={"Accept": _CSV}).content
 
     def derive_labels(
         self,
@@ -220,71 +197,68 @@ class Client:
         version: str | None = None,
     ) -> DerivedSummary:
         """Label images by their masks; ``version`` as for ``put_labels``."""
-        response = self._send(
+        return self._http.read(
+            DerivedSummary,
             "POST",
             f"/datasets/{dataset}/labels/derive",
             json=request.model_dump(mode="json"),
             params=_noted(note),
             headers=_matching(version),
         )
-        return DerivedSummary.model_validate_json(response.content)
 
     def label_history(self, dataset: UUID) -> Iterator[ChangeRead]:
         """Yield the changes of a dataset's labels, newest first."""
-        return self._pages(f"/datasets/{dataset}/labels/history", ChangeRead)
+        return self._http.pages(f"/datasets/{dataset}/labels/history", ChangeRead)
 
     def tile_sizes(self, dataset: UUID) -> TileSizesRead:
         """Return in how many tiles of several sizes each class lies, by the masks."""
-        response = self._send("GET", f"/datasets/{dataset}/tile-sizes")
-        return TileSizesRead.model_validate_json(response.content)
+        return self._http.read(TileSizesRead, "GET", f"/datasets/{dataset}/tile-sizes")
 
     def adapt(self, request: AdaptRequest) -> JobRead:
         """Submit an adaptation; ``request.config`` may hold any part of a configuration."""
         body = request.model_dump(mode="json", exclude_unset=True)
-        response = self._send("POST", "/jobs/adapt", json=body)
-        return JobRead.model_validate_json(response.content)
+        return self._http.read(JobRead, "POST", "/jobs/adapt", json=body)
 
     def benchmark(self, request: BenchmarkRequest, key: str) -> JobRead:
         """Submit a benchmark. A second call with the same ``key`` returns the same job."""
         body = request.model_dump(mode="json", exclude_unset=True)
         headers = {"Idempotency-Key": key}
-        response = self._send("POST", "/jobs/benchmark", json=body, headers=headers)
-        return JobRead.model_validate_json(response.content)
+        return self._http.read(JobRead, "POST", "/jobs/benchmark", json=body, headers=headers)
 
     def report(self, job: UUID, name: str) -> bytes:
         """Return a file of a benchmark's report, such as ``report.html`` or ``folds.json``."""
-        return self._send("GET", f"/jobs/{job}/report/{name}").content
+        return self._http.send("GET", f"/jobs/{job}/report/{name}").content
 
     def jobs(self, parent: UUID) -> list[JobRead]:
         """Return all parts of a benchmark."""
-        return list(self._pages("/jobs", JobRead, parent=str(parent)))
+        return list(self._http.pages("/jobs", JobRead, parent=str(parent)))
 
     def job(self, job: UUID, *, patience_seconds: float = 0) -> JobRead:
         """Return a job. If the service cannot be reached, try for ``patience_seconds``."""
         began = time.monotonic()
         while True:
             try:
-                return JobRead.model_validate_json(self._send("GET", f"/jobs/{job}").content)
+                return self._http.read(JobRead, "GET", f"/jobs/{job}")
             except Unavailable:
                 if time.monotonic() - began >= patience_seconds:
                     raise
-                time.sleep(_AGAIN_SECONDS)
+                time.sleep(AGAIN_SECONDS)
 
     def cancel(self, job: UUID) -> JobRead:
         """Cancel a job. A running job ends when its trainer has stopped."""
-        return JobRead.model_validate_json(self._send("POST", f"/jobs/{job}/cancel").content)
+        return self._http.read(JobRead, "POST", f"/jobs/{job}/cancel")
 
     def pause(self, job: UUID) -> JobRead:
         """Pause a job. A running job saves its state first."""
-        return JobRead.model_validate_json(self._send("POST", f"/jobs/{job}/pause").content)
+        return self._http.read(JobRead, "POST", f"/jobs/{job}/pause")
 
     def resume(self, job: UUID) -> JobRead:
         """Resume a paused job where it stopped."""
-        return JobRead.model_validate_json(self._send("POST", f"/jobs/{job}/resume").content)
+        return self._http.read(JobRead, "POST", f"/jobs/{job}/resume")
 
     def retry(self, job: UUID) -> JobRead:
         """Queue a failed job again. It goes on from the last state that was saved."""
-        return JobRead.model_validate_json(self._send("POST", f"/jobs/{job}/retry").content)
+        return self._http.read(JobRead, "POST", f"/jobs/{job}/retry")
 
     def watch(self, job: UUID, interval_seconds: float = 1.0) -> Iterator[JobRead]:
         """Yield the job every ``interval_seconds``, and a last time when it has ended."""
@@ -304,43 +278,25 @@ class Client:
         client opens it again where it broke, unless the service cannot be reached for
         ``patience_seconds``.
         """
-        path = f"/jobs/{job}/events"
-        reached, lost = False, 0.0
-        while True:
-            try:
-                with self._stream(path, after) as response:
-                    reached, lost = True, 0.0
-                    if response.status_code == 204:
-                        return
-                    for event in read_events(response.iter_lines()):
-                        after = getattr(event, "id", after)
-                        yield event
-                after = after or 0  # without an id the service would send all events again
-            except httpx.HTTPError as error:
-                lost = lost or time.monotonic()
-                if not reached or time.monotonic() - lost > patience_seconds:
-                    raise ApiError(f"GET {path}: {self._unreached(error)}") from error
-                time.sleep(_AGAIN_SECONDS)
+        return self._http.events(f"/jobs/{job}/events", after, patience_seconds)
 
     def verdict(self, job: UUID) -> VerdictRead:
         """Return what the target's labels say of the models of a job, and which one to use."""
-        response = self._send("GET", f"/jobs/{job}/verdict")
-        return VerdictRead.model_validate_json(response.content)
+        return self._http.read(VerdictRead, "GET", f"/jobs/{job}/verdict")
 
     def metrics(self, job: UUID, asked: MetricsQuery) -> MetricsRead:
         """Return the series of losses and scores of a job that are asked for."""
         params = asked.model_dump(exclude_none=True)
-        response = self._send("GET", f"/jobs/{job}/metrics", params=params)
-        return MetricsRead.model_validate_json(response.content)
+        return self._http.read(MetricsRead, "GET", f"/jobs/{job}/metrics", params=params)
 
     def log(self, job: UUID, attempt: int | None = None) -> str:
         """Return the end of the log of an attempt, by default of the last one."""
         params = {} if attempt is None else {"attempt": attempt}
-        return self._send("GET", f"/jobs/{job}/log", params=params).text
+        return self._http.send("GET", f"/jobs/{job}/log", params=params).text
 
     def model(self, model: UUID) -> ModelRead:
         """Return a trained model."""
-        return ModelRead.model_validate_json(self._send("GET", f"/models/{model}").content)
+        return self._http.read(ModelRead, "GET", f"/models/{model}")
 
     def predict(self, image: Path, fields: dict[str, str], accept: str = "image/png") -> bytes:
         """Segment an image file and return the mask as a file of the type ``accept``.
@@ -348,7 +304,7 @@ class Client:
         ``fields`` are the other fields of the form of POST /predict.
         """
         with closing(FileOnDemand(image)) as stream:
-            response = self._send(
+            response = self._http.send(
                 "POST",
                 "/predict",
                 data=fields,
@@ -357,31 +313,6 @@ class Client:
             )
         return response.content
 
-    def _pages(self, path: str, kind: type[Item], **query: str) -> Iterator[Item]:
-        """Yield the items of a list, page by page."""
-        cursor: str | None = None
-        while True:
-            params = query | {"limit": "1000"} | ({"cursor": cursor} if cursor else {})
-            response = self._send("GET", path, params=params)
-            page = Page[kind].model_validate_json(response.content)  # type: ignore[valid-type]
-            yield from page.items
-            if (cursor := page.next) is None:
-                return
-
-    def _sent(self, paths: Sequence[Path]) -> list[UUID]:
-        """Send files in pieces, and return the ids of their uploads."""
-        ids = []
-        for path in paths:
-            try:
-                ids.append(send_file(self._http, path, patience_seconds=PATIENCE_SECONDS))
-            except PieceRefused as error:
-                raise ApiError(f"{path}: {_detail(error.response)}") from error
-            except httpx.HTTPError as error:
-                raise Unavailable(f"{path}: {self._unreached(error)}") from error
-            except OSError as error:
-                raise ApiError(f"{path}: {error}") from error
-        return ids
-
     def _registered(self, response: httpx.Response, watch: Watch) -> DatasetReport:
         """Return the dataset of an answer to a registration, after the end of its job if any."""
         if response.status_code != _ACCEPTED:
@@ -389,7 +320,7 @@ class Client:
         job = JobRead.model_validate_json(response.content)
         while job.state in UNFINISHED:
             watch(job)
-            time.sleep(_AGAIN_SECONDS)
+            time.sleep(AGAIN_SECONDS)
             job = self.job(job.id, patience_seconds=PATIENCE_SECONDS)
         watch(job)
         if job.state != JobState.SUCCEEDED:
@@ -398,35 +329,6 @@ class Client:
         made = JobResult.model_validate(job.result).dataset
         assert made is not None
         return self.dataset(made)
-
-    @contextmanager
-    def _stream(self, path: str, after: int | None) -> Iterator[httpx.Response]:
-        headers = {} if after is None else {"Last-Event-ID": str(after)}
-        with self._http.stream("GET", path, headers=headers, timeout=_STREAM_SECONDS) as response:
-            if response.is_client_error:
-                response.read()
-                raise ApiError(f"GET {path}: {_detail(response)}")
-            response.raise_for_status()
-            yield response
-
-    def _unreached(self, error: httpx.HTTPError) -> str:
-        reason = str(error) or type(error).__name__
-        return (
-            f"the service at {self._http.base_url} cannot be reached ({reason}): check the "
-            "address, and whether the service runs"
-        )
-
-    def _send(self, method: str, path: str, **kwargs: object) -> httpx.Response:
-        try:
-            response = self._http.request(method, path, **kwargs)  # type: ignore[arg-type]
-        except (httpx.HTTPError, OSError) as error:
-            if isinstance(error, OSError):  # it comes from a file that was to be sent
-                raise ApiError(f"{method} {path}: {error}") from error
-            raise Unavailable(f"{method} {path}: {self._unreached(error)}") from error
-        if response.is_error:
-            kind = Unavailable if response.is_server_error else ApiError
-            raise kind(f"{method} {path}: {_detail(response)}")
-        return response
 
 
 def _size_of(paths: Sequence[Path]) -> int:
@@ -442,14 +344,3 @@ def _noted(note: ChangeNote | None) -> dict[str, str | float]:
 
 def _matching(version: str | None) -> dict[str, str]:
     return {} if version is None else {"If-Match": f'"{version}"'}
-
-
-def _detail(response: httpx.Response) -> str:
-    try:
-        problem = Problem.model_validate_json(response.content)
-    except ValidationError:
-        return f"status {response.status_code}"
-    listed = [f"{item.where}: {item.message}" for item in problem.errors]
-    if [item.message for item in problem.errors] == [problem.detail]:
-        return listed[0]
-    return "\n  ".join([problem.detail, *listed])

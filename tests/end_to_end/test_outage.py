@@ -11,7 +11,8 @@ from uuid import UUID
 import httpx
 import pytest
 
-from app.client.client import ApiError, Client
+from app.client.client import Client
+from app.client.connection import ApiError
 from app.database import Database
 from app.jobs.event_schemas import EventRead
 from app.jobs.transitions import succeed

@@ -22,7 +22,8 @@ from app.cli.measure.stream_figures import Delays, Figures, Plan, Start, Window,
 from app.cli.options import EMPTY_DATABASE, FIGURES
 from app.cli.synthetic import CLASSES, DomainName, write_domain
 from app.cli.temporary_service import OwnService, own_service
-from app.client.client import ApiError, Client, Unavailable
+from app.client.client import Client
+from app.client.connection import ApiError, Unavailable
 from app.database import Database
 from app.datasets.schemas import DatasetCreate, DatasetReport
 from app.jobs.event_schemas import ProgressEvent, StageEvent, StateEvent

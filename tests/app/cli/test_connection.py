@@ -4,7 +4,7 @@ import pytest
 import typer
 
 from app.cli.connection import connected
-from app.client.client import ApiError
+from app.client.connection import ApiError
 
 
 def test_a_refusal_is_shown_as_it_is_written(capsys: pytest.CaptureFixture[str]) -> None:

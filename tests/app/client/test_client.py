@@ -11,7 +11,8 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from app.client.client import ApiError, Client
+from app.client.client import Client
+from app.client.connection import ApiError
 from app.database import Database
 from app.datasets.schemas import DatasetCreate
 from app.jobs.request_schemas import AdaptRequest

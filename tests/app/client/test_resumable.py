@@ -10,7 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.client.client import ApiError, Client
+from app.client.client import Client
+from app.client.connection import ApiError
 from app.client.resumable import PIECE_BYTES, PieceRefused, send_file
 from app.datasets.schemas import DatasetCreate
 from app.settings import Settings
