@@ -6,7 +6,7 @@ Run it as a script, or cell by cell in an editor that knows ``# %%``.
 # %% Two synthetic microscopes stand in for your own folders of images and masks.
 from pathlib import Path
 
-from app.cli.synthetic import write_domain
+from app.cli.synthetic.domain import write_domain
 
 for seed, domain in enumerate(("source", "target")):
     write_domain(Path("data") / domain, domain, num_sections=6, size_px=256, seed=seed)

@@ -17,7 +17,7 @@ from rich.table import Table
 from app.cli.console import console
 from app.cli.folder_upload import FolderError, send_folder
 from app.cli.options import PRESET, SEED, SERVICE, SOURCE, TARGET, TILE_PX
-from app.cli.synthetic import write_domain
+from app.cli.synthetic.domain import write_domain
 from app.cli.temporary_service import own_service
 from app.cli.watch import draw, end_of
 from app.client.client import Client

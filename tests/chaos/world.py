@@ -18,7 +18,7 @@ import psycopg
 import redis
 from sqlalchemy import select
 
-from app.cli.synthetic import CLASSES, write_domain
+from app.cli.synthetic.domain import CLASSES, write_domain
 from app.client.client import Client
 from app.database import Database
 from app.datasets.schemas import DatasetCreate

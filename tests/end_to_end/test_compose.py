@@ -24,7 +24,7 @@ from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy.engine import make_url
 
-from app.cli.synthetic import CLASSES, write_domain
+from app.cli.synthetic.domain import CLASSES, write_domain
 from app.client.client import Client
 from app.datasets.schemas import DatasetCreate
 from app.jobs.request_schemas import AdaptRequest

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.cli.synthetic import CLASSES, write_domain
+from app.cli.synthetic.domain import CLASSES, write_domain
 from app.client.client import Client
 from app.datasets.schemas import DatasetCreate, DatasetReport
 from app.jobs.request_schemas import AdaptRequest

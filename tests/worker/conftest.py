@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session, make_transient, undefer
 
-from app.cli.synthetic import CLASSES, write_domain
+from app.cli.synthetic.domain import CLASSES, write_domain
 from app.database import Database
 from app.datasets.registrar import Registrar
 from app.datasets.registration import folder_files

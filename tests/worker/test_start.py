@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import select
 
-from app.cli.synthetic import CLASSES
+from app.cli.synthetic.domain import CLASSES
 from app.jobs.request_schemas import EvaluateRequest, PretrainRequest, TrainStyleRequest
 from app.jobs.transitions import Lease, claim, hand_back
 from app.tables import JobEvent, JobStage

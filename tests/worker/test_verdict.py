@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from app.cli.synthetic import CLASSES
+from app.cli.synthetic.domain import CLASSES
 from app.jobs.schemas import JobRead
 from app.labels import service as labels
 from app.labels.changes import AskedChange

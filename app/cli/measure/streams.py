@@ -20,7 +20,7 @@ from sqlalchemy import select
 from app.cli.console import console
 from app.cli.measure.stream_figures import Delays, Figures, Plan, Start, Window, table
 from app.cli.options import EMPTY_DATABASE, FIGURES
-from app.cli.synthetic import CLASSES, DomainName, write_domain
+from app.cli.synthetic.domain import CLASSES, DomainName, write_domain
 from app.cli.temporary_service import OwnService, own_service
 from app.client.client import Client
 from app.client.connection import ApiError, Unavailable

@@ -10,7 +10,7 @@ from PIL import Image
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.cli.synthetic import CLASSES, write_domain
+from app.cli.synthetic.domain import CLASSES, write_domain
 from app.datasets.registrar import Registrar
 from app.datasets.registration import folder_files
 from app.datasets.schemas import DatasetCreate

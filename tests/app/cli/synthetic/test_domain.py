@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.cli.synthetic import (
+from app.cli.synthetic.domain import (
     CLASSES,
     CYTOSOL,
     MEMBRANE,

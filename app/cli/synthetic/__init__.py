@@ -1,0 +1,1 @@
+"""A synthetic source and target, drawn: they show the same biology and look unlike."""
