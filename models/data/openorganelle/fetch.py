@@ -25,7 +25,7 @@ from models.data.files import PARTIAL_SUFFIX, written_aside
 from models.data.intake.one_pass import MAX_SECTION_PIXELS
 from models.data.labels import class_pixels
 from models.data.names import section_names
-from models.data.openorganelle.inputs import CropImages, CropMasks, description
+from models.data.openorganelle.inputs import CropInput, description
 from models.data.openorganelle.plan import Crop, Plan
 from models.data.openorganelle.record import CropRecord
 from models.data.openorganelle.source import OpenOrganelleSource
@@ -171,9 +171,9 @@ def _fetched(plan: Plan, crop: Crop, folder: Path) -> CropRecord:
     for each in crop.arrays:
         each.volume.lost.clear()
     try:
-        with CropImages(plan, crop).open(ask) as images:
+        with CropInput("images", plan, crop).open(ask) as images:
             _write_tiff(_image_path(folder, crop), images.sections, plan, crop)
-        with CropMasks(plan, crop).open(ask) as masks:
+        with CropInput("masks", plan, crop).open(ask) as masks:
             _write_tiff(_mask_path(folder, crop), counted(masks.sections), plan, crop)
     except ImageError as error:
         raise FetchError(f"{crop.name} {error}") from error

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
@@ -17,12 +18,14 @@ from models.data.openorganelle.plan import Crop, LabelArray, Plan, label_depth
 from models.data.readers.limits import Array, ImageError, check_size, native
 from models.data.readers.stack import Ask, Stack
 
+Kind = Literal["images", "masks"]
+
 
 def crop_inputs(plan: Plan) -> Inputs:
     """Return the images and masks of all crops, each a stack; nothing is read yet."""
     return Inputs(
-        [CropImages(plan, crop) for crop in plan.crops],
-        [CropMasks(plan, crop) for crop in plan.crops],
+        [CropInput("images", plan, crop) for crop in plan.crops],
+        [CropInput("masks", plan, crop) for crop in plan.crops],
         [f"{name} ({why})" for name, why in plan.left_out.items()],
     )
 
@@ -50,15 +53,19 @@ def description(plan: Plan) -> Description:
 
 
 @dataclass(frozen=True)
-class CropImages:
-    """The micrographs of a crop: a section (H, W) for each step along z."""
+class CropInput:
+    """The micrographs or the masks of a crop: a section (H, W) for each step along z.
 
+    A mask holds the class ids as uint8, 255 without a class.
+    """
+
+    kind: Kind
     plan: Plan
     crop: Crop
 
     @property
     def name(self) -> str:
-        return f"images/{self.crop.name}"
+        return f"{self.kind}/{self.crop.name}"
 
     @property
     def stem(self) -> str:
@@ -66,63 +73,51 @@ class CropImages:
 
     @contextmanager
     def open(self, ask: Ask) -> Iterator[Stack]:
-        where = f"was read from {self.plan.place}/{self.plan.em.key}: {self.crop.box}"
-        yield _stack(self.plan, self.crop, ask, self._slabs(), (where, *self.crop.notes))
-
-    def again(self) -> None:
-        return None
-
-    def _slabs(self) -> Iterator[Array]:
+        depth, height, width = self.crop.box.shape
+        check_size((height, width), ask.max_pixels)
         em = self.plan.em
-        for slab in em.slabs(self.crop.box):
-            values, holes = em.read(slab)
-            if holes:
-                em.lost.update(holes)
-                raise ImageError(
-                    f"lacks {len(holes)} file(s) of the micrographs near {slab}: the copy is not "
-                    "complete, or was made for other crops"
-                )
-            yield values
-
-
-@dataclass(frozen=True)
-class CropMasks:
-    """The masks of a crop: the class ids (H, W) uint8 of its sections, 255 without a class."""
-
-    plan: Plan
-    crop: Crop
-
-    @property
-    def name(self) -> str:
-        return f"masks/{self.crop.name}"
-
-    @property
-    def stem(self) -> str:
-        return self.crop.name
-
-    @contextmanager
-    def open(self, ask: Ask) -> Iterator[Stack]:
-        yield _stack(self.plan, self.crop, ask, self._slabs())
+        pixel_size_nm = (em.grid.voxel_nm[1], em.grid.voxel_nm[2])
+        if self.kind == "images":
+            where = f"was read from {self.plan.place}/{em.key}: {self.crop.box}"
+            slabs, notes = _images(self.plan, self.crop), (where, *self.crop.notes)
+        else:
+            slabs, notes = _masks(self.plan, self.crop), ()
+        yield Stack(_sections(slabs), depth, pixel_size_nm, notes)
 
     def again(self) -> None:
         return None
 
-    def _slabs(self) -> Iterator[Array]:
-        crop, table = self.crop, self.plan.table
-        read = [each for each in crop.arrays if not each.is_empty]
-        whole = Box((0, 0, 0), read[0].volume.grid.shape)
-        depth = label_depth(crop.arrays, crop.block)
-        structures = [_Structure(each, whole) for each in crop.arrays if each.encoding]
-        for slab in read[0].volume.slabs(whole, depth):
-            if structures:
-                classes = stacked({each.name: each.presence(slab) for each in structures}, table)
-            else:
-                ids, holes = read[0].volume.read(slab)
-                classes = merged(ids, table, crop.annotated)
-                read[0].volume.lost.update(holes)
-                for hole in holes.values():
-                    classes[hole] = IGNORE
-            yield majority(classes, crop.block)
+
+def _images(plan: Plan, crop: Crop) -> Iterator[Array]:
+    """Yield the micrographs of a crop in slabs (depth, H, W)."""
+    em = plan.em
+    for slab in em.slabs(crop.box):
+        values, holes = em.read(slab)
+        if holes:
+            em.lost.update(holes)
+            raise ImageError(
+                f"lacks {len(holes)} file(s) of the micrographs near {slab}: the copy is not "
+                "complete, or was made for other crops"
+            )
+        yield values
+
+
+def _masks(plan: Plan, crop: Crop) -> Iterator[Array]:
+    """Yield the class ids of a crop in slabs (depth, H, W)."""
+    read = [each for each in crop.arrays if not each.is_empty]
+    whole = Box((0, 0, 0), read[0].volume.grid.shape)
+    depth = label_depth(crop.arrays, crop.block)
+    structures = [_Structure(each, whole) for each in crop.arrays if each.encoding]
+    for slab in read[0].volume.slabs(whole, depth):
+        if structures:
+            classes = stacked({each.name: each.presence(slab) for each in structures}, plan.table)
+        else:
+            ids, holes = read[0].volume.read(slab)
+            classes = merged(ids, plan.table, crop.annotated)
+            read[0].volume.lost.update(holes)
+            for hole in holes.values():
+                classes[hole] = IGNORE
+        yield majority(classes, crop.block)
 
 
 class _Structure:
@@ -162,15 +157,6 @@ class _Structure:
                 here[hole] = True
             absent += int(np.count_nonzero(here))
         return absent == self._array.absent
-
-
-def _stack(
-    plan: Plan, crop: Crop, ask: Ask, slabs: Iterator[Array], notes: tuple[str, ...] = ()
-) -> Stack:
-    depth, height, width = crop.box.shape
-    check_size((height, width), ask.max_pixels)
-    pixel_size_nm = (plan.em.grid.voxel_nm[1], plan.em.grid.voxel_nm[2])
-    return Stack(_sections(slabs), depth, pixel_size_nm, notes)
 
 
 def _sections(slabs: Iterator[Array]) -> Iterator[Array]:

@@ -16,7 +16,7 @@ from models.data.description import Description
 from models.data.intake.layout import folder_inputs
 from models.data.intake.one_pass import store_domain
 from models.data.openorganelle.fetch import Fetched, FetchError, fetch
-from models.data.openorganelle.inputs import CropImages, CropMasks
+from models.data.openorganelle.inputs import CropInput, Kind
 from models.data.openorganelle.plan import Plan, plan_crops
 from models.data.openorganelle.record import CropRecord
 from models.data.openorganelle.source import OpenOrganelleSource
@@ -70,8 +70,9 @@ def test_a_crop_is_a_stack_of_images_and_one_of_masks(demo: Path, out: Path) -> 
     plan = plan_of(demo)
     assert list(records) == CROPS
     for crop in plan.crops:
-        for kind, given in (("images", CropImages), ("masks", CropMasks)):
-            with given(plan, crop).open(Ask(1 << 20)) as opened:
+        kinds: tuple[Kind, ...] = ("images", "masks")
+        for kind in kinds:
+            with CropInput(kind, plan, crop).open(Ask(1 << 20)) as opened:
                 expected = np.stack(list(opened.sections))
             np.testing.assert_array_equal(
                 tifffile.imread(out / kind / f"{crop.name}.tif"), expected

@@ -12,7 +12,7 @@ from models.data.intake.layout import folder_inputs
 from models.data.intake.one_pass import store_domain
 from models.data.openorganelle.classes import load_classes
 from models.data.openorganelle.fetch import fetch
-from models.data.openorganelle.inputs import CropImages, CropMasks, crop_inputs, description
+from models.data.openorganelle.inputs import CropInput, crop_inputs, description
 from models.data.openorganelle.plan import Crop, Plan, plan_crops
 from models.data.openorganelle.source import OpenOrganelleSource
 from models.data.readers.limits import ImageError
@@ -39,7 +39,7 @@ CLASS_OF = {
 Classes = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
 
-def stack(given: CropImages | CropMasks) -> NDArray[np.generic]:
+def stack(given: CropInput) -> NDArray[np.generic]:
     with given.open(Ask(1 << 20)) as opened:
         sections = list(opened.sections)
         assert len(sections) == opened.num_sections
@@ -89,21 +89,21 @@ def test_images_are_the_boxes_of_the_micrographs(demo: Plan) -> None:
         z, y, x = starts[name]
         depth, height, width = crop.box.shape
         expected = micrographs()[z : z + depth, y : y + height, x : x + width]
-        np.testing.assert_array_equal(stack(CropImages(demo, crop)), expected)
+        np.testing.assert_array_equal(stack(CropInput("images", demo, crop)), expected)
 
 
 def test_masks_are_the_majority_of_the_labels(demo: Plan) -> None:
     crops, specs = crops_of(demo), demo_crops()
     everything = by_block(by_id(specs["crop1"].arrays["all"]))  # type: ignore[arg-type]
-    np.testing.assert_array_equal(stack(CropMasks(demo, crops["crop1"])), everything)
+    np.testing.assert_array_equal(stack(CropInput("masks", demo, crops["crop1"])), everything)
     assert set(np.unique(everything)) == {0, 1, 2, 6, 7, 8, 9, 10, 255}
-    assert stack(CropMasks(demo, crops["crop2"])).tolist() == np.zeros((4, 8, 8)).tolist()
+    assert stack(CropInput("masks", demo, crops["crop2"])).tolist() == np.zeros((4, 8, 8)).tolist()
 
 
 def test_a_class_that_was_not_annotated_is_ignored(demo: Plan) -> None:
     truth = demo_crops()["crop3"].arrays["all"]
     expected = by_block(by_id(truth, {2, 10}))  # type: ignore[arg-type]
-    mask = stack(CropMasks(demo, crops_of(demo)["crop3"]))
+    mask = stack(CropInput("masks", demo, crops_of(demo)["crop3"]))
     np.testing.assert_array_equal(mask, expected)
     assert set(np.unique(mask)) == {2, 10, 255}  # the ER is there, and nobody annotated it
 
@@ -115,17 +115,20 @@ def test_a_crop_without_all_is_made_of_its_structures(demo: Plan) -> None:
     expected[:2, :2, :2][truth[:2, :2, :2] == 35] = 255
     # Where cyto is unknown, another structure may still be known.
     np.testing.assert_array_equal(
-        stack(CropMasks(demo, crops_of(demo)["crop4"])), by_block(expected)
+        stack(CropInput("masks", demo, crops_of(demo)["crop4"])), by_block(expected)
     )
 
 
 def test_pixel_sizes_and_names_are_told(demo: Plan) -> None:
     crop = crops_of(demo)["crop1"]
     assert demo.pixel_size_nm == 4.0
-    assert (CropImages(demo, crop).stem, CropMasks(demo, crop).stem) == ("crop1", "crop1")
-    with CropImages(demo, crop).open(Ask(1 << 20)) as opened:
+    assert (CropInput("images", demo, crop).stem, CropInput("masks", demo, crop).stem) == (
+        "crop1",
+        "crop1",
+    )
+    with CropInput("images", demo, crop).open(Ask(1 << 20)) as opened:
         assert (opened.num_sections, opened.pixel_size_nm) == (10, (4.0, 4.0))
-    with pytest.raises(ImageError), CropImages(demo, crop).open(Ask(100)):
+    with pytest.raises(ImageError), CropInput("images", demo, crop).open(Ask(100)):
         pass
 
 
@@ -147,7 +150,7 @@ def test_published_labels_are_read_as_they_are(tmp_path: Path) -> None:
     crop = crops_of(plan)["crop1"]
     assert (crop.block, crop.box.start) == ((1, 1, 1), (6, 5, 11))
     published = demo_crops()["crop1"].arrays["all"][::2, ::2, ::2]
-    np.testing.assert_array_equal(stack(CropMasks(plan, crop)), by_id(published))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(stack(CropInput("masks", plan, crop)), by_id(published))  # type: ignore[arg-type]
 
 
 def test_instance_255_of_a_wide_array_is_mitochondrion(tmp_path: Path) -> None:
@@ -159,7 +162,7 @@ def test_instance_255_of_a_wide_array_is_mitochondrion(tmp_path: Path) -> None:
     told = {"mito": spec.array_attributes["mito"]}
     writer.crop("crop1", CropSpec((0, 0, 0), {"mito": instances}, annotated("mito"), told))
     plan = plan_crops(OpenOrganelleSource(cell=CELL, at=str(tmp_path)))
-    assert (stack(CropMasks(plan, plan.crops[0])) == 2).all()
+    assert (stack(CropInput("masks", plan, plan.crops[0])) == 2).all()
 
 
 def files(folder: Path, key: str) -> list[Path]:
@@ -172,8 +175,8 @@ def test_lost_files_of_micrographs_are_not_read_as_black(tmp_path: Path) -> None
     crop = crops_of(plan)["crop1"]
     (root / "recon-1/em/fibsem-uint8/s0/1/0/1").unlink()
     with pytest.raises(ImageError, match="1 file"):
-        stack(CropImages(plan, crop))
-    stack(CropImages(plan, crops_of(plan)["crop2"]))  # its files are there
+        stack(CropInput("images", plan, crop))
+    stack(CropInput("images", plan, crops_of(plan)["crop2"]))  # its files are there
     assert plan.em.lost == {"recon-1/em/fibsem-uint8/s0/1/0/1"}
 
 
@@ -182,7 +185,7 @@ def test_lost_files_of_labels_leave_voxels_without_a_class(tmp_path: Path) -> No
     plan = plan_crops(OpenOrganelleSource(cell=CELL, at=str(tmp_path)))
     crop = crops_of(plan)["crop2"]
     (root / "recon-1/labels/groundtruth/crop2/all/s0/1/0/1").unlink()
-    mask = stack(CropMasks(plan, crop))
+    mask = stack(CropInput("masks", plan, crop))
     assert (mask[3:, :4, 4:] == 255).all()  # label voxels 6 to 8, 0 to 8, 8 to 16
     assert np.count_nonzero(mask) == 1 * 4 * 4
 
@@ -196,10 +199,10 @@ def test_a_lost_file_of_a_structure_is_unknown_not_absent(tmp_path: Path) -> Non
     root = write_demo(tmp_path) / "recon-1/labels/groundtruth/crop4"
     plan = plan_crops(OpenOrganelleSource(cell=CELL, at=str(tmp_path)))
     crop = crops_of(plan)["crop4"]
-    whole = stack(CropMasks(plan, crop))
+    whole = stack(CropInput("masks", plan, crop))
     assert lost(crop) == set()  # files that were left out hold absent voxels, as was counted
     shutil.rmtree(root / "ne_mem/s0/0")
-    mask = stack(CropMasks(plan, crop))
+    mask = stack(CropInput("masks", plan, crop))
     assert {key.split("/")[4] for key in lost(crop)} == {"ne_mem"}
     assert {6, 8} <= set(np.unique(whole[:3]))  # ER and envelope
     assert not (mask[:3] == 6).any()
@@ -212,4 +215,4 @@ def test_damaged_files_are_told(tmp_path: Path) -> None:
     plan = plan_crops(OpenOrganelleSource(cell=CELL, at=str(tmp_path)))
     (root / "recon-1/labels/groundtruth/crop2/all/s0/0/0/0").write_bytes(b"no zstd")
     with pytest.raises(ImageError, match="damaged"):
-        stack(CropMasks(plan, crops_of(plan)["crop2"]))
+        stack(CropInput("masks", plan, crops_of(plan)["crop2"]))
