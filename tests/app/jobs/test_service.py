@@ -368,7 +368,7 @@ def test_progress_results_and_errors_are_told(
     ]
     body = api.get(f"/jobs/{done}").json()
     assert body["result"] == result
-    assert (body["models"], body["eta_seconds"]) == ([str(model), str(reused)], None)
+    assert (body["models"], body["eta_seconds"]) == ([str(reused), str(model)], None)
     body = api.get(f"/jobs/{failed}").json()
     assert body["error"] == {
         "code": "worker_lost",
