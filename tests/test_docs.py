@@ -77,12 +77,19 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert not missing
 
 
-def test_the_glossary_lists_all_its_words_in_their_order() -> None:
-    page = (ROOT / "docs" / "glossary.md").read_text()
-    listed, _, rest = page.partition("## ")
-    index = re.findall(r"\[([^\]]+)\]\(#[a-z-]+\)", " ".join(listed.split()))
-    words = [re.sub(r" \(.*|\.$", "", word) for word in re.findall(r"(?m)^\*\*(.+?)\*\*", rest)]
-    assert index == sorted(words, key=str.casefold)
+def test_the_glossary_lists_the_words_of_each_part_in_their_order() -> None:
+    opening, *parts = re.split(r"(?m)^## ", (ROOT / "docs" / "glossary.md").read_text())
+    listed = {
+        title: " ".join(words.split())
+        for title, words in re.findall(r"(?m)^- \[(.+)\]\(#.+\): ((?:.+\n)+?)(?=- |\n)", opening)
+    }
+    words = {
+        part.partition("\n")[0]: ", ".join(
+            re.sub(r" \(.*|\.$", "", word) for word in re.findall(r"(?m)^\*\*(.+?)\*\*", part)
+        )
+        for part in parts
+    }
+    assert listed == words
 
 
 @current_pages
