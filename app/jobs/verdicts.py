@@ -27,7 +27,7 @@ class ModelToUse(BaseModel):
 
 
 class VerdictRead(BaseModel):
-    """What the target's labels say of the models of a job, and which model to use."""
+    """The judgement of the target's labels about the models of a job, and the model to use."""
 
     verdict: Verdict = Field(description="The comparison of the candidates by the labels.")
     use: ModelToUse | None = Field(description="The model to use; none if it was deleted.")

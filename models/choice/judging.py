@@ -31,7 +31,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known beside the evidence.
+    """The facts that are known beside the evidence.
 
     ``source_area`` (C,) is the mean share of each class in those tiles of the source's masks that
     hold it, NaN where none does. ``contradictions`` counts the labels *present* of tiles that

@@ -101,7 +101,7 @@ class CandidateVerdict(FrozenConfig):
 
 
 class Verdict(FrozenConfig):
-    """What the target's labels say of the candidates, and what to do."""
+    """The judgement of the target's labels about the candidates, and what to do."""
 
     outcome: Outcome = Field(
         description="`better`: the labels prefer a candidate to the source-only model, by more "
