@@ -4,7 +4,7 @@ Legend: C classes, H height, W width.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -117,22 +117,24 @@ class Prediction:
 class Predictor:
     """A segmenter with its ``style``, which work at ``working_nm`` nanometres per pixel.
 
-    Without ``style`` only raw images are predicted. ``crop_px`` is the side of the crops that the
-    segmenter was trained on.
+    ``view`` changes the grey values of every image first. Without ``style`` only raw images are
+    predicted. ``crop_px`` is the side of the crops that the segmenter was trained on.
     """
 
     segmenter: UNet
     working_nm: float
     crop_px: int
     style: Style | None = None
+    view: Style | None = None
 
     def probabilities(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return (C, H, W) float32 for an image (H, W) in [0, 1] at the working pixel size.
 
-        The image passes through ``style`` first, if there is one.
+        The image passes through ``view`` and ``style`` first, if they are there.
         """
-        styled = image if self.style is None else self.style(image)
-        return segment(self.segmenter, styled, self.crop_px)
+        for change in (self.view, self.style):
+            image = image if change is None else change(image)
+        return segment(self.segmenter, image, self.crop_px)
 
     def predict(
         self,
@@ -153,11 +155,10 @@ class Predictor:
         """
         shape = working_shape(_size(image), pixel_size_nm, self.working_nm)
         working = resample_image(normalise(image, intensity_window), shape)
-        if stylise:
-            if self.style is None:
-                raise ValueError("a stylised prediction was asked for, but there is no style model")
-            working = self.style(working)
-        probabilities = segment(self.segmenter, working, self.crop_px)
+        if stylise and self.style is None:
+            raise ValueError("a stylised prediction was asked for, but there is no style model")
+        applied = self if stylise else replace(self, style=None)
+        probabilities = applied.probabilities(working)
         # Probabilities are resampled, not classes: a border then runs between the coarse pixels.
         native = np.stack([resample_image(p, _size(image)) for p in probabilities])
         return Prediction(native.argmax(axis=0).astype(np.uint8), native)

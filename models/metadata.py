@@ -4,6 +4,7 @@ import json
 from typing import Literal, Self
 
 from models.config.base import FrozenConfig
+from models.config.choice import ViewName
 from models.config.stylefilter import StyleFilterConfig
 from models.config.versions import CONFIG_VERSION, upgraded
 from models.data.domain import Domain
@@ -30,11 +31,25 @@ class DomainMeta(FrozenConfig):
         )
 
 
+class ViewMeta(FrozenConfig):
+    """The change of grey values that comes before a network, with the numbers that it needs.
+
+    ``quantiles`` are those of the source's grey values, for the view ``histogram``.
+    """
+
+    name: ViewName = "raw"
+    quantiles: tuple[float, ...] = ()
+
+
+RAW = ViewMeta()
+"""The image as it is."""
+
+
 class ModelMeta(FrozenConfig):
     """The facts about a network that prediction needs, and the data that trained the network.
 
     The network works at ``working_nm`` nanometres per pixel. ``target`` is None for a segmenter
-    that has seen the source only.
+    that has seen the source only. ``view`` is a part of a segmenter: it comes before any style.
     """
 
     kind: Literal["generator", "segmenter"]
@@ -45,6 +60,7 @@ class ModelMeta(FrozenConfig):
     source: DomainMeta
     target: DomainMeta | None
     method_version: str = METHOD_VERSION
+    view: ViewMeta = RAW
 
     @classmethod
     def read(cls, stored: str) -> Self:

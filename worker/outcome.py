@@ -13,7 +13,7 @@ from models.choice.verdict import Verdict
 from models.config.stylefilter import StyleFilterConfig
 from models.data.domain import Domain
 from models.evaluation import Evaluated
-from models.metadata import DomainMeta, ModelMeta
+from models.metadata import RAW, DomainMeta, ModelMeta, ViewMeta
 from models.networks.generator import Generator
 from models.networks.unet import UNet
 from models.training.loop import Run
@@ -139,15 +139,17 @@ class Keeper:
         meta = self._meta("segmenter", domain)
         checkpoint.save_segmenter(model.folder, segmenter, meta, model.metrics)
 
-    def keep_adapted(self, segmenter: UNet, source: Domain, target: Domain) -> None:
-        """Keep an adapted segmenter, unless an earlier job's was reused."""
+    def keep_adapted(
+        self, segmenter: UNet, source: Domain, target: Domain, *, view: ViewMeta = RAW
+    ) -> None:
+        """Keep an adapted segmenter with its view, unless an earlier job's was reused."""
         if self._taken_over("adapt"):
             return
         wanted = self._config.adaptation.select_on
         score = "source_dice/mean" if wanted == "source_val" else "dice/mean"
         self._note_choice("adapt", "Adapted", wanted, score)
         model = self._new("adapt")
-        meta = self._meta("segmenter", source, target)
+        meta = self._meta("segmenter", source, target).model_copy(update={"view": view})
         checkpoint.save_segmenter(model.folder, segmenter, meta, model.metrics)
 
     def _finished(self, stage: Stage, fingerprint: str) -> Path | None:

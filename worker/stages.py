@@ -8,6 +8,8 @@ from PIL import Image
 
 from app.tables import ModelKind
 from models import checkpoint, inference, segmentation, style_transfer, stylefilter
+from models.choice.search import Chosen
+from models.choice.views import applied
 from models.data.sections import Split
 from models.evaluation import Evaluated, evaluate
 from models.inference import Predictor
@@ -115,7 +117,11 @@ def benchmark_part(inputs: PartInputs, around: Surroundings) -> Outcome:
         keeper.keep_style(made.style, source, target)
     of_target = method.masks_of == "target"
     keeper.keep_pretrained(made.source_only, target if of_target else source, of_target=of_target)
-    if method.adapt is not None:
+    if isinstance(made, Chosen):
+        keeper.keep_adapted(made.adapted, source, target, view=made.view)
+        if made.verdict is not None:
+            keeper.note_verdict(made.verdict)
+    elif method.adapt is not None:
         keeper.keep_adapted(made.adapted, source, target)
     if rank() == 0:
         _score_part(inputs, Tester(made, source, target, config), keeper, around)
@@ -129,7 +135,7 @@ def score(inputs: EvaluateInputs, around: Surroundings) -> Outcome:
     style = None
     if inputs.style is not None:
         style = partial(inference.stylise, checkpoint.load_generator(inputs.style, device)[0])
-    predictor = Predictor(segmenter, meta.working_nm, meta.crop_px, style)
+    predictor = Predictor(segmenter, meta.working_nm, meta.crop_px, style, applied(meta.view))
     split = cast(Split, job.split)  # checked when it was taken
     evaluated = evaluate(predictor, inputs.target, split, report=around.recorder)
     outcome = Outcome()

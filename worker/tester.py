@@ -8,6 +8,8 @@ import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
+from models.choice.search import Chosen
+from models.choice.views import applied
 from models.config.stylefilter import StyleFilterConfig
 from models.data.domain import Domain
 from models.data.sections import Section, Split
@@ -97,14 +99,17 @@ class Tester:
     def predictor(self, row: RowName) -> Predictor:
         """Return the segmenter of a row with the row's style."""
         way, trained, config = ROWS[row].tested_on, self._trained, self._config
-        style = None
-        if way != "none":
+        view = style = None
+        if way == "chosen":
+            assert isinstance(trained, Chosen)
+            view = applied(trained.view)
+        elif way != "none":
             style = styliser(way, self._source, config, trained.style).style
         if ROWS[row].method.adapt is None:
             segmenter, crop_px = trained.source_only, config.pretrain.crop_px
         else:
             segmenter, crop_px = trained.adapted, config.adaptation.crop_px
-        return Predictor(segmenter, self._source.working_nm, crop_px, style)
+        return Predictor(segmenter, self._source.working_nm, crop_px, style, view)
 
 
 def pictured(target: Domain) -> Section:

@@ -12,8 +12,13 @@ from app.tables import Job, JobKind, JobState, ModelKind, TrainedModel
 from models.choice.verdict import Outcome, Verdict
 from models.table1.methods import ROWS
 
-_KINDS = (JobKind.ADAPT, JobKind.STYLEFILTER)
-"""The kinds of jobs that have a verdict."""
+_ADAPTING = (JobKind.ADAPT, JobKind.STYLEFILTER)
+"""The kinds of jobs that always have a verdict."""
+
+_KINDS = (*_ADAPTING, JobKind.METHOD)
+"""The kinds of jobs that may have one: of a benchmark's parts, the one that chooses by labels."""
+
+_ADAPTED = (ModelKind.STYLEFILTER, ModelKind.BASELINE)
 
 
 class ModelToUse(BaseModel):
@@ -64,16 +69,20 @@ def count_outcomes(session: Session) -> dict[Outcome, int]:
     """Count the verdicts of the jobs that have one, by outcome."""
     outcome = Job.result["verdict"]["outcome"].as_string()
     query = select(outcome, func.count()).where(
-        Job.kind.in_(_KINDS), Job.state == JobState.SUCCEEDED
+        Job.kind.in_(_ADAPTING), Job.state == JobState.SUCCEEDED
     )
     return dict(session.execute(query.group_by(outcome)).all())
 
 
 def _to_use(session: Session, job: Job, name: str) -> ModelToUse | None:
-    """Return the model of a candidate, which is a row of Table 1."""
+    """Return the model of a candidate; candidates of an adaptation are rows of Table 1."""
     adapted = _adapted(session, job)
+    if adapted is None:
+        return None
+    if job.kind == JobKind.METHOD:  # whatever was chosen is this model, with its view
+        return ModelToUse(model=adapted.id, stylise=False, style_model=None)
     row = ROWS.get(name)
-    if adapted is None or row is None:
+    if row is None:
         return None
     segmenter = adapted.id if row.method.adapt is not None else adapted.segmenter_model_id
     if segmenter is None:
@@ -92,9 +101,9 @@ def _adapted(session: Session, job: Job) -> TrainedModel | None:
     taken = [
         UUID(str(model["model"]))
         for model in (reused if isinstance(reused, list) else [])
-        if isinstance(model, dict) and model.get("kind") == ModelKind.STYLEFILTER
+        if isinstance(model, dict) and model.get("kind") in _ADAPTED
     ]
-    query = select(TrainedModel).where(TrainedModel.kind == ModelKind.STYLEFILTER)
+    query = select(TrainedModel).where(TrainedModel.kind.in_(_ADAPTED))
     if taken:
         return session.scalar(query.where(TrainedModel.id == taken[0]))
     return session.scalar(query.where(TrainedModel.job_id == job.id))

@@ -147,6 +147,7 @@ class Predictor:
         import torch
 
         from models.checkpoint import load_generator, load_segmenter
+        from models.choice.views import applied
         from models.inference import Predictor as Network
         from models.inference import stylise
         from models.training.device import resolve
@@ -155,12 +156,13 @@ class Predictor:
             torch.set_num_threads(self._settings.threads)
         device = resolve(self._settings.predict_device or self._settings.device)
         unet, meta = load_segmenter(segmenter, device)
+        view = applied(meta.view)
         if style is None:
-            return Network(unet, meta.working_nm, meta.crop_px)
+            return Network(unet, meta.working_nm, meta.crop_px, view=view)
         generator, style_meta = load_generator(style, device)
         if style_meta.working_nm != meta.working_nm:
             raise Invalid(
                 f"the style model works at {style_meta.working_nm} nm per pixel and the model at "
                 f"{meta.working_nm}: name a style model that works at the model's pixel size"
             )
-        return Network(unet, meta.working_nm, meta.crop_px, partial(stylise, generator))
+        return Network(unet, meta.working_nm, meta.crop_px, partial(stylise, generator), view)

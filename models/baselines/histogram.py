@@ -19,7 +19,7 @@ class HistogramMatch:
     """
 
     def __init__(self, quantiles: NDArray[np.float32]) -> None:
-        self._quantiles = quantiles
+        self.quantiles = quantiles
 
     @classmethod
     def to(cls, source: Domain) -> Self:
@@ -37,7 +37,7 @@ class HistogramMatch:
         _, level, counts = np.unique(image, return_inverse=True, return_counts=True)
         # Equal values share the rank in their middle, so that they stay equal.
         ranks = (np.cumsum(counts) - counts / 2) / image.size
-        matched = np.interp(ranks, _midpoints(len(self._quantiles)), self._quantiles)
+        matched = np.interp(ranks, _midpoints(len(self.quantiles)), self.quantiles)
         return matched.astype(np.float32)[level].reshape(image.shape)
 
 

@@ -14,6 +14,12 @@ from models.choice.verdict import CandidateVerdict, ClassVerdict, Interval, Outc
 from models.labels_used.training_labels import SAYS_NOTHING
 from models.scores import Evaluation
 
+LEAST_GAIN = 0.02
+"""The least difference of two losses that counts.
+
+A smaller one may be certain and mean nothing: a prediction that is only a little surer gains it.
+"""
+
 _SMALL, _LARGE = 0.67, 1.5  # shares of the source's area that are worth a remark
 _MOST_MORE_TILES = 500  # a difference that needs more labels is not worth them
 
@@ -48,8 +54,8 @@ def judge(candidates: Sequence[Candidate], facts: Facts) -> Verdict:
     """Compare candidates of the same labelled tiles; the first one is the source-only model.
 
     The candidate with the lowest loss is the one to use if it beats the source-only model by more
-    than the interval of the difference; else the source-only model is. Labels that say nothing
-    raise no error: the verdict tells what they lack.
+    than the interval of the difference, and by 0.02 or more; else the source-only model is. Labels
+    that say nothing raise no error: the verdict tells what they lack.
     """
     base = candidates[0].evidence
     judged = bool(base.judged.any()) and not facts.same_images
@@ -72,7 +78,7 @@ def judge(candidates: Sequence[Candidate], facts: Facts) -> Verdict:
 def _outcome(best: CandidateVerdict | None, *, judged: bool) -> Outcome:
     if not judged or best is None or best.gain is None:
         return "not_judged"
-    if not best.gain.told:
+    if not best.gain.told or abs(best.gain.value) < LEAST_GAIN:
         return "not_told"
     return "better" if best.gain.low > 0 else "worse"
 
@@ -202,7 +208,8 @@ def _more_tiles(gain: Interval, tiles: int) -> int | None:
     The interval's width falls with the square root of the number of tiles.
     """
     half = (gain.high - gain.low) / 2
-    if abs(gain.value) * np.sqrt(1 + _MOST_MORE_TILES / tiles) <= half:
+    too_far = abs(gain.value) * np.sqrt(1 + _MOST_MORE_TILES / tiles) <= half
+    if too_far or abs(gain.value) < LEAST_GAIN:
         return None
     needed = tiles * (half / abs(gain.value)) ** 2 - tiles
     return max(10, round(needed / 10) * 10)

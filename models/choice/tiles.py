@@ -14,6 +14,7 @@ from models.data.sections import Section, Split
 class Jury:
     """The sections whose labelled tiles compare candidates; ``seen`` if training read them."""
 
+    target: Domain
     sections: tuple[Section, ...]
     num_tiles: int
     seen: bool
@@ -31,6 +32,11 @@ def jury(target: Domain) -> Jury:
     counts = np.stack([(labels == state).sum(axis=0) for state in (ABSENT, PRESENT)])
     if len(tiles) >= FEW_TILES and (counts >= LEAST_TILES).all(axis=0).any():
         return _jury(target, "val", seen=False)
+    return training_jury(target)
+
+
+def training_jury(target: Domain) -> Jury:
+    """Return the training sections with labels: more of them, and of more places, than others."""
     return _jury(target, "train", seen=True)
 
 
@@ -52,4 +58,4 @@ def _jury(target: Domain, split: Split, *, seen: bool) -> Jury:
     tiles = target.labelled_tiles([split])
     known = {tile.section for tile in tiles}
     sections = tuple(section for section in target.split(split) if section.index in known)
-    return Jury(sections, len(tiles), seen)
+    return Jury(target, sections, len(tiles), seen)

@@ -106,7 +106,8 @@ class Verdict(FrozenConfig):
     outcome: Outcome = Field(
         description="`better`: the labels prefer a candidate to the source-only model, by more "
         "than chance. `worse`: they prefer the source-only model. `not_told`: the difference may "
-        "be chance. `not_judged`: there are too few labels to judge any class."
+        "be chance, or is too small to matter. `not_judged`: there are too few labels to judge any "
+        "class."
     )
     use: str = Field(
         description="The name of the candidate to use: the source-only model unless `outcome` is "

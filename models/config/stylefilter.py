@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from models.config.base import FrozenConfig
 from models.config.baselines import WeakLabelsConfig, YNetConfig
+from models.config.choice import ChoiceConfig
 from models.config.rounds import RoundsConfig
 from models.config.stages import (
     AdaptationConfig,
@@ -45,6 +46,9 @@ class StyleFilterConfig(FrozenConfig):
     rounds: RoundsConfig = Field(
         RoundsConfig(),
         description="The settings of self-training in rounds, which the paper does not have.",
+    )
+    choice: ChoiceConfig = Field(
+        ChoiceConfig(), description="The choice among candidates by the target's labels."
     )
     fourier_beta: float = Field(
         0.01,

@@ -10,7 +10,7 @@ from pydantic import JsonValue, ValidationError
 
 from models.config.stylefilter import StyleFilterConfig
 
-CONFIG_VERSION = 8
+CONFIG_VERSION = 9
 """The version of today's fields.
 
 It rises whenever a field is added, removed or renamed, or a default or a meaning changes.
@@ -152,6 +152,14 @@ _UPGRADES: tuple[Callable[[_Fields], _Fields], ...] = (
             "protect_uninformative": True,
             "strong": {**_STRONG, "probability": 0.5},
             "reinitialise_student": False,
+        }
+    ),
+    _adding(  # 8 -> 9
+        choice={
+            "target_statistics": True,
+            "max_trained": 3,
+            "held_back": 0.25,
+            "hold_back_from_tiles": 120,
         }
     ),
 )

@@ -39,7 +39,8 @@ from models.training.loop import Run, autocast, to_device, update
 UNUSED = frozenset({"pseudo_labeler", "ema_decay", "norm_statistics"})
 """The fields of ``config.adaptation`` in whose place ``config.rounds`` has fields of its own."""
 
-_NO_NOISE = {"brightness": 0.0, "contrast": 0.0, "noise_sigma": 0.0, "strong": {"probability": 0.0}}
+NO_NOISE = {"brightness": 0.0, "contrast": 0.0, "noise_sigma": 0.0, "strong": {"probability": 0.0}}
+"""The fields of ``config.adaptation.augmentation`` with which crops have no noise."""
 
 
 def adapt_in_rounds(
@@ -221,7 +222,7 @@ class _Rounds:
         """Estimate the target's statistics, if asked to, and leave ``segmenter`` in eval mode."""
         if self._rounds.statistics == "target":
             # Noise would change them, and the images that are segmented have none.
-            clean = self._config.changed({"adaptation": {"augmentation": _NO_NOISE}})
+            clean = self._config.changed({"adaptation": {"augmentation": NO_NOISE}})
             estimate_on_target(segmenter, self._pair.target, clean)
         segmenter.eval()
 

@@ -35,6 +35,8 @@ class Method:
     """The method predicts the classes of a labelled tile, so a crop must hold a whole tile."""
     estimates_statistics: bool = False
     """The method trains nothing and estimates batch norm's statistics, so it needs batch norm."""
+    chooses: bool = False
+    """The target's labels choose the segmenter, and the way in which images are shown to it."""
     changes: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """The fields of the config, by section, that make the method what it is."""
 
@@ -51,8 +53,8 @@ class Row:
     about: str
     """A sentence on what the row does, for someone who has not read its paper."""
     method: Method
-    tested_on: StyliserName = "none"
-    """The way in which the test images are stylised."""
+    tested_on: StyliserName | Literal["chosen"] = "none"
+    """The way in which the test images are stylised; ``chosen`` is the view that labels chose."""
     filtered: bool = False
     """The test images' own labels filter the prediction."""
     paper: bool = False
@@ -61,6 +63,7 @@ class Row:
 
 _ADABN = "models.baselines.adabn:adapt_statistics"
 _PAUL = "models.baselines.weak_labels:adapt_weak_labels"
+_CHOICE = "models.choice.search:choose"
 _ROUNDS = "models.labels_used.rounds:adapt_in_rounds"
 _SELF_TRAINING = "models.pseudo_labels:adapt_segmenter"
 _YNET = "models.baselines.ynet:adapt_ynet"
@@ -228,6 +231,20 @@ ROWS: dict[str, Row] = {
         "Rounds brings a class half of the way to the area that it covers in the source where it "
         "is present.",
         _rounds("rounds-area", statistics="source", area_power=0.5),
+    ),
+    "chosen": Row(
+        "Chosen by labels",
+        "The labels choose among changes of the grey values, batch-norm statistics and rounds; the "
+        "source-only segmenter stays unless another is better by more than chance.",
+        Method(
+            "chosen",
+            _CHOICE,
+            uses_labels=True,
+            classifies_tiles=True,
+            chooses=True,
+            changes={"adaptation": {"label_filter": True, "select_on": "last"}},
+        ),
+        "chosen",
     ),
 }
 """All rows in the table's order: first the paper's nine, then rows that it never ran."""

@@ -8,6 +8,7 @@ from pkgutil import resolve_name
 
 from models.baselines.fourier import FourierMatch
 from models.baselines.histogram import HistogramMatch
+from models.choice.search import choose
 from models.config.stylefilter import StyleFilterConfig
 from models.data.domain import Domain
 from models.inference import Styliser
@@ -30,6 +31,8 @@ def train_method(method: Method, steps: StyleFilter, *, with_style: bool) -> Tra
         ValueError: as ``models.stylefilter.adapt``, or as the method's own function.
     """
     steps = replace(steps, config=method.changed(steps.config))
+    if method.chooses:
+        return choose(steps)
     if method.masks_of == "target":
         segmenter = pretrain(steps.target, steps.config, steps.run)
         return AdaptedModels(None, segmenter, segmenter)

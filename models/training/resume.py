@@ -65,6 +65,12 @@ class Checkpoints:
         self._every = every_seconds
         self._saved = monotonic()
 
+    def within(self, name: str) -> "Checkpoints":
+        """Return the saved states of a part of the run that has stages of its own."""
+        folder = self._folder / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return Checkpoints(folder, attempt=self._attempt, every_seconds=self._every)
+
     @property
     def due(self) -> bool:
         return monotonic() - self._saved >= self._every

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from models.config.stylefilter import StyleFilterConfig
-from models.config.versions import CONFIG_VERSION, ConfigUnusable
-from models.metadata import DomainMeta, ModelMeta
+from models.config.versions import CONFIG_VERSION, ConfigUnusable, upgraded
+from models.metadata import RAW, DomainMeta, ModelMeta
 from tests.old_state import FOLDER, old_configs
 
 META = ModelMeta(
@@ -35,7 +35,13 @@ def test_what_stands_beside_old_weights_is_read(path: Path) -> None:
     stored = json.loads(path.read_text())
     assert "config_version" not in stored
     meta = ModelMeta.read(path.read_text())
-    assert json.loads(meta.model_dump_json()) == stored | {"config_version": CONFIG_VERSION}
+    config = upgraded(stored["config"], None).model_dump(mode="json")
+    added = {
+        "config": config,
+        "config_version": CONFIG_VERSION,
+        "view": RAW.model_dump(mode="json"),
+    }
+    assert json.loads(meta.model_dump_json()) == stored | added
 
 
 def test_a_config_of_the_first_version_is_upgraded() -> None:

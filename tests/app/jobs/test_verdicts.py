@@ -97,6 +97,17 @@ def test_the_verdict_names_the_model_to_use(
             assert found.use.style_model == (made["style"] if stylise else None)
 
 
+def test_what_a_part_of_a_benchmark_chose_is_its_own_model(
+    api: httpx.Client, database: Database, source: str
+) -> None:
+    verdict = stored("better", "inverted, source, area 0")
+    job = add_job(database, source, source, kind=JobKind.METHOD, result={"verdict": verdict})
+    columns = {"kind": ModelKind.BASELINE, "target_id": UUID(source)}
+    model = add_model(database, job, source, **columns)
+    found = api.get(f"/jobs/{job}/verdict").json()
+    assert found["use"] == {"model": str(model), "stylise": False, "style_model": None}
+
+
 def test_a_verdict_that_does_not_exist_is_said_to_lack(
     api: httpx.Client, database: Database, source: str
 ) -> None:

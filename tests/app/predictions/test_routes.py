@@ -18,9 +18,9 @@ import torch
 from app.database import Database
 from app.settings import Settings
 from app.tables import ModelKind
-from models.checkpoint import save_generator, save_segmenter
+from models.checkpoint import load_segmenter, save_generator, save_segmenter
 from models.inference import Predictor, stylise
-from models.metadata import DomainMeta, ModelMeta
+from models.metadata import DomainMeta, ModelMeta, ViewMeta
 from models.networks.generator import Generator
 from models.networks.unet import UNet
 from tests.app.conftest import Serve
@@ -158,6 +158,23 @@ def test_png_tiff_and_npz_hold_the_prediction_of_the_networks(
     assert archive["probabilities"].dtype == np.float16
     np.testing.assert_allclose(archive["probabilities"], expected.probabilities, atol=1e-3)
     assert archive["class_names"].tolist() == list(CLASSES)
+
+
+def test_a_models_view_is_applied_to_every_image(
+    api: httpx.Client, database: Database, settings: Settings, world: World, networks: Networks
+) -> None:
+    meta = load_segmenter(networks.folder / "segmenter", torch.device("cpu"))[1]
+    inverted = meta.model_copy(update={"view": ViewMeta(name="inverted")})
+    job = add_job(database, world.source, world.target)
+    folder = settings.data_folder / "jobs" / str(job) / "1" / "baseline"
+    save_segmenter(folder, networks.segmenter, inverted, {})
+    path = str(folder.relative_to(settings.data_folder))
+    model = add_model(database, job, world.source, kind=ModelKind.BASELINE, path=path)
+    answer = predict(api, model=model, stylise=False)
+    assert answer.status_code == 200
+    expected = networks.predict(255 - IMAGE, 4.0, styled=False).mask
+    assert np.array_equal(pixels(answer.content), expected)
+    assert not np.array_equal(expected, networks.predict(IMAGE, 4.0, styled=False).mask)
 
 
 def test_style_and_pixel_size_come_from_the_model_unless_given(

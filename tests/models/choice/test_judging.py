@@ -72,6 +72,15 @@ def test_a_difference_that_may_be_chance_hands_out_source_only_and_asks_for_labe
     assert verdict(base, base=base).outcome == "not_told"  # the same prediction
 
 
+def test_a_prediction_that_is_only_a_little_surer_changes_nothing() -> None:
+    base = seen(0.3)
+    surer = replace(base, peaks=np.where(base.labels == P, base.peaks + 0.01, base.peaks - 0.01))
+    found = verdict(surer, base=base)
+    gain = found.candidates[1].gain
+    assert gain is not None
+    assert (gain.told, found.outcome, found.use) == (True, "not_told", "source-only")
+
+
 def test_more_tiles_are_asked_for_as_the_interval_shrinks_with_their_root() -> None:
     base = seen(0.3, LABELS[:40])
     noise = np.random.default_rng(1).normal(0, 0.25, (40, 1))

@@ -38,7 +38,7 @@ def test_rows_that_use_labels_are_those_that_learn_from_them() -> None:
     assert [name for name, row in ROWS.items() if row.method.uses_labels] == [
         "paul", "paul-no-advl", "paul-no-advl-cut", "stylefilter-no-cut", "stylefilter",
         "filter-without-style", "filter-at-test", "stylefilter-histogram", "stylefilter-fourier",
-        "rounds", "rounds-target", "rounds-area",
+        "rounds", "rounds-target", "rounds-area", "chosen",
     ]  # fmt: skip
     filters = {
         name
@@ -93,7 +93,9 @@ def test_a_schema_lists_the_names_and_refuses_others(
 
 
 def test_rows_are_tested_in_a_way_that_exists() -> None:
-    ways = get_args(StyliserName)
+    ways = {*get_args(StyliserName), "chosen"}
     assert {row.tested_on for row in ROWS.values()} | {
         method.trained_on for method in METHODS.values()
-    } == set(ways)
+    } == ways
+    chosen = {row.tested_on == "chosen" for row in ROWS.values() if row.method.chooses}
+    assert chosen == {True}

@@ -1,5 +1,6 @@
 """A benchmark from its submission to its report: real trainers on a small synthetic pair."""
 
+import json
 import re
 from typing import get_args
 from unittest.mock import ANY
@@ -112,6 +113,33 @@ def test_rows_of_a_fold_become_a_report(service: Service, pair: dict[str, UUID])
         assert figure.format == "PNG"
     folds = Folds.model_validate_json((folder / "folds.json").read_bytes())
     assert len(folds.target.folds) == 1
+
+
+@sqlite_only
+def test_a_row_that_the_labels_choose(service: Service, pair: dict[str, UUID]) -> None:
+    body = {
+        "preset": "smoke",
+        "config": {"choice": {"max_trained": 1, "target_statistics": False}},
+        "num_folds": 1,
+        "tile_px": 24,
+        "rows": ["source-only", "chosen"],
+    }
+    job_id = service.submit(BenchmarkRequest.model_validate(pair | body))
+    run_here(service, job_id)
+    report = report_of(service, job_id)
+    dice = {row.row: row.dice["mean"].mean for row in report.rows}
+    assert list(dice) == ["source-only", "chosen"]
+    with service.database.reading() as session:
+        parts = session.scalars(select(Job).where(Job.parent_id == job_id, Job.kind == "method"))
+        (verdict,) = (found for part in parts if (found := (part.result or {})["verdict"]))
+    (model,) = (model for model in service.models() if model.kind == "baseline")
+    folder = service.storage.model(model.path)
+    view = json.loads((folder / "config.json").read_text())["view"]
+    if verdict["use"] == "source-only":
+        assert (view["name"], dice["chosen"]) == ("raw", dice["source-only"])
+    else:
+        assert verdict["use"].startswith(view["name"])
+    assert (verdict["outcome"] == "better") == (verdict["use"] != "source-only")
 
 
 @sqlite_only

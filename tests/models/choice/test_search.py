@@ -1,0 +1,153 @@
+"""The search, on a pair whose contrast is inverted and on one without a gap."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.choice.search import Chosen, choose
+from models.choice.views import applied
+from models.config.presets import preset
+from models.config.stylefilter import StyleFilterConfig
+from models.data.domain import Domain
+from models.data.tiles import relabelled
+from models.evaluation import evaluate
+from models.inference import Predictor
+from models.metadata import RAW
+from models.stylefilter import StyleFilter
+from models.training.loop import Run
+from models.training.progress import Progress, Stop
+from models.training.resume import Checkpoints
+from tests.models.domains import QUIET, equal_weights, ignore, square_domain
+
+pytestmark = pytest.mark.training
+
+
+def config(**choice: Any) -> StyleFilterConfig:
+    return preset("smoke").changed(
+        {
+            "pretrain": {"steps": 120, "learning_rate": 1e-2, "validate_every_steps": 60},
+            "adaptation": {"steps": 3, "select_on": "last", "validate_every_steps": 3},
+            "choice": {"max_trained": 0, **choice},
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A source, a target of inverted contrast, and a target like the source; tiles of 16 px."""
+
+    source: Domain
+    inverted: Domain
+    alike: Domain
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Pairs:
+    folder = tmp_path_factory.mktemp("pairs")
+    targets = [
+        relabelled(square_domain(folder / f"{bright}.zarr", bright=bright), 16, splits=("train",))
+        for bright in (False, True)
+    ]
+    return Pairs(square_domain(folder / "s.zarr"), *targets)
+
+
+def chosen(pairs: Pairs, target: Domain, folder: Path, run: Run = QUIET, **choice: Any) -> Chosen:
+    return choose(StyleFilter(pairs.source, target, config(**choice), run, folder))
+
+
+def mean_dice(made: Chosen, target: Domain) -> float:
+    predictor = Predictor(made.adapted, target.working_nm, 32, view=applied(made.view))
+    found = evaluate(predictor, target, "test", report=ignore).pooled.mean_dice
+    assert found is not None
+    return found
+
+
+def test_inverted_contrast_is_found_by_labels(pairs: Pairs, tmp_path: Path) -> None:
+    reports: list[Progress] = []
+    run = Run(reports.append)
+    made = chosen(pairs, pairs.inverted, tmp_path, run, target_statistics=False)
+    assert made.verdict is not None
+    assert (made.verdict.outcome, made.view.name) == ("better", "inverted")
+    assert made.verdict.use.startswith("inverted")
+    before = replace(made, adapted=made.source_only, view=RAW)
+    assert mean_dice(made, pairs.inverted) > mean_dice(before, pairs.inverted) + 0.2
+    probes = [report for report in reports if report.stage == "verdict"]
+    # Four views, and two corrections of area of the best two, on three sections.
+    assert [(p.step, p.total) for p in probes] == [(n, 24) for n in range(1, 25)]
+
+
+def test_where_there_is_no_gap_source_only_stays(pairs: Pairs, tmp_path: Path) -> None:
+    made = chosen(pairs, pairs.alike, tmp_path, target_statistics=False)
+    assert made.verdict is not None
+    assert (made.verdict.use, made.view.name) == ("source-only", "raw")
+    assert made.adapted is made.source_only
+
+
+def test_without_labels_source_only_stays_and_nothing_is_trained(
+    pairs: Pairs, tmp_path: Path
+) -> None:
+    bare = pairs.inverted
+    bare = Domain(bare.store, bare.info, bare.sections, [], working_nm=bare.working_nm)
+    stages: list[str] = []
+    run = Run(lambda progress: stages.append(progress.stage))
+    made = chosen(pairs, bare, tmp_path, run, max_trained=1)
+    assert made.verdict is not None
+    assert (made.verdict.outcome, made.verdict.use) == ("not_judged", "source-only")
+    assert "adapt" not in stages
+
+
+@pytest.mark.parametrize("target_statistics", [True, False])
+def test_statistics_of_the_target_are_tried_if_asked_for(
+    pairs: Pairs, tmp_path: Path, *, target_statistics: bool
+) -> None:
+    reports: list[Progress] = []
+    chosen(pairs, pairs.alike, tmp_path, Run(reports.append), target_statistics=target_statistics)
+    probes = [report.total for report in reports if report.stage == "verdict"]
+    assert set(probes) == {3 * (8 + 4)} if target_statistics else {3 * (4 + 4)}
+
+
+@pytest.mark.parametrize(("hold_back_from_tiles", "held"), [(20, 9), (28, 27)])
+def test_trained_candidates_are_judged_by_labels_that_they_have_not_seen(
+    pairs: Pairs, tmp_path: Path, hold_back_from_tiles: int, held: int
+) -> None:
+    reports: list[Progress] = []
+    made = chosen(
+        pairs,
+        pairs.inverted,
+        tmp_path,
+        Run(reports.append),
+        max_trained=2,
+        target_statistics=False,
+        hold_back_from_tiles=hold_back_from_tiles,
+        held_back=0.4,
+    )
+    assert made.verdict is not None
+    assert made.verdict.num_tiles == held
+    trained = [c for c in made.verdict.candidates if "rounds" in c.name]
+    assert [c.trained_on_labels for c in trained] == [held == 27] * 2
+    steps = [(r.step, r.total) for r in reports if r.stage == "adapt" and r.step]
+    assert steps == [(n, 6) for n in range(1, 7)]
+
+
+def test_a_search_that_was_stopped_goes_on_to_the_same_choice(pairs: Pairs, tmp_path: Path) -> None:
+    fields: dict[str, Any] = {"max_trained": 2, "target_statistics": False}
+    whole = chosen(pairs, pairs.inverted, tmp_path / "a", **fields)
+    steps: list[int] = []
+
+    def stop_in_the_second(progress: Progress) -> None:
+        if progress.stage == "adapt" and progress.step:
+            steps.append(progress.step)
+            if progress.step == 5 and steps.count(5) == 1:
+                raise Stop
+
+    def run() -> Run:
+        return Run(stop_in_the_second, Checkpoints(tmp_path / "states"))
+
+    with pytest.raises(Stop):
+        chosen(pairs, pairs.inverted, tmp_path / "b", run(), **fields)
+    again = chosen(pairs, pairs.inverted, tmp_path / "c", run(), **fields)
+    assert steps == [1, 2, 3, 4, 5, 3, 6]  # the first one's end is told again, not trained again
+    assert again.verdict == whole.verdict
+    assert equal_weights(again.adapted, whole.adapted)
