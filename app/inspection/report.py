@@ -41,7 +41,7 @@ def inspect(session: Session, storage: Storage, dataset_id: UUID) -> DatasetInsp
     """Describe a dataset; NotFound if there is none, or if its files are gone."""
     dataset = datasets.get(session, dataset_id)
     domain = open_domain(session, storage, dataset_id)
-    frequencies = _frequencies(session, dataset)
+    found = frequencies(session, dataset)
     sections, notes, histogram = dataset.sections, dataset.notes, dataset.histogram
     facts = {
         name: getattr(dataset, name)
@@ -67,7 +67,7 @@ def inspect(session: Session, storage: Storage, dataset_id: UUID) -> DatasetInsp
             SizeCount(height=height, width=width, sections=count)
             for (height, width), count in sizes.most_common()
         ],
-        classes=frequencies,
+        classes=found,
         splits=dict(Counter(section.split for section in sections)),
         groups=dict(Counter(section.group for section in sections if section.group is not None)),
         touching_splits=_touching(sections),
@@ -89,7 +89,8 @@ def page(found: DatasetInspection) -> str:
     return _PAGES.get_template("report.html").render(found=found, top=top)
 
 
-def _frequencies(session: Session, dataset: Dataset) -> list[ClassFrequency]:
+def frequencies(session: Session, dataset: Dataset) -> list[ClassFrequency]:
+    """Return the pixels of each class in the masks, and the images whose mask has none of it."""
     names = dataset.class_names
     totals, without = np.zeros(len(names), np.int64), np.zeros(len(names), np.int64)
     query = select(Image.class_pixels).where(Image.dataset_id == dataset.id)

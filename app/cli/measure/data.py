@@ -1,54 +1,41 @@
 """``stylefilter measure data`` measures how fast images are read, and with how much memory."""
 
-import os
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from functools import partial
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import typer
 import zarr
-from numpy.typing import NDArray
-from PIL import Image
 
 from app.cli.console import console
-from app.cli.measure.data_figures import (
-    AccessFigures,
-    Figures,
-    FileFigures,
-    LayoutFigures,
-    MemoryFigures,
-    Plan,
-    tables,
+from app.cli.measure.data_figures import AccessFigures, Figures, LayoutFigures, Plan, tables
+from app.cli.measure.intake import (
+    MAX_PIXELS,
+    MB,
+    Volume,
+    measure_memory,
+    seconds,
+    sections,
+    textured,
+    time_files,
 )
+from app.cli.measure.tiles import measure_tiles
 from app.cli.options import FIGURES
-from models.data.description import Description
-from models.data.intake.layout import folder_inputs
-from models.data.intake.one_pass import store_domain
-from models.data.readers.formats import open_stack
 from models.data.readers.places import LocalPlace
 from models.data.readers.stack import Ask, ReadOptions
 from models.data.readers.zarr_array import open_zarr
 from models.data.readers.zarr_chunks import Tally
 
 Axis = Literal["z", "y", "x"]
-Volume = NDArray[np.uint8]
 
 _AXES: tuple[Axis, ...] = ("z", "y", "x")
 _SECTIONS = "a section"
-_CHUNK_PX = 128
-_MAX_PIXELS = 1 << 28
-_MB = 1_000_000
 
 
-def data(
+def data(  # noqa: PLR0913 - options of a command are its parameters
     volume_px: Annotated[
         int, typer.Option(min=64, help="The side of the volume's sections, in pixels.")
     ] = 512,
@@ -56,23 +43,34 @@ def data(
     large_mb: Annotated[
         int, typer.Option(min=1, help="The size of the volume whose memory is measured.")
     ] = 1024,
+    tiles: Annotated[
+        int, typer.Option(min=1000, help="The number of tiles of the dataset with the most tiles.")
+    ] = 1_000_000,
+    database_url: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="The URL of an empty database for the tiles. Give the option once for each "
+            "database; without it, the database is an SQLite file in a temporary folder."
+        ),
+    ] = None,
     out: Annotated[Path | None, FIGURES] = None,
 ) -> None:
-    """Measure how fast images are read, how much of what is read is used, and the memory it takes.
+    """Measure how fast images are read and registered, and the memory it takes.
 
     The same volume is read in several layouts of Zarr, beside Zarr's own reading in the same run;
-    then many small PNG files, beside a bare loop; then a volume larger than the memory it may take.
+    then many small PNG files are registered, beside bare loops; then a volume larger than the
+    memory it may take; then very many tiles, and what is asked of them.
     """
-    plan = Plan(side_px=volume_px, files=files, large_mb=large_mb)
+    plan = Plan(side_px=volume_px, files=files, large_mb=large_mb, tiles=tiles)
     with tempfile.TemporaryDirectory() as folder:
-        figures = measure(Path(folder), plan)
+        figures = measure(Path(folder), plan, database_url or [])
     if out is not None:
         out.write_text(figures.model_dump_json(indent=2))
     for table in tables(figures):
         console.print(table)
 
 
-def measure(folder: Path, plan: Plan) -> Figures:
+def measure(folder: Path, plan: Plan, database_urls: Sequence[str] = ()) -> Figures:
     """Write synthetic data to a folder, and measure how they are read."""
     volume = textured((plan.depth, plan.side_px, plan.side_px))
     chunks = _layouts(volume.shape)
@@ -82,19 +80,13 @@ def measure(folder: Path, plan: Plan) -> Figures:
         plan=plan,
         layouts=_time_layouts(folder, list(chunks), volume, plan.repeats),
         access=[_access(folder / name, name, axis) for name in chunks for axis in _AXES],
-        files=_time_files(folder / "png", plan.files),
-        memory=_memory(folder / "large", plan.large_mb * _MB),
+        files=time_files(folder / "png", plan.files),
+        memory=measure_memory(folder / "large", plan.large_mb * MB),
+        tiles=[
+            measure_tiles(url, folder / f"tiles {number}", plan)
+            for number, url in enumerate(database_urls or [f"sqlite:///{folder}/stylefilter.db"])
+        ],
     )
-
-
-def textured(shape: tuple[int, int, int]) -> Volume:
-    """Return grey values (Z, H, W) that pack about as well as micrographs do."""
-    rng = np.random.default_rng(0)
-    coarse = rng.integers(60, 190, [side // 8 + 1 for side in shape], np.uint8)
-    for axis, side in enumerate(shape):
-        coarse = coarse.repeat(8, axis).take(range(side), axis)
-    grey: Volume = coarse + rng.integers(0, 24, shape, np.uint8)
-    return grey
 
 
 def _layouts(shape: tuple[int, ...]) -> dict[str, dict[str, Any]]:
@@ -112,23 +104,23 @@ def _time_layouts(
     folder: Path, layouts: Sequence[str], volume: Volume, repeats: int
 ) -> list[LayoutFigures]:
     """Time all layouts in turn, so that a busy moment slows none of them alone."""
-    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in layouts}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in layouts}
     for _ in range(repeats):
         for name in layouts:
-            ours = _seconds(partial(_read_all, folder / name))
-            bare = _seconds(partial(_read_at_once, folder / name))
-            seconds[name].append((ours, bare))
-    ours_of = {name: median(ours for ours, _ in pairs) for name, pairs in seconds.items()}
+            ours = seconds(partial(_read_all, folder / name))
+            bare = seconds(partial(_read_at_once, folder / name))
+            times[name].append((ours, bare))
+    ours_of = {name: median(ours for ours, _ in pairs) for name, pairs in times.items()}
     return [
         LayoutFigures(
             layout=name,
-            megabytes=volume.nbytes / _MB,
+            megabytes=volume.nbytes / MB,
             seconds=ours_of[name],
             seconds_at_once=median(bare for _, bare in pairs),
             to_at_once=median(ours / bare for ours, bare in pairs),
             to_sections=ours_of[name] / ours_of[_SECTIONS],
         )
-        for name, pairs in seconds.items()
+        for name, pairs in times.items()
     ]
 
 
@@ -150,92 +142,14 @@ def _access(folder: Path, layout: str, axis: Axis) -> AccessFigures:
 def _counted(folder: Path, options: ReadOptions) -> tuple[float, float, int]:
     """Return bytes read and unpacked for each byte of the sections, and the sections' number."""
     tally = Tally()
-    with open_zarr(LocalPlace.of(folder), Ask(_MAX_PIXELS, options=options), tally) as stack:
+    with open_zarr(LocalPlace.of(folder), Ask(MAX_PIXELS, options=options), tally) as stack:
         used = sum(section.nbytes for section in stack.sections)
         return tally.bytes_read / used, tally.bytes_unpacked / used, stack.num_sections
 
 
-def _time_files(folder: Path, number: int) -> FileFigures:
-    side = 512
-    (folder / "images").mkdir(parents=True)
-    base = textured((1, side, side))[0]
-    for n in range(number):
-        image = np.roll(base, n, axis=1) ^ np.uint8(n // side)  # each another one
-        Image.fromarray(image).save(folder / "images" / f"{n:06}.png", compress_level=1)
-    paths = sorted((folder / "images").iterdir())
-    cores = os.cpu_count() or 1
-    with ThreadPoolExecutor(cores) as pool:
-        bare = _seconds(lambda: sum(pool.map(_decoded_pixels, paths)))
-    read = _seconds(lambda: sum(map(_read_all, paths)))
-    description = Description(class_names=["background", "organelle"], pixel_size_nm=4.0)
-    inputs = folder_inputs(folder)
-    stored = _seconds(lambda: store_domain(description, inputs, folder / "stored"))
-    return FileFigures(
-        files=number,
-        side_px=side,
-        cores=cores,
-        seconds_read=read,
-        seconds_stored=stored,
-        seconds_bare=bare,
-    )
-
-
-def _decoded_pixels(path: Path) -> int:
-    with Image.open(path) as image:
-        return np.asarray(image).size
-
-
-def _memory(folder: Path, num_bytes: int) -> MemoryFigures:
-    """Read a large volume in a process of its own, which knows what memory it took."""
-    chunk = (_CHUNK_PX, _CHUNK_PX, _CHUNK_PX)
-    side = 1024
-    depth = -(-num_bytes // side**2)
-    large = zarr.create_array(str(folder), shape=(depth, side, side), chunks=chunk, dtype="uint8")
-    row = textured((_CHUNK_PX, side, side))
-    for start in range(0, depth, _CHUNK_PX):
-        stop = min(start + _CHUNK_PX, depth)
-        large[start:stop] = row[: stop - start]
-    context = get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_read_and_tell, args=(folder, sender))
-    process.start()
-    sender.close()
-    try:
-        peak: int = receiver.recv()
-    finally:
-        process.join()
-    return MemoryFigures(megabytes=depth * side**2 / _MB, chunk=chunk, peak_mb=peak / _MB)
-
-
-def _read_and_tell(folder: Path, sender: Connection) -> None:
-    """Send the bytes that this process takes to read a volume, beyond those it has before."""
-    before = _memory_of("VmRSS")
-    for section in _sections(folder):
-        assert section.any()
-    sender.send(_memory_of("VmHWM") - before)
-
-
-def _memory_of(name: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(name):
-            return 1024 * int(line.split()[1])
-    raise ValueError(f"this computer does not tell {name} in /proc: measure on Linux")
-
-
-def _sections(path: Path) -> Iterator[NDArray[np.generic]]:
-    with open_stack(path, Ask(_MAX_PIXELS)) as stack:
-        yield from stack.sections
-
-
 def _read_all(path: Path) -> int:
-    return sum(section.size for section in _sections(path))
+    return sum(section.size for section in sections(path))
 
 
 def _read_at_once(path: Path) -> object:
     return zarr.open_array(str(path), mode="r")[:]
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start

@@ -13,7 +13,9 @@ class Plan(BaseModel):
     side_px: int = Field(512, ge=64, description="The side of a section, in pixels.")
     files: int = Field(10_000, ge=1, description="The number of PNG files.")
     large_mb: int = Field(1024, ge=1, description="The size of the large volume, in megabytes.")
+    tiles: int = Field(1_000_000, ge=1000, description="The number of tiles of the most tiles.")
     repeats: int = Field(3, ge=1)
+    asked: int = Field(40, ge=2, description="The number of times that each request is timed.")
 
 
 class LayoutFigures(BaseModel):
@@ -45,25 +47,63 @@ class AccessFigures(BaseModel):
 
 
 class FileFigures(BaseModel):
-    """The seconds for many PNG files: opened one by one, checked and stored, and a bare loop.
+    """The seconds to register many PNG files, beside two loops on all ``cores`` at once.
 
-    The bare loop decodes on all ``cores`` at once, and checks and keeps nothing.
+    The bare loop decodes, and keeps nothing. The loop of the bound also takes the two digests,
+    packs and writes: the least that an intake has to do.
     """
 
     files: int
     side_px: int
     cores: int
-    seconds_read: float
     seconds_stored: float
     seconds_bare: float
+    seconds_bound: float
+    of_bare: float
+    """The speed of registering, as a share of that of the bare loop."""
+    of_bound: float
 
 
 class MemoryFigures(BaseModel):
-    """The memory that a process needs to read a volume, beyond what it needs to start."""
+    """The memory that a process needs for a large volume, beyond what it needs to start.
+
+    It reads the volume, or registers it, or cuts the batches of a training from it, whose networks
+    are not counted.
+    """
 
     megabytes: float
     chunk: tuple[int, int, int]
     peak_mb: float
+    peak_stored_mb: float
+    peak_trained_mb: float
+
+
+class FlatFigures(BaseModel):
+    """The 95th percentile of the milliseconds of a request, with few images and with many."""
+
+    request: str
+    ms_few: float
+    ms_many: float
+    ratio: float
+
+
+class TilesFigures(BaseModel):
+    """The registration of a dataset with very many tiles, and what is asked of it afterwards.
+
+    Meanwhile another process writes to the same database again and again.
+    """
+
+    database: str
+    few: int
+    many: int
+    seconds: float
+    peak_mb: float
+    longest_write_seconds: float
+    seconds_deleted: float
+    """The seconds until a deletion answers."""
+    seconds_removed: float
+    """The seconds until everything of the deleted dataset is removed."""
+    flat: list[FlatFigures]
 
 
 class Figures(BaseModel):
@@ -74,6 +114,7 @@ class Figures(BaseModel):
     access: list[AccessFigures]
     files: FileFigures
     memory: MemoryFigures
+    tiles: list[TilesFigures]
 
 
 def tables(figures: Figures) -> Iterator[Table]:
@@ -105,13 +146,35 @@ def tables(figures: Figures) -> Iterator[Table]:
     yield shown
     files = figures.files
     shown = Table("", "seconds", title=f"{files.files:,} PNG files of {files.side_px} px")
-    shown.add_row("read one by one", f"{files.seconds_read:.1f}")
-    shown.add_row("checked and stored", f"{files.seconds_stored:.1f}")
-    shown.add_row(f"bare decoding on {files.cores} cores", f"{files.seconds_bare:.1f}")
+    shown.add_row("registered", f"{files.seconds_stored:.1f}")
+    bare, bound = (f"{100 * share:.0f} % of its speed" for share in (files.of_bare, files.of_bound))
+    shown.add_row(f"bare decoding on {files.cores} cores: {bare}", f"{files.seconds_bare:.1f}")
+    shown.add_row(f"with digests, packing, writing: {bound}", f"{files.seconds_bound:.1f}")
     yield shown
     memory = figures.memory
     chunk = " x ".join(map(str, memory.chunk))
-    shown = Table("", "MB", title="memory to read a large volume")
+    shown = Table("", "MB", title="memory for a large volume, at most")
     shown.add_row(f"the volume, in chunks of {chunk}", f"{memory.megabytes:.0f}")
-    shown.add_row("memory at most", f"{memory.peak_mb:.0f}")
+    shown.add_row("to read it", f"{memory.peak_mb:.0f}")
+    shown.add_row("to register it", f"{memory.peak_stored_mb:.0f}")
+    shown.add_row("to cut the batches of a training", f"{memory.peak_trained_mb:.0f}")
+    yield shown
+    for tiles in figures.tiles:
+        yield from _of_tiles(tiles)
+
+
+def _of_tiles(tiles: TilesFigures) -> Iterator[Table]:
+    shown = Table("", "", title=f"{tiles.many:,} tiles on {tiles.database}")
+    shown.add_row("registered in", f"{tiles.seconds:.1f} s")
+    shown.add_row("memory at most", f"{tiles.peak_mb:.0f} MB")
+    shown.add_row("another's write at most", f"{tiles.longest_write_seconds:.2f} s")
+    shown.add_row("a deletion answers in", f"{tiles.seconds_deleted:.2f} s")
+    shown.add_row("all is removed after", f"{tiles.seconds_removed:.1f} s")
+    yield shown
+    columns = (f"{tiles.few:,} images, ms", f"{tiles.many:,} images, ms", "ratio")
+    shown = Table("request, 95th percentile", *columns, title=tiles.database)
+    for each in tiles.flat:
+        shown.add_row(
+            each.request, f"{each.ms_few:.2f}", f"{each.ms_many:.2f}", f"{each.ratio:.2f}"
+        )
     yield shown
