@@ -175,6 +175,10 @@ class Dataset(Table):
     sections: Mapped[tuple[Section, ...]] = mapped_column(deferred=True)
     section_pixels: Mapped[list[Any]] = mapped_column(deferred=True, default=list)
     """For each section, the pixels of each class in its mask; none without a mask."""
+    section_images: Mapped[list[Any]] = mapped_column(deferred=True, default=list)
+    """For each section, the number of its images; those of the first section come first."""
+    images_without: Mapped[list[Any]] = mapped_column(deferred=True, default=list)
+    """For each class, the number of images whose mask has no pixel of it."""
     histogram: Mapped[Histogram | None] = mapped_column(deferred=True)
     """The grey values of the pixels that are data; none for a dataset of an earlier version."""
     description: Mapped[dict[str, Any] | None] = mapped_column(deferred=True)
@@ -218,6 +222,11 @@ class LabelChange(Table):
     seconds: Mapped[float | None]
     """The time that somebody spent on the labels, as the client told it."""
     changed_images: Mapped[int] = mapped_column(default=0)
+    counts: Mapped[dict[str, Any] | None]
+    """For each class, the number of images by label, after what this change has written so far.
+
+    It is none for a change that an earlier version wrote.
+    """
     complete: Mapped[bool] = mapped_column(default=False)
     """False while the labels are being written, and for ever if the writer was killed."""
     changed_at: Mapped[datetime] = mapped_column(default=now_plus())

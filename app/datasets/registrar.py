@@ -175,6 +175,8 @@ def _row(dataset_id: UUID, request: DatasetCreate, stored: StoredDomain) -> Data
         num_images=len(stored.tiles),
         sections=stored.sections,
         section_pixels=stored.tiles.of_sections(),
+        section_images=stored.tiles.num_of_sections(),
+        images_without=stored.tiles.without(len(request.class_names)),
         histogram=stored.histogram,
         description=request.model_dump(mode="json", exclude={"name", "folder", "uploads"}),
         notes=stored.notes,

@@ -62,17 +62,22 @@ def hold(session: Session, dataset_id: UUID) -> Dataset:
 def report(session: Session, dataset_id: UUID) -> DatasetReport:
     """Return a dataset with its sections and notes; its images are not looked at."""
     dataset = get(session, dataset_id)
+    return DatasetReport(
+        **_fields(dataset),
+        sections=[SectionRead.model_validate(section) for section in dataset.sections],
+        class_pixels=class_pixels(dataset),
+        description=dataset.description,
+        notes=[NoteRead.model_validate(note) for note in dataset.notes],
+    )
+
+
+def class_pixels(dataset: Dataset) -> dict[str, int]:
+    """Return the pixels of each class in all masks of a dataset."""
     totals = dict.fromkeys(dataset.class_names, 0)
     for counts in stored_list(dataset.section_pixels):
         for name, count in (_by_class(dataset, counts) or {}).items():
             totals[name] += count
-    return DatasetReport(
-        **_fields(dataset),
-        sections=[SectionRead.model_validate(section) for section in dataset.sections],
-        class_pixels=totals,
-        description=dataset.description,
-        notes=[NoteRead.model_validate(note) for note in dataset.notes],
-    )
+    return totals
 
 
 def list_images(

@@ -4,12 +4,9 @@ from collections import Counter
 from pathlib import Path
 from uuid import UUID
 
-import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.columns import stored_list
 from app.datasets import service as datasets
 from app.datasets.domains import DatasetMissing, load_domain
 from app.datasets.schemas import NoteRead
@@ -21,7 +18,7 @@ from app.inspection.schemas import (
     SizeCount,
 )
 from app.storage import Storage
-from app.tables import Dataset, Image
+from app.tables import Dataset
 from models.data.domain import Domain
 from models.data.intake.grey_values import Histogram
 from models.data.intake.suspicions import suspicions
@@ -41,7 +38,7 @@ def inspect(session: Session, storage: Storage, dataset_id: UUID) -> DatasetInsp
     """Describe a dataset; NotFound if there is none, or if its files are gone."""
     dataset = datasets.get(session, dataset_id)
     domain = open_domain(session, storage, dataset_id)
-    found = frequencies(session, dataset)
+    frequencies = _frequencies(dataset)
     sections, notes, histogram = dataset.sections, dataset.notes, dataset.histogram
     facts = {
         name: getattr(dataset, name)
@@ -67,7 +64,7 @@ def inspect(session: Session, storage: Storage, dataset_id: UUID) -> DatasetInsp
             SizeCount(height=height, width=width, sections=count)
             for (height, width), count in sizes.most_common()
         ],
-        classes=found,
+        classes=frequencies,
         splits=dict(Counter(section.split for section in sections)),
         groups=dict(Counter(section.group for section in sections if section.group is not None)),
         touching_splits=_touching(sections),
@@ -89,20 +86,12 @@ def page(found: DatasetInspection) -> str:
     return _PAGES.get_template("report.html").render(found=found, top=top)
 
 
-def frequencies(session: Session, dataset: Dataset) -> list[ClassFrequency]:
-    """Return the pixels of each class in the masks, and the images whose mask has none of it."""
-    names = dataset.class_names
-    totals, without = np.zeros(len(names), np.int64), np.zeros(len(names), np.int64)
-    query = select(Image.class_pixels).where(Image.dataset_id == dataset.id)
-    for stored in session.scalars(query):
-        counts = [count for count in stored_list(stored) if isinstance(count, int)]
-        if len(counts) == len(names):
-            totals += counts
-            without += np.array(counts) == 0
-    everything = max(1, int(totals.sum()))
+def _frequencies(dataset: Dataset) -> list[ClassFrequency]:
+    totals = datasets.class_pixels(dataset)
+    everything = max(1, sum(totals.values()))
     return [
         ClassFrequency(name=name, pixels=total, share=total / everything, images_without=missing)
-        for name, total, missing in zip(names, totals.tolist(), without.tolist(), strict=True)
+        for (name, total), missing in zip(totals.items(), dataset.images_without, strict=True)
     ]
 
 

@@ -4,6 +4,7 @@ A change of many images is written in several short transactions, so that others
 database meanwhile. Until it is complete, no other change of the same labels begins.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -18,6 +19,7 @@ from app.datasets import service as datasets
 from app.errors import Busy, ChangedMeanwhile, Conflict
 from app.http.pagination import by_number_down
 from app.labels.collected import Classes
+from app.labels.counts import Counts, Shift, counted, shifted
 from app.tables import ChangeKind, Dataset, Image, LabelChange
 from models.data.labels import LabelState
 
@@ -72,7 +74,9 @@ def write(
                 database.give_way()
                 _go_on(session, entry)
             some = numbers[start : start + _IMAGES_AT_ONCE]
-            entry.changed_images += _write_some(session, dataset_id, some, wanted)
+            changed, shift = _write_some(session, dataset_id, some, wanted)
+            entry.changed_images += changed
+            entry.counts = shifted(entry.counts or {}, shift)
             entry.changed_at = now_plus()
         entry.complete = True
         if not entry.changed_images:
@@ -89,6 +93,11 @@ def current(session: Session, dataset_id: UUID) -> Version:
     is refused without need, but none is lost.
     """
     return _version(session.scalar(_last(dataset_id)))
+
+
+def counts(session: Session, dataset_id: UUID) -> Counts:
+    """Return for each class the number of images by label, as the last change left them."""
+    return _counts(session, dataset_id, session.scalar(_last(dataset_id)))
 
 
 def history(
@@ -131,6 +140,7 @@ def _begin(session: Session, dataset_id: UUID, kind: ChangeKind, asked: AskedCha
         kind=kind,
         by=asked.by,
         seconds=asked.seconds,
+        counts=_counts(session, dataset_id, last),
         changed_images=0,
         complete=False,
     )
@@ -158,22 +168,29 @@ def _lock(session: Session, dataset_id: UUID) -> None:
 
 def _write_some(
     session: Session, dataset_id: UUID, numbers: Sequence[int], wanted: Mapping[int, Classes]
-) -> int:
-    """Write labels where they differ from those that are stored; return the number of images."""
+) -> tuple[int, Shift]:
+    """Write labels where they differ from those that are stored.
+
+    Return the number of images, and by how many images each label has more or fewer.
+    """
+    shift: Shift = Counter()
     query = select(Image.n, Image.labels).where(*_these(dataset_id, numbers))
     alike: dict[tuple[tuple[str, str], ...], list[int]] = {}
     for n, labels in session.execute(query.order_by(Image.n).with_for_update()):
-        merged = {**stored_labels(labels), **wanted[n]}
+        stored = stored_labels(labels)
+        merged = {**stored, **wanted[n]}
         new = {name: word for name, word in merged.items() if word != LabelState.UNKNOWN}
         if new != labels:
             alike.setdefault(tuple(sorted(new.items())), []).append(n)
+            shift.subtract(stored.items())
+            shift.update(new.items())
     # Far fewer statements than images: most images get the same labels as another.
     for items, of_images in alike.items():
         images = update(Image).where(*_these(dataset_id, of_images))
         session.execute(
             images.values(labels=dict(items)), execution_options={"synchronize_session": False}
         )
-    return sum(map(len, alike.values()))
+    return sum(map(len, alike.values())), shift
 
 
 def _these(
@@ -184,6 +201,12 @@ def _these(
     gapless = last - first + 1 == len(numbers)
     chosen = Image.n.between(first, last) if gapless else Image.n.in_(numbers)
     return Image.dataset_id == dataset_id, chosen
+
+
+def _counts(session: Session, dataset_id: UUID, last: LabelChange | None) -> Counts:
+    if last is None:
+        return {}
+    return counted(session, dataset_id) if last.counts is None else last.counts
 
 
 def _last(dataset_id: UUID) -> Select[LabelChange]:

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.database import Database
 from app.labels.changes import stored_labels
+from app.labels.counts import counted
 from app.tables import ChangeKind, Dataset, Image, LabelChange
 from models.data.intake.store import StoredTiles
 
@@ -66,6 +67,7 @@ def _record(database: Database, dataset_id: UUID, kept: int) -> None:
                 version=1,
                 kind=ChangeKind.VERSION,
                 changed_images=kept,
+                counts=counted(session, dataset_id),
                 complete=True,
             )
         )

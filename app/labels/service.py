@@ -1,14 +1,15 @@
 """Writes and reads image-level labels, counts them, and derives them from masks."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import IO
 from uuid import UUID
 
 from pydantic import JsonValue
-from sqlalchemy import TableValuedAlias, case, func, literal, select, true
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.columns import Json, stored_list
+from app.columns import stored_list
 from app.database import Database
 from app.datasets import service as datasets
 from app.errors import Invalid, NotFound, ProblemItem, refusal
@@ -16,6 +17,7 @@ from app.http.pagination import Page
 from app.labels import changes
 from app.labels.changes import AskedChange, Version, stored_labels
 from app.labels.collected import Classes, Collected
+from app.labels.counts import by_state
 from app.labels.naming import Extent, ImageNames
 from app.labels.schemas import (
     ChangeRead,
@@ -89,12 +91,12 @@ def derive(
 def read(session: Session, dataset_id: UUID, limit: int, cursor: str | None) -> Page[LabelsRead]:
     dataset = datasets.get(session, dataset_id)
     rows, following = datasets.image_rows(session, dataset_id, limit, cursor)
-    first_of = _first_images(session, dataset_id, rows)
+    extents = _extents(dataset)
     items = [
         LabelsRead(
             image=row.n,
             section=dataset.sections[row.section].name,
-            tile=row.n - first_of[row.section],
+            tile=row.n - extents[row.section].first,
             classes=_states(dataset, row.labels),
         )
         for row in rows
@@ -173,7 +175,7 @@ def _write(
 ) -> tuple[LabelsSummary, Version]:
     found, changed = changes.write(database, dataset.id, wanted, kind, asked)
     with database.reading() as session:
-        counts = _counts(session, dataset)
+        counts = by_state(changes.counts(session, dataset.id), dataset)
     return LabelsSummary(version=found.number, changed_images=changed, counts=counts), found
 
 
@@ -181,26 +183,19 @@ def _named(database: Database, dataset_id: UUID) -> tuple[Dataset, ImageNames]:
     """Return a dataset and the names of its images."""
     with database.reading() as session:
         dataset = datasets.get(session, dataset_id)
-        sections = dataset.sections
-        query = select(Image.section, func.min(Image.n), func.count())
-        query = query.where(Image.dataset_id == dataset_id).group_by(Image.section)
-        rows = session.execute(query).all()
-    return dataset, ImageNames(sections, {section: Extent(n, count) for section, n, count in rows})
+        sections, extents = dataset.sections, _extents(dataset)
+    return dataset, ImageNames(sections, extents)
 
 
-def _first_images(session: Session, dataset_id: UUID, rows: Sequence[Image]) -> dict[int, int]:
-    """Return the number of the first image of each section, for images that follow each other."""
-    first_of: dict[int, int] = {}
-    for row in reversed(rows):
-        first_of[row.section] = row.n
-    if rows:
-        section, n = rows[0].section, rows[0].n
-        before = select(Image.n).where(
-            Image.dataset_id == dataset_id, Image.n < n, Image.section != section
-        )
-        last = session.scalar(before.order_by(Image.n.desc()).limit(1))
-        first_of[section] = 0 if last is None else last + 1
-    return first_of
+def _extents(dataset: Dataset) -> dict[int, Extent]:
+    """Return the images of each section that has some, by the section's index."""
+    counts: list[int] = dataset.section_images
+    firsts = accumulate(counts, initial=0)
+    return {
+        index: Extent(first, count)
+        for index, (first, count) in enumerate(zip(firsts, counts, strict=False))
+        if count
+    }
 
 
 def _entries(
@@ -273,26 +268,3 @@ def _notes(derived: Mapping[str, Mapping[LabelState, int]]) -> dict[str, str]:
 def _states(dataset: Dataset, labels: JsonValue) -> dict[str, LabelState]:
     known = stored_labels(labels)
     return {name: known.get(name, LabelState.UNKNOWN) for name in dataset.class_names}
-
-
-def _counts(session: Session, dataset: Dataset) -> dict[str, dict[LabelState, int]]:
-    """Count for each class the images of each state, in the database."""
-    counts = {name: dict.fromkeys(LabelState, 0) for name in dataset.class_names}
-    each = _each_label(session)
-    query = select(each.c.key, each.c.value, func.count()).join_from(Image, each, true())
-    query = query.where(Image.dataset_id == dataset.id).group_by(each.c.key, each.c.value)
-    for name, word, count in session.execute(query):
-        if name in counts and word in (LabelState.PRESENT, LabelState.ABSENT):
-            counts[name][word] = count
-    for states in counts.values():
-        states[LabelState.UNKNOWN] = dataset.num_images - sum(states.values())
-    return counts
-
-
-def _each_label(session: Session) -> TableValuedAlias:
-    """Return the labels of an image as rows: ``key`` is the class, ``value`` the word."""
-    if session.get_bind().dialect.name == "postgresql":
-        is_object = func.jsonb_typeof(Image.labels) == "object"
-        labels = case((is_object, Image.labels), else_=literal({}, Json))
-        return func.jsonb_each_text(labels).table_valued("key", "value")
-    return func.json_each(Image.labels).table_valued("key", "value")

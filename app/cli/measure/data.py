@@ -18,12 +18,12 @@ from app.cli.measure.intake import (
     Volume,
     measure_memory,
     seconds,
-    sections,
     textured,
     time_files,
 )
 from app.cli.measure.tiles import measure_tiles
 from app.cli.options import FIGURES
+from models.data.readers.formats import open_stack
 from models.data.readers.places import LocalPlace
 from models.data.readers.stack import Ask, ReadOptions
 from models.data.readers.zarr_array import open_zarr
@@ -44,7 +44,7 @@ def data(  # noqa: PLR0913 - options of a command are its parameters
         int, typer.Option(min=1, help="The size of the volume whose memory is measured.")
     ] = 1024,
     tiles: Annotated[
-        int, typer.Option(min=1000, help="The number of tiles of the dataset with the most tiles.")
+        int, typer.Option(min=1000, help="The number of tiles of a large dataset, a multiple of 8.")
     ] = 1_000_000,
     database_url: Annotated[
         list[str] | None,
@@ -148,7 +148,8 @@ def _counted(folder: Path, options: ReadOptions) -> tuple[float, float, int]:
 
 
 def _read_all(path: Path) -> int:
-    return sum(section.size for section in sections(path))
+    with open_stack(path, Ask(MAX_PIXELS)) as stack:
+        return sum(section.size for section in stack.sections)
 
 
 def _read_at_once(path: Path) -> object:

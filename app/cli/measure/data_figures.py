@@ -13,7 +13,9 @@ class Plan(BaseModel):
     side_px: int = Field(512, ge=64, description="The side of a section, in pixels.")
     files: int = Field(10_000, ge=1, description="The number of PNG files.")
     large_mb: int = Field(1024, ge=1, description="The size of the large volume, in megabytes.")
-    tiles: int = Field(1_000_000, ge=1000, description="The number of tiles of the most tiles.")
+    tiles: int = Field(
+        1_000_000, ge=1000, multiple_of=8, description="The number of tiles in the large dataset."
+    )
     repeats: int = Field(3, ge=1)
     asked: int = Field(40, ge=2, description="The number of times that each request is timed.")
 
@@ -67,13 +69,11 @@ class FileFigures(BaseModel):
 class MemoryFigures(BaseModel):
     """The memory that a process needs for a large volume, beyond what it needs to start.
 
-    It reads the volume, or registers it, or cuts the batches of a training from it, whose networks
-    are not counted.
+    It registers the volume, or cuts the batches of a training from it, without the networks.
     """
 
     megabytes: float
     chunk: tuple[int, int, int]
-    peak_mb: float
     peak_stored_mb: float
     peak_trained_mb: float
 
@@ -155,7 +155,6 @@ def tables(figures: Figures) -> Iterator[Table]:
     chunk = " x ".join(map(str, memory.chunk))
     shown = Table("", "MB", title="memory for a large volume, at most")
     shown.add_row(f"the volume, in chunks of {chunk}", f"{memory.megabytes:.0f}")
-    shown.add_row("to read it", f"{memory.peak_mb:.0f}")
     shown.add_row("to register it", f"{memory.peak_stored_mb:.0f}")
     shown.add_row("to cut the batches of a training", f"{memory.peak_trained_mb:.0f}")
     yield shown

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -24,8 +24,6 @@ from models.data.intake.layout import folder_inputs
 from models.data.intake.one_pass import store_domain
 from models.data.intake.section_arrays import write_array
 from models.data.intake.store import StoredDomain
-from models.data.readers.formats import open_stack
-from models.data.readers.stack import Ask
 from models.data.samples import source_batch
 from models.data.sampling import Sampler
 from models.data.sections import Section
@@ -101,7 +99,7 @@ def _stored(folder: Path, store: Path) -> StoredDomain:
 
 
 def measure_memory(folder: Path, num_bytes: int) -> MemoryFigures:
-    """Read, register and train with a large volume, each in a process that knows its memory."""
+    """Register a large volume and train with it, each in a process that knows its memory."""
     chunk = (_CHUNK_PX, _CHUNK_PX, _CHUNK_PX)
     shape = (-(-num_bytes // _LARGE_PX**2), _LARGE_PX, _LARGE_PX)
     row = textured((_CHUNK_PX, _LARGE_PX, _LARGE_PX))
@@ -115,15 +113,9 @@ def measure_memory(folder: Path, num_bytes: int) -> MemoryFigures:
     return MemoryFigures(
         megabytes=float(np.prod(shape)) / MB,
         chunk=chunk,
-        peak_mb=_peak(_read, folder) / MB,
         peak_stored_mb=_peak(_store, folder) / MB,
         peak_trained_mb=_peak(_train, folder) / MB,
     )
-
-
-def _read(folder: Path) -> None:
-    for section in sections(folder / "images.zarr"):
-        assert section.any()
 
 
 def _store(folder: Path) -> None:
@@ -168,12 +160,6 @@ def memory_of(name: str) -> int:
         if line.startswith(name):
             return 1024 * int(line.split()[1])
     raise ValueError(f"this computer does not tell {name} in /proc: measure on Linux")
-
-
-def sections(path: Path) -> Iterator[NDArray[np.generic]]:
-    """Yield the sections of a file or a Zarr store."""
-    with open_stack(path, Ask(MAX_PIXELS)) as stack:
-        yield from stack.sections
 
 
 def seconds(work: Callable[[], Any]) -> float:

@@ -34,7 +34,7 @@ from models.data.readers.limits import Array
 from models.data.readers.stack import Ask, Stack
 
 _TILE_PX = 16
-_TILES_PER_SECTION = 62_500
+_SECTIONS = 8
 _FEW = 1000
 _PAGE = 100
 _STEP = 500
@@ -51,17 +51,15 @@ class _Tiled:
 
     @contextmanager
     def open(self, ask: Ask) -> Iterator[Stack]:
-        number = -(-self.num_tiles // _TILES_PER_SECTION)
-        yield Stack(self._sections(ask), number)
+        yield Stack(self._sections(ask), _SECTIONS)
 
     def _sections(self, ask: Ask) -> Iterator[Array]:
         rng = np.random.default_rng(0)
-        for first in range(0, self.num_tiles, _TILES_PER_SECTION):
-            tiles = min(_TILES_PER_SECTION, self.num_tiles - first)
-            across = next(n for n in range(int(tiles**0.5), 0, -1) if tiles % n == 0)
-            shape = (_TILE_PX * across, _TILE_PX * (tiles // across))
-            most = 256 if ask.purpose == "image" else 2
-            yield rng.integers(0, most, shape, np.uint8)
+        tiles = self.num_tiles // _SECTIONS
+        across = next(n for n in range(int(tiles**0.5), 0, -1) if tiles % n == 0)
+        shape = (_TILE_PX * across, _TILE_PX * (tiles // across))
+        for _ in range(_SECTIONS):
+            yield rng.integers(0, 256 if ask.purpose == "image" else 2, shape, np.uint8)
 
     def again(self) -> None:
         return None
@@ -82,7 +80,7 @@ def measure_tiles(url: str, folder: Path, plan: Plan) -> TilesFigures:
                 raise ValueError("the database holds datasets already: name an empty database")
         few = Registrar(database, storage, settings).register(_request(_FEW), _inputs(_FEW))
         many, took, peak, longest = _register(settings, database, plan.tiles)
-        flat = list(_flat(database, few.dataset_id, many, plan.asked))
+        flat = list(_flat(database, storage, (few.dataset_id, many), plan.asked))
         deleted = seconds(lambda: datasets.remove(database, many))
         removed = seconds(lambda: leftovers.complete_deletions(database, storage))
     finally:
@@ -147,19 +145,23 @@ def _write(database: Database) -> None:
         session.commit()
 
 
-def _flat(database: Database, few: UUID, many: UUID, asked_times: int) -> Iterator[FlatFigures]:
+def _flat(
+    database: Database, storage: Storage, both: tuple[UUID, UUID], times_asked: int
+) -> Iterator[FlatFigures]:
     """Time each request for the dataset with few images and for that with many, in turn."""
-    asked = [_requests(database, dataset_id) for dataset_id in (few, many)]
+    asked = [_requests(database, storage, dataset_id) for dataset_id in both]
     for name in asked[0]:
         times: list[list[float]] = [[], []]
-        for _ in range(asked_times):
+        for _ in range(times_asked):
             for requests, taken in zip(asked, times, strict=True):
                 taken.append(1000 * seconds(requests[name]))
         ms_few, ms_many = (quantiles(taken, n=20)[-1] for taken in times)
         yield FlatFigures(request=name, ms_few=ms_few, ms_many=ms_many, ratio=ms_many / ms_few)
 
 
-def _requests(database: Database, dataset_id: UUID) -> dict[str, Callable[[], object]]:
+def _requests(
+    database: Database, storage: Storage, dataset_id: UUID
+) -> dict[str, Callable[[], object]]:
     """Return what is asked of a dataset, by name."""
     with database.reading() as session:
         last = datasets.get(session, dataset_id).num_images - 1
@@ -187,9 +189,7 @@ def _requests(database: Database, dataset_id: UUID) -> dict[str, Callable[[], ob
             lambda s: datasets.list_images(s, dataset_id, _PAGE, cursor)
         ),
         "list labels, near the end": read(lambda s: labels.read(s, dataset_id, _PAGE, cursor)),
-        "count classes for the report": read(
-            lambda s: report.frequencies(s, datasets.get(s, dataset_id))
-        ),
+        "report": read(lambda s: report.inspect(s, storage, dataset_id)),
         "label 100 images, and count labels": label,
     }
 

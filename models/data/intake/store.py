@@ -66,6 +66,27 @@ class StoredTiles:
                 if data is None or data.touches(*window):
                     yield StoredTile(section.index, *window, pixels)
 
+    def num_of_sections(self) -> list[int]:
+        """Return the number of tiles of each section."""
+        return [self._num_tiles(section) for section in self.sections]
+
+    def without(self, num_classes: int) -> list[int]:
+        """Return for each class the number of tiles with a mask that have no pixel of it."""
+        total = np.zeros(num_classes, np.int64)
+        for section, counts in zip(self.sections, self.counts, strict=True):
+            if counts is not None:
+                total += (counts[self._kept(section)] == 0).sum(axis=0)
+        return total.tolist()
+
+    def _kept(self, section: Section) -> NDArray[np.bool_]:
+        """Tell of each tile of a section whether it has a pixel of data: (tiles,)."""
+        data, side = self.fields.get(section.index), self.tile_px
+        if data is None or side is None:
+            return np.ones(num_tiles(section.height, section.width, side), bool)
+        tops, lefts = np.arange(0, section.height, side), np.arange(0, section.width, side)
+        rows = (tops < data.y1) & (tops + side > data.y0)
+        return np.logical_and.outer(rows, (lefts < data.x1) & (lefts + side > data.x0)).ravel()
+
     def of_sections(self) -> list[list[int] | None]:
         """Return the pixels of each class in each section; None for a section without a mask."""
         return [

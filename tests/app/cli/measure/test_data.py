@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.cli.measure.data import measure, tables, textured
-from app.cli.measure.data_figures import Figures, Plan
+from app.cli.measure.data import measure
+from app.cli.measure.data_figures import Figures, Plan, tables
+from app.cli.measure.intake import textured
 
-PLAN = Plan(depth=130, side_px=192, files=3, large_mb=20, repeats=1)
+PLAN = Plan(depth=130, side_px=192, files=3, large_mb=20, tiles=2000, repeats=1, asked=2)
 
 
 def test_textures_pack_as_micrographs_do() -> None:
@@ -34,8 +35,14 @@ def test_all_figures_of_a_small_run(tmp_path: Path) -> None:
     assert cubes.unpacked_all == pytest.approx(256 / 130 * (256 / 192) ** 2)
     assert cubes.unpacked_one == pytest.approx(128 * (256 / 192) ** 2)
     assert all(each.read_all < each.unpacked_all for each in figures.access)
-    assert figures.files.files == 3
+    files = figures.files
+    assert (files.files, files.of_bare) == (3, files.seconds_bare / files.seconds_stored)
     assert figures.memory.megabytes == pytest.approx(20, abs=1.1)
-    # One slab of 1024 x 1024 px; its chunks, one for each core; and what each of them is made of.
-    assert figures.memory.peak_mb < 60
-    assert [table.row_count for table in tables(figures)] == [4, 12, 3, 2]
+    # All sections, as 32-bit numbers, lie in the cache of a training: fewer than 512 MiB.
+    assert figures.memory.peak_trained_mb > 5 * figures.memory.megabytes
+    (tiles,) = figures.tiles
+    assert (tiles.database, tiles.few, tiles.many) == ("sqlite", 1000, 2000)
+    assert min(tiles.seconds, tiles.longest_write_seconds, tiles.seconds_deleted) > 0
+    assert len({each.request for each in tiles.flat}) == 6
+    assert all(each.ratio == each.ms_many / each.ms_few for each in tiles.flat)
+    assert [table.row_count for table in tables(figures)] == [4, 12, 3, 3, 5, 6]
