@@ -26,13 +26,13 @@ def plan(
     """Return the plan of a benchmark; Invalid if its datasets cannot be divided as it needs."""
     source, target = pair
     for name in request.excluded:
-        if name not in target.class_names:
+        if name not in source.class_names:
             raise refusal(
                 "excluded",
-                f"the target has no class {name!r}: its classes are "
-                f"{', '.join(target.class_names)}",
+                f"the source has no class {name!r}: its classes are "
+                f"{', '.join(source.class_names)}",
             )
-    if len(set(request.excluded)) == len(target.class_names):
+    if len(set(request.excluded)) == len(source.class_names):
         raise refusal("excluded", "all classes are excluded: leave at least one to score")
     _check_rows(request, config)
     if request.folds is not None:

@@ -82,5 +82,6 @@ class _Fold:
             source_id=benchmark.source_id,
             target_id=None if kind == JobKind.PRETRAIN else benchmark.target_id,
             reuse=benchmark.reuse,
+            target_classes=benchmark.target_classes,
         )
         return Part(job, needs or [])

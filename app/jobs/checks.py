@@ -86,19 +86,23 @@ def training_pair(
 
 
 def matching_pair(
-    context: Context, source_id: UUID, target_id: UUID, config: StyleFilterConfig
+    context: Context,
+    source_id: UUID,
+    target_id: UUID,
+    config: StyleFilterConfig,
+    target_classes: Mapping[str, str] | None,
 ) -> tuple[Dataset, Dataset]:
     """Return source and target of a benchmark; Invalid if they do not match.
 
-    Both have the same classes, in any order.
+    The target has each class of the source.
     """
     source = held_dataset(context, source_id, "source")
     target = held_dataset(context, target_id, "target")
-    if missing := check_classes(target, source.class_names, "target"):
+    if missing := check_classes(target, source.class_names, "target", target_classes):
         raise refusal(
             "target",
-            f"the target has no class {', '.join(missing)}, and a benchmark scores each class: "
-            "register the target with the classes of the source",
+            f"no class of the target is {', '.join(missing)}, and a benchmark scores each class: "
+            "say so in target_classes, or register the target with the classes of the source",
         )
     _check_scales(context, source, target, config)
     return source, target

@@ -129,7 +129,9 @@ def draft_stylefilter(context: Context, request: StyleFilterRequest) -> Training
 def draft_benchmark(context: Context, request: BenchmarkRequest) -> TrainingDraft:
     """Check that each fold has the masks and labels that the rows need, and plan the parts."""
     config = _config(context, request)
-    pair = checks.matching_pair(context, request.source, request.target, config)
+    pair = checks.matching_pair(
+        context, request.source, request.target, config, request.target_classes
+    )
     plan = benchmark_folds.plan(context.session, request, pair, config)
     notes = checks.notes_on_classes(pair[0], plan.folds[0])
     job = _job(JobKind.BENCHMARK, request, *pair)
@@ -179,7 +181,7 @@ def _job(
 ) -> Job:
     target_id = None if target is None else target.id
     job = Job(kind=kind, reuse=request.reuse, source_id=source.id, target_id=target_id)
-    if isinstance(request, AdaptRequest | TrainStyleRequest | StyleFilterRequest):
+    if not isinstance(request, PretrainRequest):
         job.target_classes = request.target_classes
     return job
 

@@ -184,6 +184,7 @@ class BenchmarkRequest(_TrainingRequest):
     target: UUID = Field(
         description="The id of the target, a dataset with masks, by which each row is scored."
     )
+    target_classes: TargetClasses = None
     rows: list[RowName] = Field(
         list(ROWS),
         min_length=1,
@@ -221,5 +222,6 @@ class BenchmarkRequest(_TrainingRequest):
     excluded: list[ClassName] = Field(
         [],
         max_length=255,
-        description="The names of classes to leave out of the table and of its mean DICE.",
+        description="The names of the source's classes to leave out of the table and of its mean "
+        "DICE.",
     )

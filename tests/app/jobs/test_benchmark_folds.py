@@ -281,6 +281,29 @@ def test_what_cannot_be_measured_is_refused(
         assert session.scalars(select(Job)).all() == []
 
 
+def test_the_target_may_have_other_class_names(
+    api: httpx.Client, database: Database, pair: dict[str, str]
+) -> None:
+    files = {f"{n}.png": png(grey(i + 50)) for i, n in enumerate(NAMES)}
+    masks = {f"{name}.png": png(mask()) for name in NAMES}
+    names = ["rest", "mito"]
+    other = pair | {"target": registered(upload(api, files, masks, class_names=names))["id"]}
+    body = {"preset": "smoke", "num_folds": 1, "tile_px": 16, "excluded": ["background"]}
+    for meanings, where in (
+        (None, "body.target"),
+        ({"rest": "background", "mito": "ignore"}, "body.target"),
+        ({"rest": "background"}, "body.target_classes"),
+    ):
+        refused = api.post("/jobs/benchmark", json=other | body | {"target_classes": meanings})
+        assert [error["where"] for error in problem(refused, 422)["errors"]] == [where]
+    meanings = {"rest": "background", "mito": "organelle"}
+    job = submitted(api, other, target_classes=meanings, rows=["source-only", "cut"])
+    assert len(parts(api, job)) > 1
+    with database.reading() as session:
+        found = session.scalars(select(Job.target_classes)).all()
+    assert found == [meanings] * len(found)
+
+
 def test_a_report_is_there_when_the_table_is(api: httpx.Client, pair: dict[str, str]) -> None:
     job = submitted(api, pair, rows=["source-only"])
     early = problem(api.get(f"/jobs/{job['id']}/report"), 409)

@@ -222,6 +222,33 @@ def test_a_shared_stage_that_was_mended_alone_is_not_blamed(
     assert "stage" not in reasons["y-net"]
 
 
+@sqlite_only
+def test_a_target_with_other_names_and_ids_is_scored_alike(
+    service: Service, pair: dict[str, UUID]
+) -> None:
+    root = service.settings.data_folder.parent / "roots"
+    settings = service.settings.model_copy(update={"data_roots": (root,)})
+    names = [f"my {name}" for name in CLASSES]
+    request = DatasetCreate(
+        name="target",
+        class_names=names[::-1],
+        mask_values=dict(enumerate(names)) | {255: "ignore"},
+        pixel_size_nm=5.0,
+    )
+    registrar = Registrar(service.database, service.storage, settings)
+    other = registrar.register(request, folder_files(settings, "target")).dataset_id
+    body = {"preset": "smoke", "num_folds": 1, "tile_px": 32, "rows": ["source-only"]}
+    meanings = dict(zip(names, CLASSES, strict=True))
+    reports = []
+    for change in ({}, {"target": other, "target_classes": meanings}):
+        job_id = service.submit(BenchmarkRequest.model_validate(pair | body | change))
+        run_here(service, job_id)
+        reports.append(report_of(service, job_id))
+    (plain,), (renamed,) = (report.rows for report in reports)
+    assert reports[1].class_names == CLASSES
+    assert renamed.dice == plain.dice
+
+
 @pytest.mark.processes
 @pytest.mark.slow
 @sqlite_only
