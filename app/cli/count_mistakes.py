@@ -81,7 +81,8 @@ def count_mistakes(  # noqa: PLR0913 - options of a command are its parameters
         class_names = client.model(model).class_names
         fields = {"model": str(model), "dataset": str(dataset), "stylise": str(stylise)}
         for name, tiles in sections.items():
-            mask = np.asarray(Image.open(io.BytesIO(client.predict(files[name], fields))))
+            predicted = client.predict(files[name], fields | {"section": name})
+            mask = np.asarray(Image.open(io.BytesIO(predicted)))
             count(counted, tiles, mask, class_names, min_pixels=min_pixels)
     _show(counted, console)
 

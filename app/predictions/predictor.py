@@ -47,13 +47,14 @@ class Request:
 
     ``segmenter`` and ``style`` are folders of trained models. Without ``style`` the image is not
     stylised first. ``image`` is (H, W) uint8 or uint16, and
-    ``intensity_window`` (low, high) holds its grey values that become 0 and 1.
+    ``intensity_window`` (low, high) holds its grey values that become 0 and 1. ``pixel_size_nm`` is
+    that of both axes, or of y and x.
     """
 
     segmenter: Path
     style: Path | None
     image: Array
-    pixel_size_nm: float
+    pixel_size_nm: float | tuple[float, float]
     intensity_window: tuple[float, float]
 
 

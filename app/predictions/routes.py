@@ -27,6 +27,8 @@ from app.tables import Dataset, ModelKind, TrainedModel
 from models.data.domain import working_shape
 from models.data.images import decode_image, png_bytes
 from models.data.readers.limits import ImageError
+from models.data.sections import Section
+from models.data.splits import SectionName
 
 if TYPE_CHECKING:
     from models.inference import Prediction
@@ -66,12 +68,19 @@ class PredictForm(BaseModel):
         "of the style model or, if nothing is stylised, of the model; for a model without a target "
         "it is its source.",
     )
+    section: SectionName | None = Field(
+        None,
+        description="The name of the section of the dataset that the image is, or is a piece of. "
+        "Where sections have grey values or a pixel size of their own, those of this section "
+        "count. Without this field those of the whole dataset count, because a section's own grey "
+        "values cannot be told from a piece of it.",
+    )
     pixel_size_nm: float | None = Field(
         None,
         gt=0,
         le=1e6,
         description="The width of a pixel of the image, in nanometres. Without this field it is "
-        "that of the dataset.",
+        "that of the section or dataset.",
     )
 
 
@@ -142,6 +151,7 @@ def _request(services: Services, form: PredictForm) -> tuple[Request, Sequence[s
             raise refusal("model", message)
         style = _style(session, model, form.style_model) if form.stylise else None
         imaged_like = _imaged_like(session, form.dataset, style or model)
+        section = None if form.section is None else _section(imaged_like, form.section)
     # Read only now, so that no more images are in memory than are decoded at once.
     pixels = _decoded(form.image.file.read(), services.settings.max_predict_pixels)
     if pixels.dtype.name != imaged_like.dtype:
@@ -151,13 +161,15 @@ def _request(services: Services, form: PredictForm) -> tuple[Request, Sequence[s
             f"{imaged_like.name!r}, which say what is black and white, have {imaged_like.dtype}: "
             "send an image of that dtype, or name another dataset",
         )
-    pixel_size_nm = form.pixel_size_nm or imaged_like.pixel_size_nm
+    own_nm = None if section is None else section.pixel_size_nm
+    pixel_size_nm = form.pixel_size_nm or own_nm or imaged_like.pixel_size_nm
+    own_window = None if section is None else section.intensity_window
     shape, working_nm = (pixels.shape[0], pixels.shape[1]), model.working_nm
     height, width = working_shape(shape, pixel_size_nm, working_nm)
     if height * width > services.settings.max_predict_pixels:
         raise refusal(
             "pixel_size_nm",
-            f"the image has pixels of {pixel_size_nm:.9g} nm and the model works at "
+            f"the image has pixels of {_in_nm(pixel_size_nm)} and the model works at "
             f"{working_nm:.9g} nm per pixel, so the image would be resampled to {height} x {width} "
             f"px. The service allows {services.settings.max_predict_pixels} pixels: send a smaller "
             "piece of the image",
@@ -167,7 +179,7 @@ def _request(services: Services, form: PredictForm) -> tuple[Request, Sequence[s
         style=None if style is None else services.storage.model(style.path),
         image=pixels,
         pixel_size_nm=pixel_size_nm,
-        intensity_window=(imaged_like.window_low, imaged_like.window_high),
+        intensity_window=own_window or (imaged_like.window_low, imaged_like.window_high),
     )
     return request, model.class_names
 
@@ -177,6 +189,23 @@ def _imaged_like(session: Session, dataset_id: UUID | None, model: TrainedModel)
         return datasets.get(session, dataset_id)
     # The row of a deleted dataset stays, so that models trained on it can still be used.
     return session.get_one(Dataset, model.target_id or model.source_id)
+
+
+def _section(dataset: Dataset, name: str) -> Section:
+    """Return the section of this name; Invalid if the dataset has none."""
+    for section in dataset.sections:
+        if section.name == name:
+            return section
+    raise refusal(
+        "section",
+        f"dataset {dataset.name!r} has no section {name!r}: GET /datasets/{dataset.id} lists its "
+        "sections",
+    )
+
+
+def _in_nm(size: float | tuple[float, float]) -> str:
+    sides = size if isinstance(size, tuple) else (size,)
+    return f"{' x '.join(f'{side:.9g}' for side in sides)} nm"
 
 
 def _style(session: Session, model: TrainedModel, style_id: UUID | None) -> TrainedModel:

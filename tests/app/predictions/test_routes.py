@@ -225,6 +225,35 @@ def test_16_bit_images_are_read_through_the_window_of_their_dataset(
     assert answer.content == predict(api, model=world.adapted).content
 
 
+def test_a_section_is_read_through_its_own_window_and_pixel_size(
+    api: httpx.Client, world: World
+) -> None:
+    bright = (IMAGE.astype(np.uint16) * 16 + 1000).astype(np.uint16)
+    dark = (bright // 2).astype(np.uint16)
+    dataset = registered(
+        upload(
+            api,
+            {"bright.tif": tiff(bright), "dark.tif": tiff(dark)},
+            intensity_window_of="section",
+            pixel_size_nm=3.0,
+            pixel_sizes_nm={"dark": 4.0},
+        )
+    )["id"]
+
+    def predicted(image: np.ndarray, **fields: Any) -> bytes:
+        answer = predict(api, tiff(image), model=world.adapted, dataset=dataset, **fields)
+        assert answer.status_code == 200, answer.text
+        return answer.content
+
+    # Each section by its own grey values: at one pixel size both look alike.
+    first = predicted(bright, section="bright")
+    assert predicted(dark, section="dark", pixel_size_nm=3.0) == first
+    assert predicted(dark, pixel_size_nm=3.0) != first
+    assert predicted(dark, section="dark") != first
+    unknown = predict(api, tiff(dark), model=world.adapted, dataset=dataset, section="grey")
+    tells(wrong(unknown), {"body.section": ("'grey'", dataset)})
+
+
 def test_a_model_outlives_its_datasets(api: httpx.Client, world: World) -> None:
     before = predict(api, model=world.adapted).content
     for dataset in (world.source, world.target):
