@@ -1,22 +1,21 @@
 """Compare two domains before anything is trained: grey values, contrast, sizes of structures.
 
 Both domains are seen at one working pixel size. A few sections of each are read, a square from the
-middle of each, so that the cost does not grow with the domains.
+middle of each, so that the cost does not grow with the domains. Pixels that are no data, such as
+padding and strips with scale bars, do not count: the grey window leaves them out, too.
 
 Legend: C classes, H height, W width, B bands of structure size.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.data.domain import IGNORE, Domain
+from models.data.domain import IGNORE, Domain, resample_mask
+from models.data.intake.padding import is_blank, no_data, whole
 from models.data.sections import Section
-
-Square = tuple[NDArray[np.float32], NDArray[np.uint8] | None]
-"""A part of a section (H, W) in [0, 1], and of its mask (H, W) if it has one."""
 
 _SECTIONS = 8
 _SIDE_PX = 512
@@ -28,6 +27,19 @@ _CLEAR_SKEWNESS = 0.2
 _CLEAR_ERRORS = 5.0
 OPPOSITE_COSINE = -0.6
 _OPPOSITE_CORRELATION = -0.5
+
+
+@dataclass(frozen=True)
+class Square:
+    """A part of a section: ``image`` (H, W) in [0, 1], ``mask`` (H, W) if there is one.
+
+    ``data`` (H, W) is False where a pixel is no data. There the image has its mean, and the mask
+    ignores the pixel.
+    """
+
+    image: NDArray[np.float32]
+    mask: NDArray[np.uint8] | None
+    data: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -82,8 +94,8 @@ def facts(domain: Domain) -> DomainFacts:
             f"no section of {domain.info.name!r} has {_MIN_SIDE_PX} pixels a side at "
             f"{domain.working_nm:g} nm per pixel"
         )
-    pixels = np.concatenate([image.ravel() for image, _ in squares])
-    skewness = np.array([band_skewness(image) for image, _ in squares])
+    pixels = np.concatenate([each.image[each.data] for each in squares])
+    skewness = np.array([band_skewness(each.image) for each in squares])
     return DomainFacts(
         grey_mean=float(pixels.mean()),
         grey_std=float(pixels.std()),
@@ -94,9 +106,9 @@ def facts(domain: Domain) -> DomainFacts:
 
 
 def _unscored(domain: Domain, section: Section) -> Square:
-    image, mask = square(domain, section)
+    found = square(domain, section)
     # What is found here decides how the target is registered, so it must not come from its scores.
-    return image, None if section.split == "test" else mask
+    return replace(found, mask=None) if section.split == "test" else found
 
 
 def contrast(source: DomainFacts, target: DomainFacts) -> Contrast:
@@ -158,14 +170,36 @@ def sample(domain: Domain, most: int) -> list[Section]:
 
 
 def square(domain: Domain, section: Section) -> Square:
-    """Return the middle of a section at the working size, up to 512 pixels a side."""
-    height, width = domain.working_shape(section)
-    window = tuple(
-        slice(max(0, side // 2 - _SIDE_PX // 2), side // 2 + _SIDE_PX // 2)
-        for side in (height, width)
-    )
-    mask = domain.mask(section)[window] if section.has_mask else None
-    return domain.image(section)[window], mask
+    """Return the middle of a section's data at the working size, up to 512 pixels a side."""
+    shape = domain.working_shape(section)
+    is_data = resample_mask(_is_data(domain, section).astype(np.uint8), shape) == 1
+    if not is_data.any():
+        is_data[:] = True
+    window = tuple(_middle(np.flatnonzero(is_data.any(axis=1 - axis))) for axis in (0, 1))
+    data, image = is_data[window], domain.image(section)[window]
+    if not data.any():  # void reaches over the whole middle
+        data = np.ones_like(data)
+    image = np.where(data, image, image[data].mean(dtype=np.float64)).astype(np.float32)
+    mask = np.where(data, domain.mask(section)[window], IGNORE) if section.has_mask else None
+    return Square(image, None if mask is None else mask.astype(np.uint8), data)
+
+
+def _is_data(domain: Domain, section: Section) -> NDArray[np.bool_]:
+    """Tell of each pixel of a stored section (H, W) whether it is data; all are in a blank one."""
+    native = domain.native_image(section)
+    mask = domain.native_mask(section) if section.has_mask else None
+    found = whole(native) if is_blank(native) else no_data(native, mask)
+    inside = found.field.window
+    data = np.zeros(native.shape, bool)
+    data[inside] = found.kept(native[inside], None if mask is None else mask[inside])
+    return data
+
+
+def _middle(lines: NDArray[np.intp]) -> slice:
+    """Return the middle of the range that some lines span, up to 512 lines."""
+    first, end = int(lines[0]), int(lines[-1]) + 1
+    middle = (first + end) // 2
+    return slice(max(first, middle - _SIDE_PX // 2), min(end, middle + _SIDE_PX // 2))
 
 
 def band_skewness(image: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -196,12 +230,12 @@ def _class_facts(domain: Domain, squares: list[Square]) -> dict[str, ClassFacts]
     found = {}
     for number, name in enumerate(domain.info.class_names):
         greys, area, outline = 0.0, 0, 0
-        for image, mask in squares:
-            if mask is not None:
-                inside = mask == number
+        for each in squares:
+            if each.mask is not None:
+                inside = each.mask == number
                 area += int(inside.sum())
-                greys += float(image[inside].sum())
-                outline += _outline(inside, mask != IGNORE)
+                greys += float(each.image[inside].sum())
+                outline += _outline(inside, each.mask != IGNORE)
         if area >= _MIN_CLASS_PIXELS and outline:
             found[name] = ClassFacts(greys / area, 2 * area / outline * domain.working_nm)
     return found

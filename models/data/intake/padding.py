@@ -33,6 +33,16 @@ In tissue the noise of the detector keeps this share far below."""
 _MIN_GROUND = 0.4
 """The least share of a line's pixels that have the value of the strip's ground."""
 
+_NOISE = 0.015
+"""The share of the range of grey values by which JPEG changes a ground of one value."""
+
+_NEARLY_ALL = 0.99
+_MIN_NOISY_GROUND = 0.2  # JPEG changes the ground between letters by more than its noise
+_CLEAR_WRITING = 0.3
+"""The share of the range of grey values by which writing differs from its ground, at least."""
+
+_JPEG_BLOCK_PX = 8
+
 
 @dataclass(frozen=True)
 class DataField:
@@ -83,10 +93,14 @@ class NoData:
         values = section[inside, cols]
         if not self.void and not self.ignored:
             return values.ravel()
-        kept = ~np.isin(values, self.void)
+        return values[self.kept(values, None if mask is None else mask[inside, cols])]
+
+    def kept(self, values: Array, mask: NDArray[np.uint8] | None) -> NDArray[np.bool_]:
+        """Tell which pixels of a part of the field (H, W) are data; ``mask`` is of that part."""
+        kept: NDArray[np.bool_] = ~np.isin(values, self.void)
         if mask is not None and self.ignored:
-            kept &= ~(np.isin(values, self.ignored) & (mask[inside, cols] == IGNORE_ID))
-        return values[kept]
+            kept &= ~(np.isin(values, self.ignored) & (mask == IGNORE_ID))
+        return kept
 
 
 def whole(section: Array) -> NoData:
@@ -122,6 +136,8 @@ def no_data(section: Array, mask: NDArray[np.uint8] | None) -> NoData:
 def _data_field(section: Array) -> DataField:
     """Return what is left without margins; each side has one, and others may hide it at first."""
     height, width = section.shape
+    sampled = section[::_BLOCK_PX, ::_BLOCK_PX]
+    grey_range = float(sampled.max()) - float(sampled.min())
     edges, strip = {"top": 0, "bottom": 0, "left": 0, "right": 0}, False
     for _ in range(2):
         for side in edges:
@@ -131,7 +147,11 @@ def _data_field(section: Array) -> DataField:
             cols = slice(edges["left"], width - edges["right"])
             inside = section[rows, cols]
             lines = inside if side in ("top", "bottom") else inside.T
-            edges[side], written = _margin(lines if side in ("top", "left") else lines[::-1])
+            lines = lines if side in ("top", "left") else lines[::-1]
+            edges[side], written = _margin(lines)
+            noisy = _noisy_strip(lines, grey_range)
+            if noisy > edges[side]:
+                edges[side], written = noisy, True
             strip |= written
     return DataField(
         edges["top"], height - edges["bottom"], edges["left"], width - edges["right"], strip
@@ -157,6 +177,36 @@ def _margin(lines: Array) -> tuple[int, bool]:
     if end < _MIN_MARGIN_PX or end == len(lines):
         return 0, False
     return end, written
+
+
+def _noisy_strip(lines: Array, grey_range: float) -> int:
+    """Count the lines (N, M) from the first on of a strip whose ground JPEG left nearly flat.
+
+    Resin may be as flat, and hold a piece of tissue as a strip holds writing. A strip has clear
+    writing, and ends over its whole width at once.
+    """
+    if lines.shape[1] < _MIN_LINE_PX:
+        return 0
+    noise, ground = _NOISE * grey_range, float(np.median(lines[0]))
+    end, writing, clear = 0, False, False
+    for number in range(int(_MAX_STRIP_SHARE * len(lines))):
+        line = lines[number].astype(np.float64) - ground
+        on_ground = float(np.mean(np.abs(line) <= noise))
+        if on_ground >= _NEARLY_ALL:
+            clear |= writing
+            end = number + 1
+            continue
+        if end < _MIN_MARGIN_PX or on_ground < _MIN_NOISY_GROUND:
+            break
+        writing |= bool(np.abs(line).max() > _CLEAR_WRITING * grey_range)
+    if not clear:
+        return 0
+    # JPEG smears the end of the strip over a block.
+    for number in range(end, min(end + _JPEG_BLOCK_PX, len(lines))):
+        line = lines[number].astype(np.float64) - ground
+        if np.mean(np.abs(line) <= 4 * noise) < 0.5:
+            return number
+    return 0
 
 
 def _is_writing(line: Array, ground: np.generic) -> bool:

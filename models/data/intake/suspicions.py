@@ -42,11 +42,11 @@ def _shifted_masks(squares: list[Square]) -> Iterator[Note]:
     """Tell if the outlines of all masks fit the edges of the images better at another place."""
     scores = np.zeros((2 * _MAX_SHIFT_PX + 1,) * 2)
     outlines = 0
-    for image, mask in squares:
-        if mask is not None and min(image.shape) > 4 * _MAX_SHIFT_PX:
-            outline = _outline(mask)
+    for each in squares:
+        if each.mask is not None and min(each.image.shape) > 4 * _MAX_SHIFT_PX:
+            outline = _outline(each.mask)
             outlines += int(outline.sum())
-            scores += _fit(_edges(image), outline)
+            scores += _fit(_edges(each.image), outline)
     if outlines < _MIN_OUTLINE_PX:
         return
     best = np.unravel_index(int(scores.argmax()), scores.shape)
@@ -100,7 +100,7 @@ def _fit(edges: NDArray[np.float64], outline: NDArray[np.bool_]) -> NDArray[np.f
 def _inverted_sections(sections: list[Section], squares: list[Square]) -> Iterator[Note]:
     if len(sections) < 4:
         return
-    skewness = np.array([band_skewness(image) for image, _ in squares])
+    skewness = np.array([band_skewness(each.image) for each in squares])
     usual = np.median(skewness, axis=0)
     norm = float(np.linalg.norm(usual))
     if norm < _CLEAR_NORM:

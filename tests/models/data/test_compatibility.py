@@ -1,5 +1,7 @@
 """Two domains compared: contrast and sizes, with masks and without."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -28,9 +30,14 @@ def _pictures(
 
 
 def _domain(
-    images: list[np.ndarray], masks: list[np.ndarray] | None, nm: float = 4.0, working: float = 4.0
+    images: list[np.ndarray],
+    masks: list[np.ndarray] | None,
+    nm: float = 4.0,
+    working: float = 4.0,
+    **facts: Any,
 ) -> Domain:
-    domain = open_arrays(images, Description(class_names=NAMES, pixel_size_nm=nm), masks=masks)
+    description = Description(class_names=NAMES, pixel_size_nm=nm, **facts)
+    domain = open_arrays(images, description, masks=masks)
     return Domain(domain.store, domain.info, domain.sections, domain.tiles, working_nm=working)
 
 
@@ -64,6 +71,38 @@ def test_thickness_is_measured_in_nanometres() -> None:
     # The same discs are as thick again once the pixels are said to be half as wide.
     halved = facts(_domain(wider, their_masks, nm=2.0))
     assert thickness_ratios(source, halved)["organelle"] == pytest.approx(1, rel=0.05)
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_strips_and_padding_do_not_count(masked: bool) -> None:
+    images, masks = _pictures(1)
+    window = {"intensity_window": (0.0, 255.0)}
+    plain = facts(_domain(images, masks if masked else None, **window))
+    framed, their_masks = [], []
+    for image, mask in zip(images, masks, strict=True):
+        strip = np.zeros((40, 160), np.uint8)
+        strip[10:20, 20:90] = 255  # a scale bar
+        padded = np.pad(np.vstack([image, strip]), ((0, 0), (30, 0)), constant_values=0)
+        framed.append(padded)
+        their_masks.append(np.pad(mask, ((0, 40), (30, 0))))
+    found = facts(_domain(framed, their_masks if masked else None, **window))
+    assert found.grey_mean == pytest.approx(plain.grey_mean, abs=1e-6)
+    assert found.grey_std == pytest.approx(plain.grey_std, abs=1e-6)
+    assert found.skewness == pytest.approx(plain.skewness, abs=1e-6)
+    assert found.classes == plain.classes
+
+
+def test_void_does_not_count() -> None:
+    images, masks = _pictures(1)
+    window = {"intensity_window": (0.0, 255.0)}
+    plain = facts(_domain(images, masks, **window))
+    for image, mask in zip(images, masks, strict=True):
+        corner = np.add.outer(np.arange(160), np.arange(160)) < 70
+        image[corner], mask[corner] = 0, 0
+    found = facts(_domain(images, masks, **window))
+    assert found.grey_mean == pytest.approx(plain.grey_mean, abs=0.01)
+    for name in NAMES:
+        assert found.classes[name].grey == pytest.approx(plain.classes[name].grey, abs=0.01)
 
 
 def test_sections_too_small_to_compare_are_said() -> None:

@@ -1,9 +1,11 @@
 """Pixels that are no data: padding at borders, void, strips with scale bars, ignored constants."""
 
+import io
 from collections.abc import Callable
 
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw
 
 from models.data.intake.findings import Findings
 from models.data.intake.padding import DataField, is_blank, no_data, padding_notes, whole
@@ -91,6 +93,50 @@ def test_black_structures_that_touch_the_border_are_data() -> None:
     winding[:10] = winding[10:80, 100:120] = winding[60:80, 20:120] = 2  # void, around corners
     winding[4, 4] = 100  # no margin of whole lines
     assert no_data(winding, None).void == (2,)
+
+
+def written_strip(height: int, width: int, ground: int) -> np.ndarray:
+    """A strip with anti-aliased text and a scale bar, as the program of a microscope writes it."""
+    strip = Image.new("L", (width, height), ground)
+    draw = ImageDraw.Draw(strip)
+    draw.text((10, height // 4), "2 um  EHT = 1.50 kV", fill=255 - ground, font_size=height // 3)
+    draw.rectangle((width - 60, height // 2, width - 12, height // 2 + 4), fill=255 - ground)
+    return np.asarray(strip)
+
+
+def as_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=quality)
+    return np.asarray(Image.open(buffer))
+
+
+@pytest.mark.parametrize("quality", [75, 90, 100])
+@pytest.mark.parametrize(("height", "ground"), [(32, 0), (37, 0), (43, 255)])
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_a_strip_that_jpeg_changed_is_no_data(
+    quality: int, height: int, ground: int, turns: int
+) -> None:
+    image = np.vstack([tissue(), written_strip(height, tissue().shape[1], ground)])
+    packed = as_jpeg(np.rot90(image, turns), quality)
+    field = no_data(packed, None).field
+    assert field.strip
+    rows, cols = field.window
+    kept = np.zeros(packed.shape, bool)
+    kept[rows, cols] = True
+    straight = np.rot90(kept, -turns)
+    assert straight[: tissue().shape[0] - 2].all()
+    assert not straight[tissue().shape[0] + 2 :].any()
+
+
+def test_tissue_in_flat_resin_is_data() -> None:
+    rng = np.random.default_rng(1)
+    resin = rng.normal(200, 1, (160, 160))
+    y, x = np.mgrid[:160, :160]
+    for centre, radius in ((20, 10), (100, 55)):
+        inside = (y - centre) ** 2 + (x - 80) ** 2 < radius**2
+        resin[inside] = rng.normal(80, 30, int(inside.sum()))
+    image = resin.clip(0, 255).astype(np.uint8)
+    assert no_data(image, None).field.num_pixels == image.size
 
 
 def test_lines_of_gradients_are_data() -> None:
