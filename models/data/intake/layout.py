@@ -11,7 +11,7 @@ from models.data.intake.inputs import InputFile, Inputs
 from models.data.names import left_by_system, natural_key, stem, without_mask_ending
 from models.data.readers.formats import SUFFIXES
 from models.data.readers.limits import ImageError
-from models.data.readers.places import LocalPlace, Place, PlacedFile
+from models.data.readers.places import LocalPlace, Place, PlacedFile, PlaceError, joined
 from models.data.readers.zarr_metadata import read_node
 from models.data.readers.zarr_nodes import label_images
 
@@ -34,6 +34,11 @@ MASK_FOLDERS = (
     "classes",
 )
 """The names of folders that hold masks; if there are several, the first of these is read."""
+
+LIST_FILE = "files.txt"
+"""The file that names all files of a folder, where a web server lists none."""
+
+_MAX_LIST_BYTES = 1 << 26
 
 Tree = Mapping[str, Sequence[str] | None]
 """The content of a folder: the names in each subfolder, and None for a file."""
@@ -58,6 +63,9 @@ def folder_inputs(folder: Path | Place) -> Inputs:
     If there are no masks, and one Zarr folder holds the images and one label image, as OME-Zarr
     has it, then this holds the masks.
 
+    Web servers list no files. There a file ``files.txt`` in the folder names them, a path on each
+    line. Without it only ``images.zarr`` and ``masks.zarr`` are found.
+
     Files that operating systems leave (.DS_Store, Thumbs.db) are passed over. Any other file in a
     folder of images or masks is returned, so that one that is no image is refused by its name.
 
@@ -78,10 +86,39 @@ def folder_inputs(folder: Path | Place) -> Inputs:
 def _tree(place: Place) -> Tree:
     listing = place.listing()
     if listing is None:  # a web server: what is asked for by name may be there
+        listed = place.read(LIST_FILE, _MAX_LIST_BYTES)
+        if listed is not None:
+            return _listed(listed)
         stacks = ("images.zarr", "masks.zarr")
         return {name: None for name in stacks if read_node(place.at(name)) is not None}
     folders = {name: _names_inside(place, name) for name in listing.folders}
     return folders | dict.fromkeys(listing.files)
+
+
+def _listed(text: bytes) -> Tree:
+    """Return the tree of a list of paths, a line for each, as ``find . -type f`` writes it.
+
+    Raises:
+        PlaceError: a path leads out of the folder, or the list is no text.
+    """
+    try:
+        paths = [joined(line) for line in text.decode().splitlines()]
+    except UnicodeDecodeError as error:
+        raise PlaceError(f"has a {LIST_FILE} that is no text of UTF-8: write it anew") from error
+    tree: dict[str, dict[str, None] | None] = {}
+    for path in paths:
+        name, _, inside = path.partition("/")
+        if not inside or name.lower().endswith(SUFFIXES):
+            tree[name] = None
+        else:
+            names = tree.setdefault(name, {})
+            if names is not None:
+                names[inside.partition("/")[0]] = None
+    return {
+        name: None if names is None else list(names)
+        for name, names in tree.items()
+        if name not in ("", LIST_FILE)
+    }
 
 
 def _names_inside(place: Place, folder: str) -> list[str] | None:

@@ -11,8 +11,8 @@ from models.data.readers.boxes import Box, overlap, touched
 from models.data.readers.limits import Array, ImageError, check_look_ups
 from models.data.readers.zarr_codecs import Packing
 
-_DEFLATE, _SHUFFLE, _FLETCHER, _LZF, _ZSTD = 1, 2, 3, 32000, 32015
-_COMPRESSORS = {_DEFLATE: "zlib", _ZSTD: "zstd"}
+_DEFLATE, _SHUFFLE, _FLETCHER, _LZF, _BLOSC, _ZSTD = 1, 2, 3, 32000, 32001, 32015
+_COMPRESSORS = {_DEFLATE: "zlib", _BLOSC: "blosc", _ZSTD: "zstd"}
 _CHECKSUM_BYTES = 4
 
 
@@ -63,7 +63,7 @@ class Chunks:
                 name = self._properties.get_filter(number)[3] or str(code).encode()
                 raise ImageError(
                     f"is packed by {name.decode('latin-1')[:50]}, which is not read: save it with "
-                    "gzip, lzf or zstd, or with none"
+                    "gzip, lzf, blosc or zstd, or with none"
                 )
         if len(set(self._filters)) < len(self._filters):
             raise ImageError("is packed by the same filter twice: save it with it once")

@@ -2,12 +2,42 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from models.data.intake.inputs import InputFile
 from models.data.intake.layout import Layout, Tree, arranged, folder_inputs
-from models.data.readers.places import LocalPlace, PlacedFile
-from tests.app.files import grey, mask, write_zarr
+from models.data.readers.places import LocalPlace, PlacedFile, PlaceError
+from models.data.readers.remote import open_place
+from models.data.readers.stack import Ask
+from tests.app.files import grey, mask, png, write_zarr
+from tests.models.data.openorganelle.server import served
+
+
+def test_files_of_a_web_server_are_those_of_its_list(tmp_path: Path) -> None:
+    for name in ("images/10.png", "images/2.png", "masks/2.png", "old/a.png", "files.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(png(grey(1)))
+    write_zarr(tmp_path / "images.zarr", grey(1))
+    listed = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file())
+    without_zarr = [f"./{name}" for name in listed if not name.startswith("images.zarr")]
+    (tmp_path / "files.txt").write_text("\n".join(without_zarr) + "\n")
+    with served(tmp_path) as server:
+        place = open_place(server.url)
+        inputs = folder_inputs(place)
+        assert [each.name for each in inputs.images] == ["images/2.png", "images/10.png"]
+        assert [each.name for each in inputs.masks] == ["masks/2.png"]
+        assert inputs.passed_over == ("old",)
+        with inputs.images[0].open(Ask(1 << 20)) as stack:
+            np.testing.assert_array_equal(next(stack.sections), grey(1))
+        (tmp_path / "files.txt").write_text("\n".join(f"./{name}" for name in listed))
+        assert [each.name for each in folder_inputs(place).images] == ["stack.zarr"]
+        for wrong in (b"images/../../a.png", b"images/\xff.png"):
+            (tmp_path / "files.txt").write_bytes(wrong)
+            with pytest.raises(PlaceError):
+                folder_inputs(place)
+        (tmp_path / "files.txt").unlink()
+        assert [each.name for each in folder_inputs(place).images] == ["stack.zarr"]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Chunks of HDF5 are read without the library, which trusts the sizes that it finds."""
 
 import io
+from collections.abc import Callable
 from typing import Any
 
 import h5py
@@ -78,15 +79,24 @@ def test_a_chunk_packed_in_an_odd_order_is_refused() -> None:
         chunks(stream, file).read(WHOLE)
 
 
-def test_zstd_is_read_without_the_plugin_that_the_library_needs() -> None:
+def _blosc_encode(data: bytes) -> bytes:
+    return bytes(imagecodecs.blosc_encode(data, level=5, typesize=2, shuffle=1))
+
+
+@pytest.mark.parametrize(
+    ("code", "encode"), [(32015, imagecodecs.zstd_encode), (32001, _blosc_encode)]
+)
+def test_zstd_and_blosc_are_read_without_the_plugins_that_the_library_needs(
+    code: int, encode: Callable[[bytes], bytes]
+) -> None:
     properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     properties.set_chunk((1, 24, 40))
-    properties.set_filter(32015, h5py.h5z.FLAG_OPTIONAL, (3,))
+    properties.set_filter(code, h5py.h5z.FLAG_OPTIONAL, (3,))
     stream = io.BytesIO()
     with h5py.File(stream, "w") as file:
         space = h5py.h5s.create_simple(STACK.shape)
         made = h5py.h5d.create(file.id, b"raw", h5py.h5t.STD_U16LE, space, properties)
         for number, section in enumerate(STACK):
-            made.write_direct_chunk((number, 0, 0), imagecodecs.zstd_encode(section.tobytes()))
+            made.write_direct_chunk((number, 0, 0), encode(section.tobytes()))
     with h5py.File(stream, "r") as file:
         np.testing.assert_array_equal(chunks(stream, file).read(WHOLE), STACK)
