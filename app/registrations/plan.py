@@ -13,8 +13,9 @@ from app.settings import Settings
 from models.data.intake.findings import DomainRefused
 from models.data.intake.inputs import InputFile, Inputs, given_files
 from models.data.openorganelle.inputs import crop_inputs, description
+from models.data.openorganelle.kept import kept_inputs
 from models.data.openorganelle.plan import plan_crops
-from models.data.readers.places import placed
+from models.data.readers.places import LocalPlace, placed
 
 
 class UploadGone(ValueError):
@@ -58,14 +59,15 @@ class RegistrationPlan(BaseModel):
     def read(self, settings: Settings, upload: Path) -> tuple[DatasetCreate, Inputs]:
         """Return the dataset to register, with the images and masks to read.
 
-        ``upload`` is the folder of the files sent.
+        ``upload`` is the folder of the files sent, and of those fetched from far away, which
+        another attempt finds there.
 
         Raises:
             Invalid: what the request names is not there, or may not be read.
             UploadGone: a file that was sent is not there.
         """
         if isinstance(self.request, OpenOrganelleCreate):
-            return _of_cell(self.request, settings)
+            return _of_cell(self.request, settings, upload)
         if self.request.folder is not None:
             return self.request, folder_files(settings, self.request.folder)
         for file in self.files:
@@ -80,10 +82,15 @@ class RegistrationPlan(BaseModel):
         return self.request, given_files(images, masks)
 
 
-def _of_cell(request: OpenOrganelleCreate, settings: Settings) -> tuple[DatasetCreate, Inputs]:
+def _of_cell(
+    request: OpenOrganelleCreate, settings: Settings, upload: Path
+) -> tuple[DatasetCreate, Inputs]:
     try:
-        plan = plan_crops(request, cell_place(settings, request))
-        return request.described(description(plan)), crop_inputs(plan)
+        place = cell_place(settings, request)
+        plan = plan_crops(request, place)
+        near = isinstance(place, LocalPlace)
+        inputs = crop_inputs(plan) if near else kept_inputs(plan, upload)
+        return request.described(description(plan)), inputs
     except DomainRefused as error:
         items = [ProblemItem(where=each.where, message=each.message) for each in error.problems]
         raise Invalid(str(error), items) from error

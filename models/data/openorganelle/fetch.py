@@ -25,7 +25,7 @@ from models.data.files import PARTIAL_SUFFIX, written_aside
 from models.data.intake.one_pass import MAX_SECTION_PIXELS
 from models.data.labels import class_pixels
 from models.data.names import section_names
-from models.data.openorganelle.inputs import CropInput, description
+from models.data.openorganelle.inputs import CropInput, Kind, description
 from models.data.openorganelle.plan import Crop, Plan
 from models.data.openorganelle.record import CropRecord
 from models.data.openorganelle.source import OpenOrganelleSource
@@ -84,6 +84,19 @@ def fetch(
         told = description(plan).model_dump(mode="json", exclude_unset=True)
         _write_json(folder / "meta.json", {"name": plan.source.cell, **told})
     return records
+
+
+def keep_crop(plan: Plan, crop: Crop, folder: Path) -> dict[Kind, Path]:
+    """Return the files of a crop's images and masks in a folder; fetch them unless they are there.
+
+    Raises:
+        FetchError: the crop cannot be read.
+    """
+    for part in _PARTS:
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    if _kept(plan, crop, folder) is None:
+        _fetched(plan, crop, folder)
+    return {"images": _image_path(folder, crop), "masks": _mask_path(folder, crop)}
 
 
 @contextmanager
