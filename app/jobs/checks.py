@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.datasets import service as datasets
@@ -16,7 +17,7 @@ from app.errors import Invalid, NotFound, ProblemItem, refusal
 from app.jobs import preflight
 from app.registry import service as registry
 from app.settings import Settings
-from app.tables import Dataset, ModelKind, TrainedModel
+from app.tables import Dataset, Image, ModelKind, TrainedModel
 from models.capacity.estimate import Estimate
 from models.capacity.limits import Room, shortages
 from models.config.stylefilter import StyleFilterConfig
@@ -200,6 +201,17 @@ def notes_on_pair(
         *notes,
         f"No class of the target is {', '.join(missing)}, so no label says where it is absent: the "
         "model may find it in every image.",
+    )
+
+
+def notes_on_labels(context: Context, target: Dataset) -> tuple[str, ...]:
+    """Return a note if no image of the target has a label."""
+    labelled = select(Image.n).where(Image.dataset_id == target.id, Image.labels != {}).limit(1)
+    if context.session.scalar(labelled) is not None:
+        return ()
+    return (
+        "No image of the target has a label: nothing will be filtered, and no verdict will tell "
+        "whether the adapted model is better than the source-only model. Label some images first.",
     )
 
 

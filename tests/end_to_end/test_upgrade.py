@@ -140,7 +140,7 @@ def test_what_was_trained_is_not_trained_again(old_state: Settings) -> None:
         assert {model.kind: model.model for model in reused} == {
             kind: EXPECTED.models[kind] for kind in ("style", "segmenter", "stylefilter")
         }
-        assert [stage.stage for stage in job.stages] == ["stylise", "evaluate"]
+        assert [stage.stage for stage in job.stages] == ["stylise", "evaluate", "verdict"]
         assert isinstance(old.result, dict)
         assert isinstance(job.result, dict)
         assert job.result["evaluations"] == old.result["evaluations"]

@@ -73,7 +73,11 @@ def test_a_dry_run_tells_what_each_job_takes_and_stores_none(
     adapt = estimated(dry(api, "adapt", source=source, target=target))
     assert steps(adapt) == {"style": 4, "pretrain": 6, "stylise": 3, "adapt": 6}
     assert adapt["config"] == preset("smoke").model_dump()
-    assert adapt["notes"] == []
+    (note,) = adapt["notes"]
+    assert "label" in note
+    changed = {"labels": [{"image": 0, "classes": {"organelle": "absent"}}]}
+    assert api.put(f"/datasets/{target}/labels", json=changed).status_code == 200
+    assert estimated(dry(api, "adapt", source=source, target=target))["notes"] == []
     assert adapt["memory_bytes"] == max(stage["memory_bytes"] for stage in adapt["stages"])
     assert 3e8 < adapt["memory_bytes"] < 6e8
     assert adapt["gpu_memory_bytes"] == 0
