@@ -82,9 +82,11 @@ class Publisher:
         except _Stopped:
             self._change(taken, next_at=now_plus())
         except (PlaceError, OSError) as error:
+            # The answer about a job tells no path of the service; its log does.
+            problem = str(error) if isinstance(error, PlaceError) else f"{error.strerror}"
             doublings = min(taken.attempts - 1, _DOUBLINGS)
             pause = min(_FIRST_PAUSE_SECONDS * 2**doublings, _LONGEST_PAUSE_SECONDS)
-            self._change(taken, next_at=now_plus(pause), problem=str(error))
+            self._change(taken, next_at=now_plus(pause), problem=problem)
             logger.warning("results_not_published job=%s error=%s", taken.job_id, error)
         else:
             self._change(taken, next_at=None, problem=None, url=url)
@@ -123,6 +125,8 @@ class Publisher:
             job = session.get_one(Job, taken.job_id)
             told = read_jobs(session, [job])[0]
             folder = self._storage.attempt(job.id, job.attempt)
+        if not folder.is_dir():
+            raise PlaceError("the files of the job are no longer in the data folder: restore them")
         with written_aside(folder / JOB_FILE) as draft:
             draft.write_text(told.model_dump_json(indent=1, exclude={"published"}))
 

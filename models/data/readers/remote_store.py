@@ -27,6 +27,7 @@ _CREDENTIALS = (
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
 )
+_ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT")
 CLIENT: "ClientConfig" = {
     "allow_http": True,  # servers of a laboratory's own network often have no certificate
     "connect_timeout": timedelta(seconds=10),
@@ -72,21 +73,30 @@ def open_store(url: str) -> "tuple[S3Store | HTTPStore, str]":
     with needing_obstore():
         from obstore.store import HTTPStore, S3Store
     store: S3Store | HTTPStore
-    if parts.scheme == "s3":
-        # Without this, obstore would first look for the credentials of a virtual machine.
-        anonymous: dict[str, Any] = {"skip_signature": True}
-        signed = any(os.environ.get(name) for name in _CREDENTIALS)
-        store = S3Store(
-            parts.netloc,
-            client_options=CLIENT,
-            retry_config=RETRIES,
-            **({} if signed else anonymous),
-        )
-    else:
-        store = HTTPStore.from_url(
-            f"{parts.scheme}://{parts.netloc}", client_options=CLIENT, retry_config=RETRIES
-        )
+    with in_words(""):  # the environment may hold what is wrong
+        if parts.scheme == "s3":
+            _check_endpoint()
+            # Without this, obstore would first look for the credentials of a virtual machine.
+            anonymous: dict[str, Any] = {"skip_signature": True}
+            signed = any(os.environ.get(name) for name in _CREDENTIALS)
+            store = S3Store(
+                parts.netloc,
+                client_options=CLIENT,
+                retry_config=RETRIES,
+                **({} if signed else anonymous),
+            )
+        else:
+            store = HTTPStore.from_url(
+                f"{parts.scheme}://{parts.netloc}", client_options=CLIENT, retry_config=RETRIES
+            )
     return store, joined(unquote(parts.path))
+
+
+def _check_endpoint() -> None:
+    """Raise PlaceError for an address of the S3 server at which obstore would panic."""
+    for name in _ENDPOINTS:
+        if not re.fullmatch(r"(https?://[^/\s@]+(/\S*)?)?", os.environ.get(name, "")):
+            raise PlaceError(f"{name} is no address: give one such as https://s3.example.org")
 
 
 @contextmanager

@@ -114,6 +114,29 @@ def test_a_place_that_is_away_is_tried_again_with_growing_pauses(
     assert len(objects(s3)) == 3
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "said"), [("no address", "AWS_ENDPOINT_URL"), (None, "restore")]
+)
+def test_what_is_wrong_is_told_without_a_path_and_the_thread_goes_on(
+    database: Database,
+    storage: Storage,
+    publisher: Publisher,
+    monkeypatch: pytest.MonkeyPatch,
+    endpoint: str | None,
+    said: str,
+) -> None:
+    job_id = add(database, storage)
+    if endpoint is None:
+        storage.remove(storage.job(job_id))
+    else:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    assert publisher.publish_next()
+    problem = row(database, job_id).problem
+    assert problem is not None
+    assert said in problem
+    assert str(storage.folder) not in problem
+
+
 def test_after_many_tries_the_pause_is_an_hour(
     database: Database, storage: Storage, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
