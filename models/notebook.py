@@ -28,11 +28,11 @@ from models.data.description import Description
 from models.data.domain import Domain, DomainInfo, Tile, shows_nothing
 from models.data.files import written_aside
 from models.data.intake.findings import DomainRefused
+from models.data.intake.given_labels import Labels, given_codes
 from models.data.intake.inputs import InputArray, Inputs
 from models.data.intake.layout import folder_inputs
 from models.data.intake.one_pass import store_domain
-from models.data.intake.store import StoredDomain, StoredTile
-from models.data.labels import UNKNOWN, label_codes, labels_of_mask
+from models.data.intake.store import StoredTile
 from models.data.readers.remote import open_place
 from models.data.readers.remote_store import is_url
 from models.data.sections import Split
@@ -58,15 +58,6 @@ __all__ = [
     "with_classes",
 ]
 
-Labels = Mapping[int | str, Mapping[str, str]]
-"""Image-level labels: image -> class -> ``present``, ``absent`` or ``unknown``.
-
-An image is a tile. Its key is its number, counted from 0 over all sections, the tiles of a section
-row by row. A section that is not cut into tiles may be named instead.
-"""
-
-_SHOWN = 5
-"""The number of names that a message shows of many."""
 _STYLE, _SEGMENTER = "style", "stylefilter"  # the service's names: ``load`` reads its jobs too
 
 
@@ -297,59 +288,13 @@ def _open(
         intensity_window=stored.window,
         digest=stored.digest,
     )
-    codes = _codes(stored, info.class_names, labels)
+    codes = given_codes(stored, info.class_names, labels)
     tiles = [_tile(tile, of_tile) for tile, of_tile in zip(stored.tiles, codes, strict=True)]
     return Domain(folder, info, stored.sections, tiles)
 
 
 def _tile(tile: StoredTile, labels: tuple[int, ...]) -> Tile:
     return Tile(tile.section, tile.y0, tile.x0, tile.height, tile.width, labels)
-
-
-def _codes(
-    stored: StoredDomain,
-    class_names: Sequence[str],
-    labels: Labels | Literal["from_masks"] | None,
-) -> list[tuple[int, ...]]:
-    """Return the labels of each image: -1 (unknown), 0 (absent) or 1 (present) per class."""
-    unknown = (UNKNOWN,) * len(class_names)
-    if labels == "from_masks":
-        return [
-            unknown
-            if tile.class_pixels is None
-            else labels_of_mask(
-                tile.class_pixels, unannotated=stored.sections[tile.section].unannotated
-            )
-            for tile in stored.tiles
-        ]
-    codes = [unknown] * len(stored.tiles)
-    for key, words in (labels or {}).items():
-        if other := words.keys() - set(class_names):
-            raise ValueError(
-                f"labels of image {key!r}: {min(other)!r} is not a class: the classes are "
-                f"{', '.join(class_names)}"
-            )
-        codes[_number(stored, key)] = label_codes(words, class_names)
-    return codes
-
-
-def _number(stored: StoredDomain, key: int | str) -> int:
-    """Return the number of the image that a key of the labels names."""
-    if isinstance(key, int):
-        last = len(stored.tiles) - 1
-        if not 0 <= key <= last:
-            raise ValueError(f"labels: there is no image {key}; the last is {last}")
-        return key
-    names = [stored.sections[tile.section].name for tile in stored.tiles]
-    if names.count(key) > 1:
-        raise ValueError(
-            f"labels: section {key!r} is cut into {names.count(key)} images; label each by its "
-            f"number, from {names.index(key)} on"
-        )
-    if key not in names:
-        shown = ", ".join(repr(name) for name in dict.fromkeys(names[:_SHOWN]))
-        raise ValueError(f"labels: there is no section {key!r}: sections are {shown}, ...")
-    return names.index(key)
 
 
 def _new_folder() -> Path:
