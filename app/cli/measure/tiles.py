@@ -23,7 +23,6 @@ from app.datasets import leftovers
 from app.datasets import service as datasets
 from app.datasets.registrar import Registrar
 from app.datasets.schemas import DatasetCreate
-from app.inspection import report
 from app.labels import service as labels
 from app.labels.changes import AskedChange
 from app.settings import Settings
@@ -80,7 +79,7 @@ def measure_tiles(url: str, folder: Path, plan: Plan) -> TilesFigures:
                 raise ValueError("the database holds datasets already: name an empty database")
         few = Registrar(database, storage, settings).register(_request(_FEW), _inputs(_FEW))
         many, took, peak, longest = _register(settings, database, plan.tiles)
-        flat = list(_flat(database, storage, (few.dataset_id, many), plan.asked))
+        flat = list(_flat(database, (few.dataset_id, many), plan.asked))
         deleted = seconds(lambda: datasets.remove(database, many))
         removed = seconds(lambda: leftovers.complete_deletions(database, storage))
     finally:
@@ -145,11 +144,9 @@ def _write(database: Database) -> None:
         session.commit()
 
 
-def _flat(
-    database: Database, storage: Storage, both: tuple[UUID, UUID], times_asked: int
-) -> Iterator[FlatFigures]:
+def _flat(database: Database, both: tuple[UUID, UUID], times_asked: int) -> Iterator[FlatFigures]:
     """Time each request for the dataset with few images and for that with many, in turn."""
-    asked = [_requests(database, storage, dataset_id) for dataset_id in both]
+    asked = [_requests(database, dataset_id) for dataset_id in both]
     for name in asked[0]:
         times: list[list[float]] = [[], []]
         for _ in range(times_asked):
@@ -159,9 +156,7 @@ def _flat(
         yield FlatFigures(request=name, ms_few=ms_few, ms_many=ms_many, ratio=ms_many / ms_few)
 
 
-def _requests(
-    database: Database, storage: Storage, dataset_id: UUID
-) -> dict[str, Callable[[], object]]:
+def _requests(database: Database, dataset_id: UUID) -> dict[str, Callable[[], object]]:
     """Return what is asked of a dataset, by name."""
     with database.reading() as session:
         last = datasets.get(session, dataset_id).num_images - 1
@@ -189,7 +184,6 @@ def _requests(
             lambda s: datasets.list_images(s, dataset_id, _PAGE, cursor)
         ),
         "list labels, near the end": read(lambda s: labels.read(s, dataset_id, _PAGE, cursor)),
-        "report": read(lambda s: report.inspect(s, storage, dataset_id)),
         "label 100 images, and count labels": label,
     }
 
