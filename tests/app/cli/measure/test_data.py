@@ -7,7 +7,7 @@ import pytest
 
 from app.cli.measure.data import measure
 from app.cli.measure.data_figures import Figures, Plan, tables
-from app.cli.measure.intake import textured
+from app.cli.measure.intake import textured, time_files
 
 PLAN = Plan(depth=130, side_px=192, files=3, large_mb=20, tiles=2000, repeats=1, asked=2)
 
@@ -18,7 +18,14 @@ def test_textures_pack_as_micrographs_do() -> None:
     assert len(np.unique(volume)) > 100
 
 
-@pytest.mark.processes
+def test_files_are_registered_beside_bare_loops(tmp_path: Path) -> None:
+    found = time_files(tmp_path, 3)
+    assert (found.files, found.side_px) == (3, 512)
+    assert found.of_bare == found.seconds_bare / found.seconds_stored > 0
+    assert found.of_bound == found.seconds_bound / found.seconds_stored > 0
+
+
+@pytest.mark.slow
 def test_all_figures_of_a_small_run(tmp_path: Path) -> None:
     figures = measure(tmp_path, PLAN)
     assert Figures.model_validate_json(figures.model_dump_json()) == figures
@@ -35,8 +42,7 @@ def test_all_figures_of_a_small_run(tmp_path: Path) -> None:
     assert cubes.unpacked_all == pytest.approx(256 / 130 * (256 / 192) ** 2)
     assert cubes.unpacked_one == pytest.approx(128 * (256 / 192) ** 2)
     assert all(each.read_all < each.unpacked_all for each in figures.access)
-    files = figures.files
-    assert (files.files, files.of_bare) == (3, files.seconds_bare / files.seconds_stored)
+    assert figures.files.files == 3
     assert figures.memory.megabytes == pytest.approx(20, abs=1.1)
     # All sections, as 32-bit numbers, lie in the cache of a training: fewer than 512 MiB.
     assert figures.memory.peak_trained_mb > 5 * figures.memory.megabytes
