@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
@@ -15,11 +16,12 @@ from models.data.tiles import relabelled
 from models.evaluation import evaluate
 from models.inference import Predictor
 from models.metadata import RAW
+from models.segmentation import pretrain
 from models.stylefilter import StyleFilter
 from models.training.loop import Run
-from models.training.progress import Progress, Stop
+from models.training.progress import Progress, Report, Stop
 from models.training.resume import Checkpoints
-from tests.models.domains import QUIET, equal_weights, ignore, square_domain
+from tests.models.domains import equal_weights, ignore, square_domain
 
 pytestmark = pytest.mark.training
 
@@ -36,11 +38,15 @@ def config(**choice: Any) -> StyleFilterConfig:
 
 @dataclass(frozen=True)
 class Pairs:
-    """A source, a target of inverted contrast, and a target like the source; tiles of 16 px."""
+    """A source, a target of inverted contrast, and a target like the source; tiles of 16 px.
+
+    ``states`` holds the trained source-only segmenter, from which each search goes on.
+    """
 
     source: Domain
     inverted: Domain
     alike: Domain
+    states: Path
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +56,21 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Pairs:
         relabelled(square_domain(folder / f"{bright}.zarr", bright=bright), 16, splits=("train",))
         for bright in (False, True)
     ]
-    return Pairs(square_domain(folder / "s.zarr"), *targets)
+    source, states = square_domain(folder / "s.zarr"), folder / "states"
+    states.mkdir()
+    pretrain(source, config(), Run(ignore, Checkpoints(states)))
+    return Pairs(source, *targets, states)
 
 
-def chosen(pairs: Pairs, target: Domain, folder: Path, run: Run = QUIET, **choice: Any) -> Chosen:
-    return choose(StyleFilter(pairs.source, target, config(**choice), run, folder))
+def chosen(
+    pairs: Pairs, target: Domain, folder: Path, report: Report = ignore, **choice: Any
+) -> Chosen:
+    states = folder / "states"
+    if not states.is_dir():
+        copytree(pairs.states, states)
+    run = Run(report, Checkpoints(states))
+    work = folder / str(len(list(folder.iterdir())))
+    return choose(StyleFilter(pairs.source, target, config(**choice), run, work))
 
 
 def mean_dice(made: Chosen, target: Domain) -> float:
@@ -66,8 +82,7 @@ def mean_dice(made: Chosen, target: Domain) -> float:
 
 def test_inverted_contrast_is_found_by_labels(pairs: Pairs, tmp_path: Path) -> None:
     reports: list[Progress] = []
-    run = Run(reports.append)
-    made = chosen(pairs, pairs.inverted, tmp_path, run, target_statistics=False)
+    made = chosen(pairs, pairs.inverted, tmp_path, reports.append, target_statistics=False)
     assert made.verdict is not None
     assert (made.verdict.outcome, made.view.name) == ("better", "inverted")
     assert made.verdict.use.startswith("inverted")
@@ -91,8 +106,7 @@ def test_without_labels_source_only_stays_and_nothing_is_trained(
     bare = pairs.inverted
     bare = Domain(bare.store, bare.info, bare.sections, [], working_nm=bare.working_nm)
     stages: list[str] = []
-    run = Run(lambda progress: stages.append(progress.stage))
-    made = chosen(pairs, bare, tmp_path, run, max_trained=1)
+    made = chosen(pairs, bare, tmp_path, lambda p: stages.append(p.stage), max_trained=1)
     assert made.verdict is not None
     assert (made.verdict.outcome, made.verdict.use) == ("not_judged", "source-only")
     assert "adapt" not in stages
@@ -103,7 +117,7 @@ def test_statistics_of_the_target_are_tried_if_asked_for(
     pairs: Pairs, tmp_path: Path, *, target_statistics: bool
 ) -> None:
     reports: list[Progress] = []
-    chosen(pairs, pairs.alike, tmp_path, Run(reports.append), target_statistics=target_statistics)
+    chosen(pairs, pairs.alike, tmp_path, reports.append, target_statistics=target_statistics)
     probes = [report.total for report in reports if report.stage == "verdict"]
     assert set(probes) == {3 * (8 + 4)} if target_statistics else {3 * (4 + 4)}
 
@@ -117,7 +131,7 @@ def test_trained_candidates_are_judged_by_labels_that_they_have_not_seen(
         pairs,
         pairs.inverted,
         tmp_path,
-        Run(reports.append),
+        reports.append,
         max_trained=2,
         target_statistics=False,
         hold_back_from_tiles=hold_back_from_tiles,
@@ -142,12 +156,9 @@ def test_a_search_that_was_stopped_goes_on_to_the_same_choice(pairs: Pairs, tmp_
             if progress.step == 5 and steps.count(5) == 1:
                 raise Stop
 
-    def run() -> Run:
-        return Run(stop_in_the_second, Checkpoints(tmp_path / "states"))
-
     with pytest.raises(Stop):
-        chosen(pairs, pairs.inverted, tmp_path / "b", run(), **fields)
-    again = chosen(pairs, pairs.inverted, tmp_path / "c", run(), **fields)
+        chosen(pairs, pairs.inverted, tmp_path / "b", stop_in_the_second, **fields)
+    again = chosen(pairs, pairs.inverted, tmp_path / "b", stop_in_the_second, **fields)
     assert steps == [1, 2, 3, 4, 5, 3, 6]  # the first one's end is told again, not trained again
     assert again.verdict == whole.verdict
     assert equal_weights(again.adapted, whole.adapted)
