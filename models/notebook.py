@@ -20,7 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import stylefilter
-from models.checkpoint import load_generator, load_segmenter, save_generator, save_segmenter
+from models.checkpoint import (
+    WEIGHTS,
+    load_generator,
+    load_segmenter,
+    save_generator,
+    save_segmenter,
+)
+from models.choice.views import applied
 from models.config.stages import Device
 from models.config.stylefilter import StyleFilterConfig
 from models.data.class_map import ClassMap, mapped
@@ -128,10 +135,11 @@ class Adapted:
     """The networks that an adaptation leaves, which segment the target's images.
 
     ``style`` redraws a target image in the style of the source, and ``segmenter`` segments the
-    result. ``meta`` holds the config, the classes, and both domains' pixel sizes and grey windows.
+    result; without ``style`` it segments the image itself. ``meta`` holds the config, the classes,
+    both domains' pixel sizes and grey windows, and the view that comes before both networks.
     """
 
-    style: Generator
+    style: Generator | None
     segmenter: UNet
     meta: ModelMeta
 
@@ -151,7 +159,7 @@ class Adapted:
             image,
             pixel_size_nm or target.pixel_size_nm,
             intensity_window=target.intensity_window,
-            stylise=True,
+            stylise=self.style is not None,
         )
 
     def evaluate(self, domain: Domain, split: Split = "test") -> Evaluation:
@@ -164,11 +172,14 @@ class Adapted:
         return evaluate(self._predictor, domain, split, report=_ignore).pooled
 
     def save(self, folder: Path | str) -> None:
-        """Write both networks to a folder, which must not exist yet.
+        """Write the networks to a folder, which must not exist yet.
 
         Raises:
             OSError: the folder holds something already, or the disk refuses.
         """
+        if self.style is None:
+            save_segmenter(Path(folder), self.segmenter, self.meta, {})
+            return
         with written_aside(Path(folder)) as draft:
             draft.mkdir()
             # One config trained both networks, so only the kind differs.
@@ -183,8 +194,9 @@ class Adapted:
 
     @cached_property
     def _predictor(self) -> Predictor:
-        style = partial(stylise, self.style)
-        return Predictor(self.segmenter, self.meta.working_nm, self.meta.crop_px, style)
+        style = None if self.style is None else partial(stylise, self.style)
+        view, meta = applied(self.meta.view), self.meta
+        return Predictor(self.segmenter, meta.working_nm, meta.crop_px, style, view)
 
 
 def _ignore(progress: Progress) -> None:
@@ -251,11 +263,16 @@ def with_classes(
 def load(folder: Path | str, device: Device = "cpu") -> Adapted:
     """Load networks that ``Adapted.save`` wrote, or that an adapt job of the service left.
 
+    The folder of one segmenter of the service, such as ``baseline``, may be given too.
+
     Raises:
         ValueError: a file is missing or damaged, or this machine has no such device.
     """
-    style, _ = load_generator(Path(folder) / _STYLE, resolve(device))
-    segmenter, meta = load_segmenter(Path(folder) / _SEGMENTER, resolve(device))
+    folder, on = Path(folder), resolve(device)
+    if (folder / WEIGHTS).is_file():
+        return Adapted(None, *load_segmenter(folder, on))
+    style, _ = load_generator(folder / _STYLE, on)
+    segmenter, meta = load_segmenter(folder / _SEGMENTER, on)
     return Adapted(style, segmenter, meta)
 
 

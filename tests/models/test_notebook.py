@@ -6,12 +6,23 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.checkpoint import CheckpointError
+from models.checkpoint import CheckpointError, save_segmenter
 from models.config.presets import preset
 from models.config.stylefilter import StyleFilterConfig
 from models.data.domain import Domain
 from models.data.labels import ABSENT, PRESENT, UNKNOWN
-from models.notebook import Description, DomainRefused, adapt, load, open_arrays, open_folder
+from models.metadata import RAW, DomainMeta, ModelMeta, ViewMeta
+from models.networks.unet import UNet
+from models.notebook import (
+    Adapted,
+    Description,
+    DomainRefused,
+    adapt,
+    load,
+    open_arrays,
+    open_folder,
+)
+from models.training.loop import seeded_weights
 from models.training.progress import Progress, Stop
 from tests.app.files import grey, mask, png
 from tests.models.domains import equal_weights, squares
@@ -149,6 +160,31 @@ def test_the_whole_way(source: Domain, target: Domain, tmp_path: Path) -> None:
     assert again.meta == adapted.meta
     assert equal_weights(again.style, adapted.style)
     np.testing.assert_array_equal(again.predict(image).probabilities, prediction.probabilities)
+
+
+def test_a_segmenter_with_a_view_is_loaded_without_a_style(target: Domain, tmp_path: Path) -> None:
+    with seeded_weights(0):
+        segmenter = UNet(2, preset("smoke").segmenter).eval()
+    of = DomainMeta.of(target)
+    meta = ModelMeta(
+        kind="segmenter",
+        config=preset("smoke"),
+        class_names=target.info.class_names,
+        working_nm=4.0,
+        source=of,
+        target=of.model_copy(update={"intensity_window": (0.0, 255.0)}),
+        view=ViewMeta(name="inverted"),
+    )
+    save_segmenter(tmp_path / "baseline", segmenter, meta, {})
+    inverted = load(tmp_path / "baseline")
+    plain = Adapted(None, segmenter, meta.model_copy(update={"view": RAW}))
+    image = target.native_image(target.sections[0])
+    found = inverted.predict(image).probabilities
+    np.testing.assert_allclose(found, plain.predict(255 - image).probabilities, atol=1e-5)
+    inverted.save(tmp_path / "seen")
+    again = load(tmp_path / "seen")
+    assert (again.style, again.meta) == (None, meta)
+    np.testing.assert_array_equal(again.predict(image).probabilities, found)
 
 
 def test_labels_decide(source: Domain, target: Domain) -> None:
