@@ -33,7 +33,7 @@ from app.labels.sheet import read_sheet, write_sheet
 from app.labels.update import read_update
 from app.storage import Storage
 from app.tables import ChangeKind, Dataset, Image
-from models.data.labels import LabelState, labels_in_words, labels_of_mask
+from models.data.labels import LabelState, labels_in_words, labels_of_mask, present_classes
 from models.data.tile_sizes import tile_sizes
 
 _ROWS_AT_ONCE = 1000
@@ -231,17 +231,19 @@ def _derived(session: Session, dataset: Dataset, request: DeriveRequest) -> dict
     query = select(Image.n, Image.section, Image.class_pixels)
     query = query.where(Image.dataset_id == dataset.id, Image.class_pixels.is_not(None))
     wanted: dict[int, Classes] = {}
-    alike: dict[tuple[int, ...], Classes] = {}  # most images show the same classes as another
+    # Most images show the same classes as another.
+    alike: dict[tuple[bytes, tuple[int, ...] | None], Classes] = {}
     for n, number, pixels in session.execute(query.execution_options(yield_per=_ROWS_AT_ONCE)):
         section = dataset.sections[number]
         counts = [count for count in stored_list(pixels) if isinstance(count, int)]
         if len(counts) != len(names) or not any(counts):
             continue
         if request.split in (None, section.split):
-            codes = labels_of_mask(counts, least, section.unannotated)
-            if codes not in alike:
-                alike[codes] = labels_in_words(codes, names)
-            wanted[n] = alike[codes]
+            key = (present_classes(counts, least).tobytes(), section.unannotated)
+            if key not in alike:
+                codes = labels_of_mask(counts, least, section.unannotated)
+                alike[key] = labels_in_words(codes, names)
+            wanted[n] = alike[key]
     return wanted
 
 
