@@ -17,6 +17,7 @@ COMMANDS = {
     "datasets register",
     "datasets report",
     "datasets fetch openorganelle",
+    "jobs verdict",
     "jobs watch",
     "labels derive",
     "labels export",

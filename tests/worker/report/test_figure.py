@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.cli import synthetic
+from app.cli.synthetic import domain as synthetic
 from app.inspection.figure import COLOURS
 from tests.worker.report.reports import HOSTILE
 from worker.report.figure import Panel, qualitative
