@@ -35,6 +35,8 @@ NEW = {
     "pixels_digest",
     "identity",
     "section_pixels",
+    "section_images",
+    "images_without",
     "histogram",
     "description",
     "notes",
