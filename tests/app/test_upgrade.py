@@ -44,8 +44,6 @@ NEW = {
     "version",
     "previous_id",
     "target_classes",
-    "section_images",
-    "images_without",
 }
 NEW_TABLES = {"label_changes", "publications"}
 

@@ -20,6 +20,7 @@ from app.settings import Settings
 from app.storage import Storage
 from app.tables import Dataset, Image
 from tests.app.files import METADATA, Folder, grey, mask, png, problem, registered, tiff, upload
+from tests.processes import wait_for
 
 REQUEST = DatasetCreate.model_validate(METADATA | {"folder": "cells", "tile_px": 16})
 
@@ -114,7 +115,7 @@ def test_a_deleted_dataset_can_be_registered_again(
 ) -> None:
     first = register()
     assert api.delete(f"/datasets/{first.dataset_id}").status_code == 204
-    assert counted(database, Image) == 0
+    wait_for(lambda: counted(database, Image) == 0, "the end of its images")
     second = register()
     assert second.new
     assert second.dataset_id != first.dataset_id
