@@ -1,5 +1,6 @@
 """A service without HTTP: settings, a fresh database and a registered synthetic pair."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +87,8 @@ class Service:
     def files(self, job_id: UUID) -> set[str]:
         """Paths of all files that the job left, from its folder on, but for its pictures."""
         folder, pictures = self.storage.job(job_id), self.storage.pictures(job_id)
-        files = (path for path in folder.rglob("*") if path.is_file())
+        # os.walk passes over a folder that is removed meanwhile, where Path.rglob raises.
+        files = [Path(base) / name for base, _, names in os.walk(folder) for name in names]
         return {str(p.relative_to(folder)) for p in files if not p.is_relative_to(pictures)}
 
 

@@ -49,6 +49,7 @@ def test_adapt_is_accepted_and_waits(
         "target": target,
         "models": [],
         "result": None,
+        "published": None,
         "config": preset("smoke").model_dump(),
         "config_version": CONFIG_VERSION,
         "started_at": None,
