@@ -17,9 +17,8 @@ from models.config.choice import ViewName
 from models.data.sections import Section
 from models.data.stylised import StylisedDomain
 from models.inference import Predictor, Styliser, stylise_domain
-from models.labels_used.area import area_prior, class_bias, fold, predicted_in_tiles
+from models.labels_used.area import class_bias, fold, predicted_in_tiles, prior_by_labels
 from models.labels_used.rounds import NO_NOISE
-from models.labels_used.training_labels import TrainingLabels
 from models.metadata import ViewMeta
 from models.networks.statistics import norms
 from models.networks.unet import UNet
@@ -122,11 +121,7 @@ class Workshop:
     @cached_property
     def prior(self) -> NDArray[np.float64]:
         """The area of each class given presence, (C,); NaN where labels say nothing of it."""
-        labels = TrainingLabels.of(self.steps.target)
-        if labels.tile_px is None:
-            return np.full(self.steps.source.num_classes, np.nan)
-        prior = area_prior(self.steps.source, labels.tile_px)
-        return np.where(labels.uninformative, np.nan, prior)
+        return prior_by_labels(self.steps.source, self.steps.target)
 
 
 def _same(image: NDArray[np.float32]) -> NDArray[np.float32]:
