@@ -27,6 +27,22 @@ from models.training.progress import Progress, Report
 Style = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """A function that stylises a target image (H, W) in [0, 1]: CUT's generator, or a plain method."""
 
+
+@dataclass(frozen=True)
+class View:
+    """A change of a target image that needs no model: of its grey values, and of its pixel size.
+
+    The network sees the image at ``pixel_factor`` times the working pixel size.
+    """
+
+    grey: Style
+    pixel_factor: float = 1.0
+
+    def __call__(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Change the grey values of an image (H, W) in [0, 1]."""
+        return self.grey(image)
+
+
 # The generator halves an image twice, and then reflects a pixel at each border.
 _GENERATOR_MULTIPLE, _GENERATOR_MIN_PX = 4, 8
 
@@ -117,20 +133,25 @@ class Prediction:
 class Predictor:
     """A segmenter with its ``style``, which work at ``working_nm`` nanometres per pixel.
 
-    ``view`` changes the grey values of every image first. Without ``style`` only raw images are
-    predicted. ``crop_px`` is the side of the crops that the segmenter was trained on.
+    ``view`` changes every image first, its grey values and its size. Without ``style`` only raw
+    images are predicted. ``crop_px`` is the side of the crops that the segmenter was trained on.
     """
 
     segmenter: UNet
     working_nm: float
     crop_px: int
     style: Style | None = None
-    view: Style | None = None
+    view: View | None = None
+
+    @property
+    def seen_nm(self) -> float:
+        """The pixel size at which the segmenter sees images: the working size times the view's."""
+        return self.working_nm * (1.0 if self.view is None else self.view.pixel_factor)
 
     def probabilities(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return (C, H, W) float32 for an image (H, W) in [0, 1] at the working pixel size.
+        """Return (C, H, W) float32 for an image (H, W) in [0, 1] at the pixel size ``seen_nm``.
 
-        The image passes through ``view`` and ``style`` first, if they are there.
+        Its grey values pass through ``view`` and ``style`` first, if they are there.
         """
         for change in (self.view, self.style):
             image = image if change is None else change(image)
@@ -153,7 +174,7 @@ class Predictor:
         Raises:
             ValueError: the image is not (H, W), or there is no style to pass it through.
         """
-        shape = working_shape(_size(image), pixel_size_nm, self.working_nm)
+        shape = working_shape(_size(image), pixel_size_nm, self.seen_nm)
         working = resample_image(normalise(image, intensity_window), shape)
         if stylise and self.style is None:
             raise ValueError("a stylised prediction was asked for, but there is no style model")

@@ -3,8 +3,10 @@
 import json
 from typing import Literal, Self
 
+from pydantic import Field
+
 from models.config.base import FrozenConfig
-from models.config.choice import ViewName
+from models.config.choice import LEAST_PIXEL_FACTOR, MOST_PIXEL_FACTOR, ViewName
 from models.config.stylefilter import StyleFilterConfig
 from models.config.versions import CONFIG_VERSION, upgraded
 from models.data.domain import Domain
@@ -32,13 +34,15 @@ class DomainMeta(FrozenConfig):
 
 
 class ViewMeta(FrozenConfig):
-    """The change of grey values that comes before a network, with the numbers that it needs.
+    """The change of an image that comes before a network, with the numbers that it needs.
 
-    ``quantiles`` are those of the source's grey values, for the view ``histogram``.
+    ``quantiles`` are those of the source's grey values, for the views with ``histogram`` in their
+    name. The network sees the image at ``pixel_factor`` times the working pixel size.
     """
 
     name: ViewName = "raw"
     quantiles: tuple[float, ...] = ()
+    pixel_factor: float = Field(1.0, ge=LEAST_PIXEL_FACTOR, le=MOST_PIXEL_FACTOR)
 
 
 RAW = ViewMeta()

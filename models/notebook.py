@@ -278,7 +278,7 @@ def load(folder: Path | str, device: Device = "cpu") -> Adapted:
 
 def _at(domain: Domain, working_nm: float) -> Domain:
     """Return the domain at another working pixel size; ValueError if it would show nothing."""
-    made = Domain(domain.store, domain.info, domain.sections, domain.tiles, working_nm=working_nm)
+    made = domain.at(working_nm)
     for section in made.sections:
         native, working = (section.height, section.width), made.working_shape(section)
         if shows_nothing(native, working):

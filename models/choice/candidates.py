@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -12,8 +11,9 @@ from numpy.typing import NDArray
 from models.adaptation import estimate_on_target
 from models.choice.label_scores import FEW_TILES, Evidence, gather
 from models.choice.tiles import Jury
-from models.choice.views import VIEWS, applied, fitted
+from models.choice.views import VIEWS, applied, fitted, unchanged
 from models.config.choice import ViewName
+from models.data.domain import Domain
 from models.data.sections import Section
 from models.data.stylised import StylisedDomain
 from models.inference import Predictor, Styliser, stylise_domain
@@ -31,12 +31,14 @@ Statistics = Literal["source", "target"]
 class Plain:
     """A candidate that is not trained: a view, batch norm's statistics, and a correction of area.
 
-    ``area_power`` is the share of the correction, as in ``RoundsConfig``.
+    ``area_power`` is the share of the correction, as in ``RoundsConfig``. The segmenter sees images
+    at ``pixel_factor`` times the working pixel size.
     """
 
     view: ViewName = "raw"
     statistics: Statistics = "source"
     area_power: float = 0.0
+    pixel_factor: float = 1.0
 
     @property
     def title(self) -> str:
@@ -44,6 +46,8 @@ class Plain:
         if self == Plain():
             return "Source-only"
         words = f"Source-only on the {VIEWS[self.view]}"
+        if self.pixel_factor != 1:
+            words += f" with pixels of {self.pixel_factor:g} times the size"
         if self.statistics == "target":
             words += ", with the target's statistics"
         return words + (f", {self.area_power:.0%} of the area" if self.area_power else "")
@@ -57,8 +61,10 @@ class Workshop:
 
     def __init__(self, steps: StyleFilter, source_only: UNet) -> None:
         self.steps, self.source_only = steps, source_only.eval()
-        self._views: dict[ViewName, ViewMeta] = {}
-        self._seen: dict[ViewName, StylisedDomain] = {}
+        self._fitted: dict[ViewName, ViewMeta] = {}
+        self._seen: dict[ViewMeta, StylisedDomain] = {}
+        self._sized: dict[tuple[Domain, float], Domain] = {}
+        self._priors: dict[float, NDArray[np.float64]] = {}
 
     @property
     def statistics(self) -> Sequence[Statistics]:
@@ -66,30 +72,32 @@ class Workshop:
         both = self.steps.config.choice.target_statistics and norms(self.source_only)
         return ("source", "target") if both else ("source",)
 
-    def view(self, name: ViewName) -> ViewMeta:
-        """Return a view, fitted to the source."""
-        if name not in self._views:
-            self._views[name] = fitted(name, self.steps.source)
-        return self._views[name]
+    def view(self, plain: Plain) -> ViewMeta:
+        """Return the view of a candidate, fitted to the source."""
+        name, factor = plain.view, plain.pixel_factor
+        if name not in self._fitted:
+            self._fitted[name] = fitted(name, self.steps.source)
+        return self._fitted[name].model_copy(update={"pixel_factor": factor})
 
-    def seen(self, name: ViewName) -> StylisedDomain:
+    def seen(self, plain: Plain) -> StylisedDomain:
         """Return the target as training sees it through a view; its images lie in the workspace."""
-        if name not in self._seen:
-            style = applied(self.view(name)) or _same
-            self._seen[name] = stylise_domain(
-                Styliser(style, f"view {name}"),
-                self.steps.target,
+        view = self.view(plain)
+        if view not in self._seen:
+            name = view.name if view.pixel_factor == 1 else f"{view.name} {view.pixel_factor:g}"
+            self._seen[view] = stylise_domain(
+                Styliser(applied(view) or unchanged, f"view {name}"),
+                self._at(self.steps.target, view.pixel_factor),
                 self.steps.workspace / f"{name}.zarr",
                 self.steps.run.report,
             )
-        return self._seen[name]
+        return self._seen[view]
 
     def make(self, plain: Plain) -> UNet:
         """Return the segmenter of a candidate, in eval mode."""
         if (plain.statistics, plain.area_power) == ("source", 0):
             return self.source_only
         segmenter = copy.deepcopy(self.source_only)
-        seen, config = self.seen(plain.view), self.steps.config
+        seen, config = self.seen(plain), self.steps.config
         if plain.statistics == "target":
             # Noise would change them, and the images that are segmented have none.
             clean = config.changed({"adaptation": {"augmentation": NO_NOISE}})
@@ -97,35 +105,44 @@ class Workshop:
         segmenter.eval()
         if plain.area_power:
             predicted = predicted_in_tiles(segmenter, seen, config.adaptation.crop_px)
-            fold(segmenter, class_bias(predicted, self.prior, plain.area_power))
+            fold(segmenter, class_bias(predicted, self.prior(plain), plain.area_power))
         return segmenter
 
     def evidence(
-        self, segmenter: UNet, view: ViewName, jury: Jury, report: Callable[[], None]
+        self, segmenter: UNet, plain: Plain, jury: Jury, report: Callable[[], None]
     ) -> Evidence:
-        """Return what a segmenter says of the jury's tiles through a view."""
-        config = self.steps.config
+        """Return what a segmenter says of the jury's tiles through the view of a candidate."""
         predictor = Predictor(
             segmenter.eval(),
             self.steps.source.working_nm,
-            config.adaptation.crop_px,
-            applied(self.view(view)),
+            self.steps.config.adaptation.crop_px,
+            view=applied(self.view(plain)),
         )
         return gather(
             predictor.probabilities,
-            jury.target,
+            self._at(jury.target, plain.pixel_factor),
             _reported(jury.sections, report),
             steadiness=jury.num_tiles < FEW_TILES,
         )
 
-    @cached_property
-    def prior(self) -> NDArray[np.float64]:
-        """The area of each class given presence, (C,); NaN where labels say nothing of it."""
-        return prior_by_labels(self.steps.source, self.steps.target)
+    def prior(self, plain: Plain = Plain()) -> NDArray[np.float64]:
+        """Return the area of each class given presence, (C,); NaN where labels say nothing of it.
 
+        The source's tiles have as many pixels as the target's have where the segmenter sees them.
+        """
+        factor = plain.pixel_factor
+        if factor not in self._priors:
+            target = self._at(self.steps.target, factor)
+            self._priors[factor] = prior_by_labels(self.steps.source, target)
+        return self._priors[factor]
 
-def _same(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    return image
+    def _at(self, target: Domain, factor: float) -> Domain:
+        """Return a target at a multiple of its working pixel size; it keeps what it has read."""
+        if factor == 1:
+            return target
+        if (target, factor) not in self._sized:
+            self._sized[target, factor] = target.at(factor * target.working_nm)
+        return self._sized[target, factor]
 
 
 def _reported(sections: Sequence[Section], report: Callable[[], None]) -> Iterator[Section]:

@@ -1,14 +1,15 @@
 """The search: candidates are tried on a target, and its labels choose one of them.
 
-Untrained candidates are all scored. Those that are trained in rounds start from the view and the
-statistics of the best one. A trained candidate takes the place of others only on labels that its
-training did not see, if there are enough labels to keep some back. Source-only is the result unless
-another candidate beats it by more than chance.
+If there are enough labels, some are kept back for the last comparison: nothing before it sees
+them. By the others the untrained candidates are ranked; those that are trained in rounds start from
+the view and the statistics of the best one, and learn from the same labels. Source-only is the
+result unless another candidate beats it by more than chance in the last comparison.
 
 Every choice follows from data, configuration and seed, and from no time. So a run that goes on
 after a stop chooses the same; the trained candidates go on from saved states of their own.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from models.checkpoint import load_segmenter
@@ -18,7 +19,7 @@ from models.choice.judging import Candidate, Facts, judge
 from models.choice.label_scores import Evidence
 from models.choice.tiles import Jury, contradictions, training_jury
 from models.choice.verdict import Verdict
-from models.choice.views import VIEWS
+from models.config.choice import ViewName
 from models.data.domain import Domain
 from models.labels_used.rounds import UNUSED, adapt_in_rounds
 from models.metadata import ViewMeta
@@ -36,7 +37,8 @@ AREA_POWERS = (0.5, 0.0, 1.0)
 In a scratch experiment on 21 untrained predictions, half of it changed DICE by -0.4 to +10 points,
 and all of it by -4.7 to +9.6."""
 
-_CORRECTED = 2  # untrained candidates that are tried with corrections of area, too
+_CORRECTIONS = tuple(filter(None, AREA_POWERS))
+_REFINED = 2  # untrained candidates that are tried with other pixel sizes and areas, too
 
 
 @dataclass(frozen=True)
@@ -74,27 +76,27 @@ class _Entry:
 
     @property
     def name(self) -> str:
-        parts = [self.plain.view, self.plain.statistics, f"area {self.plain.area_power:g}"]
         if self.plain == Plain() and self.trained is None:
             return "source-only"
+        parts: list[str] = [self.plain.view]
+        if self.plain.pixel_factor != 1:
+            parts.append(f"pixels {self.plain.pixel_factor:g}")
+        parts += [self.plain.statistics, f"area {self.plain.area_power:g}"]
         return ", ".join(parts + (["rounds"] if self.trained else []))
 
 
 class _Search:
-    """The candidates of one pair. Training sees the labels of ``training``, judges those of others.
-
-    ``aside`` tells whether labels were kept back from training.
-    """
+    """The candidates of one pair. The first jury ranks them before training, the last one after."""
 
     def __init__(self, steps: StyleFilter, source_only: UNet) -> None:
         self._steps, self._choice = steps, steps.config.choice
-        self._all = training_jury(steps.target)
         self._last, training = self._divided(steps.target)
+        self._first = training_jury(training)
         self._shop = Workshop(replace(steps, target=training), source_only)
 
     def run(self) -> Chosen:
         found = self._untrained()
-        entries = [_Entry(plain.title, plain) for plain in _best_first(found)[:_CORRECTED]]
+        entries = [_Entry(plain.title, plain) for plain in _best_first(found)[:_REFINED]]
         judged = bool(found[Plain()].judged.any())
         if judged and self._choice.max_trained:
             entries += self._trained(entries[0].plain)
@@ -105,24 +107,24 @@ class _Search:
             None,
             self._shop.source_only,
             chosen.trained or self._shop.make(chosen.plain),
-            self._shop.view(chosen.plain.view),
+            self._shop.view(chosen.plain),
             verdict,
         )
 
     def _divided(self, target: Domain) -> tuple[Jury, Domain]:
         """Return the jury of the last comparison, and the target as training sees it."""
-        few = self._all.num_tiles < self._choice.hold_back_from_tiles
+        everything = training_jury(target)
+        few = everything.num_tiles < self._choice.hold_back_from_tiles
         if few or not self._choice.max_trained:
-            return self._all, target
+            return everything, target
         divided = hold_back(target, self._choice.held_back)
         return replace(training_jury(divided.judging), seen=False), divided.training
 
     def _untrained(self) -> dict[Plain, Evidence]:
-        """Return the evidence of views and statistics, and of corrections of area of the best."""
-        plains = [Plain(v, s) for v in VIEWS for s in self._shop.statistics]
-        corrections = _CORRECTED * sum(power > 0 for power in AREA_POWERS)
-        total = (len(plains) + corrections) * len(self._all.sections)
-        done = 0
+        """Return the evidence of views and statistics, and of sizes and areas of the best."""
+        views: tuple[ViewName, ...] = ("raw", *self._choice.views)
+        plains = [Plain(v, s) for v in dict.fromkeys(views) for s in self._shop.statistics]
+        total, done = self._num_untrained(len(plains)) * len(self._first.sections), 0
 
         def count() -> None:
             nonlocal done
@@ -130,14 +132,26 @@ class _Search:
             self._steps.run.report(Progress("verdict", done, total, {}))
 
         def gathered(plain: Plain) -> Evidence:
-            return self._shop.evidence(self._shop.make(plain), plain.view, self._all, count)
+            return self._shop.evidence(self._shop.make(plain), plain, self._first, count)
 
         found = {plain: gathered(plain) for plain in plains}
-        for plain in _best_first(found)[:_CORRECTED]:
-            for power in filter(None, AREA_POWERS):
-                corrected = replace(plain, area_power=power)
+        for plain in _best_first(found)[:_REFINED]:
+            for sized in (replace(plain, pixel_factor=factor) for factor in self._factors):
+                found[sized] = gathered(sized)
+        for plain in _best_first(found)[:_REFINED]:
+            for corrected in (replace(plain, area_power=power) for power in _CORRECTIONS):
                 found[corrected] = gathered(corrected)
         return found
+
+    def _num_untrained(self, plains: int) -> int:
+        """Return the number of untrained candidates, where so many are tried first."""
+        sizes = min(_REFINED, plains) * len(self._factors)
+        return plains + sizes + min(_REFINED, plains + sizes) * len(_CORRECTIONS)
+
+    @property
+    def _factors(self) -> Sequence[float]:
+        """The pixel sizes to try: each once, and not the working size, which is tried anyway."""
+        return [f for f in dict.fromkeys(self._choice.pixel_factors) if f != 1]
 
     def _trained(self, best: Plain) -> list[_Entry]:
         """Train in rounds, from the view and the statistics of the best untrained candidate."""
@@ -149,7 +163,7 @@ class _Search:
             segmenter = adapt_in_rounds(
                 self._shop.source_only,
                 steps.source,
-                self._shop.seen(best.view),
+                self._shop.seen(best),
                 steps.config.changed({"rounds": rounds}),
                 _part(steps.run, index, number),
             )
@@ -160,7 +174,7 @@ class _Search:
 
     def _candidate(self, entry: _Entry) -> Candidate:
         evidence = self._shop.evidence(
-            entry.trained or self._shop.make(entry.plain), entry.plain.view, self._last, _quietly
+            entry.trained or self._shop.make(entry.plain), entry.plain, self._last, _quietly
         )
         return Candidate(
             entry.name,
@@ -173,8 +187,8 @@ class _Search:
         steps = self._steps
         return Facts(
             class_names=steps.source.info.class_names,
-            source_area=self._shop.prior,
-            contradictions=contradictions(self._all.target, self._all.sections),
+            source_area=self._shop.prior(),
+            contradictions=contradictions(steps.target, training_jury(steps.target).sections),
             same_images=steps.source.info.digest == steps.target.info.digest,
         )
 
@@ -197,7 +211,7 @@ def _part(run: Run, index: int, number: int) -> Run:
 
 def _identity(steps: StyleFilter, source_only: UNet) -> str:
     config = steps.config
-    settings = {"choice": config.choice.model_dump(), "rounds": config.rounds.model_dump()}
+    settings = {"choice": config.choice.deciding(), "rounds": config.rounds.model_dump()}
     facts = identity.MethodFacts(
         labels=True, settings={"method": "chosen", **settings}, unused=UNUSED
     )

@@ -1,10 +1,13 @@
-"""Views: changes of a target image's grey values that may bring it nearer to the source.
+"""Views: changes of a target image that may bring it nearer to the source.
 
-Each view is a function of an image (H, W) float32 in [0, 1], with the same shape and range. It
-needs no training, and no source when it is used: what it learnt of the source are a few numbers.
+A view changes the grey values of an image (H, W) float32 in [0, 1], or the pixel size at which the
+network sees it, or both. It needs no training, and no source when it is used: what it learnt of the
+source are a few numbers.
 
-Two other changes are no views. Fourier domain adaptation needs the source's images for each new
-shape of an image, and CUT's generator is a model of its own (``style_transfer.py``).
+Two other changes are no views. CUT's generator is a model of its own (``style_transfer.py``).
+Fourier domain adaptation exchanges frequencies that are counted in periods per image, so their
+number and their amplitudes differ with the shape of the image. A source says them only of shapes to
+which its own images were brought: the images would be needed wherever the view is used.
 """
 
 import numpy as np
@@ -13,7 +16,7 @@ from numpy.typing import NDArray
 from models.baselines.histogram import HistogramMatch
 from models.config.choice import ViewName
 from models.data.domain import Domain
-from models.inference import Style
+from models.inference import Style, View
 from models.metadata import ViewMeta
 
 VIEWS: dict[ViewName, str] = {
@@ -21,35 +24,51 @@ VIEWS: dict[ViewName, str] = {
     "inverted": "inverted image",
     "stretched": "image with stretched contrast",
     "histogram": "image with the source's grey values",
+    "inverted_histogram": "inverted image with the source's grey values",
 }
-"""All views, in words."""
+"""All changes of grey values, in words."""
 
 _STRETCH_PERCENTILES = (1, 99)
 
 
-def fitted(name: ViewName, source: Domain) -> ViewMeta:
+def fitted(name: ViewName, source: Domain, pixel_factor: float = 1.0) -> ViewMeta:
     """Return a view with what it needs to know of the source.
 
     Raises:
         ValueError: the source has no training sections.
     """
-    if name != "histogram":
-        return ViewMeta(name=name)
-    quantiles = HistogramMatch.to(source).quantiles
-    return ViewMeta(name=name, quantiles=tuple(quantiles.tolist()))
+    quantiles: tuple[float, ...] = ()
+    if "histogram" in name:
+        quantiles = tuple(HistogramMatch.to(source).quantiles.tolist())
+    return ViewMeta(name=name, quantiles=quantiles, pixel_factor=pixel_factor)
 
 
-def applied(view: ViewMeta) -> Style | None:
-    """Return the function of a view; None for the image as it is."""
+def applied(view: ViewMeta) -> View | None:
+    """Return a view as ``Predictor`` applies it; None for the image as it is."""
+    if view.name == "raw" and view.pixel_factor == 1:
+        return None
+    return View(_grey(view), view.pixel_factor)
+
+
+def _grey(view: ViewMeta) -> Style:
+    """Return the change of grey values of a view."""
     match view.name:
         case "raw":
-            return None
+            return unchanged
         case "inverted":
             return _inverted
         case "stretched":
             return _stretched
         case "histogram":
             return HistogramMatch(np.array(view.quantiles, np.float32))
+        case "inverted_histogram":
+            matched = HistogramMatch(np.array(view.quantiles, np.float32))
+            return lambda image: matched(_inverted(image))
+
+
+def unchanged(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return an image as it is."""
+    return image
 
 
 def _inverted(image: NDArray[np.float32]) -> NDArray[np.float32]:

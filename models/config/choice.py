@@ -1,18 +1,35 @@
 """Configuration of the choice among candidates (``choice/search.py``); free of torch."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from models.config.base import FrozenConfig
+from models.config.base import FrozenConfig, Option
 
-ViewName = Literal["raw", "inverted", "stretched", "histogram"]
+ViewName = Literal["raw", "inverted", "stretched", "histogram", "inverted_histogram"]
 """A way to change the grey values of a target image before it is segmented; see ``VIEWS``."""
+
+LEAST_PIXEL_FACTOR, MOST_PIXEL_FACTOR = 0.5, 2.0
+PixelFactor = Annotated[float, Field(ge=LEAST_PIXEL_FACTOR, le=MOST_PIXEL_FACTOR)]
 
 
 class ChoiceConfig(FrozenConfig):
     """The candidates among which the target's labels choose. Source-only is always one of them."""
 
+    views: Annotated[tuple[ViewName, ...], Option()] = Field(
+        ("inverted", "stretched", "histogram"),
+        max_length=5,
+        description="The changes of grey values that are tried beside the image as it is: "
+        "`inverted`, `stretched` (contrast), `histogram` (the source's grey values) and "
+        "`inverted_histogram` (both, one after the other).",
+    )
+    pixel_factors: Annotated[tuple[PixelFactor, ...], Option()] = Field(
+        (),
+        max_length=4,
+        description="The factors of the working pixel size that are tried with the best two views: "
+        "with 0.8 the network sees the target larger, with 1.25 smaller. This helps where "
+        "organelles of the target have another size than those of the source.",
+    )
     target_statistics: bool = Field(
         True,
         description="`true` tries batch norm's statistics of the target beside those of the "

@@ -22,8 +22,8 @@ def preset(name: PresetName) -> StyleFilterConfig:
     large. The weights of the source alone make its pseudo-labels, and are kept if the short
     adaptation finds none better. ``best`` has the sizes of ``quick``, and trains on the source for
     longer, with a loss of rare classes and a learning rate that decays; its adaptation has the six
-    rounds of self-training in rounds (``config.rounds``). ``smoke`` takes seconds, and shows only
-    that everything runs.
+    rounds of self-training in rounds (``config.rounds``), and its choice tries more views.
+    ``smoke`` takes seconds, and shows only that everything runs.
     """
     if name == "paper":
         return StyleFilterConfig()
@@ -41,7 +41,12 @@ def preset(name: PresetName) -> StyleFilterConfig:
             "learning_rate": 5e-4,
             "learning_rate_decay": "linear",
         }
-        return preset("quick").changed({"pretrain": source, "adaptation": target})
+        choice = {
+            "views": ("inverted", "stretched", "histogram", "inverted_histogram"),
+            "pixel_factors": (0.8, 1.25),
+        }
+        stages = {"pretrain": source, "adaptation": target}
+        return preset("quick").changed({**stages, "choice": choice})
     if name == "quick":
         return StyleFilterConfig(
             style=StyleConfig(

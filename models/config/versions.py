@@ -10,7 +10,7 @@ from pydantic import JsonValue, ValidationError
 
 from models.config.stylefilter import StyleFilterConfig
 
-CONFIG_VERSION = 9
+CONFIG_VERSION = 10
 """The version of today's fields.
 
 It rises whenever a field is added, removed or renamed, or a default or a meaning changes.
@@ -161,6 +161,9 @@ _UPGRADES: tuple[Callable[[_Fields], _Fields], ...] = (
             "held_back": 0.25,
             "hold_back_from_tiles": 120,
         }
+    ),
+    _adding(  # 9 -> 10
+        choice={"views": ["inverted", "stretched", "histogram"], "pixel_factors": []}
     ),
 )
 """The upgrades from version 1 to 2, from 2 to 3, and so on."""

@@ -105,6 +105,10 @@ class Domain:
     def num_classes(self) -> int:
         return len(self.info.class_names)
 
+    def at(self, working_nm: float) -> "Domain":
+        """Return the same dataset at another working pixel size."""
+        return Domain(self.store, self.info, self.sections, self.tiles, working_nm=working_nm)
+
     def split(self, name: Split, *, masked: bool = False) -> tuple[Section, ...]:
         """Return the sections of a split; only those with a mask if ``masked``."""
         return tuple(s for s in self.sections if s.split == name and (s.has_mask or not masked))

@@ -122,6 +122,26 @@ def test_statistics_of_the_target_are_tried_if_asked_for(
     assert set(probes) == {3 * (8 + 4)} if target_statistics else {3 * (4 + 4)}
 
 
+def test_views_and_pixel_sizes_are_tried_as_asked_for(pairs: Pairs, tmp_path: Path) -> None:
+    reports: list[Progress] = []
+    made = chosen(
+        pairs,
+        pairs.inverted,
+        tmp_path,
+        reports.append,
+        target_statistics=False,
+        views=["inverted_histogram"],
+        pixel_factors=[0.75, 1.0],
+        max_trained=1,
+    )
+    probes = [report.total for report in reports if report.stage == "verdict"]
+    # Two views, the one other size of both, and two corrections of area of the best two.
+    assert probes == [3 * (2 + 2 + 4)] * 24
+    assert made.verdict is not None
+    assert made.view.name == "inverted_histogram"
+    assert mean_dice(made, pairs.inverted) > 0.6
+
+
 @pytest.mark.parametrize(("hold_back_from_tiles", "held"), [(20, 9), (28, 27)])
 def test_trained_candidates_are_judged_by_labels_that_they_have_not_seen(
     pairs: Pairs, tmp_path: Path, hold_back_from_tiles: int, held: int

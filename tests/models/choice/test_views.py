@@ -58,6 +58,31 @@ def test_a_stored_view_is_the_same(tmp_path: Path, name: ViewName) -> None:
     assert np.array_equal(one(image), other(image))
     if name == "histogram":
         assert np.array_equal(one(image), HistogramMatch.to(source)(image))
+    if name == "inverted_histogram":
+        assert np.array_equal(one(image), HistogramMatch.to(source)(1 - image))
+
+
+@pytest.mark.parametrize("name", ["raw", "inverted"])
+def test_a_view_of_another_size_predicts_at_the_size_of_the_image(name: ViewName) -> None:
+    with seeded_weights(0):
+        segmenter = UNet(2, preset("smoke").segmenter).eval()
+    image = np.random.default_rng(0).integers(0, 255, (40, 51)).astype(np.uint8)
+    plain = Predictor(segmenter, 4.0, 32, view=applied(ViewMeta(name=name)))
+    scaled = replace(plain, view=applied(ViewMeta(name=name, pixel_factor=1.25)))
+    found, other, at_5_nm = (
+        predictor.predict(image, 4.0, intensity_window=(0, 255), stylise=False)
+        for predictor in (scaled, plain, replace(plain, working_nm=5.0))
+    )
+    assert scaled.seen_nm == 5.0
+    assert found.mask.shape == image.shape
+    assert np.array_equal(found.probabilities, at_5_nm.probabilities)
+    assert not np.array_equal(found.probabilities, other.probabilities)
+
+
+@pytest.mark.parametrize("factor", [0.4, 2.1])
+def test_a_view_is_not_of_a_far_other_size(factor: float) -> None:
+    with pytest.raises(ValueError, match="pixel_factor"):
+        ViewMeta(pixel_factor=factor)
 
 
 def test_a_predictor_applies_its_view_always_and_before_the_style() -> None:
