@@ -54,6 +54,13 @@ _LABELLED_TILE_PX = typer.Option(
 _FOLDS = typer.Option(
     min=1, max=20, help="The number of folds: how often each method is trained and tested."
 )
+_SEEDS = typer.Option(
+    "--seeds",
+    min=0,
+    max=2**31 - 1,
+    help="A seed to train with. Give the option once for each seed; every method is trained with "
+    "each of them in each fold.",
+)
 _LABEL_TILE = typer.Option(
     "--label-tile",
     help="Another side of tiles, in pixels. StyleFilter is measured with the labels of such tiles "
@@ -101,6 +108,7 @@ def benchmark(  # noqa: PLR0913 - options of a command are its parameters
     label_tiles: Annotated[list[int] | None, _LABEL_TILE] = None,
     exclude: Annotated[list[str] | None, _EXCLUDE] = None,
     seed: Annotated[int | None, SEED] = None,
+    seeds: Annotated[list[int] | None, _SEEDS] = None,
     url: Annotated[str | None, SERVICE] = None,
 ) -> None:
     """Measure Table 1 of the paper for two folders of images, and write a report.
@@ -109,6 +117,8 @@ def benchmark(  # noqa: PLR0913 - options of a command are its parameters
     one way to divide the images into those to train on and those to test on. If the command is
     stopped, the same command goes on where it stopped.
     """
+    if seeds and seed is not None:
+        raise typer.BadParameter("--seed and --seeds are given: remove one")
     body: dict[str, Any] = {
         "preset": preset,
         "config": _config_fields(config, preset, seed),
@@ -119,6 +129,8 @@ def benchmark(  # noqa: PLR0913 - options of a command are its parameters
     }
     if rows:
         body["rows"] = rows
+    if seeds:
+        body["seeds"] = seeds
     _check(body)
     options = TableOptions(source=source, target=target, body=body, out=out, url=url)
     raise typer.Exit(run_table(options, console))

@@ -55,11 +55,13 @@ def plan(
     for dataset, folds, where in ((source, of_source, "source"), (target, of_target, "target")):
         for number, fold in enumerate(folds, start=1):
             _check_masks(dataset, fold, needs[where], f"fold {number} of the {where}")
+    seeds = tuple(dict.fromkeys(request.seeds))
     return BenchmarkPlan(
         rows=tuple(row for row in ROWS if row in request.rows),
         folds=tuple(
             FoldSections(source=s, target=t) for s, t in zip(of_source, of_target, strict=True)
         ),
+        seeds=seeds if len(seeds) > 1 else (),
         preset=request.preset,
         tile_px=request.tile_px,
         label_tiles_px=tuple(dict.fromkeys(request.label_tiles_px)),

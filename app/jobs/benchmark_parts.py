@@ -3,8 +3,8 @@
 Any worker may take any part.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 from app.tables import Job, JobKind
@@ -18,35 +18,40 @@ class Part:
     """A part of a benchmark; ``needs`` holds the jobs that have to succeed before it."""
 
     job: Job
-    needs: list[UUID] = field(default_factory=list)
+    config: StyleFilterConfig
+    needs: Sequence[UUID]
 
 
 def parts(plan: BenchmarkPlan, benchmark: Job, config: StyleFilterConfig) -> Iterator[Part]:
     """Yield all parts of a benchmark, each after the parts that it needs."""
-    for fold in range(len(plan.folds)):
-        yield from _Fold(plan, fold, benchmark, config).parts()
+    # All folds of a seed come first: a benchmark that is cut off has whole folds.
+    for seed in plan.seeds or (None,):
+        seeded = config if seed is None else config.changed({"seed": seed})
+        for fold, sections in enumerate(plan.folds):
+            place = BenchmarkPart(fold=fold, seed=seed, sections=sections)
+            yield from _Fold(plan, place, benchmark, seeded).parts()
 
 
 class _Fold:
-    """Makes the parts of one fold."""
+    """Makes the parts of one fold with one seed; ``place`` is a part with no more than these."""
 
     def __init__(
-        self, plan: BenchmarkPlan, fold: int, benchmark: Job, config: StyleFilterConfig
+        self, plan: BenchmarkPlan, place: BenchmarkPart, benchmark: Job, config: StyleFilterConfig
     ) -> None:
-        self._plan, self._fold, self._benchmark = plan, fold, benchmark
-        self._chosen_by_segmenter = config.style.select_on != "last"
+        self._plan, self._place, self._benchmark = plan, place, benchmark
+        self._config = config
 
     def parts(self) -> Iterator[Part]:
         methods = list(self._methods())
         pretrain = style = None
         if any(METHODS[method].masks_of == "source" for method, _, _ in methods):
-            pretrain = self._part(JobKind.PRETRAIN, BenchmarkPart(**self._place()))
+            pretrain = self._part(JobKind.PRETRAIN)
             yield pretrain
         if any(needs_style(method, rows) for method, rows, _ in methods):
-            needs = [pretrain.job.id] if self._chosen_by_segmenter and pretrain else []
+            chosen_by_segmenter = self._config.style.select_on != "last"
+            needs = [pretrain.job.id] if chosen_by_segmenter and pretrain else []
             # Labels may choose the style model: the same labels that the rows learn from.
-            plan = BenchmarkPart(**self._place(), tile_px=self._plan.tile_px)
-            style = self._part(JobKind.TRAIN_STYLE, plan, needs)
+            style = self._part(JobKind.TRAIN_STYLE, needs, tile_px=self._plan.tile_px)
             yield style
         for method, rows, tile_px in methods:
             needs = []
@@ -54,8 +59,7 @@ class _Fold:
                 needs.append(pretrain.job.id)
             if style is not None and needs_style(method, rows):
                 needs.append(style.job.id)
-            plan = BenchmarkPart(**self._place(), method=method, rows=rows, tile_px=tile_px)
-            yield self._part(JobKind.METHOD, plan, needs)
+            yield self._part(JobKind.METHOD, needs, method=method, rows=rows, tile_px=tile_px)
 
     def _methods(self) -> Iterator[tuple[MethodName, tuple[RowName, ...], int | None]]:
         """Yield each method to train, the rows it serves, and the side of its labelled tiles."""
@@ -69,11 +73,8 @@ class _Fold:
             if tile_px != plan.tile_px or "stylefilter" not in rows:
                 yield "stylefilter", ("stylefilter",), tile_px
 
-    def _place(self) -> dict[str, object]:
-        return {"fold": self._fold, "sections": self._plan.folds[self._fold]}
-
-    def _part(self, kind: JobKind, plan: BenchmarkPart, needs: list[UUID] | None = None) -> Part:
-        benchmark = self._benchmark
+    def _part(self, kind: JobKind, needs: Sequence[UUID] = (), **fields: object) -> Part:
+        benchmark, plan = self._benchmark, self._place.model_copy(update=fields)
         job = Job(
             id=uuid4(),
             kind=kind,
@@ -84,4 +85,4 @@ class _Fold:
             reuse=benchmark.reuse,
             target_classes=benchmark.target_classes,
         )
-        return Part(job, needs or [])
+        return Part(job, self._config, needs)

@@ -131,6 +131,8 @@ def draft_stylefilter(context: Context, request: StyleFilterRequest) -> Training
 def draft_benchmark(context: Context, request: BenchmarkRequest) -> TrainingDraft:
     """Check that each fold has the masks and labels that the rows need, and plan the parts."""
     config = _config(context, request)
+    if request.seeds:
+        config = config.changed({"seed": request.seeds[0]})
     pair = checks.matching_pair(
         context, request.source, request.target, config, request.target_classes
     )

@@ -3,7 +3,15 @@
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationInfo,
+    field_validator,
+)
 
 from app.jobs.config_changes import ConfigChanges
 from models.config.presets import PresetName
@@ -201,6 +209,13 @@ class BenchmarkRequest(_TrainingRequest):
         "groups is divided into blocks of neighbouring sections with an unused section between "
         "them.",
     )
+    seeds: list[Annotated[int, Field(ge=0, le=2**31 - 1)]] = Field(
+        [],
+        max_length=20,
+        description="The seeds to train with. Each method is trained once with each seed in each "
+        "fold; the report shows how much a score differs between them. Without this field the "
+        "benchmark has one seed, that of the configuration.",
+    )
     folds: Folds | None = Field(
         None,
         validation_alias=AliasChoices("folds", "splits"),
@@ -225,3 +240,11 @@ class BenchmarkRequest(_TrainingRequest):
         description="The names of the source's classes to leave out of the table and of its mean "
         "DICE.",
     )
+
+    @field_validator("seeds")
+    @classmethod
+    def _instead_of_the_configs(cls, seeds: list[int], info: ValidationInfo) -> list[int]:
+        config = info.data.get("config")
+        if seeds and config is not None and "seed" in config.root:
+            raise ValueError("config.seed is given too: remove one of the two")
+        return seeds

@@ -138,7 +138,7 @@ def _add_parts(context: Context, benchmark: Draft, request: JobRequest) -> list[
     session, plan = context.session, BenchmarkPlan.model_validate(benchmark.job.plan)
     jobs = []
     for part in benchmark_parts.parts(plan, benchmark.job, benchmark.config):
-        _add_job(context, Draft(part.job, benchmark.config), request)
+        _add_job(context, Draft(part.job, part.config), request)
         for needed in (*part.needs, *request.after):
             session.merge(JobDependency(job_id=part.job.id, needs_id=needed))
         waits = JobDependency(job_id=benchmark.job.id, needs_id=part.job.id, success=False)

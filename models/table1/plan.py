@@ -24,6 +24,9 @@ class BenchmarkPart(FrozenConfig):
 
     fold: int = Field(description="The number of the fold, from 0.")
     sections: FoldSections
+    seed: int | None = Field(
+        None, description="The seed of a benchmark with several; `null` if it has one."
+    )
     method: MethodName | None = None
     rows: tuple[RowName, ...] = Field((), description="The rows that test the method's segmenter.")
     tile_px: int | None = Field(
@@ -34,15 +37,19 @@ class BenchmarkPart(FrozenConfig):
 
     @property
     def title(self) -> str:
+        seed = "" if self.seed is None else f", seed {self.seed}"
         tiles = "" if self.tile_px is None else f", tiles of {self.tile_px} px"
-        return f"fold {self.fold + 1}: {self.method or 'shared by its rows'}{tiles}"
+        return f"fold {self.fold + 1}{seed}: {self.method or 'shared by its rows'}{tiles}"
 
 
 class BenchmarkPlan(FrozenConfig):
-    """The rows, folds and labels that a benchmark was asked for."""
+    """The rows, folds, seeds and labels that a benchmark was asked for."""
 
     rows: tuple[RowName, ...]
     folds: tuple[FoldSections, ...]
+    seeds: tuple[int, ...] = Field(
+        (), description="The seeds if there are several; the only one is in the configuration."
+    )
     preset: PresetName
     tile_px: int | None
     label_tiles_px: tuple[int, ...]

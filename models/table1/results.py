@@ -52,6 +52,7 @@ class RowScores(FrozenConfig):
 class RowResult(RowScores):
     """A row on one fold with its cost; its memory is the most of all jobs that it needed."""
 
+    seed: int = Field(0, description="The seed of the training.")
     seconds: float = Field(
         description="The training time that the row needs, in seconds, with shared stages."
     )
@@ -65,40 +66,61 @@ class FailedRow(FrozenConfig):
 
     row: RowName
     fold: int
+    seed: int = 0
     tile_px: int | None = None
     reason: str
 
 
 class Spread(FrozenConfig):
-    """A score in [0, 1] over the folds; ``None`` for a fold whose test masks lack the class."""
+    """A score in [0, 1] over folds and seeds; ``None`` where the test masks lack the class."""
 
-    per_fold: tuple[float | None, ...]
+    per_fold: tuple[float | None, ...] = Field(
+        description="The score of each training: for each fold, of each seed."
+    )
     mean: float | None
     std: float | None = Field(
-        description="The standard deviation over the folds with a score (divided by their number)."
+        description="The standard deviation over the trainings with a score (divided by their "
+        "number)."
+    )
+    seed_std: float | None = Field(
+        None,
+        description="The standard deviation between the seeds of a fold, pooled over the folds "
+        "(divided by the number of seeds less one); `null` with one seed.",
+    )
+    seed_range: float | None = Field(
+        None, description="The largest difference between two seeds on one fold."
     )
 
 
 class RowSummary(FrozenConfig):
-    """A row over all its folds."""
+    """A row over all its trainings: its folds, and in each fold its seeds."""
 
     row: RowName
     title: str
     tile_px: int | None = None
-    folds: tuple[int, ...]
+    folds: tuple[int, ...] = Field(description="The fold of each training, with repetitions.")
+    seeds: tuple[int, ...] = Field(description="The seed of each training.")
     dice: dict[str, Spread] = Field(
         description="DICE of each class, and the mean over the classes as ``mean``."
     )
-    selected: tuple[str, ...] = Field(description="The rule that chose the weights, for each fold.")
-    steps: tuple[int, ...] = Field(description="The step of the chosen weights, for each fold.")
-    styles_selected: tuple[str | None, ...] = Field(
-        description="The rule that chose the generator, for each fold; none for a row without one."
+    selected: tuple[str, ...] = Field(
+        description="The rule that chose the weights, for each training."
     )
-    num_labels: float = Field(description="The mean over the folds.")
+    steps: tuple[int, ...] = Field(description="The step of the chosen weights, for each training.")
+    styles_selected: tuple[str | None, ...] = Field(
+        description="The rule that chose the generator, for each training; none for a row without "
+        "one."
+    )
+    num_labels: float = Field(description="The mean over the trainings.")
     num_masks: float
     seconds: float
     own_seconds: float
-    peak_memory_bytes: int = Field(description="The most of any fold.")
+    peak_memory_bytes: int = Field(description="The most of any training.")
+
+    @property
+    def places(self) -> tuple[tuple[int, int], ...]:
+        """The fold and the seed of each training."""
+        return tuple(zip(self.folds, self.seeds, strict=True))
 
 
 class Difference(FrozenConfig):
@@ -135,6 +157,7 @@ class Curve(FrozenConfig):
 
     row: RowName
     fold: int
+    seed: int = 0
     stage: str
     name: str
     steps: tuple[int, ...]
@@ -158,6 +181,7 @@ class StyleChoice(FrozenConfig):
     """The generators of a fold that were scored, and the rule that chose one of them."""
 
     fold: int
+    seed: int = 0
     selected_by: str
     scores: tuple[StyleScore, ...] = Field(description="In the order of their steps.")
 
@@ -172,6 +196,7 @@ class SharedStage(FrozenConfig):
 
     stage: str
     fold: int
+    seed: int = 0
     seconds: float
     rows: tuple[RowName, ...]
 
@@ -188,6 +213,7 @@ class BenchmarkReport(FrozenConfig):
     preset: PresetName
     config: StyleFilterConfig
     folds: int
+    seeds: tuple[int, ...] = (0,)
     tile_px: int | None = Field(
         None,
         description="The side of the labelled tiles, in native pixels; `null` for the tiles of the "

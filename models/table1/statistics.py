@@ -26,6 +26,9 @@ _POINT = 0.01
 Scores = NDArray[np.float64]
 """DICE in [0, 1]; NaN where the class has no true pixel."""
 
+_Place = tuple[int, int]
+"""The fold and the seed of a result."""
+
 
 def tabulate(
     results: Sequence[RowResult],
@@ -58,6 +61,10 @@ def differences(
     if there is but one group, are drawn again 2,000 times, the same ones for both rows. With few
     groups the percentiles lie somewhat too close together. A pair is left out if no fold has two
     groups or two sections, because it has no interval.
+
+    With several seeds each resample is also moved by what other seeds could change: by a draw from
+    Student's t distribution, with the variance of the difference between the seeds of a fold. Two
+    or three seeds are too few to be drawn again, which would make the interval too short.
     """
     rows = _rows(results, class_names, excluded, seed)
     pairs = [(row, than) for than, row in combinations(rows, 2) if row.tile_px == than.tile_px]
@@ -80,20 +87,20 @@ def label_values(
     """
     values, kept = [], _kept(class_names, excluded)
     for tile_px in tiles_px:
-        on = {c.fold: c for c in results if c.row == "stylefilter" and c.tile_px == tile_px}
-        off = {c.fold: c for c in results if c.row == "unfiltered"}
-        folds = on.keys() & off.keys()
-        if not folds:
+        on = {_place(c): c for c in results if c.row == "stylefilter" and c.tile_px == tile_px}
+        off = {_place(c): c for c in results if c.row == "unfiltered"}
+        places = on.keys() & off.keys()
+        if not places:
             continue
-        filtered, unfiltered = (_row(its, folds, kept, seed) for its in (on, off))
+        filtered, unfiltered = (_row(its, places, kept, seed) for its in (on, off))
         gain = _difference(filtered, unfiltered)
         num_labels = filtered.average("num_labels")
         values.append(
             LabelValue(
                 tile_px=tile_px,
                 num_labels=num_labels,
-                with_filter=_spread(filtered.means),
-                without_filter=_spread(unfiltered.means),
+                with_filter=filtered.spread(filtered.means),
+                without_filter=unfiltered.spread(unfiltered.means),
                 low=None if gain is None else gain.low,
                 high=None if gain is None else gain.high,
                 # A number of labels divided by a gain near zero would mean nothing.
@@ -107,7 +114,10 @@ def label_values(
 
 @dataclass(frozen=True)
 class _Row:
-    """The results of a row in the order of their folds, and the classes that the table keeps."""
+    """The results of a row by fold and seed, and the classes that the table keeps.
+
+    Legend: N results.
+    """
 
     results: tuple[RowResult, ...]
     kept: dict[str, int]
@@ -123,31 +133,32 @@ class _Row:
 
     @property
     def tested_on(self) -> list[tuple[object, ...]]:
-        return [(result.fold, result.sections, result.groups) for result in self.results]
+        return [(_place(result), result.sections, result.groups) for result in self.results]
 
     @cached_property
     def dice(self) -> Scores:
-        """DICE of each class on each fold, (folds, C)."""
+        """DICE of each class, (N, C)."""
         return np.stack([_dice(self._counts(result).sum(axis=0)) for result in self.results])
 
     @property
     def means(self) -> Scores:
-        """The mean over the classes that occur, (folds,)."""
+        """The mean over the classes that occur, (N,)."""
         return _mean(self.dice)
 
     @cached_property
     def resampled(self) -> Scores:
-        """The mean over classes and folds of each resample, (R,)."""
+        """The mean over classes and results of each resample, (R,)."""
         return _mean(np.stack([self._resampled(result) for result in self.results], axis=1))
 
     def summary(self) -> RowSummary:
-        scores = {name: _spread(self.dice[:, n]) for n, name in enumerate(self.kept)}
+        scores = {name: self.spread(self.dice[:, n]) for n, name in enumerate(self.kept)}
         return RowSummary(
             row=self.name,
             title=ROWS[self.name].title,
             tile_px=self.tile_px,
             folds=tuple(result.fold for result in self.results),
-            dice={**scores, "mean": _spread(self.means)},
+            seeds=tuple(result.seed for result in self.results),
+            dice={**scores, "mean": self.spread(self.means)},
             selected=tuple(result.selected_by for result in self.results),
             steps=tuple(result.selected_step for result in self.results),
             styles_selected=tuple(result.style_selected_by for result in self.results),
@@ -157,6 +168,35 @@ class _Row:
             own_seconds=self.average("own_seconds"),
             peak_memory_bytes=max(result.peak_memory_bytes for result in self.results),
         )
+
+    def spread(self, scores: Scores) -> Spread:
+        """Summarise scores of the results, (N,)."""
+        known = scores[~np.isnan(scores)]
+        of_folds = [fold for fold in self._by_fold(scores) if len(fold) > 1]
+        variance, freedom = self.between_seeds(scores)
+        return Spread(
+            per_fold=tuple(None if np.isnan(score) else float(score) for score in scores),
+            mean=float(known.mean()) if known.size else None,
+            std=float(known.std()) if known.size else None,
+            seed_std=float(np.sqrt(variance)) if freedom else None,
+            seed_range=max((float(np.ptp(fold)) for fold in of_folds), default=None),
+        )
+
+    def between_seeds(self, scores: Scores) -> tuple[float, int]:
+        """Return the variance of scores (N,) between the seeds of a fold, pooled over the folds.
+
+        Its degrees of freedom come second; there are none with one seed.
+        """
+        by_fold = self._by_fold(scores)
+        freedom = sum(len(fold) - 1 for fold in by_fold)
+        squares = sum(float(np.square(fold - fold.mean()).sum()) for fold in by_fold)
+        return (squares / freedom if freedom else 0.0), freedom
+
+    def _by_fold(self, scores: Scores) -> list[Scores]:
+        """Return the known scores of each fold that has any."""
+        folds = np.array([result.fold for result in self.results])
+        known = ~np.isnan(scores)
+        return [scores[known & (folds == fold)] for fold in np.unique(folds[known])]
 
     def average(self, name: str) -> float:
         return float(np.mean([getattr(result, name) for result in self.results]))
@@ -186,12 +226,14 @@ def _rows(
     seed: int = 0,
 ) -> list[_Row]:
     """Group results by row and tile size, in the table's order, tiles as registered first."""
-    found: dict[tuple[RowName, int | None], dict[int, RowResult]] = {}
+    found: dict[tuple[RowName, int | None], dict[_Place, RowResult]] = {}
     for result in results:
         of_row = found.setdefault((result.row, result.tile_px), {})
-        if result.fold in of_row:
-            raise ValueError(f"fold {result.fold} of {result.row!r} is there twice")
-        of_row[result.fold] = result
+        if _place(result) in of_row:
+            raise ValueError(
+                f"fold {result.fold} of {result.row!r} with seed {result.seed} is there twice"
+            )
+        of_row[_place(result)] = result
     order = list(ROWS)
     keys = sorted(found, key=lambda key: (order.index(key[0]), key[1] or 0))
     kept = _kept(class_names, excluded)
@@ -199,9 +241,13 @@ def _rows(
 
 
 def _row(
-    by_fold: Mapping[int, RowResult], folds: Iterable[int], kept: dict[str, int], seed: int
+    results: Mapping[_Place, RowResult], places: Iterable[_Place], kept: dict[str, int], seed: int
 ) -> _Row:
-    return _Row(tuple(by_fold[fold] for fold in sorted(folds)), kept, seed)
+    return _Row(tuple(results[place] for place in sorted(places)), kept, seed)
+
+
+def _place(result: RowResult) -> _Place:
+    return result.fold, result.seed
 
 
 def _kept(class_names: Sequence[str], excluded: Collection[str]) -> dict[str, int]:
@@ -235,15 +281,6 @@ def _mean(scores: Scores) -> Scores:
     return means
 
 
-def _spread(per_fold: Scores) -> Spread:
-    known = per_fold[~np.isnan(per_fold)]
-    return Spread(
-        per_fold=tuple(None if np.isnan(score) else float(score) for score in per_fold),
-        mean=float(known.mean()) if known.size else None,
-        std=float(known.std()) if known.size else None,
-    )
-
-
 def _difference(row: _Row, than: _Row) -> Difference | None:
     """Compare two rows; None if their test sections differ, or there is no interval or score."""
     if row.tested_on != than.tested_on or all(_units(result).max() == 0 for result in row.results):
@@ -254,12 +291,22 @@ def _difference(row: _Row, than: _Row) -> Difference | None:
     resampled = resampled[~np.isnan(resampled)]
     if np.isnan(mean) or not resampled.size:
         return None
-    low, high = np.quantile(resampled, [0.025, 0.975])
+    variance, freedom = row.between_seeds(row.means - than.means)
+    variance /= len(row.results)  # of the mean over them
+    moved = resampled + np.sqrt(variance) * _other_seeds(freedom, len(resampled), row.seed)
+    low, high = np.quantile(moved, [0.025, 0.975])
     return Difference(
         row=row.name,
         than=than.name,
         mean=float(mean),
         low=float(low),
         high=float(high),
-        standard_error=float(resampled.std()),
+        standard_error=float(np.sqrt(resampled.var() + variance)),
     )
+
+
+def _other_seeds(freedom: int, number: int, seed: int) -> NDArray[np.float64]:
+    """Draw from Student's t distribution; without degrees of freedom nothing is known: zeros."""
+    if not freedom:
+        return np.zeros(number)
+    return np.random.default_rng([seed, freedom]).standard_t(freedom, size=number)

@@ -74,6 +74,7 @@ def report_of(parts: Parts, source: Domain, target: Domain) -> BenchmarkReport:
         preset=plan.preset,
         config=parts.benchmark.usable_config(),
         folds=len(plan.folds),
+        seeds=plan.seeds or (parts.benchmark.usable_config().seed,),
         tile_px=plan.tile_px,
         results=results,
         # All rows have labels of the same tiles: the table says so once.
@@ -103,7 +104,7 @@ def _results(parts: Parts) -> Iterator[RowResult]:
             facts = scores.model_dump()
             facts["peak_memory_bytes"] = max(scores.peak_memory_bytes, *memory)
             seconds = own + sum(parts.seconds(each) for each in shared)
-            yield RowResult(**facts, seconds=seconds, own_seconds=own)
+            yield RowResult(**facts, seed=part.seed, seconds=seconds, own_seconds=own)
 
 
 def _failed(parts: Parts) -> Iterator[FailedRow]:
@@ -112,7 +113,9 @@ def _failed(parts: Parts) -> Iterator[FailedRow]:
             continue
         reason, plan = _reason(parts, part), part.plan
         for row in plan.rows:
-            yield FailedRow(row=row, fold=plan.fold, tile_px=plan.tile_px, reason=reason)
+            yield FailedRow(
+                row=row, fold=plan.fold, seed=part.seed, tile_px=plan.tile_px, reason=reason
+            )
 
 
 def _reason(parts: Parts, part: Part) -> str:
@@ -137,6 +140,7 @@ def _shared(parts: Parts) -> Iterator[SharedStage]:
             yield SharedStage(
                 stage=part.stage,
                 fold=part.plan.fold,
+                seed=part.seed,
                 seconds=parts.seconds(part),
                 rows=parts.users_of(part),
             )
@@ -153,6 +157,7 @@ def _curves(parts: Parts) -> Iterator[Curve]:
             yield Curve(
                 row=_as_trained(part),
                 fold=part.plan.fold,
+                seed=part.seed,
                 stage=part.stage,
                 name=CURVE,
                 steps=tuple(scores),
@@ -187,7 +192,7 @@ def _styles(parts: Parts) -> Iterator[StyleChoice]:
             for step in sorted(dice.keys() | both.keys())
         )
         if scores:
-            yield StyleChoice(fold=part.plan.fold, selected_by=by, scores=scores)
+            yield StyleChoice(fold=part.plan.fold, seed=part.seed, selected_by=by, scores=scores)
 
 
 def _figure(parts: Parts, target: Domain) -> bytes | None:
@@ -195,7 +200,7 @@ def _figure(parts: Parts, target: Domain) -> bytes | None:
     found: dict[RowName, Path] = {}
     for part in parts:
         if part.succeeded and part.plan.fold == 0 and part.plan.tile_px == parts.plan.tile_px:
-            found |= part.pictures
+            found = part.pictures | found  # of several seeds the first
     if not found:
         return None
     section = pictured(target)

@@ -77,3 +77,15 @@ def absent(report: BenchmarkReport) -> tuple[str, ...]:
 
 def folds_in_words(number: int) -> str:
     return "one fold" if number == 1 else f"{number} folds"
+
+
+def training_in_words(fold: int, seed: int, report: BenchmarkReport) -> str:
+    """Name a training by its fold or, with several seeds, by both."""
+    return str(fold + 1) if len(report.seeds) == 1 else f"{fold + 1}, seed {seed}"
+
+
+def trainings_in_words(number: int, report: BenchmarkReport) -> str:
+    """Count trainings: one in each fold or, with several seeds, one with each of them."""
+    if len(report.seeds) == 1:
+        return folds_in_words(number)
+    return "one training" if number == 1 else f"{number} trainings"

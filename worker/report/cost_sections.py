@@ -12,7 +12,15 @@ from models.table1.results import (
     SharedStage,
     StyleScore,
 )
-from worker.report.content import Grid, Section, TableCell, folds_in_words, mean_of, title_of
+from worker.report.content import (
+    Grid,
+    Section,
+    TableCell,
+    mean_of,
+    title_of,
+    training_in_words,
+    trainings_in_words,
+)
 from worker.report.groups import group_of
 from worker.report.numbers import MISSING, count, duration, listed, percent, points, spread
 
@@ -97,7 +105,7 @@ def styles(report: BenchmarkReport) -> Section | None:
         return None
     rows = tuple(
         (
-            TableCell(str(choice.fold + 1)),
+            TableCell(training_in_words(choice.fold, choice.seed, report)),
             *(_generator(score) for score in (choice.best("dice"), choice.best("label_score"))),
             _generator(choice.scores[-1]),
         )
@@ -130,9 +138,9 @@ def chosen(report: BenchmarkReport) -> Section | None:
     rows = tuple(
         (
             TableCell(title_of(row)),
-            TableCell(_chosen_by(row.selected)),
+            TableCell(_chosen_by(row.selected, report)),
             TableCell(listed(tuple(f"{step:,}" for step in row.steps))),
-            TableCell(_chosen_by(row.styles_selected)),
+            TableCell(_chosen_by(row.styles_selected, report)),
         )
         for row in report.rows
     )
@@ -177,7 +185,8 @@ def cost(report: BenchmarkReport) -> Section | None:
 def _in_runs(report: BenchmarkReport) -> Iterator[str]:
     """Compare the time of the paper's rows in a fold with the time of StyleFilter."""
     one = next((row.seconds for row in report.rows if row.row == "stylefilter"), 0.0)
-    shared = sum(stage.seconds for stage in report.shared) / report.folds
+    trainings = report.folds * len(report.seeds)
+    shared = sum(stage.seconds for stage in report.shared) / trainings
     # Rows that test one training share its time.
     paper = [name for name, row in ROWS.items() if row.paper]
     own = {ROWS[r.row].method.name: r.own_seconds for r in report.rows if r.row in paper}
@@ -199,7 +208,7 @@ def _shared(report: BenchmarkReport) -> tuple[Grid, ...]:
     rows = tuple(
         (
             TableCell(name),
-            TableCell(listed(tuple(str(stage.fold + 1) for stage in stages))),
+            TableCell(listed(_folds(stages))),
             TableCell(duration(sum(stage.seconds for stage in stages) / len(stages))),
             TableCell(listed(tuple(ROWS[row].title for row in used_by))),
         )
@@ -210,13 +219,17 @@ def _shared(report: BenchmarkReport) -> tuple[Grid, ...]:
     return (Grid(caption, head, rows, numbers=False),)
 
 
+def _folds(stages: Sequence[SharedStage]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(str(stage.fold + 1) for stage in stages))
+
+
 def _gain(score: float | None, than: float | None) -> str:
     return MISSING if score is None or than is None else points(score - than)
 
 
 def _over(row: RowSummary, low: RowSummary | None) -> str:
     """Write the points over source-only; a dash if the two rows have different folds."""
-    if low is None or row.row == low.row or row.folds != low.folds:
+    if low is None or row.row == low.row or row.places != low.places:
         return MISSING
     return _gain(mean_of(row), mean_of(low))
 
@@ -228,9 +241,9 @@ def _gain_told(one: LabelValue) -> str:
     return f"{gain} ({points(one.low)} to {points(one.high)})"
 
 
-def _chosen_by(selected: Sequence[str | None]) -> str:
+def _chosen_by(selected: Sequence[str | None], report: BenchmarkReport) -> str:
     counted = Counter(selected)
     words = {by: MISSING if by is None else _CHOSEN_BY.get(by, by) for by in counted}
     if len(counted) == 1:
         return next(iter(words.values()))
-    return "; ".join(f"{words[by]} ({folds_in_words(n)})" for by, n in counted.items())
+    return "; ".join(f"{words[by]} ({trainings_in_words(n, report)})" for by, n in counted.items())

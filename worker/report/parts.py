@@ -42,6 +42,15 @@ class Part:
         return JobResult.model_validate(self.job.result or {})
 
     @property
+    def seed(self) -> int:
+        return self.job.usable_config().seed
+
+    @property
+    def place(self) -> tuple[int, int | None]:
+        """The fold and the seed; parts of the same place share stages."""
+        return self.plan.fold, self.plan.seed
+
+    @property
     def stage(self) -> str:
         """The stage that trains the part's own network."""
         if self.plan.method is None:
@@ -88,7 +97,7 @@ class Parts:
             for other in self
             if other is not part
             and other.plan.method is None
-            and other.plan.fold == part.plan.fold
+            and other.place == part.place
             and other.stage in stages
         ]
 
@@ -97,7 +106,7 @@ class Parts:
         rows = (
             row
             for part in self
-            if part.plan.method is not None and part.plan.fold == shared.plan.fold
+            if part.plan.method is not None and part.place == shared.place
             for row in part.plan.rows
             if shared in self.shared_by(part, [row])
         )

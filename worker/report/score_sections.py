@@ -1,7 +1,7 @@
 """Show how well each row segments: Table 1, each fold, differences, classes."""
 
 from models.table1.methods import ROWS, RowName
-from models.table1.results import BenchmarkReport, Difference, RowSummary
+from models.table1.results import BenchmarkReport, Difference, RowSummary, Spread
 from worker.report.content import (
     ChartName,
     Grid,
@@ -9,8 +9,9 @@ from worker.report.content import (
     TableCell,
     absent,
     columns,
-    folds_in_words,
     title_of,
+    training_in_words,
+    trainings_in_words,
 )
 from worker.report.groups import group_of
 from worker.report.numbers import MISSING, listed, percent, points, spread
@@ -18,6 +19,17 @@ from worker.report.ranking import UNRANKED, marks, ranked
 from worker.report.sentences import of_row
 
 _COMPARED_WITH = ("source-only", "cut", "stylefilter")
+
+_OF_ONE_SEED = (
+    "An interval shows how far the difference could move with other test sections of the same "
+    "kind. It does not show how far the difference could move if all networks were trained "
+    "again from another random seed."
+)
+_OF_SEVERAL_SEEDS = (
+    "An interval shows how far the difference could move with other test sections of the same "
+    "kind, and if all networks were trained again from other random seeds. The second part "
+    "follows from the differences between the seeds of a fold, by Student's t distribution."
+)
 
 
 def table(report: BenchmarkReport) -> Section | None:
@@ -44,7 +56,7 @@ def failed(report: BenchmarkReport) -> Section | None:
     rows = tuple(
         (
             TableCell(ROWS[one.row].title),
-            TableCell(str(one.fold + 1)),
+            TableCell(training_in_words(one.fold, one.seed, report)),
             TableCell(MISSING if one.tile_px is None else f"{one.tile_px} px"),
             TableCell(one.reason),
         )
@@ -83,14 +95,46 @@ def differences(report: BenchmarkReport) -> Section | None:
         ),
     )
     notes = (
-        "An interval shows how far the difference could move with other test sections of the same "
-        "kind. It does not show how far the difference could move if all networks were trained "
-        "again from another random seed.",
+        _OF_ONE_SEED if len(report.seeds) == 1 else _OF_SEVERAL_SEEDS,
         "The intervals come from a paired bootstrap: the test sections of each fold, or their "
         "groups where there are two or more, are drawn again 2,000 times, the same ones for both "
         "rows. The differences between any two rows are in report.json.",
     )
     return Section("Differences between rows", notes=notes, grids=(grid,))
+
+
+def seeds(report: BenchmarkReport) -> Section | None:
+    """Show how much the mean DICE of each row differs between seeds."""
+    found = [(row, row.dice["mean"]) for row in report.rows if "mean" in row.dice]
+    rows = tuple(
+        (
+            TableCell(title_of(row), group=group_of(row)),
+            *(TableCell(percent(_of_seed(row, score, seed))) for seed in report.seeds),
+            TableCell(percent(score.seed_std)),
+            TableCell(percent(score.seed_range)),
+        )
+        for row, score in found
+        if score.seed_std is not None
+    )
+    if not rows:
+        return None
+    note = (
+        "The same training with another seed begins with other weights and meets the images in "
+        "another order. The standard deviation between the seeds of a fold is a mean over the "
+        "folds; the last column is the largest difference between two seeds on one fold."
+    )
+    head = ("Row", *(f"seed {seed}" for seed in report.seeds), "Between seeds", "Largest")
+    grid = Grid("Mean DICE in %, mean over the folds, and how much seeds change it", head, rows)
+    return Section("Seeds", notes=(note,), grids=(grid,))
+
+
+def _of_seed(row: RowSummary, score: Spread, seed: int) -> float | None:
+    its = [
+        value
+        for value, its_seed in zip(score.per_fold, row.seeds, strict=True)
+        if its_seed == seed and value is not None
+    ]
+    return sum(its) / len(its) if its else None
 
 
 def classes(report: BenchmarkReport) -> Section | None:
@@ -107,12 +151,13 @@ def _table_one(report: BenchmarkReport) -> Grid:
     most = max(len(row.folds) for row in report.rows)
     rows = []
     for index, row in enumerate(report.rows):
-        lacking = "" if len(row.folds) == most else f"{len(row.folds)} of {most} folds"
+        of_most = f"{len(row.folds)} of {trainings_in_words(most, report)}"
+        lacking = "" if len(row.folds) == most else of_most
         title = TableCell(title_of(row), group=group_of(row), note=lacking)
         cells = (TableCell(spread(row.dice.get(name)), by_column[name][index]) for name in names)
         rows.append((title, *cells))
     caption = (
-        f"DICE in %, mean ± standard deviation over {folds_in_words(most)}: "
+        f"DICE in %, mean ± standard deviation over {trainings_in_words(most, report)}: "
         f"{report.source} → {report.target}"
     )
     return Grid(caption, ("Row", *names), tuple(rows))
@@ -125,6 +170,12 @@ def _notes(report: BenchmarkReport) -> list[str]:
         notes.append(
             "In each column the best score is bold and the second best is underlined; equal "
             f"numbers share their mark. Not ranked: {'; '.join((*apart, 'missing values'))}."
+        )
+    if len(report.seeds) > 1:
+        notes.append(
+            f"Every method was trained with {len(report.seeds)} seeds in each of "
+            f"{report.folds} folds. A seed is the number from which all random numbers of a "
+            "training are made."
         )
     if max(len(row.folds) for row in report.rows) == 1:
         notes.append("There is one fold only, so each standard deviation is 0.0 and says nothing.")
@@ -147,21 +198,21 @@ def _notes(report: BenchmarkReport) -> list[str]:
 
 
 def _each_fold(report: BenchmarkReport) -> tuple[Grid, ...]:
-    folds = sorted({fold for row in report.rows for fold in row.folds})
-    if len(folds) < 2:  # the first table shows the same numbers
+    places = sorted({place for row in report.rows for place in row.places})
+    if len(places) < 2:  # the first table shows the same numbers
         return ()
     rows = tuple(
-        (TableCell(title_of(row), group=group_of(row)), *_per_fold(row, folds))
+        (TableCell(title_of(row), group=group_of(row)), *_per_fold(row, places))
         for row in report.rows
     )
-    head = ("Row", *(f"fold {fold + 1}" for fold in folds))
+    head = ("Row", *(f"fold {training_in_words(*place, report)}" for place in places))
     return (Grid("Mean DICE in %, fold by fold", head, rows),)
 
 
-def _per_fold(row: RowSummary, folds: list[int]) -> list[TableCell]:
+def _per_fold(row: RowSummary, places: list[tuple[int, int]]) -> list[TableCell]:
     score = row.dice.get("mean")
-    values = dict(zip(row.folds, score.per_fold, strict=True)) if score else {}
-    return [TableCell(percent(values.get(fold))) for fold in folds]
+    values = dict(zip(row.places, score.per_fold, strict=True)) if score else {}
+    return [TableCell(percent(values.get(place))) for place in places]
 
 
 def _difference(one: Difference | None) -> TableCell:

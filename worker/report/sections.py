@@ -3,6 +3,7 @@
 from models.table1.results import BenchmarkReport
 from worker.report import cost_sections, score_sections, terms
 from worker.report.content import Section, folds_in_words
+from worker.report.numbers import listed
 
 _FIGURE = Section(
     "In pictures",
@@ -14,6 +15,7 @@ _THEN = (
     score_sections.failed,
     score_sections.words,
     score_sections.differences,
+    score_sections.seeds,
     score_sections.classes,
     cost_sections.label_values,
     cost_sections.annotation,
@@ -37,7 +39,7 @@ def _made(report: BenchmarkReport) -> Section:
         ("Source and target", f"{report.source} → {report.target}"),
         ("Folds", folds_in_words(report.folds)),
         ("Preset", report.preset),
-        ("Seed", str(config.seed)),
+        ("Seed" if len(report.seeds) == 1 else "Seeds", listed(tuple(map(str, report.seeds)))),
         ("Device", config.device),
         *report.versions.items(),
         *(("Note", note) for note in report.notes),

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from models.table1.methods import RowName
 from models.table1.results import BenchmarkReport, Difference, RowSummary
-from worker.report.content import folds_in_words, mean_of
+from worker.report.content import mean_of, trainings_in_words
 from worker.report.numbers import count, duration, listed, percent, points
 from worker.report.ranking import UNRANKED
 
@@ -22,7 +22,7 @@ def headline(report: BenchmarkReport) -> str | None:
     best = max((row for row in candidates if len(row.folds) == most), key=_mean)
     shown = next((row for row in candidates if row.row == "stylefilter"), best)
     # Means over different folds cannot be compared.
-    means = {row.row: _mean(row) for row in scored if row.folds == shown.folds}
+    means = {row.row: _mean(row) for row in scored if row.places == shown.places}
     titles, ours = {row.row: row.title for row in scored}, shown.row
     against = tuple(
         f"{points(means[ours] - means[other])} points{_interval(_difference(report, ours, other))} "
@@ -30,9 +30,10 @@ def headline(report: BenchmarkReport) -> str | None:
         for other in _COMPARED_WITH
         if other in means and other != ours
     )
-    lacks = len(shown.folds) < report.folds
+    wanted = report.folds * len(report.seeds)
+    lacks = len(shown.folds) < wanted
     said = f"{titles[ours]} reaches {percent(means[ours])}% mean DICE"
-    said += f" on {folds_in_words(len(shown.folds))} of {report.folds}" if lacks else ""
+    said += f" on {trainings_in_words(len(shown.folds), report)} of {wanted}" if lacks else ""
     said += f": {listed(against)}." if against else "."
     return said + _gap(means, ours)
 

@@ -25,6 +25,8 @@ _TERMS = {
     "Fold": "One way to divide the images into those to train with, those that choose among "
     "trained weights (validation) and those to test on. All training is repeated for each fold; "
     "the number after ± is the standard deviation over the folds.",
+    "Seed": "The number from which all random numbers of a training are made. All training is "
+    "repeated with each seed in each fold.",
     "95% interval": "The range in which a difference would lie for 95% of other choices of test "
     "images of the same kind. Where the interval contains 0, the difference may be chance.",
 }
@@ -55,5 +57,7 @@ def _unused(report: BenchmarkReport) -> Iterator[str]:
     rows = (ROWS[row.row] for row in report.rows)
     if not any("cut" in (row.tested_on, row.method.trained_on) for row in rows):
         yield "CUT"
+    if len(report.seeds) == 1:
+        yield "Seed"
     if not report.differences:
         yield "95% interval"

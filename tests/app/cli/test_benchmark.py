@@ -252,6 +252,16 @@ def test_a_part_of_a_config_is_checked_in_its_preset(
     assert api.get(f"/jobs/{job}").json()["config"] == whole.model_dump()
 
 
+def test_every_seed_is_asked_for(run: Run, worker: Worker, api: httpx.Client) -> None:
+    with worker.ending():
+        assert run("--seeds=0", "--seeds=1").exit_code == 0
+    (job,) = worker.benchmarks()
+    items = api.get("/jobs", params={"parent": str(job)}).json()["items"]
+    assert len(items) == 6
+    assert sum("seed 1:" in item["part"] for item in items) == 3
+    assert run("--seeds=0", "--seed=1").exit_code == 2
+
+
 def unwrapped(ended: Result) -> str:
     """What was said, as one line."""
     return " ".join(ended.output.split())

@@ -127,6 +127,39 @@ def test_labels_of_other_tiles_are_cells_of_their_own(
     }
 
 
+def test_each_seed_has_parts_of_its_own(
+    api: httpx.Client, database: Database, pair: dict[str, str]
+) -> None:
+    job = submitted(api, pair, rows=["source-only", "target-only"], seeds=[3, 1, 3], num_folds=2)
+    with database.reading() as session:
+        jobs = session.scalars(select(Job).where(Job.parent_id == UUID(job["id"]))).all()
+        made = {row.id: (row.kind, BenchmarkPart.model_validate(row.plan), row) for row in jobs}
+    by_seed = [(plan.fold, plan.seed, row.config["seed"]) for _, plan, row in made.values()]
+    assert sorted(by_seed) == sorted(3 * [(f, s, s) for f in (0, 1) for s in (1, 3)])
+    assert job["config"]["seed"] == 3
+    for kind, plan, row in made.values():
+        if plan.method == "source-only":
+            ((needed, _),) = needs(database, str(row.id))
+            shared = made[UUID(needed)]
+            assert (kind, shared[0]) == ("method", "pretrain")
+            assert (shared[1].fold, shared[1].seed) == (plan.fold, plan.seed)
+
+
+def test_one_seed_is_that_of_the_configuration(api: httpx.Client, pair: dict[str, str]) -> None:
+    jobs = [
+        submitted(api, pair, rows=["source-only"], **body)
+        for body in ({"seeds": [5]}, {"config": {"seed": 5}})
+    ]
+    assert [set(parts(api, job)) for job in jobs] == 2 * [{"pretrain", "fold 1: source-only"}]
+    assert jobs[0]["config"] == jobs[1]["config"]
+
+
+def test_two_places_for_a_seed_are_refused(api: httpx.Client, pair: dict[str, str]) -> None:
+    body = pair | {"preset": "smoke", "tile_px": 16, "seeds": [1], "config": {"seed": 1}}
+    answer = api.post("/jobs/benchmark", json=body)
+    assert "body.seeds" in problem(answer, 422)["detail"]
+
+
 def test_splits_are_by_blocks_and_can_be_used_again(
     api: httpx.Client, database: Database, pair: dict[str, str]
 ) -> None:

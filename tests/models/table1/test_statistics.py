@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.scores import dice_scores
-from models.table1.results import Difference, RowResult
+from models.table1.results import Difference, RowResult, Spread
 from models.table1.statistics import differences, label_values, tabulate
 
 NAMES = ("a", "b", "c")
@@ -67,6 +67,29 @@ def test_means_and_spreads_over_the_splits() -> None:
     assert row.peak_memory_bytes == 1000
 
 
+def test_the_spread_between_seeds_leaves_out_that_between_folds() -> None:
+    """DICE of a is 1 and 1/2 in fold 0, 1/2 and 1/2 in fold 1."""
+    results = [
+        result("cut", fold, [matrix], seed=seed)
+        for fold, matrices in enumerate([(PERFECT, HALF), (HALF, HALF)])
+        for seed, matrix in enumerate(matrices)
+    ]
+    row = tabulate(results, NAMES, ())[0]
+    assert (row.folds, row.seeds) == ((0, 0, 1, 1), (0, 1, 0, 1))
+    score = row.dice["a"]
+    assert score.per_fold == (1, 0.5, 0.5, 0.5)
+    # Squares: 2 x 1/16 in the first fold, none in the second; one degree of freedom in each.
+    assert score.seed_std == pytest.approx((1 / 16) ** 0.5)
+    assert score.seed_range == 0.5
+    with pytest.raises(ValueError, match="'cut' with seed 1 .*twice"):
+        tabulate([*results, results[1]], NAMES, ())
+
+
+def test_one_seed_has_no_spread_between_seeds() -> None:
+    score = tabulate([result(fold=0), result(fold=1, seed=3)], NAMES, ())[0].dice["mean"]
+    assert (score.seed_std, score.seed_range) == (None, None)
+
+
 def test_scores_are_those_of_every_other_place() -> None:
     matrix = np.random.default_rng(0).integers(100, size=(3, 3))
     row = tabulate([result(confusions=[matrix.tolist()])], NAMES, ())[0]
@@ -80,7 +103,7 @@ def test_a_class_that_a_splits_masks_lack() -> None:
     assert (row.dice["c"].mean, row.dice["c"].std) == (1, 0)
     assert row.dice["mean"].per_fold == (pytest.approx(5 / 6), 1)
     nowhere = tabulate([result(confusions=[WITHOUT_C])], NAMES, ())[0]
-    assert nowhere.dice["c"].model_dump() == {"per_fold": (None,), "mean": None, "std": None}
+    assert nowhere.dice["c"] == Spread(per_fold=(None,), mean=None, std=None)
 
 
 def test_an_excluded_class_is_no_column_but_predicting_it_is_a_mistake() -> None:
@@ -181,6 +204,38 @@ def test_groups_are_resampled_where_there_are_several() -> None:
         return differences(results, NAMES, ())[0].standard_error
 
     assert error(of_two) > 2 * error(of_one)
+
+
+SURER: Matrix = [[7, 3, 0], [3, 7, 0], [0, 0, 10]]
+
+
+def of_seeds(*of_cut: Matrix) -> list[RowResult]:
+    """Sections that are all alike, so that only seeds change the difference."""
+    seeds = range(len(of_cut))
+    base = [result("source-only", 0, [HALF] * 4, seed=seed) for seed in seeds]
+    return base + [result("cut", 0, [of_cut[n]] * 4, seed=n) for n in seeds]
+
+
+def test_an_interval_holds_what_other_seeds_would_change() -> None:
+    """With three seeds the mean difference follows Student's t with two degrees of freedom."""
+    gains = np.array([1 / 3, 1 / 3, 2 / 15])  # mean DICE 1 and 4/5 in place of 2/3
+    found = differences(of_seeds(PERFECT, PERFECT, SURER), NAMES, ())[0]
+    assert found.mean == pytest.approx(gains.mean())
+    error = gains.std(ddof=1) / 3**0.5
+    assert found.standard_error == pytest.approx(error)
+    quantile = 4.303
+    assert found.high - found.mean == pytest.approx(quantile * error, rel=0.15)
+    assert found.mean - found.low == pytest.approx(quantile * error, rel=0.15)
+
+
+def test_seeds_that_agree_change_no_interval() -> None:
+    found = differences(of_seeds(PERFECT, PERFECT), NAMES, ())[0]
+    assert (found.low, found.high) == (pytest.approx(1 / 3), pytest.approx(1 / 3))
+    one = row_of("source-only", 0.6, 0) + row_of("cut", 0.7, 50)
+    twice = one + [each.model_copy(update={"seed": 1}) for each in one]
+    once, again = (differences(results, NAMES, ())[0] for results in (one, twice))
+    for name in ("mean", "low", "high", "standard_error"):
+        assert getattr(again, name) == pytest.approx(getattr(once, name))
 
 
 def test_two_groups_give_what_their_four_resamples_give() -> None:

@@ -43,6 +43,7 @@ def row(name: RowName, tile_px: int | None = None, **dice: Scores) -> RowSummary
         title=ROWS[name].title,
         tile_px=tile_px,
         folds=folds,
+        seeds=(0,) * len(folds),
         dice={"mean": spread(next(iter(dice.values())))} | {n: spread(v) for n, v in dice.items()},
         selected=("source_val" if name in ("source-only", "cut") else "target_val",) * len(folds),
         steps=tuple(100 * (fold + 1) for fold in folds),

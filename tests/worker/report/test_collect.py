@@ -6,6 +6,7 @@ from typing import get_args
 from unittest.mock import ANY
 from uuid import UUID
 
+import numpy as np
 import pytest
 from PIL import Image
 from sqlalchemy import select
@@ -140,6 +141,29 @@ def test_a_row_that_the_labels_choose(service: Service, pair: dict[str, UUID]) -
     else:
         assert verdict["use"].startswith(view["name"])
     assert (verdict["outcome"] == "better") == (verdict["use"] != "source-only")
+
+
+@sqlite_only
+def test_seeds_share_no_training_and_are_told_apart(
+    service: Service, pair: dict[str, UUID]
+) -> None:
+    body = {"preset": "smoke", "num_folds": 1, "rows": ["source-only"]}
+    both = service.submit(BenchmarkRequest.model_validate(pair | body | {"seeds": [0, 1]}))
+    run_here(service, both)
+    report = report_of(service, both)
+    (row,) = report.rows
+    assert (report.seeds, row.folds, row.seeds) == ((0, 1), (0, 0), (0, 1))
+    score = row.dice["mean"]
+    assert score.seed_range == pytest.approx(abs(np.subtract(*score.per_fold)))
+    assert score.seed_range > 0
+    assert [(stage.seed, stage.rows) for stage in report.shared] == [
+        (0, ("source-only",)),
+        (1, ("source-only",)),
+    ]
+    # A seed alone gives what it gave beside the other.
+    alone = service.submit(BenchmarkRequest.model_validate(pair | body | {"seeds": [1]}))
+    run_here(service, alone)
+    assert report_of(service, alone).rows[0].dice["mean"].per_fold == score.per_fold[1:]
 
 
 @sqlite_only

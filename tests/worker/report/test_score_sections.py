@@ -3,7 +3,7 @@
 import re
 
 from models.table1.results import FailedRow
-from tests.worker.report.reports import Page, cells, full, made, row
+from tests.worker.report.reports import Page, cells, full, made, row, spread
 from worker.report import html, markdown
 
 
@@ -40,6 +40,22 @@ def test_classes_without_any_score_have_no_chart() -> None:
     text = markdown.render(made(row("cut", mito=(None, None), nucleus=(None, None))))
     assert "charts/classes.svg" not in text
     assert "mito and nucleus" in text
+
+
+def test_seeds_have_columns_and_a_table_of_their_own() -> None:
+    scores = spread((0.2, 0.4, 0.6, 0.6)).model_copy(update={"seed_std": 0.1, "seed_range": 0.2})
+    several = row("source-only", mito=(0.2, 0.4, 0.6, 0.6)).model_copy(
+        update={"folds": (0, 0, 1, 1), "seeds": (0, 3, 0, 3), "dice": {"mean": scores}}
+    )
+    report = made(several, row("cut", mito=(0.1,)), seeds=(0, 3), folds=2)
+    text = markdown.render(report)
+    assert "| Row | seed 0 | seed 3 | Between seeds | Largest |" in text
+    lines = [line for line in text.splitlines() if line.startswith("| Source-only |")]
+    assert "| Source-only | 20.0 | 40.0 | 60.0 | 60.0 |" in lines  # fold by fold
+    assert "| Source-only | 40.0 | 50.0 | 10.0 | 20.0 |" in lines  # seed by seed
+    assert "1 of 4 trainings" in text
+    assert "0 and 3" in text
+    Page(html.render(report))
 
 
 def test_one_fold_and_one_row() -> None:
