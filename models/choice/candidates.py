@@ -16,12 +16,14 @@ from models.config.choice import ViewName
 from models.data.domain import Domain
 from models.data.sections import Section
 from models.data.stylised import StylisedDomain
+from models.evaluation import evaluate
 from models.inference import Predictor, Styliser, stylise_domain
 from models.labels_used.area import class_bias, fold, predicted_in_tiles, prior_by_labels
 from models.labels_used.rounds import NO_NOISE
 from models.metadata import ViewMeta
 from models.networks.statistics import norms
 from models.networks.unet import UNet
+from models.scores import Evaluation
 from models.stylefilter import StyleFilter
 
 Statistics = Literal["source", "target"]
@@ -112,18 +114,23 @@ class Workshop:
         self, segmenter: UNet, plain: Plain, jury: Jury, report: Callable[[], None]
     ) -> Evidence:
         """Return what a segmenter says of the jury's tiles through the view of a candidate."""
-        predictor = Predictor(
-            segmenter.eval(),
-            self.steps.source.working_nm,
-            self.steps.config.adaptation.crop_px,
-            view=applied(self.view(plain)),
-        )
         return gather(
-            predictor.probabilities,
+            self._predictor(segmenter, plain).probabilities,
             self._at(jury.target, plain.pixel_factor),
             _reported(jury.sections, report),
             steadiness=jury.num_tiles < FEW_TILES,
         )
+
+    def scores(self, segmenter: UNet, plain: Plain) -> Evaluation | None:
+        """Return the scores of a candidate on the target's test masks; None if it has none.
+
+        They tell whether the labels chose well, and choose nothing.
+        """
+        target = self.steps.target
+        if not target.split("test", masked=True):
+            return None
+        predictor = self._predictor(segmenter, plain)
+        return evaluate(predictor, target, "test", report=lambda _: None).pooled
 
     def prior(self, plain: Plain = Plain()) -> NDArray[np.float64]:
         """Return the area of each class given presence, (C,); NaN where labels say nothing of it.
@@ -135,6 +142,14 @@ class Workshop:
             target = self._at(self.steps.target, factor)
             self._priors[factor] = prior_by_labels(self.steps.source, target)
         return self._priors[factor]
+
+    def _predictor(self, segmenter: UNet, plain: Plain) -> Predictor:
+        return Predictor(
+            segmenter.eval(),
+            self.steps.source.working_nm,
+            self.steps.config.adaptation.crop_px,
+            view=applied(self.view(plain)),
+        )
 
     def _at(self, target: Domain, factor: float) -> Domain:
         """Return a target at a multiple of its working pixel size; it keeps what it has read."""

@@ -173,14 +173,14 @@ class _Search:
         return entries
 
     def _candidate(self, entry: _Entry) -> Candidate:
-        evidence = self._shop.evidence(
-            entry.trained or self._shop.make(entry.plain), entry.plain, self._last, _quietly
-        )
+        segmenter = entry.trained or self._shop.make(entry.plain)
+        evidence = self._shop.evidence(segmenter, entry.plain, self._last, _quietly)
         return Candidate(
             entry.name,
             entry.title,
             from_first(evidence),  # rounding must not let two processes choose differently
             trained_on_labels=entry.trained is not None and self._last.seen,
+            evaluation=self._shop.scores(segmenter, entry.plain),
         )
 
     def _facts(self) -> Facts:

@@ -87,7 +87,12 @@ def test_inverted_contrast_is_found_by_labels(pairs: Pairs, tmp_path: Path) -> N
     assert (made.verdict.outcome, made.view.name) == ("better", "inverted")
     assert made.verdict.use.startswith("inverted")
     before = replace(made, adapted=made.source_only, view=RAW)
-    assert mean_dice(made, pairs.inverted) > mean_dice(before, pairs.inverted) + 0.2
+    dice = [mean_dice(which, pairs.inverted) for which in (before, made)]
+    assert dice[1] > dice[0] + 0.2
+    # The verdict holds the DICE of each candidate on the test masks.
+    told = {each.name: each.mean_dice for each in made.verdict.candidates}
+    assert [told["source-only"], told[made.verdict.use]] == dice
+    assert None not in told.values()
     probes = [report for report in reports if report.stage == "verdict"]
     # Four views, and two corrections of area of the best two, on three sections.
     assert [(p.step, p.total) for p in probes] == [(n, 24) for n in range(1, 25)]
@@ -98,6 +103,21 @@ def test_where_there_is_no_gap_source_only_stays(pairs: Pairs, tmp_path: Path) -
     assert made.verdict is not None
     assert (made.verdict.use, made.view.name) == ("source-only", "raw")
     assert made.adapted is made.source_only
+
+
+def test_test_masks_choose_nothing(pairs: Pairs, tmp_path: Path) -> None:
+    bare = pairs.inverted
+    sections = [replace(each, has_mask=each.split != "test") for each in bare.sections]
+    bare = Domain(bare.store, bare.info, sections, bare.tiles, working_nm=bare.working_nm)
+    with_masks, without = (
+        chosen(pairs, target, tmp_path, target_statistics=False).verdict
+        for target in (pairs.inverted, bare)
+    )
+    assert with_masks is not None
+    assert without is not None
+    assert without.use == with_masks.use
+    assert [each.loss for each in without.candidates] == [e.loss for e in with_masks.candidates]
+    assert {each.mean_dice for each in without.candidates} == {None}
 
 
 def test_without_labels_source_only_stays_and_nothing_is_trained(
