@@ -96,6 +96,12 @@ class ModelKind(StrEnum):
     """A segmenter that StyleFilter adapted to the target."""
     BASELINE = "baseline"
     """A segmenter of another method: Y-Net, Paul et al., StyleFilter without one of its parts."""
+    CHOSEN = "chosen"
+    """A segmenter that the target's labels chose, with the view that comes before it."""
+
+
+ADAPTED = (ModelKind.STYLEFILTER, ModelKind.BASELINE, ModelKind.CHOSEN)
+"""The kinds of models that are made for a target."""
 
 
 class ChangeKind(StrEnum):

@@ -27,6 +27,9 @@ from models.checkpoint import (
     save_generator,
     save_segmenter,
 )
+from models.choice import verdict as verdicts
+from models.choice.search import choose
+from models.choice.verdict import Verdict
 from models.choice.views import applied
 from models.config.stages import Device
 from models.config.stylefilter import StyleFilterConfig
@@ -49,7 +52,9 @@ from models.metadata import DomainMeta, ModelMeta
 from models.networks.generator import Generator
 from models.networks.unet import UNet
 from models.scores import Evaluation
-from models.training.device import resolve
+from models.stylefilter import StyleFilter
+from models.table1.methods import METHODS
+from models.training.device import check_stages, resolve
 from models.training.loop import Run
 from models.training.progress import Progress, Report
 from models.training.resume import Checkpoints
@@ -65,7 +70,8 @@ __all__ = [
     "with_classes",
 ]
 
-_STYLE, _SEGMENTER = "style", "stylefilter"  # the service's names: ``load`` reads its jobs too
+# The service's names: ``load`` reads its jobs too.
+_STYLE, _SEGMENTER, _CHOSEN = "style", "stylefilter", "chosen"
 
 
 def open_folder(
@@ -137,11 +143,13 @@ class Adapted:
     ``style`` redraws a target image in the style of the source, and ``segmenter`` segments the
     result; without ``style`` it segments the image itself. ``meta`` holds the config, the classes,
     both domains' pixel sizes and grey windows, and the view that comes before both networks.
+    ``verdict`` tells why the method ``chosen`` chose the segmenter; None for other methods.
     """
 
     style: Generator | None
     segmenter: UNet
     meta: ModelMeta
+    verdict: Verdict | None = None
 
     def predict(
         self, image: NDArray[np.generic], *, pixel_size_nm: float | None = None
@@ -179,6 +187,8 @@ class Adapted:
         """
         if self.style is None:
             save_segmenter(Path(folder), self.segmenter, self.meta, {})
+            if self.verdict is not None:
+                verdicts.keep(self.verdict, Path(folder))
             return
         with written_aside(Path(folder)) as draft:
             draft.mkdir()
@@ -214,13 +224,14 @@ def adapt(
     """Adapt a segmentation from a source with masks to a target with image-level labels.
 
     The paper has three steps: learn the source's style, learn to segment the source, and adapt to
-    the target with filtered pseudo-labels.
+    the target with filtered pseudo-labels. With ``config.method`` ``chosen``, which ``best`` has,
+    the target's labels choose among several candidates instead, and no style is learnt.
 
     Args:
         source: needs masks in its training sections.
         target: has the same classes, in any order. If they have other names, ``with_classes``
             says which they are.
-        config: ``preset("quick")`` or another of ``models.config``; both domains are resampled to
+        config: ``preset("best")`` or another of ``models.config``; both domains are resampled to
             the source's pixel size times ``pixel_size_factor``.
         on_progress: is called with a ``Progress`` after each step. To end the run, it raises.
         folder: keeps the state of the training, saved every minute. The same call with the same
@@ -233,8 +244,8 @@ def adapt(
     target = with_classes(target, source.info.class_names)
     source, target = _at(source, working_nm), _at(target, working_nm)
     run = Run(on_progress, None if folder is None else Checkpoints(Path(folder)))
-    # Stylised images are of no use after the run: the folder goes with this process.
-    made = stylefilter.adapt(source, target, config, run, _new_folder())
+    if config.method == "chosen":
+        config = METHODS["chosen"].changed(config)
     meta = ModelMeta(
         kind="segmenter",
         config=config,
@@ -243,6 +254,14 @@ def adapt(
         source=DomainMeta.of(source),
         target=DomainMeta.of(target),
     )
+    # Stylised images are of no use after the run: the folder goes with this process.
+    work = _new_folder()
+    if config.method == "chosen":
+        check_stages(config, ("pretrain", "adapt"))
+        chosen = choose(StyleFilter(source, target, config, run, work))
+        meta = meta.model_copy(update={"view": chosen.view})
+        return Adapted(None, chosen.adapted, meta, chosen.verdict)
+    made = stylefilter.adapt(source, target, config, run, work)
     return Adapted(made.style, made.adapted, meta)
 
 
@@ -263,14 +282,16 @@ def with_classes(
 def load(folder: Path | str, device: Device = "cpu") -> Adapted:
     """Load networks that ``Adapted.save`` wrote, or that an adapt job of the service left.
 
-    The folder of one segmenter of the service, such as ``baseline``, may be given too.
+    The folder of one segmenter of the service, such as ``segmenter``, may be given too.
 
     Raises:
         ValueError: a file is missing or damaged, or this machine has no such device.
     """
     folder, on = Path(folder), resolve(device)
+    if (folder / _CHOSEN).is_dir():
+        folder /= _CHOSEN
     if (folder / WEIGHTS).is_file():
-        return Adapted(None, *load_segmenter(folder, on))
+        return Adapted(None, *load_segmenter(folder, on), verdicts.kept(folder))
     style, _ = load_generator(folder / _STYLE, on)
     segmenter, meta = load_segmenter(folder / _SEGMENTER, on)
     return Adapted(style, segmenter, meta)

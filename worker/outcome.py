@@ -9,11 +9,13 @@ from uuid import UUID
 from app.jobs.result import EvaluationRead, JobResult, ReusedModel
 from app.tables import Job, ModelKind
 from models import checkpoint
+from models.choice import verdict as verdicts
+from models.choice.search import Chosen
 from models.choice.verdict import Verdict
 from models.config.stylefilter import StyleFilterConfig
 from models.data.domain import Domain
 from models.evaluation import Evaluated
-from models.metadata import RAW, DomainMeta, ModelMeta, ViewMeta
+from models.metadata import DomainMeta, ModelMeta
 from models.networks.generator import Generator
 from models.networks.unet import UNet
 from models.training.loop import Run
@@ -139,18 +141,29 @@ class Keeper:
         meta = self._meta("segmenter", domain)
         checkpoint.save_segmenter(model.folder, segmenter, meta, model.metrics)
 
-    def keep_adapted(
-        self, segmenter: UNet, source: Domain, target: Domain, *, view: ViewMeta = RAW
-    ) -> None:
-        """Keep an adapted segmenter with its view, unless an earlier job's was reused."""
+    def keep_adapted(self, segmenter: UNet, source: Domain, target: Domain) -> None:
+        """Keep an adapted segmenter, unless an earlier job's was reused."""
         if self._taken_over("adapt"):
             return
         wanted = self._config.adaptation.select_on
         score = "source_dice/mean" if wanted == "source_val" else "dice/mean"
         self._note_choice("adapt", "Adapted", wanted, score)
         model = self._new("adapt")
-        meta = self._meta("segmenter", source, target).model_copy(update={"view": view})
+        meta = self._meta("segmenter", source, target)
         checkpoint.save_segmenter(model.folder, segmenter, meta, model.metrics)
+
+    def keep_chosen(self, made: Chosen, source: Domain, target: Domain) -> None:
+        """Keep the segmenter that labels chose, its view and its verdict, unless it was reused."""
+        if made.verdict is not None:
+            self._note_handed_out(made.verdict)
+        if self._taken_over("adapt"):
+            return
+        assert made.verdict is not None  # whoever chose it has just said why
+        self.selected["adapt"] = Selection("labels", 0)
+        model = self._new("adapt", metrics={"candidate": made.verdict.use})
+        meta = self._meta("segmenter", source, target).model_copy(update={"view": made.view})
+        checkpoint.save_segmenter(model.folder, made.adapted, meta, model.metrics)
+        verdicts.keep(made.verdict, model.folder)
 
     def _finished(self, stage: Stage, fingerprint: str) -> Path | None:
         """Return the folder of an earlier job's result of a stage, and add it to the outcome."""
@@ -188,12 +201,26 @@ class Keeper:
             words = f"those of the last step, because the {domain} has no validation masks"
         self.note(f"{name} weights: {words} ({self.selected[stage].by}).")
 
-    def _new(self, stage: Stage, *, of_target: bool = False) -> NewModel:
+    def _note_handed_out(self, verdict: Verdict) -> None:
+        first = verdict.candidates[0]
+        if verdict.use == first.name:
+            self.note(
+                "Handed out: the source-only segmenter. The labels do not prefer another candidate "
+                "by more than chance, so the chosen model is a copy of it."
+            )
+        else:
+            self.note(f"Handed out: {verdict.used.title}, which the labels chose.")
+
+    def _new(
+        self, stage: Stage, *, of_target: bool = False, metrics: Metrics | None = None
+    ) -> NewModel:
+        """Return a model to register; its metrics are the stage's last ones unless given."""
         kind, selected = self._kinds[stage], self.selected[stage].by
+        summary = self._around.recorder.summary(stage) if metrics is None else metrics
         model = NewModel(
             kind=kind,
             folder=self._around.folder / kind,
-            metrics={**self._around.recorder.summary(stage), "selected": selected},
+            metrics={**summary, "selected": selected},
             config=self._config,
             fingerprint=self._fingerprints[stage],
             of_target=of_target,

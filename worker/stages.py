@@ -8,14 +8,14 @@ from PIL import Image
 
 from app.tables import ModelKind
 from models import checkpoint, inference, segmentation, style_transfer, stylefilter
-from models.choice.search import Chosen
+from models.choice.search import Chosen, choose
 from models.choice.views import applied
 from models.data.sections import Split
 from models.evaluation import Evaluated, evaluate
 from models.inference import Predictor
 from models.scores import Evaluation
 from models.stylefilter import PAPER, StyleFilter
-from models.table1.methods import ROWS, STYLEFILTER, RowName, needs_style
+from models.table1.methods import ROWS, STYLEFILTER, Method, RowName, needs_style
 from models.table1.training import train_method
 from models.training.device import resolve
 from models.training.parallel import rank
@@ -33,8 +33,11 @@ from worker.outcome import Keeper, Outcome, Surroundings, evaluation_of
 from worker.tester import PICTURES, SCORES, SCORES_TYPE, Choice, Tester, peak_memory_bytes
 from worker.verdict import verdict_of
 
-_ADAPT_ROWS = ("source-only", "histogram", "cut", "stylefilter")
-"""The rows of Table 1 by which a job that adapts is scored."""
+_ADAPT_ROWS = {
+    "stylefilter": ("source-only", "histogram", "cut", "stylefilter"),
+    "chosen": ("source-only", "histogram", "chosen"),
+}
+"""The rows of Table 1 by which a job that adapts is scored, by its method."""
 
 
 def run(inputs: TrainingInputs | EvaluateInputs, around: Surroundings) -> Outcome:
@@ -57,6 +60,32 @@ def run(inputs: TrainingInputs | EvaluateInputs, around: Surroundings) -> Outcom
 
 
 def adapt(inputs: AdaptInputs, around: Surroundings) -> Outcome:
+    """Adapt by the method of the config, and score the networks that it leaves."""
+    chosen = inputs.config.method == "chosen"
+    return by_choice(inputs, around) if chosen else by_paper(inputs, around)
+
+
+def by_choice(inputs: AdaptInputs, around: Surroundings) -> Outcome:
+    """Train on the source, try candidates, and keep the one that the target's labels choose."""
+    source, target, config = inputs.source, inputs.target, inputs.config
+    keeper = Keeper(around, config, ModelKind.CHOSEN)
+    keeper.note_labels(target)
+    made = choose(StyleFilter(source, target, config, keeper.run, around.work))
+    keeper.keep_pretrained(made.source_only, source)
+    keeper.keep_chosen(made, source, target)
+    if rank() == 0:
+        tester = Tester(made, source, target, config)
+        scores = _scores(inputs, tester, keeper, around.recorder)
+        if made.verdict is None:
+            keeper.note("There is no verdict, because the chosen model was taken over without one.")
+        else:
+            names = {"source-only": made.verdict.candidates[0].name, "chosen": made.verdict.use}
+            by_name = {names[row]: found for row, found in scores.items() if row in names}
+            keeper.note_verdict(made.verdict.scored(by_name))
+    return keeper.outcome
+
+
+def by_paper(inputs: AdaptInputs, around: Surroundings) -> Outcome:
     """Train all three steps, and score the networks that they leave."""
     source, target, config = inputs.source, inputs.target, inputs.config
     keeper = Keeper(around, config)
@@ -107,8 +136,7 @@ def benchmark_part(inputs: PartInputs, around: Surroundings) -> Outcome:
     """Train a method of Table 1, and score each row that tests it."""
     source, target, method, part = inputs.source, inputs.target, inputs.method, inputs.part
     config = method.changed(inputs.config)
-    kind = ModelKind.STYLEFILTER if method == STYLEFILTER else ModelKind.BASELINE
-    keeper = Keeper(around, config, kind)
+    keeper = Keeper(around, config, _kind_of(method))
     if method.uses_labels:
         keeper.note_labels(target)
     steps = StyleFilter(source, target, config, keeper.run, around.work)
@@ -118,7 +146,7 @@ def benchmark_part(inputs: PartInputs, around: Surroundings) -> Outcome:
     of_target = method.masks_of == "target"
     keeper.keep_pretrained(made.source_only, target if of_target else source, of_target=of_target)
     if isinstance(made, Chosen):
-        keeper.keep_adapted(made.adapted, source, target, view=made.view)
+        keeper.keep_chosen(made, source, target)
         if made.verdict is not None:
             keeper.note_verdict(made.verdict)
     elif method.adapt is not None:
@@ -144,6 +172,13 @@ def score(inputs: EvaluateInputs, around: Surroundings) -> Outcome:
     return outcome
 
 
+def _kind_of(method: Method) -> ModelKind:
+    """Return the kind of the model that a method of Table 1 adapts."""
+    if method.chooses:
+        return ModelKind.CHOSEN
+    return ModelKind.STYLEFILTER if method == STYLEFILTER else ModelKind.BASELINE
+
+
 def _note_filter(inputs: AdaptInputs | StyleFilterInputs, keeper: Keeper) -> None:
     if inputs.config.adaptation.label_filter:
         keeper.note_labels(inputs.target)
@@ -154,17 +189,24 @@ def _note_filter(inputs: AdaptInputs | StyleFilterInputs, keeper: Keeper) -> Non
 def _test_adapted(
     inputs: AdaptInputs | StyleFilterInputs, tester: Tester, keeper: Keeper, report: Report
 ) -> None:
-    """Score the networks of an adaptation on the target's test masks, and by its labels."""
-    if rank() != 0:  # one process scores; the others would only repeat it
-        return
+    """Score the networks of the paper's method on the target's test masks, and by its labels."""
+    if rank() == 0:  # one process scores; the others would only repeat it
+        scores = _scores(inputs, tester, keeper, report)
+        keeper.note_verdict(verdict_of(inputs, tester, scores, report))
+
+
+def _scores(
+    inputs: AdaptInputs | StyleFilterInputs, tester: Tester, keeper: Keeper, report: Report
+) -> dict[RowName, Evaluation]:
+    """Score the rows of a job that adapts on the target's test masks, if there are any."""
     scores: dict[RowName, Evaluation] = {}
-    if inputs.target.split("test", masked=True):
-        for row, evaluated in _tested(_ADAPT_ROWS, tester, report):
-            keeper.note_scores(evaluation_of(ROWS[row].title, inputs.job, evaluated))
-            scores[row] = evaluated.pooled
-    else:
+    if not inputs.target.split("test", masked=True):
         keeper.note("There is no score, because the target has no masks in its test split.")
-    keeper.note_verdict(verdict_of(inputs, tester, scores, report))
+        return scores
+    for row, evaluated in _tested(_ADAPT_ROWS[inputs.config.method], tester, report):
+        keeper.note_scores(evaluation_of(ROWS[row].title, inputs.job, evaluated))
+        scores[row] = evaluated.pooled
+    return scores
 
 
 def _score_part(inputs: PartInputs, tester: Tester, keeper: Keeper, around: Surroundings) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.jobs.result import ReusedModel
 from app.storage import Storage
-from app.tables import Dataset, Job, ModelKind, TrainedModel
+from app.tables import ADAPTED, Dataset, Job, ModelKind, TrainedModel
 from worker.outcome import Outcome
 
 logger = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ def register(session: Session, storage: Storage, job: Job, outcome: Outcome) -> 
     ids = outcome.reused | {model.kind: uuid4() for model in outcome.models}
     for model in outcome.models:
         source = session.get_one(Dataset, job.source_id)
-        adapted = model.kind in (ModelKind.STYLEFILTER, ModelKind.BASELINE)
+        adapted = model.kind in ADAPTED
         style_id = ids.get(ModelKind.STYLE, job.style_model_id)
         segmenter_id = ids.get(ModelKind.SEGMENTER, job.segmenter_model_id)
         row = TrainedModel(

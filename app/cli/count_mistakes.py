@@ -60,8 +60,12 @@ def count_mistakes(  # noqa: PLR0913 - options of a command are its parameters
         ),
     ],
     stylise: Annotated[
-        bool, typer.Option(help="Redraw each image in the source's style before it is segmented.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            help="Redraw each image in the source's style before it is segmented. Without this "
+            "option that is done if the model was adapted with a style model."
+        ),
+    ] = None,
     min_pixels: Annotated[
         int, typer.Option(min=1, help="The least number of pixels of a class that is counted.")
     ] = 1,
@@ -79,7 +83,9 @@ def count_mistakes(  # noqa: PLR0913 - options of a command are its parameters
         sections = _labelled_sections(client, dataset)
         files = {name: _file_of(images, name) for name in sections}
         class_names = client.model(model).class_names
-        fields = {"model": str(model), "dataset": str(dataset), "stylise": str(stylise)}
+        fields = {"model": str(model), "dataset": str(dataset)}
+        if stylise is not None:
+            fields["stylise"] = str(stylise)
         for name, tiles in sections.items():
             predicted = client.predict(files[name], fields | {"section": name})
             mask = np.asarray(Image.open(io.BytesIO(predicted)))

@@ -4,6 +4,7 @@ Each refusal names the field of the request that is wrong; ``where`` is this fie
 """
 
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ from app.settings import Settings
 from app.tables import Dataset, Image, ModelKind, TrainedModel
 from models.capacity.estimate import Estimate
 from models.capacity.limits import Room, shortages
-from models.config.stylefilter import StyleFilterConfig
+from models.choice.label_scores import LEAST_TILES
+from models.config.stylefilter import AdaptBy, StyleFilterConfig
 from models.config.versions import ConfigUnusable
 from models.data.class_map import ClassMap
 from models.data.domain import shows_nothing, working_shape
@@ -204,15 +206,42 @@ def notes_on_pair(
     )
 
 
-def notes_on_labels(context: Context, target: Dataset) -> tuple[str, ...]:
-    """Return a note if no image of the target has a label."""
+def notes_on_labels(context: Context, target: Dataset, method: AdaptBy) -> tuple[str, ...]:
+    """Return a note if no image of the target has a label, or if its labels can choose nothing."""
     labelled = select(Image.n).where(Image.dataset_id == target.id, Image.labels != {}).limit(1)
-    if context.session.scalar(labelled) is not None:
+    none = context.session.scalar(labelled) is None
+    if method == "chosen" and (none or not _can_judge(context.session, target)):
+        told = "No image of the target has a label" if none else "The target has too few labels"
+        return (
+            f"{told}, so nothing can be chosen: as it is now, the job will train on the source and "
+            "hand out the source-only model. Label training images until a class is present in "
+            f"{LEAST_TILES} of them and absent in {LEAST_TILES}; labels count that are there when "
+            "the job begins. With config.method stylefilter no label is needed.",
+        )
+    if not none:
         return ()
     return (
         "No image of the target has a label: nothing will be filtered, and no verdict will tell "
         "whether the adapted model is better than the source-only model. Label some images first.",
     )
+
+
+def _can_judge(session: Session, target: Dataset) -> bool:
+    """Tell whether some class is present in enough training images, and absent in enough."""
+    training = {s.index for s in target.sections if s.split == "train"}
+    query = select(Image.section, Image.labels).where(
+        Image.dataset_id == target.id, Image.labels != {}
+    )
+    counts = Counter[tuple[str, str]]()
+    for section, labels in session.execute(query.execution_options(yield_per=1000)):
+        if section in training:
+            counts.update(labels.items())
+            if any(
+                all(counts[name, word] >= LEAST_TILES for word in ("present", "absent"))
+                for name in labels
+            ):
+                return True
+    return False
 
 
 def check_room(context: Context, estimate: Estimate, config: StyleFilterConfig) -> None:

@@ -1,5 +1,6 @@
 """Checks requests and makes jobs of them, with a function for each kind of job."""
 
+import json
 import math
 from dataclasses import dataclass
 from uuid import UUID
@@ -19,17 +20,18 @@ from app.jobs.request_schemas import (
     StyleFilterRequest,
     TrainStyleRequest,
 )
-from app.tables import Dataset, Job, JobKind, ModelKind, TrainedModel
+from app.tables import ADAPTED, Dataset, Job, JobKind, ModelKind, TrainedModel
 from models.capacity.estimate import Estimate
 from models.config.presets import preset
 from models.config.stylefilter import StyleFilterConfig
+from models.table1.methods import METHODS
 
 TrainingRequest = (
     AdaptRequest | TrainStyleRequest | PretrainRequest | StyleFilterRequest | BenchmarkRequest
 )
 JobRequest = TrainingRequest | EvaluateRequest
 
-_SEGMENTERS = (ModelKind.SEGMENTER, ModelKind.STYLEFILTER, ModelKind.BASELINE)
+_SEGMENTERS = (ModelKind.SEGMENTER, *ADAPTED)
 _INHERITED = ("style", "segmenter", "pretrain", "pixel_size_factor")
 """The parts of the configuration that the kind `stylefilter` takes from its two models."""
 
@@ -79,13 +81,13 @@ def draft_training(context: Context, request: TrainingRequest) -> TrainingDraft:
 
 def draft_adaptation(context: Context, request: AdaptRequest) -> TrainingDraft:
     """Check that source and target suit each other, and that the source has masks."""
-    config = _config(context, request)
+    config = _as_its_method_needs(_config(context, request), request)
     source, target = checks.training_pair(
         context, request.source, request.target, config, request.target_classes
     )
     checks.check_masks(source, "train", "source")
     notes = checks.notes_on_pair(source, target, request.target_classes)
-    notes += checks.notes_on_labels(context, target)
+    notes += checks.notes_on_labels(context, target, config.method)
     job = _job(JobKind.ADAPT, request, source, target)
     return _fitting(context, job, config, notes)
 
@@ -116,13 +118,19 @@ def draft_stylefilter(context: Context, request: StyleFilterRequest) -> Training
         context, request.segmenter_model, "segmenter_model", ModelKind.SEGMENTER
     )
     config = _config(context, request, _inherited(request, style, segmenter))
+    if config.method != "stylefilter":
+        raise refusal(
+            "config.method",
+            f"a job of this kind trains StyleFilter's third step, and config.method is "
+            f"{config.method}: set it to stylefilter, or send POST /jobs/adapt",
+        )
     assert style.target_id is not None
     source, target = checks.training_pair(
         context, style.source_id, style.target_id, config, request.target_classes
     )
     checks.check_masks(source, "train", "source")
     notes = checks.notes_on_pair(source, target, request.target_classes)
-    notes += checks.notes_on_labels(context, target)
+    notes += checks.notes_on_labels(context, target, config.method)
     job = _job(JobKind.STYLEFILTER, request, source, target)
     job.style_model_id, job.segmenter_model_id = style.id, segmenter.id
     return _fitting(context, job, config, notes)
@@ -150,13 +158,14 @@ def draft_evaluation(context: Context, request: EvaluateRequest) -> Draft:
     checks.check_classes(dataset, model.class_names, "dataset", request.target_classes)
     checks.check_masks(dataset, request.split, "dataset")
     checks.check_scale(context, dataset, model.working_nm, "dataset")
+    style_id = _style_for(context, request, model)
     job = Job(
         kind=JobKind.EVALUATE,
         source_id=model.source_id,
         target_id=dataset.id,
-        style_model_id=_style_for(context, request, model),
+        style_model_id=style_id,
         segmenter_model_id=model.id,
-        stylise=request.stylise,
+        stylise=style_id is not None,
         split=request.split,
         target_classes=request.target_classes,
     )
@@ -175,9 +184,36 @@ def _config(
     except ValidationError as error:
         errors = error.errors(include_url=False, include_context=False, include_input=False)
         raise invalid_fields(errors, "body.config") from error
+    if not isinstance(request, AdaptRequest | StyleFilterRequest):
+        if "method" in fields and config.method != "stylefilter":
+            raise refusal(
+                "config.method",
+                f"a job of this kind does not adapt by the method {config.method}: leave "
+                "config.method out, and send POST /jobs/adapt or name the rows of a benchmark",
+            )
+        config = config.changed({"method": "stylefilter"})  # a preset may name another one
     for name in too_large(config):
         raise refusal(f"config.{name}", f"{name} is too large: it is at most {LARGEST_NUMBER}")
     return config
+
+
+def _as_its_method_needs(config: StyleFilterConfig, request: AdaptRequest) -> StyleFilterConfig:
+    """Return the configuration with the fields that make its method what it is."""
+    if config.method == "stylefilter":
+        return config
+    needed = METHODS[config.method]
+    changed = needed.changed(config)
+    given = {} if request.config is None else request.config.root
+    for section, fields in needed.changes.items():
+        asked = given.get(section)
+        for name, value in fields.items():
+            if isinstance(asked, dict) and asked.get(name, value) != value:
+                raise refusal(
+                    f"config.{section}.{name}",
+                    f"method {config.method} needs {section}.{name} {json.dumps(value)}: leave it "
+                    "out, or set config.method to stylefilter",
+                )
+    return changed
 
 
 def _job(
@@ -229,8 +265,9 @@ def _inherited(
 
 
 def _style_for(context: Context, request: EvaluateRequest, model: TrainedModel) -> UUID | None:
-    """Return the style model that stylises images before ``model`` segments them."""
-    if not request.stylise:
+    """Return the style model that stylises images before ``model`` segments them, if any does."""
+    known = request.style_model or model.style_model_id
+    if request.stylise is False or (request.stylise is None and known is None):
         return None
     if request.style_model is not None:
         where = "style_model"

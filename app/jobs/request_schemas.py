@@ -168,7 +168,12 @@ class EvaluateRequest(_JobRequest):
     split: Literal["train", "val", "test"] = Field(
         "test", description="The split whose sections are scored."
     )
-    stylise: bool = Field(True, description="`true` stylises each image before it is segmented.")
+    stylise: bool | None = Field(
+        None,
+        description="`true` stylises each image before it is segmented; `false` leaves it as it "
+        "is. Without this field it is stylised if `style_model` names a style model, or if the "
+        "model was adapted with one.",
+    )
     style_model: UUID | None = Field(
         None,
         description="The id of the style model that stylises. Without this field it is the one "

@@ -195,7 +195,7 @@ class JobRead(BaseModel):
     )
     models: list[UUID] = Field(
         description="The ids of the trained models that this job has made, or has taken from "
-        "earlier jobs, in the order `style`, `segmenter`, `stylefilter`, `baseline`."
+        "earlier jobs, in the order `style`, `segmenter`, `stylefilter`, `baseline`, `chosen`."
     )
     result: JsonValue = Field(
         description="The scores and notes that the job stored when it succeeded; none before.",

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.columns import stored_object
 from app.errors import Conflict, NotFound
-from app.tables import Job, JobKind, JobState, ModelKind, TrainedModel
+from app.tables import ADAPTED, Job, JobKind, JobState, ModelKind, TrainedModel
 from models.choice.verdict import Outcome, Verdict
 from models.table1.methods import ROWS
 
@@ -17,8 +17,6 @@ _ADAPTING = (JobKind.ADAPT, JobKind.STYLEFILTER)
 
 _KINDS = (*_ADAPTING, JobKind.METHOD)
 """The kinds of jobs that may have one: of a benchmark's parts, the one that chooses by labels."""
-
-_ADAPTED = (ModelKind.STYLEFILTER, ModelKind.BASELINE)
 
 
 class ModelToUse(BaseModel):
@@ -75,11 +73,12 @@ def count_outcomes(session: Session) -> dict[Outcome, int]:
 
 
 def _to_use(session: Session, job: Job, name: str) -> ModelToUse | None:
-    """Return the model of a candidate; candidates of an adaptation are rows of Table 1."""
+    """Return the model of a candidate; those of the paper's method are rows of Table 1."""
     adapted = _adapted(session, job)
     if adapted is None:
         return None
-    if job.kind == JobKind.METHOD:  # whatever was chosen is this model, with its view
+    # Whatever was chosen is this model, with its view; parts of a benchmark once had baselines.
+    if adapted.kind == ModelKind.CHOSEN or job.kind == JobKind.METHOD:
         return ModelToUse(model=adapted.id, stylise=False, style_model=None)
     row = ROWS.get(name)
     if row is None:
@@ -101,9 +100,9 @@ def _adapted(session: Session, job: Job) -> TrainedModel | None:
     taken = [
         UUID(str(model["model"]))
         for model in (reused if isinstance(reused, list) else [])
-        if isinstance(model, dict) and model.get("kind") in _ADAPTED
+        if isinstance(model, dict) and model.get("kind") in ADAPTED
     ]
-    query = select(TrainedModel).where(TrainedModel.kind.in_(_ADAPTED))
+    query = select(TrainedModel).where(TrainedModel.kind.in_(ADAPTED))
     if taken:
         return session.scalar(query.where(TrainedModel.id == taken[0]))
     return session.scalar(query.where(TrainedModel.job_id == job.id))

@@ -48,13 +48,14 @@ class PredictForm(BaseModel):
         "and others."
     )
     model: UUID = Field(
-        description="The id of a trained model that segments: of kind `stylefilter`, `segmenter` "
-        "or `baseline`."
+        description="The id of a trained model that segments: of kind `chosen`, `stylefilter`, "
+        "`segmenter` or `baseline`."
     )
-    stylise: bool = Field(
-        True,
+    stylise: bool | None = Field(
+        None,
         description="`true` stylises the image before it is segmented; `false` segments it as it "
-        "is.",
+        "is. Without this field it is stylised if `style_model` names a style model, or if the "
+        "model was adapted with one.",
     )
     style_model: UUID | None = Field(
         None,
@@ -110,10 +111,10 @@ async def predict(
 ) -> Response:
     """Segment one image.
 
-    The image is first stylised, unless `stylise` is false. A PNG or TIFF
-    holds the class id of each pixel, 8 bits each; a viewer shows such small numbers nearly black.
-    An NPZ file of NumPy holds `mask` (the same ids), `probabilities` (classes, height, width) as
-    float16, and `class_names`.
+    The image is first stylised if the model was adapted with a style model, unless `stylise` says
+    otherwise. A PNG or TIFF holds the class id of each pixel, 8 bits each; a viewer shows such
+    small numbers nearly black. An NPZ file of NumPy holds `mask` (the same ids), `probabilities`
+    (classes, height, width) as float16, and `class_names`.
     """
     started = perf_counter()
     media_type = _negotiated(accept)
@@ -123,7 +124,7 @@ async def predict(
     request, class_names = await services.heavy.run(_request, services, form)
     prediction = await asyncio.wrap_future(predictor.submit(request))
     body = await run_in_threadpool(_encoded, prediction, class_names, media_type)
-    PREDICT_SECONDS.labels(str(form.stylise).lower()).observe(perf_counter() - started)
+    PREDICT_SECONDS.labels(str(request.style is not None).lower()).observe(perf_counter() - started)
     return Response(body, media_type=media_type)
 
 
@@ -146,10 +147,10 @@ def _request(services: Services, form: PredictForm) -> tuple[Request, Sequence[s
         if model.kind == ModelKind.STYLE:
             message = (
                 f"model {model.id} is of kind style and segments nothing: name a model of kind "
-                "stylefilter, segmenter or baseline"
+                "chosen, stylefilter, segmenter or baseline"
             )
             raise refusal("model", message)
-        style = _style(session, model, form.style_model) if form.stylise else None
+        style = _style(session, model, form)
         imaged_like = _imaged_like(session, form.dataset, style or model)
         section = None if form.section is None else _section(imaged_like, form.section)
     # Read only now, so that no more images are in memory than are decoded at once.
@@ -208,8 +209,11 @@ def _in_nm(size: float | tuple[float, float]) -> str:
     return f"{' x '.join(f'{side:.9g}' for side in sides)} nm"
 
 
-def _style(session: Session, model: TrainedModel, style_id: UUID | None) -> TrainedModel:
-    chosen = style_id or model.style_model_id
+def _style(session: Session, model: TrainedModel, form: PredictForm) -> TrainedModel | None:
+    """Return the style model that stylises the image, if any does."""
+    chosen = form.style_model or model.style_model_id
+    if form.stylise is False or (form.stylise is None and chosen is None):
+        return None
     if chosen is None:
         raise refusal(
             "style_model",

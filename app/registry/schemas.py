@@ -17,7 +17,8 @@ class ModelRead(BaseModel):
         description="The kind of the model. `style` is CUT's generator, which stylises images of "
         "the target. `segmenter` segments, and was trained on the source "
         "alone. `stylefilter` is a segmenter that was adapted to the target. `baseline` is a "
-        "segmenter that a benchmark trained by another method."
+        "segmenter that a benchmark trained by another method. `chosen` is the segmenter that the "
+        "target's labels chose; it may be a copy of the one of the source alone."
     )
     job: UUID = Field(description="The id of the job that trained the model.")
     source: UUID = Field(description="The id of the source, which the model was trained on.")

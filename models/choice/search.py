@@ -18,7 +18,7 @@ from models.choice.held_back import hold_back
 from models.choice.judging import Candidate, Facts, judge
 from models.choice.label_scores import Evidence
 from models.choice.tiles import Jury, contradictions, training_jury
-from models.choice.verdict import Verdict
+from models.choice.verdict import Verdict, kept
 from models.config.choice import ViewName
 from models.data.domain import Domain
 from models.labels_used.rounds import UNUSED, adapt_in_rounds
@@ -45,7 +45,7 @@ _REFINED = 2  # untrained candidates that are tried with other pixel sizes and a
 class Chosen(AdaptedModels[None]):
     """The segmenter that the labels chose, the view that comes before it, and the verdict.
 
-    ``verdict`` is None if the segmenter was taken from an earlier run.
+    ``verdict`` is None if the segmenter was taken from an earlier run that left none.
     """
 
     view: ViewMeta
@@ -62,7 +62,7 @@ def choose(steps: StyleFilter) -> Chosen:
     if finished := steps.run.finished("adapt", _identity(steps, source_only)):
         device = next(source_only.parameters()).device
         segmenter, meta = load_segmenter(finished, device)
-        return Chosen(None, source_only, segmenter, meta.view, None)
+        return Chosen(None, source_only, segmenter, meta.view, kept(finished))
     return _Search(steps, source_only).run()
 
 

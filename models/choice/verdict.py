@@ -1,13 +1,18 @@
 """The verdict of a target's labels on several ways to segment it; free of torch."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
 from pydantic import Field
 
 from models.config.base import FrozenConfig
+from models.scores import Evaluation
 
 Outcome = Literal["better", "not_told", "worse", "not_judged"]
+
+_FILE = "verdict.json"
 
 _NORMAL_95 = 1.959964  # the 97.5th percentile of the normal distribution
 
@@ -99,6 +104,14 @@ class CandidateVerdict(FrozenConfig):
         description="The mean of DICE over the classes that the test masks have."
     )
 
+    def scored(self, evaluation: Evaluation) -> Self:
+        """Return the candidate with its scores on test masks."""
+        classes = {
+            name: self.classes[name].model_copy(update={"dice": dice})
+            for name, dice in zip(evaluation.class_names, evaluation.dice, strict=True)
+        }
+        return self.model_copy(update={"classes": classes, "mean_dice": evaluation.mean_dice})
+
 
 class Verdict(FrozenConfig):
     """The judgement of the target's labels about the candidates, and what to do."""
@@ -120,3 +133,29 @@ class Verdict(FrozenConfig):
     )
     findings: tuple[str, ...] = Field(description="What was seen in the labels and predictions.")
     advice: tuple[str, ...] = Field(description="What to do, in words.")
+
+    @property
+    def used(self) -> CandidateVerdict:
+        """The candidate to use."""
+        return next(each for each in self.candidates if each.name == self.use)
+
+    def scored(self, evaluations: Mapping[str, Evaluation]) -> Self:
+        """Return the verdict with the scores on test masks of the candidates that are named."""
+        candidates = tuple(
+            each.scored(evaluations[each.name]) if each.name in evaluations else each
+            for each in self.candidates
+        )
+        return self.model_copy(update={"candidates": candidates})
+
+
+def keep(verdict: Verdict, folder: Path) -> None:
+    """Write a verdict beside the weights that it chose, in the folder of the trained model."""
+    (folder / _FILE).write_text(verdict.model_dump_json(indent=2) + "\n")
+
+
+def kept(folder: Path) -> Verdict | None:
+    """Return the verdict in the folder of a trained model; None if this version can read none."""
+    try:
+        return Verdict.model_validate_json((folder / _FILE).read_bytes())
+    except (OSError, ValueError):  # the weights are good without it
+        return None

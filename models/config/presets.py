@@ -22,8 +22,9 @@ def preset(name: PresetName) -> StyleFilterConfig:
     large. The weights of the source alone make its pseudo-labels, and are kept if the short
     adaptation finds none better. ``best`` has the sizes of ``quick``, and trains on the source for
     longer, with a loss of rare classes and a learning rate that decays; its adaptation has the six
-    rounds of self-training in rounds (``config.rounds``), and its choice tries more views.
-    ``smoke`` takes seconds, and shows only that everything runs.
+    rounds of self-training in rounds (``config.rounds``), and the target's labels choose its
+    result (``config.method``) among more views. ``smoke`` takes seconds, and shows only that
+    everything runs.
     """
     if name == "paper":
         return StyleFilterConfig()
@@ -46,7 +47,7 @@ def preset(name: PresetName) -> StyleFilterConfig:
             "pixel_factors": (0.8, 1.25),
         }
         stages = {"pretrain": source, "adaptation": target}
-        return preset("quick").changed({**stages, "choice": choice})
+        return preset("quick").changed({"method": "chosen", **stages, "choice": choice})
     if name == "quick":
         return StyleFilterConfig(
             style=StyleConfig(

@@ -4,11 +4,11 @@ The same class checks an HTTP request, fills the JSON column of a job and the ``
 the weights. Its defaults are the paper's numbers. Unknown keys and values out of range are errors.
 """
 
-from typing import Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from models.config.base import FrozenConfig
+from models.config.base import FrozenConfig, Option
 from models.config.baselines import WeakLabelsConfig, YNetConfig
 from models.config.choice import ChoiceConfig
 from models.config.rounds import RoundsConfig
@@ -20,10 +20,21 @@ from models.config.stages import (
     StyleConfig,
 )
 
+AdaptBy = Literal["stylefilter", "chosen"]
+"""A way to adapt: the method of the paper, or the candidate that the target's labels choose."""
+
 
 class StyleFilterConfig(FrozenConfig):
     """A whole adaptation: style transfer, pre-training, adaptation with filtered pseudo-labels."""
 
+    method: Annotated[AdaptBy, Option()] = Field(
+        "stylefilter",
+        description="The way to adapt. `stylefilter` is the method of the paper. `chosen` tries "
+        "changes of the grey values, batch-norm statistics and self-training in rounds, and the "
+        "target's labels choose one of them; the source-only segmenter stays unless another is "
+        "better by more than chance. Only a whole adaptation reads this field: a job for one stage "
+        "trains that stage, and the rows of a benchmark name their methods.",
+    )
     style: StyleConfig = Field(
         StyleConfig(),
         description="Style transfer: CUT learns to redraw the target in the source's style.",

@@ -10,7 +10,7 @@ from pydantic import JsonValue, ValidationError
 
 from models.config.stylefilter import StyleFilterConfig
 
-CONFIG_VERSION = 10
+CONFIG_VERSION = 11
 """The version of today's fields.
 
 It rises whenever a field is added, removed or renamed, or a default or a meaning changes.
@@ -165,6 +165,7 @@ _UPGRADES: tuple[Callable[[_Fields], _Fields], ...] = (
     _adding(  # 9 -> 10
         choice={"views": ["inverted", "stretched", "histogram"], "pixel_factors": []}
     ),
+    _adding(method="stylefilter"),  # 10 -> 11
 )
 """The upgrades from version 1 to 2, from 2 to 3, and so on."""
 assert len(_UPGRADES) == CONFIG_VERSION - 1

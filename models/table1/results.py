@@ -31,7 +31,7 @@ class RowScores(FrozenConfig):
         "columns the prediction."
     )
     selected_by: str = Field(
-        description="The rule that chose the weights: target_val, source_val or last."
+        description="The rule that chose the weights: target_val, source_val, labels or last."
     )
     selected_step: int = Field(
         description="The step of the last stage at which these weights were kept."

@@ -187,6 +187,28 @@ def test_a_segmenter_with_a_view_is_loaded_without_a_style(target: Domain, tmp_p
     np.testing.assert_array_equal(again.predict(image).probabilities, found)
 
 
+def test_labels_choose_and_their_verdict_is_kept(
+    source: Domain, target: Domain, tmp_path: Path
+) -> None:
+    reports: list[Progress] = []
+    choice = {"max_trained": 0, "target_statistics": False}
+    asked = config(method="chosen", choice=choice)
+    adapted = adapt(source, target, asked, on_progress=reports.append)
+    assert {report.stage for report in reports} == {"pretrain", "stylise", "verdict"}
+    assert adapted.style is None
+    assert adapted.meta.config.adaptation.select_on == "last"
+    assert adapted.verdict is not None
+    # Three labelled images are too few for a choice.
+    assert (adapted.verdict.use, adapted.meta.view) == ("source-only", RAW)
+    (tmp_path / "job").mkdir()
+    adapted.save(tmp_path / "job" / "chosen")
+    image = target.native_image(target.sections[4])
+    for folder in (tmp_path / "job", tmp_path / "job" / "chosen"):
+        again = load(folder)
+        assert (again.meta, again.verdict) == (adapted.meta, adapted.verdict)
+        np.testing.assert_array_equal(again.predict(image).mask, adapted.predict(image).mask)
+
+
 def test_labels_decide(source: Domain, target: Domain) -> None:
     """With every class called absent nothing is learnt from the target."""
     images = [target.native_image(section) for section in target.sections]

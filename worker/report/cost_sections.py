@@ -30,7 +30,7 @@ CURVE = "dice/mean"
 _CHOSEN_BY = {
     "target_val": "DICE on the target's validation masks",
     "source_val": "DICE on the source's validation masks",
-    "labels": "agreement with the image-level labels and confidence",
+    "labels": "the image-level labels",
     "last": "nothing: those of the last step",
 }
 

@@ -12,7 +12,7 @@ from app.jobs import curves
 from app.jobs.curves import MetricsQuery
 from app.jobs.result import JobResult
 from app.storage import Storage
-from app.tables import Job, JobKind, JobStage, JobState
+from app.tables import ADAPTED, Job, JobKind, JobStage, JobState, ModelKind
 from models.table1.methods import METHODS, RowName, needs_style
 from models.table1.plan import BenchmarkPart, BenchmarkPlan
 from models.table1.results import RowScores
@@ -21,7 +21,7 @@ from worker.tester import PICTURES, SCORES, SCORES_TYPE
 SHARED = {JobKind.PRETRAIN: "pretrain", JobKind.TRAIN_STYLE: "style"}
 """The kinds of job whose stage the rows of a fold share, and the stage of each."""
 
-_KINDS = {"pretrain": ("segmenter",), "style": ("style",), "adapt": ("stylefilter", "baseline")}
+_KINDS = {"pretrain": (ModelKind.SEGMENTER,), "style": (ModelKind.STYLE,), "adapt": ADAPTED}
 """The kinds of trained model that a stage makes."""
 
 

@@ -1,12 +1,12 @@
 """Datasets and models that do not suit a job: the refusal names the field, and what is wrong."""
 
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 
 from app.database import Database
 from app.settings import Settings
-from app.tables import ModelKind
+from app.tables import Job, ModelKind
 from tests.app.conftest import Serve
 from tests.app.files import grey, mask, png, registered, tells, upload, wrong
 from tests.app.jobs.requests import accepted, submit
@@ -116,6 +116,11 @@ def test_evaluations_that_cannot_be(
     tells(no_masks, {"body.dataset": ("mask", "test")})
     tells(wrong(submit(api, "evaluate", **body | {"model": style})), {"body.model": ("style",)})
     assert list(wrong(submit(api, "evaluate", **body | {"stylise": True}))) == ["body.style_model"]
+    for given, stylise in (({}, False), ({"style_model": style}, True)):
+        bare = {name: value for name, value in body.items() if name != "stylise"}
+        job = accepted(submit(api, "evaluate", **bare, **given))
+        with database.reading() as session:
+            assert session.get_one(Job, UUID(job["id"])).stylise is stylise
     not_style = body | {"stylise": True, "style_model": segmenter}
     tells(wrong(submit(api, "evaluate", **not_style)), {"body.style_model": ("kind segmenter",)})
     coarse = add_model(

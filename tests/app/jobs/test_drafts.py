@@ -25,17 +25,58 @@ def test_given_fields_replace_those_of_the_preset_and_no_others(
         "seed": 3,
     }
     for name in ("smoke", "quick", "best", "paper"):
+        method = {"method": "stylefilter"}  # the other one needs the filter
         job = accepted(
-            submit(api, "adapt", source=source, target=target, preset=name, config=given)
+            submit(api, "adapt", source=source, target=target, preset=name, config=given | method)
         )
         expected = preset(name).model_dump()
         expected["style"] |= {"steps": 7, "lambda_nce": 10.0}
         expected["adaptation"]["augmentation"]["noise_sigma"] = 0.0
         expected["adaptation"]["label_filter"] = False
-        expected["seed"] = 3
+        expected |= method | {"seed": 3}
         assert job["config"] == expected
     default = accepted(submit(api, "adapt", source=source, target=target))
     assert default["config"] == preset("quick").model_dump()
+
+
+def test_a_choice_by_labels_sets_the_fields_that_it_needs(
+    api: httpx.Client, source: str, target: str
+) -> None:
+    body: dict[str, Any] = {"source": source, "target": target}
+    expected = preset("best").model_dump()
+    assert (expected["method"], expected["adaptation"]["select_on"]) == ("chosen", "target_val")
+    expected["adaptation"]["select_on"] = "last"
+    job = accepted(submit(api, "adapt", **body, preset="best"))
+    assert job["config"] == expected
+    again = accepted(submit(api, "adapt", **body, config=job["config"]))
+    assert again["config"] == expected
+    for section, name, value in (
+        ("adaptation", "label_filter", False),
+        ("adaptation", "select_on", "target_val"),
+    ):
+        config = {"method": "chosen", section: {name: value}}
+        refused = wrong(submit(api, "adapt", **body, preset="smoke", config=config))
+        tells(refused, {f"body.config.{section}.{name}": (name, "chosen")})
+
+
+def test_jobs_that_choose_nothing_refuse_the_method(
+    api: httpx.Client, source: str, target: str, style: str, segmenter: str
+) -> None:
+    models = {"style_model": style, "segmenter_model": segmenter}
+    for kind, body in (
+        ("pretrain", {"source": source}),
+        ("train-style", {"source": source, "target": target}),
+        ("stylefilter", models),
+    ):
+        refused = wrong(submit(api, kind, **body, config={"method": "chosen"}))
+        tells(refused, {"body.config.method": ("chosen", "/jobs/adapt")})
+    # A preset's method is none of a single stage; the third step is one of another method.
+    trained = accepted(submit(api, "pretrain", source=source, preset="best"))
+    assert trained["config"] == preset("best").model_dump() | {"method": "stylefilter"}
+    refused = wrong(submit(api, "stylefilter", **models, preset="best"))
+    assert list(refused) == ["body.config.method"]
+    asked = {"method": "stylefilter"}
+    accepted(submit(api, "stylefilter", **models, preset="best", config=asked))
 
 
 def test_a_field_given_as_null_replaces_the_preset_too(api: httpx.Client, source: str) -> None:

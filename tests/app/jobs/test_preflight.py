@@ -78,6 +78,9 @@ def test_a_dry_run_tells_what_each_job_takes_and_stores_none(
     changed = {"labels": [{"image": 0, "classes": {"organelle": "absent"}}]}
     assert api.put(f"/datasets/{target}/labels", json=changed).status_code == 200
     assert estimated(dry(api, "adapt", source=source, target=target))["notes"] == []
+    chosen = {"source": source, "target": target, "config": {"method": "chosen"}}
+    (note,) = estimated(dry(api, "adapt", **chosen))["notes"]
+    assert "source-only" in note
     assert adapt["memory_bytes"] == max(stage["memory_bytes"] for stage in adapt["stages"])
     assert 3e8 < adapt["memory_bytes"] < 6e8
     assert adapt["gpu_memory_bytes"] == 0

@@ -97,12 +97,25 @@ def test_the_verdict_names_the_model_to_use(
             assert found.use.style_model == (made["style"] if stylise else None)
 
 
-def test_what_a_part_of_a_benchmark_chose_is_its_own_model(
-    api: httpx.Client, database: Database, source: str
+@pytest.mark.parametrize(
+    ("kind", "model_kind", "use"),
+    [
+        (JobKind.ADAPT, ModelKind.CHOSEN, "inverted, source, area 0"),
+        (JobKind.ADAPT, ModelKind.CHOSEN, "source-only"),
+        (JobKind.METHOD, ModelKind.CHOSEN, "inverted, source, area 0"),
+        (JobKind.METHOD, ModelKind.BASELINE, "inverted, source, area 0"),
+    ],
+)
+def test_what_labels_chose_is_a_model_of_its_own(
+    api: httpx.Client,
+    database: Database,
+    source: str,
+    kind: JobKind,
+    model_kind: ModelKind,
+    use: str,
 ) -> None:
-    verdict = stored("better", "inverted, source, area 0")
-    job = add_job(database, source, source, kind=JobKind.METHOD, result={"verdict": verdict})
-    columns = {"kind": ModelKind.BASELINE, "target_id": UUID(source)}
+    job = add_job(database, source, source, kind=kind, result={"verdict": stored("better", use)})
+    columns = {"kind": model_kind, "target_id": UUID(source)}
     model = add_model(database, job, source, **columns)
     found = api.get(f"/jobs/{job}/verdict").json()
     assert found["use"] == {"model": str(model), "stylise": False, "style_model": None}

@@ -166,14 +166,16 @@ def test_a_models_view_is_applied_to_every_image(
     meta = load_segmenter(networks.folder / "segmenter", torch.device("cpu"))[1]
     inverted = meta.model_copy(update={"view": ViewMeta(name="inverted")})
     job = add_job(database, world.source, world.target)
-    folder = settings.data_folder / "jobs" / str(job) / "1" / "baseline"
+    folder = settings.data_folder / "jobs" / str(job) / "1" / "chosen"
     save_segmenter(folder, networks.segmenter, inverted, {})
     path = str(folder.relative_to(settings.data_folder))
-    model = add_model(database, job, world.source, kind=ModelKind.BASELINE, path=path)
-    answer = predict(api, model=model, stylise=False)
-    assert answer.status_code == 200
+    model = add_model(database, job, world.source, kind=ModelKind.CHOSEN, path=path)
     expected = networks.predict(255 - IMAGE, 4.0, styled=False).mask
-    assert np.array_equal(pixels(answer.content), expected)
+    # Nothing has to be said of styles, because the model has none.
+    for fields in ({}, {"stylise": False}):
+        answer = predict(api, model=model, **fields)
+        assert answer.status_code == 200
+        assert np.array_equal(pixels(answer.content), expected)
     assert not np.array_equal(expected, networks.predict(IMAGE, 4.0, styled=False).mask)
 
 
@@ -187,6 +189,7 @@ def test_style_and_pixel_size_come_from_the_model_unless_given(
         ({"model": world.adapted, "dataset": world.source, "pixel_size_nm": 8}, 8.0, True),
         ({"model": world.adapted} | raw, 3.0, False),
         ({"model": world.segmenter} | raw, 4.0, False),
+        ({"model": world.segmenter}, 4.0, False),
         # With a style model of its own, the image is of that model's target.
         ({"model": world.segmenter, "style_model": world.style}, 3.0, True),
     ]
@@ -269,7 +272,8 @@ def test_models_that_cannot_do_it(api: httpx.Client, world: World) -> None:
     problem(predict(api, model=world.adapted, style_model=unknown), 404)
     problem(predict(api, model=world.adapted, dataset=unknown), 404)
     tells(wrong(predict(api, model=world.style)), {"body.model": ("style",)})
-    assert list(wrong(predict(api, model=world.segmenter))) == ["body.style_model"]
+    lacking = predict(api, model=world.segmenter, stylise=True)
+    assert list(wrong(lacking)) == ["body.style_model"]
     no_style = wrong(predict(api, model=world.adapted, style_model=world.segmenter))
     tells(no_style, {"body.style_model": ("kind segmenter",)})
 

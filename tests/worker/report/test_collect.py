@@ -133,7 +133,7 @@ def test_a_row_that_the_labels_choose(service: Service, pair: dict[str, UUID]) -
     with service.database.reading() as session:
         parts = session.scalars(select(Job).where(Job.parent_id == job_id, Job.kind == "method"))
         (verdict,) = (found for part in parts if (found := (part.result or {})["verdict"]))
-    (model,) = (model for model in service.models() if model.kind == "baseline")
+    (model,) = (model for model in service.models() if model.kind == "chosen")
     folder = service.storage.model(model.path)
     view = json.loads((folder / "config.json").read_text())["view"]
     if verdict["use"] == "source-only":
