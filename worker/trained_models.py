@@ -34,7 +34,7 @@ def register(session: Session, storage: Storage, job: Job, outcome: Outcome) -> 
             segmenter_model_id=segmenter_id if adapted else None,
             path=storage.relative(model.folder),
             class_names=source.class_names,
-            config=model.config.model_dump(),
+            config=model.config.model_dump(mode="json"),
             working_nm=model.config.working_nm(source.pixel_size_nm),
             metrics=dict(model.metrics),
             fingerprint=model.fingerprint,

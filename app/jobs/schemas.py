@@ -207,7 +207,7 @@ class JobRead(BaseModel):
     )
     config: JsonValue = Field(
         description="The whole configuration, as it was stored in the fields of `config_version`.",
-        examples=[preset("quick").model_dump()],
+        examples=[preset("quick").model_dump(mode="json")],
     )
     config_version: int | None = Field(
         description="The version of the configuration's fields; none for a job that was made "

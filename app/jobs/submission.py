@@ -126,7 +126,7 @@ def _add(context: Context, drafted: Draft, request: JobRequest) -> list[Job]:
 def _add_job(context: Context, drafted: Draft, request: JobRequest) -> None:
     """Add the row of a job, with the fields that all jobs of the request share."""
     job, settings = drafted.job, context.settings
-    job.config = drafted.config.model_dump()
+    job.config = drafted.config.model_dump(mode="json")
     job.lane = _lane(JobKind(job.kind), drafted.config.device)
     job.priority = request.priority
     job.max_attempts = request.max_attempts or settings.max_attempts

@@ -37,7 +37,7 @@ class ModelRead(BaseModel):
     config: JsonValue = Field(
         description="The configuration of its training, as it was stored in the fields of "
         "`config_version`.",
-        examples=[preset("quick").model_dump()],
+        examples=[preset("quick").model_dump(mode="json")],
     )
     config_version: int | None = Field(
         description="The version of the configuration's fields; none for a model that was made "

@@ -18,7 +18,7 @@ def add_job(database: Database, source: str, target: str | None = None, **column
     values = {
         "kind": JobKind.ADAPT,
         "state": JobState.SUCCEEDED,
-        "config": SMOKE.model_dump(),
+        "config": SMOKE.model_dump(mode="json"),
         "announce_at": now_plus(3600),
         "lease_until": now_plus(3600),
     } | columns
@@ -35,7 +35,7 @@ def add_waiting(database: Database, **columns: Any) -> UUID:
     """A job that waits for a worker, of no dataset, as its submission leaves it."""
     values = {"announce_at": now_plus(3600)} | columns
     with database.session() as session:
-        job = Job(kind=JobKind.ADAPT, config=SMOKE.model_dump(), **values)
+        job = Job(kind=JobKind.ADAPT, config=SMOKE.model_dump(mode="json"), **values)
         session.add(job)
         session.flush()
         submitted(session, job)
@@ -49,7 +49,7 @@ def add_model(database: Database, job: UUID, source: str, **columns: Any) -> UUI
         "kind": ModelKind.SEGMENTER,
         "path": str(Path("jobs") / str(job) / "1" / "segmenter"),
         "class_names": ["background", "organelle"],
-        "config": SMOKE.model_dump(),
+        "config": SMOKE.model_dump(mode="json"),
         "metrics": {"dice/mean": 0.5},
     } | columns
     with database.session() as session:
@@ -66,4 +66,4 @@ def add_model(database: Database, job: UUID, source: str, **columns: Any) -> UUI
 
 def config_with(**stages: dict[str, Any] | float) -> dict[str, Any]:
     """The smoke preset with some fields replaced, as stored."""
-    return SMOKE.changed(stages).model_dump()
+    return SMOKE.changed(stages).model_dump(mode="json")

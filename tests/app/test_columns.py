@@ -116,11 +116,11 @@ def test_a_job_goes_on_only_with_a_config_that_can_be_run(
 ) -> None:
     failed = add_job(database, rows.dataset, rows.dataset, state=JobState.FAILED)
     for job, move in ((rows.other, "resume"), (failed, "retry")):
-        rows.store("jobs", job, "config", SMOKE.model_dump() | {"unheard_of": 1})
+        rows.store("jobs", job, "config", SMOKE.model_dump(mode="json") | {"unheard_of": 1})
         refused = problem(api.post(f"/jobs/{job}/{move}"), 409)
         assert "unheard_of" in refused["detail"]
         assert api.get(f"/jobs/{job}").json()["state"] in ("paused", "failed")
-        rows.store("jobs", job, "config", SMOKE.model_dump())
+        rows.store("jobs", job, "config", SMOKE.model_dump(mode="json"))
         assert api.post(f"/jobs/{job}/{move}").json()["state"] == "queued"
 
 
@@ -141,6 +141,6 @@ def test_a_model_whose_config_cannot_be_used_says_so_when_it_is(
         "stylefilter": {"style_model": str(style), "segmenter_model": str(rows.model)},
     }
     for kind, field in (("evaluate", "model"), ("stylefilter", "segmenter_model")):
-        for damage in (SMOKE.model_dump() | {"unheard_of": 1}, "text", None):
+        for damage in (SMOKE.model_dump(mode="json") | {"unheard_of": 1}, "text", None):
             rows.store("trained_models", rows.model, "config", damage)
             assert list(wrong(api.post(f"/jobs/{kind}", json=bodies[kind]))) == [f"body.{field}"]

@@ -31,7 +31,7 @@ def lease(database: Database) -> Lease:
 
 def _lease(database: Database) -> Lease:
     with database.session() as session:
-        config = preset("smoke").model_dump()
+        config = preset("smoke").model_dump(mode="json")
         job = Job(kind=JobKind.ADAPT, config=config, announce_at=now_plus())
         session.add(job)
         session.commit()

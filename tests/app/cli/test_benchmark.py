@@ -249,7 +249,7 @@ def test_a_part_of_a_config_is_checked_in_its_preset(
     assert ended.exit_code == 0, ended.output
     (job,) = worker.benchmarks()
     whole = preset("quick").changed(part | {"seed": 3})
-    assert api.get(f"/jobs/{job}").json()["config"] == whole.model_dump()
+    assert api.get(f"/jobs/{job}").json()["config"] == whole.model_dump(mode="json")
 
 
 def test_every_seed_is_asked_for(run: Run, worker: Worker, api: httpx.Client) -> None:

@@ -27,7 +27,7 @@ def job_id(database: Database) -> UUID:
 
 def add_job(database: Database) -> UUID:
     with database.session() as session:
-        job = Job(kind=JobKind.ADAPT, config=preset("smoke").model_dump())
+        job = Job(kind=JobKind.ADAPT, config=preset("smoke").model_dump(mode="json"))
         session.add(job)
         session.commit()
         return job.id

@@ -29,21 +29,21 @@ def test_given_fields_replace_those_of_the_preset_and_no_others(
         job = accepted(
             submit(api, "adapt", source=source, target=target, preset=name, config=given | method)
         )
-        expected = preset(name).model_dump()
+        expected = preset(name).model_dump(mode="json")
         expected["style"] |= {"steps": 7, "lambda_nce": 10.0}
         expected["adaptation"]["augmentation"]["noise_sigma"] = 0.0
         expected["adaptation"]["label_filter"] = False
         expected |= method | {"seed": 3}
         assert job["config"] == expected
     default = accepted(submit(api, "adapt", source=source, target=target))
-    assert default["config"] == preset("quick").model_dump()
+    assert default["config"] == preset("quick").model_dump(mode="json")
 
 
 def test_a_choice_by_labels_sets_the_fields_that_it_needs(
     api: httpx.Client, source: str, target: str
 ) -> None:
     body: dict[str, Any] = {"source": source, "target": target}
-    expected = preset("best").model_dump()
+    expected = preset("best").model_dump(mode="json")
     assert (expected["method"], expected["adaptation"]["select_on"]) == ("chosen", "target_val")
     expected["adaptation"]["select_on"] = "last"
     job = accepted(submit(api, "adapt", **body, preset="best"))
@@ -72,7 +72,7 @@ def test_jobs_that_choose_nothing_refuse_the_method(
         tells(refused, {"body.config.method": ("chosen", "/jobs/adapt")})
     # A preset's method is none of a single stage; the third step is one of another method.
     trained = accepted(submit(api, "pretrain", source=source, preset="best"))
-    assert trained["config"] == preset("best").model_dump() | {"method": "stylefilter"}
+    assert trained["config"] == preset("best").model_dump(mode="json") | {"method": "stylefilter"}
     refused = wrong(submit(api, "stylefilter", **models, preset="best"))
     assert list(refused) == ["body.config.method"]
     asked = {"method": "stylefilter"}
@@ -95,7 +95,7 @@ def test_a_length_in_epochs_replaces_the_steps_of_the_preset(
     }
     body = {"source": source, "target": target}
     job = accepted(submit(api, "adapt", **body, preset="quick", config=config))
-    expected = preset("quick").model_dump()
+    expected = preset("quick").model_dump(mode="json")
     expected["style"] |= {"steps": None, "epochs_decay": 3}
     expected["pretrain"] |= {"steps": None, "epochs": 2}
     expected["adaptation"] |= {"validate_every_steps": None, "validate_every_epochs": 1.0}
@@ -106,7 +106,10 @@ def test_a_length_in_epochs_replaces_the_steps_of_the_preset(
         ("adaptation", "validate_every_epochs", "validate_every_steps"),
     ):
         both = accepted(submit(api, "adapt", **body, config={stage: {epochs: 2, steps: 7}}))
-        assert both["config"][stage] == preset("quick").model_dump()[stage] | {epochs: 2, steps: 7}
+        assert both["config"][stage] == preset("quick").model_dump(mode="json")[stage] | {
+            epochs: 2,
+            steps: 7,
+        }
     # A stored config can be sent again as it is.
     again = accepted(submit(api, "adapt", **body, preset="quick", config=job["config"]))
     assert again["config"] == job["config"]
@@ -118,7 +121,7 @@ def test_a_part_is_checked_in_its_preset_and_the_whole_is_told(
 ) -> None:
     """The preset computes batches of 4; one of the paper's 1 or 2 has no 4 parts."""
     given = {"source": source, "target": target, "config": {stage: {"accumulate": 4}}}
-    whole = preset("quick").model_dump()
+    whole = preset("quick").model_dump(mode="json")
     whole[stage]["accumulate"] = 4
     for kind in ("adapt", "train-style"):
         assert accepted(submit(api, kind, **given))["config"] == whole
@@ -132,7 +135,7 @@ def test_a_part_is_checked_in_its_preset_and_the_whole_is_told(
 def test_no_config_and_an_empty_one_are_the_preset(api: httpx.Client, source: str) -> None:
     for config in (None, {}, {"style": {}}):
         job = accepted(submit(api, "pretrain", source=source, config=config))
-        assert job["config"] == preset("quick").model_dump()
+        assert job["config"] == preset("quick").model_dump(mode="json")
     for config in ([], "quick", 1):
         assert list(wrong(submit(api, "pretrain", source=source, config=config))) == ["body.config"]
 
@@ -204,7 +207,7 @@ def test_stylefilter_takes_architecture_and_pixel_size_from_its_models(
     models = {"style_model": str(style), "segmenter_model": str(segmenter)}
     given = {"adaptation": {"steps": 9, "accumulate": 2}}
     job = accepted(submit(api, "stylefilter", **models, preset="quick", config=given))
-    expected = preset("quick").model_dump() | {
+    expected = preset("quick").model_dump(mode="json") | {
         name: config[name] for name in ("style", "segmenter", "pretrain", "pixel_size_factor")
     }
     expected["adaptation"] |= given["adaptation"]

@@ -72,7 +72,7 @@ def test_a_dry_run_tells_what_each_job_takes_and_stores_none(
     before = api.get("/jobs").json()
     adapt = estimated(dry(api, "adapt", source=source, target=target))
     assert steps(adapt) == {"style": 4, "pretrain": 6, "stylise": 3, "adapt": 6}
-    assert adapt["config"] == preset("smoke").model_dump()
+    assert adapt["config"] == preset("smoke").model_dump(mode="json")
     (note,) = adapt["notes"]
     assert "label" in note
     changed = {"labels": [{"image": 0, "classes": {"organelle": "absent"}}]}

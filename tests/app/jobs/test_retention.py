@@ -42,7 +42,7 @@ def add(database: Database, ended_days_ago: float | None, **columns: Any) -> UUI
     ended = None if ended_days_ago is None else now_plus(-ended_days_ago * DAY)
     values = {"state": JobState.SUCCEEDED, "finished_at": ended} | columns
     with database.session() as session:
-        job = Job(kind=JobKind.ADAPT, config=preset("smoke").model_dump(), **values)
+        job = Job(kind=JobKind.ADAPT, config=preset("smoke").model_dump(mode="json"), **values)
         session.add(job)
         session.commit()
         return job.id

@@ -50,7 +50,7 @@ def test_adapt_is_accepted_and_waits(
         "models": [],
         "result": None,
         "published": None,
-        "config": preset("smoke").model_dump(),
+        "config": preset("smoke").model_dump(mode="json"),
         "config_version": CONFIG_VERSION,
         "started_at": None,
         "finished_at": None,

@@ -46,7 +46,7 @@ ENDED = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
 def add(database: Database, **columns: Any) -> UUID:
     with database.session() as session:
         values = {"announce_at": now_plus(3600)} | columns
-        job = Job(kind=JobKind.ADAPT, config=preset("smoke").model_dump(), **values)
+        job = Job(kind=JobKind.ADAPT, config=preset("smoke").model_dump(mode="json"), **values)
         session.add(job)
         session.commit()
         return job.id
@@ -408,7 +408,7 @@ def test_each_change_is_told_with_its_attempt_and_reason(database: Database) -> 
     with database.session() as session:
         job = Job(
             kind=JobKind.ADAPT,
-            config=preset("smoke").model_dump(),
+            config=preset("smoke").model_dump(mode="json"),
             announce_at=now_plus(),
             webhook_url="https://example.org/hook",
         )

@@ -44,7 +44,7 @@ def test_a_model_is_shown_with_its_lineage(
         "style_model": str(style),
         "segmenter_model": str(segmenter),
         "class_names": ["background", "organelle"],
-        "config": SMOKE.model_dump(),
+        "config": SMOKE.model_dump(mode="json"),
         "metrics": {"dice/mean": 0.75, "selected_by": "validation"},
         "working_nm": 4.0,
         "config_version": CONFIG_VERSION,

@@ -95,7 +95,9 @@ def listening(tls: SSLContext | None = None) -> Iterator[Receiver]:
 def add(database: Database, url: str) -> UUID:
     """A job that was submitted and cancelled: two state events."""
     with database.session() as session:
-        job = Job(kind=JobKind.ADAPT, config=preset("smoke").model_dump(), webhook_url=url)
+        job = Job(
+            kind=JobKind.ADAPT, config=preset("smoke").model_dump(mode="json"), webhook_url=url
+        )
         session.add(job)
         session.flush()
         orders.submitted(session, job)

@@ -76,7 +76,7 @@ def test_why_an_attempt_ended_is_told_and_who_ran_it_is_not(
     with database.session() as session:
         job = Job(
             kind=JobKind.ADAPT,
-            config=preset("smoke").model_dump(),
+            config=preset("smoke").model_dump(mode="json"),
             webhook_url=receiver.url,
             announce_at=now_plus(),
         )

@@ -19,7 +19,7 @@ JOBS, WORKERS = 1000, 20
 
 def test_a_claim_takes_the_first_entry_of_its_index(database: Database) -> None:
     """However many jobs wait or have ended: no sorting, and no look at any other index."""
-    config = preset("smoke").model_dump()
+    config = preset("smoke").model_dump(mode="json")
     rows = [{"kind": JobKind.ADAPT, "config": config, "priority": n % 7} for n in range(JOBS)]
     sqlite = database.engine.dialect.name == "sqlite"
     with database.session() as session:
@@ -46,7 +46,7 @@ def test_a_claim_takes_the_first_entry_of_its_index(database: Database) -> None:
 
 @pytest.mark.slow
 def test_many_workers_take_each_job_once(database: Database) -> None:
-    config = preset("smoke").model_dump()
+    config = preset("smoke").model_dump(mode="json")
     rows = [{"kind": JobKind.ADAPT, "config": config, "priority": n % 7} for n in range(JOBS)]
     with database.session() as session:
         session.execute(insert(Job).values(announce_at=now_plus(3600)), rows)
