@@ -1,14 +1,17 @@
 """Ask the target's labels which network of an adaptation segments it best."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from models.choice.judging import Candidate, Facts, judge
 from models.choice.label_scores import FEW_TILES, gather
+from models.choice.mask_scores import MaskPart
 from models.choice.tiles import Jury, contradictions, jury
 from models.choice.verdict import Verdict
 from models.data.sections import Section
 from models.labels_used.area import area_prior
 from models.labels_used.training_labels import TrainingLabels
+from models.labels_used.training_masks import masked_sections
 from models.scores import Evaluation
 from models.table1.methods import ROWS, RowName
 from models.training.progress import Progress, Report
@@ -30,7 +33,9 @@ def verdict_of(
     ``scores`` holds the DICE of rows on test masks, which is shown and chooses nothing.
     """
     source, target = inputs.source, inputs.target
-    judges = jury(target)
+    # StyleFilter trains on no mask of the target, so all masks that may be used compare.
+    masked = masked_sections(target.sections, inputs.config.rounds.masked_sections)
+    judges = replace(jury(target), masks=tuple(map(MaskPart, masked)))
     candidates = [
         Candidate(
             name=row,
@@ -40,6 +45,7 @@ def verdict_of(
                 target,
                 _reported(judges, report, index),
                 steadiness=judges.num_tiles < FEW_TILES,
+                masks=judges.masks,
             ),
             trained_on_labels=judges.seen
             and ROWS[row].method.uses_labels

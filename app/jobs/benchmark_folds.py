@@ -8,11 +8,18 @@ from sqlalchemy.orm import Session
 
 from app.columns import stored_list
 from app.errors import refusal
+from app.jobs.checks import check_masked_sections
 from app.jobs.request_schemas import BenchmarkRequest
 from app.tables import Dataset, Image
 from models.config.stylefilter import StyleFilterConfig
 from models.data.labels import known_labels, present_classes
-from models.data.splits import DatasetFolds, Role, SectionLists, cross_validation
+from models.data.splits import (
+    DatasetFolds,
+    Role,
+    SectionLists,
+    cross_validation,
+    with_splits,
+)
 from models.table1.methods import ROWS
 from models.table1.plan import BenchmarkPlan, FoldSections
 
@@ -56,6 +63,7 @@ def plan(
         for number, fold in enumerate(folds, start=1):
             _check_masks(dataset, fold, needs[where], f"fold {number} of the {where}")
     seeds = tuple(dict.fromkeys(request.seeds))
+    _check_masked_sections(request, target, of_target, config)
     return BenchmarkPlan(
         rows=tuple(row for row in ROWS if row in request.rows),
         folds=tuple(
@@ -67,6 +75,20 @@ def plan(
         label_tiles_px=tuple(dict.fromkeys(request.label_tiles_px)),
         excluded=tuple(dict.fromkeys(request.excluded)),
     )
+
+
+def _check_masked_sections(
+    request: BenchmarkRequest,
+    target: Dataset,
+    folds: Sequence[SectionLists],
+    config: StyleFilterConfig,
+) -> None:
+    """Refuse rows that train on more masks of the target than a fold has."""
+    for number, fold in enumerate(folds, start=1):
+        sections = with_splits(target.sections, fold)
+        for row in request.rows:
+            own = ROWS[row].method.changed(config)
+            check_masked_sections(sections, own, f"fold {number} of the target")
 
 
 def _check_rows(request: BenchmarkRequest, config: StyleFilterConfig) -> None:

@@ -26,7 +26,8 @@ from models.config.stylefilter import AdaptBy, StyleFilterConfig
 from models.config.versions import ConfigUnusable
 from models.data.class_map import ClassMap
 from models.data.domain import shows_nothing, working_shape
-from models.data.sections import Split
+from models.data.sections import Section, Split
+from models.labels_used.training_masks import masked_sections
 from models.table1.plan import FoldSections
 
 
@@ -78,6 +79,7 @@ def training_pair(
     target = held_dataset(context, target_id, "target")
     check_classes(target, source.class_names, "target", target_classes)
     _check_scales(context, source, target, config)
+    check_masked_sections(target.sections, config)
     pair = source, target
     for where, dataset in zip(("source", "target"), pair, strict=True):
         if not any(section.split == "train" for section in dataset.sections):
@@ -169,6 +171,16 @@ def check_masks(dataset: Dataset, split: Split, where: str) -> None:
             f"the {where} has no section with a mask in its {split} split: register it with masks "
             "there, or choose another dataset",
         )
+
+
+def check_masked_sections(
+    sections: Sequence[Section], config: StyleFilterConfig, of: str = "the target"
+) -> None:
+    """Refuse a configuration that names masks which the target's training sections lack."""
+    try:
+        masked_sections(sections, config.rounds.masked_sections)
+    except ValueError as error:
+        raise refusal("config.rounds.masked_sections", f"{of} does not suit: {error}") from error
 
 
 def notes_on_classes(source: Dataset, fold: FoldSections | None = None) -> tuple[str, ...]:

@@ -119,6 +119,7 @@ class Workshop:
             self._at(jury.target, plain.pixel_factor),
             _reported(jury.sections, report),
             steadiness=jury.num_tiles < FEW_TILES,
+            masks=jury.masks,
         )
 
     def scores(self, segmenter: UNet, plain: Plain) -> Evaluation | None:

@@ -48,4 +48,4 @@ def _without(target: Domain, hidden: set[int]) -> Domain:
 
 
 def _unlabelled(tile: Tile) -> Tile:
-    return replace(tile, labels=(UNKNOWN,) * len(tile.labels))
+    return replace(tile, labels=(UNKNOWN,) * len(tile.labels), points=())

@@ -20,6 +20,9 @@ LEAST_GAIN = 0.02
 A smaller one may be certain and mean nothing: a prediction that is only a little surer gains it.
 """
 
+LEAST_DICE = 0.01
+"""The least difference of two mean DICE that counts, where masks compare."""
+
 _SMALL, _LARGE = 0.67, 1.5  # shares of the source's area that are worth a remark
 _MOST_MORE_TILES = 500  # a difference that needs more labels is not worth them
 
@@ -55,30 +58,32 @@ def judge(candidates: Sequence[Candidate], facts: Facts) -> Verdict:
 
     The candidate with the lowest loss is the one to use if it beats the source-only model by more
     than the interval of the difference, and by 0.02 or more; else the source-only model is. Labels
-    that say nothing raise no error: the verdict tells what they lack.
+    that say nothing raise no error: the verdict tells what they lack. Where masks decide, the loss
+    is 1 less their mean DICE, and 0.01 is enough.
     """
     base = candidates[0].evidence
-    judged = bool(base.judged.any()) and not facts.same_images
+    judged = base.decides and not facts.same_images
     verdicts = [_of(candidates[0], None, facts)]
     verdicts += [_of(each, base if judged else None, facts) for each in candidates[1:]]
     best = min(verdicts[1:], key=lambda each: each.loss or 0.0, default=None)
-    outcome = _outcome(best, judged=judged)
+    outcome = _outcome(best, LEAST_DICE if base.by_masks else LEAST_GAIN, judged=judged)
     chosen = verdicts[0] if best is None or outcome != "better" else best
     return Verdict(
         outcome=outcome,
         use=chosen.name,
         num_tiles=len(base.labels),
         num_sections=len(np.unique(base.sections)),
+        judged_by="masks" if base.by_masks else "labels",
         candidates=tuple(verdicts),
         findings=_findings(base, chosen, facts),
         advice=_advice(base, best, chosen, outcome, facts),
     )
 
 
-def _outcome(best: CandidateVerdict | None, *, judged: bool) -> Outcome:
+def _outcome(best: CandidateVerdict | None, least: float, *, judged: bool) -> Outcome:
     if not judged or best is None or best.gain is None:
         return "not_judged"
-    if not best.gain.told or abs(best.gain.value) < LEAST_GAIN:
+    if not best.gain.told or abs(best.gain.value) < least:
         return "not_told"
     return "better" if best.gain.low > 0 else "worse"
 
@@ -101,6 +106,7 @@ def _classes(
 ) -> dict[str, ClassVerdict]:
     balanced, f1, area = evidence.balanced_accuracy(), evidence.f1(), evidence.area()
     source = facts.source_area
+    masks = (None,) * len(facts.class_names) if evidence.masks is None else evidence.masks.dice()
     classes = {}
     for number, name in enumerate(facts.class_names):
         claims, misses = (
@@ -115,6 +121,7 @@ def _classes(
             area=_known(area[number]),
             source_area=None if source is None else _known(source[number]),
             dice=None if evaluation is None else evaluation.dice[number],
+            mask_dice=masks[number],
         )
     return classes
 
@@ -180,13 +187,17 @@ def _advice(
     facts: Facts,
 ) -> tuple[str, ...]:
     """Say what to do: the model to use, and the labels that would tell more."""
+    judges = "the masks" if base.by_masks else "the labels"
     if outcome == "better":
-        return (f"Use {chosen.title}: the labels prefer it to the source-only model.",)
+        return (f"Use {chosen.title}: {judges} prefer it to the source-only model.",)
     if outcome == "worse":
-        return ("Keep the source-only model: the labels prefer it to every other candidate.",)
+        return (f"Keep the source-only model: {judges} prefer it to every other candidate.",)
     keep = "Keep the source-only model: "
     if facts.same_images:
         return (keep + "it was trained on these images.",)
+    if base.by_masks:
+        told = "the masks cannot tell whether another candidate is better."
+        return (keep + told, "Draw a mask of another section, and count it in masked_sections.")
     rarest = _rarest(base, facts)
     if outcome == "not_judged":
         missing = [name for name, _ in _unjudged(base, facts)] or list(facts.class_names)

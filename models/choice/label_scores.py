@@ -1,4 +1,4 @@
-"""Score predictions by image-level labels, without any mask; free of torch.
+"""Score predictions by image-level labels, and by masks where some may be used; free of torch.
 
 A label says whether a class is in a tile. The main score asks how much probability a prediction
 gives to the labels; the other scores count tiles. Mean confidence and entropy are no scores here:
@@ -8,7 +8,7 @@ Legend: T labelled tiles, C classes, U units of the bootstrap, R resamples, H he
 last axis of (..., C, 2) is the label: 0 for tiles that it calls absent, 1 for present.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
@@ -16,6 +16,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from models.choice.bootstrap import redrawn
+from models.choice.mask_scores import MaskEvidence, MaskPart
 from models.choice.verdict import Interval
 from models.data.domain import Domain
 from models.data.labels import ABSENT, PRESENT, UNKNOWN, class_pixels
@@ -43,7 +45,6 @@ LEAST_TILES = 5
 """The fewest tiles that call a class present, and absent, with which the class is judged."""
 
 _CLIP = 0.01  # one wrong label may cost no more than -log(0.01), whatever the confidence
-_RESAMPLES = 1000
 _LEAST_SECTIONS = 5  # fewer cannot be drawn again: then runs of neighbouring tiles are
 _MOST_UNITS = 500
 
@@ -59,6 +60,8 @@ class Evidence:
     of the class over the 3 % of the tile's pixels where it is highest; both are in [0, 1].
     ``sections`` (T,) holds the index of each tile's section. ``consistency`` in [0, 1] tells how
     alike the predictions of rotated and of noisy images are; None if it was not measured.
+    ``masks`` compares the prediction with masks, which decide if they are there: presence in a tile
+    says nothing of an outline.
     """
 
     labels: NDArray[np.int64]
@@ -66,6 +69,7 @@ class Evidence:
     peaks: NDArray[np.float64]
     sections: NDArray[np.int64]
     consistency: float | None = None
+    masks: MaskEvidence | None = None
 
     def of(self, tiles: NDArray[np.bool_]) -> Self:
         """Return the evidence of some tiles alone; ``tiles`` is bool (T,)."""
@@ -83,18 +87,30 @@ class Evidence:
         return np.asarray((self.counts >= LEAST_TILES).all(axis=1))
 
     @property
+    def by_masks(self) -> bool:
+        """Tell whether masks, and not labels of tiles, compare this prediction with others."""
+        return self.masks is not None and self.masks.tells
+
+    @property
+    def decides(self) -> bool:
+        """Tell whether there are masks, or enough labels of a class, to compare predictions by."""
+        return self.by_masks or bool(self.judged.any())
+
+    @property
     def errors(self) -> NDArray[np.int64]:
         """The number of tiles whose label is not met, (C, 2): claims, then misses."""
         return np.asarray(self._wrong.sum(axis=0))
 
     def loss(self) -> float | None:
-        """Return the log-loss of the labels; None without labels.
+        """Return the log-loss of the labels, or 1 less mean DICE if masks decide; None without any.
 
         A tile called present costs -log(peak), one called absent -log(1 - peak). Each class and
         each of its two labels has the same weight, so that a rare class counts as much as others,
         and a network that never finds it pays; a mean over fewer than five tiles weighs less. With
         fewer than ``FEW_TILES`` tiles -log(consistency) is added, if it was measured.
         """
+        if self.masks is not None and self.by_masks:
+            return self.masks.loss()
         if not len(self.labels):
             return None
         of_cells = _loss(self._losses.sum(axis=0).ravel(), self.counts.ravel())
@@ -149,9 +165,11 @@ class Evidence:
                 f"evidence of {len(self.labels)} and of {len(other.labels)} tiles with other "
                 "labels cannot be compared: gather both from the same tiles"
             )
+        if self.masks is not None and other.masks is not None and self.by_masks:
+            return self.masks.gain_over(other.masks, seed)
         if not len(self.labels):
             return None
-        drawn = self._drawn(seed)
+        drawn = redrawn(int(self._units.max()) + 1, seed)
         known = drawn @ self._by_unit(self._known)
         own, others = (_loss(drawn @ self._by_unit(e._losses), known) for e in (self, other))
         steadier = other._unstable - self._unstable
@@ -203,18 +221,16 @@ class Evidence:
         np.add.at(sums, units, flat)
         return sums
 
-    def _drawn(self, seed: int) -> Counts:
-        """Draw the units again: (R, U), how often each was drawn."""
-        number = int(self._units.max()) + 1
-        rng = np.random.default_rng(seed)
-        drawn = rng.multinomial(number, np.full(number, 1 / number), size=_RESAMPLES)
-        return drawn.astype(np.float64)
-
 
 def gather(
-    predict: Predict, target: Domain, sections: Iterable[Section], *, steadiness: bool = False
+    predict: Predict,
+    target: Domain,
+    sections: Iterable[Section],
+    *,
+    steadiness: bool = False,
+    masks: Sequence[MaskPart] = (),
 ) -> Evidence:
-    """Predict sections once each, and return the evidence of their labelled tiles.
+    """Predict sections once each, and return the evidence of their labelled tiles and of ``masks``.
 
     If ``steadiness``, ``consistency`` is measured too, by two more predictions of each section:
     of the section turned by 90 degrees, and of it with contrast 0.8 and noise of 0.05.
@@ -239,11 +255,23 @@ def gather(
         shares=np.array(shares, np.float64).reshape(-1, target.num_classes),
         peaks=np.array(peaks, np.float64).reshape(-1, target.num_classes),
         sections=np.array(index, np.int64),
+        masks=_of_masks(predict, target, masks),
     )
     if steady is None:
         return evidence
     wanted = (evidence.labels == PRESENT).any(axis=0)
     return replace(evidence, consistency=steady.of(wanted))
+
+
+def _of_masks(predict: Predict, target: Domain, masks: Sequence[MaskPart]) -> MaskEvidence | None:
+    if not masks:
+        return None
+    confusions = [
+        block
+        for part in masks
+        for block in part.compared(target, predict(target.image(part.section)).argmax(axis=0))
+    ]
+    return MaskEvidence(np.array(confusions))
 
 
 class _Steadiness:

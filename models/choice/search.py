@@ -17,11 +17,14 @@ from models.choice.candidates import Plain, Workshop
 from models.choice.held_back import hold_back
 from models.choice.judging import Candidate, Facts, judge
 from models.choice.label_scores import Evidence
+from models.choice.mask_scores import DividedMasks
 from models.choice.tiles import Jury, contradictions, training_jury
 from models.choice.verdict import Verdict, kept
 from models.config.choice import ViewName
 from models.data.domain import Domain
+from models.labels_used.points import point_facts
 from models.labels_used.rounds import UNUSED, adapt_in_rounds
+from models.labels_used.training_masks import masked_sections
 from models.metadata import ViewMeta
 from models.networks.unet import UNet
 from models.segmentation import pretrain
@@ -58,6 +61,8 @@ def choose(steps: StyleFilter) -> Chosen:
     Raises:
         ValueError: as ``adapt_in_rounds``.
     """
+    # Before minutes of training: a masked section that the target lacks is refused here.
+    masked_sections(steps.target.sections, steps.config.rounds.masked_sections)
     source_only = pretrain(steps.source, steps.config, steps.run)
     if finished := steps.run.finished("adapt", _identity(steps, source_only)):
         device = next(source_only.parameters()).device
@@ -90,15 +95,16 @@ class _Search:
 
     def __init__(self, steps: StyleFilter, source_only: UNet) -> None:
         self._steps, self._choice = steps, steps.config.choice
+        masks = DividedMasks.of(steps.target, steps.config.rounds)
+        self._rounds, self._masks = masks.rounds.model_dump(), masks
         self._last, training = self._divided(steps.target)
-        self._first = training_jury(training)
+        self._first = replace(training_jury(training), masks=masks.training)
         self._shop = Workshop(replace(steps, target=training), source_only)
 
     def run(self) -> Chosen:
         found = self._untrained()
         entries = [_Entry(plain.title, plain) for plain in _best_first(found)[:_REFINED]]
-        judged = bool(found[Plain()].judged.any())
-        if judged and self._choice.max_trained:
+        if found[Plain()].decides and self._choice.max_trained:
             entries += self._trained(entries[0].plain)
         entries = [_Entry(Plain().title, Plain())] + [e for e in entries if e.name != "source-only"]
         verdict = judge([self._candidate(entry) for entry in entries], self._facts())
@@ -113,9 +119,10 @@ class _Search:
 
     def _divided(self, target: Domain) -> tuple[Jury, Domain]:
         """Return the jury of the last comparison, and the target as training sees it."""
-        everything = training_jury(target)
+        everything = replace(training_jury(target), masks=self._masks.judging)
         few = everything.num_tiles < self._choice.hold_back_from_tiles
-        if few or not self._choice.max_trained:
+        # Where masks decide, training may see all labels.
+        if few or everything.masks or not self._choice.max_trained:
             return everything, target
         divided = hold_back(target, self._choice.held_back)
         return replace(training_jury(divided.judging), seen=False), divided.training
@@ -158,7 +165,7 @@ class _Search:
         number = self._choice.max_trained
         entries = []
         for index, power in enumerate(AREA_POWERS[:number]):
-            rounds = {"statistics": best.statistics, "area_power": power}
+            rounds = {**self._rounds, "statistics": best.statistics, "area_power": power}
             steps = self._shop.steps
             segmenter = adapt_in_rounds(
                 self._shop.source_only,
@@ -211,10 +218,13 @@ def _part(run: Run, index: int, number: int) -> Run:
 
 def _identity(steps: StyleFilter, source_only: UNet) -> str:
     config = steps.config
-    settings = {"choice": config.choice.deciding(), "rounds": config.rounds.model_dump()}
-    facts = identity.MethodFacts(
-        labels=True, settings={"method": "chosen", **settings}, unused=UNUSED
-    )
+    settings = {
+        "method": "chosen",
+        "choice": config.choice.deciding(),
+        "rounds": config.rounds.deciding(),
+        **point_facts(steps.target, config.rounds),
+    }
+    facts = identity.MethodFacts(labels=True, settings=settings, unused=UNUSED)
     return identity.of_adaptation(source_only, steps.source, steps.target, config, facts)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.choice.label_scores import FEW_TILES, LEAST_TILES
+from models.choice.mask_scores import MaskPart
 from models.data.domain import Domain
 from models.data.labels import ABSENT, PRESENT
 from models.data.sections import Section, Split
@@ -12,12 +13,16 @@ from models.data.sections import Section, Split
 
 @dataclass(frozen=True)
 class Jury:
-    """The sections whose labelled tiles compare candidates; ``seen`` if training read them."""
+    """The sections whose labelled tiles compare candidates; ``seen`` if training read them.
+
+    ``masks`` compare them too, and decide if there are any.
+    """
 
     target: Domain
     sections: tuple[Section, ...]
     num_tiles: int
     seen: bool
+    masks: tuple[MaskPart, ...] = ()
 
 
 def jury(target: Domain) -> Jury:

@@ -80,6 +80,11 @@ class ClassVerdict(FrozenConfig):
     dice: float | None = Field(
         description="DICE on the target's test masks, from 0 to 1; none without such masks."
     )
+    mask_dice: float | None = Field(
+        None,
+        description="DICE on the masks that compare the candidates, from 0 to 1; none where no "
+        "masks do.",
+    )
 
 
 class CandidateVerdict(FrozenConfig):
@@ -89,7 +94,8 @@ class CandidateVerdict(FrozenConfig):
     title: str = Field(description="The candidate in words.")
     loss: float | None = Field(
         description="The log-loss of the labels, by which candidates are chosen: lower is better. "
-        "None without labels."
+        "If masks compare candidates, it is 1 less the mean DICE on them. None without labels and "
+        "masks."
     )
     gain: Interval | None = Field(
         description="The loss of the source-only model less the loss of this one, with its 95 % "
@@ -128,6 +134,12 @@ class Verdict(FrozenConfig):
     )
     num_tiles: int = Field(description="The number of labelled tiles that were compared.")
     num_sections: int = Field(description="The number of their sections.")
+    judged_by: Literal["labels", "masks"] = Field(
+        "labels",
+        description="`labels`: the labels of tiles compared the candidates. `masks`: the masks of "
+        "the sections that `rounds.masked_sections` names did, in the part that no candidate was "
+        "trained on.",
+    )
     candidates: tuple[CandidateVerdict, ...] = Field(
         description="All candidates; the first one is the source-only model."
     )

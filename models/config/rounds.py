@@ -4,12 +4,24 @@ The number of steps, the batch, the crops and the learning rate are those of ``a
 defaults were measured by scratch experiments on two pairs of microscopes, one seed each.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, StringConstraints, Tag
 
 from models.config.augmentation import StrongAugmentationConfig
-from models.config.base import FrozenConfig
+from models.config.base import FrozenConfig, Option
+
+MaskedSections = Annotated[
+    Annotated[int, Field(ge=0, le=1000), Tag("number")]
+    | Annotated[
+        tuple[Annotated[str, StringConstraints(min_length=1, max_length=300)], ...],
+        Field(max_length=1000),
+        Tag("names"),
+    ],
+    # So that a refusal names what is wrong with the one form that was sent, and not with both.
+    Discriminator(lambda given: "names" if isinstance(given, list | tuple) else "number"),
+]
+"""A number of sections, or their names."""
 
 
 class RoundsConfig(FrozenConfig):
@@ -90,4 +102,43 @@ class RoundsConfig(FrozenConfig):
         False,
         description="`true` sets the trained weights back to those of the source alone before each "
         "round, so that a round forgets the mistakes of earlier labels. It needs long rounds.",
+    )
+    masked_sections: Annotated[MaskedSections, Option()] = Field(
+        0,
+        description="The training sections of the target whose masks training may use: a number of "
+        "them, evenly spread, or their names. Their masks take the place of pseudo-labels, and "
+        "where labels choose, a part of them chooses. 0 uses no mask, because masks of a target "
+        "are often there for the final scores alone.",
+    )
+    mask_rows: Annotated[float, Option()] = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="The share of the rows of these masks, from the top, that training uses.",
+    )
+    mask_share: Annotated[float, Option()] = Field(
+        0.25,
+        ge=0,
+        le=1,
+        description="The share of the target crops that are drawn from these sections; the others "
+        "are drawn from all sections. One masked section among many would else be seen rarely. "
+        "With 1 the network sees no other section.",
+    )
+    point_weight: Annotated[float, Option()] = Field(
+        0.5,
+        ge=0,
+        le=100,
+        description="The weight of a loss of the pixels around the target's points, in a mean of "
+        "their own: they are few among the pixels of a crop. With a weight above 0 the "
+        "pseudo-labels meet the points, too. 0 leaves the points out. Without points it changes "
+        "nothing.",
+    )
+    point_radius_nm: Annotated[float, Option()] = Field(
+        40.0,
+        ge=0,
+        le=1e6,
+        description="The radius of the disc around a point that counts as its class, in "
+        "nanometres; with 0 it is the pixel alone. An organelle is some hundred nanometres wide, "
+        "so a disc of this size lies inside it even if the point is not in the middle. For thin "
+        "classes, such as membranes, take less.",
     )

@@ -10,7 +10,7 @@ from pydantic import JsonValue, ValidationError
 
 from models.config.stylefilter import StyleFilterConfig
 
-CONFIG_VERSION = 11
+CONFIG_VERSION = 12
 """The version of today's fields.
 
 It rises whenever a field is added, removed or renamed, or a default or a meaning changes.
@@ -166,6 +166,15 @@ _UPGRADES: tuple[Callable[[_Fields], _Fields], ...] = (
         choice={"views": ["inverted", "stretched", "histogram"], "pixel_factors": []}
     ),
     _adding(method="stylefilter"),  # 10 -> 11
+    _adding(  # 11 -> 12
+        rounds={
+            "masked_sections": 0,
+            "mask_rows": 1.0,
+            "mask_share": 0.25,
+            "point_weight": 0.5,
+            "point_radius_nm": 40.0,
+        }
+    ),
 )
 """The upgrades from version 1 to 2, from 2 to 3, and so on."""
 assert len(_UPGRADES) == CONFIG_VERSION - 1

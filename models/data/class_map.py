@@ -3,11 +3,11 @@
 Legend: C classes of the job, D classes of the dataset, H height, W width.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from models.data.description import IGNORED
-from models.data.domain import IGNORE, Domain
+from models.data.domain import IGNORE, Domain, Point
 from models.data.labels import ABSENT, PRESENT, UNKNOWN
 
 
@@ -86,6 +86,18 @@ class ClassMap:
             mapped.append(PRESENT if PRESENT in own else absent)
         return tuple(mapped)
 
+    def points(self, points: Iterable[Point]) -> tuple[Point, ...]:
+        """Return points in the job's classes, without those of classes that are ignored.
+
+        "Not here" is left out too where several classes are one for the job: it may be another.
+        """
+        return tuple(
+            replace(point, number=number)
+            for point in points
+            if (number := self.ids[point.number]) != IGNORE
+            and (point.present or self.ids.count(number) == 1)
+        )
+
     def unannotated(self, ids: Collection[int]) -> tuple[int, ...]:
         """Return the ids of the job's classes of which masks say nothing, or not all.
 
@@ -107,7 +119,10 @@ def mapped(domain: Domain, classes: ClassMap) -> Domain:
         # Other masks and labels are other data: stages must not take each other's results.
         digest = f"{info.digest} with the class ids {classes.ids}"
         info = replace(info, class_ids=classes.ids, digest=digest)
-    tiles = [replace(tile, labels=classes.labels(tile.labels)) for tile in domain.tiles]
+    tiles = [
+        replace(tile, labels=classes.labels(tile.labels), points=classes.points(tile.points))
+        for tile in domain.tiles
+    ]
     sections = [
         replace(section, unannotated=classes.unannotated(section.unannotated or ()))
         for section in domain.sections

@@ -7,7 +7,7 @@ is filtered by the labels of the tile it lies in (Eq. 3, tile by tile).
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar, cast
@@ -33,8 +33,24 @@ CACHE_BYTES = 512 << 20
 
 
 @dataclass(frozen=True)
+class Point:
+    """A pixel of a section of which somebody said that it is of a class, or is not.
+
+    ``y`` and ``x`` count from 0 at the top left; ``number`` is the class id.
+    """
+
+    y: int
+    x: int
+    number: int
+    present: bool
+
+
+@dataclass(frozen=True)
 class Tile:
-    """A window of a section in native pixels; ``labels`` has a code (``labels.py``) per class."""
+    """A window of a section in native pixels; ``labels`` has a code (``labels.py``) per class.
+
+    ``points`` lie in the window, and count in native pixels of the section.
+    """
 
     section: int
     y0: int
@@ -42,6 +58,7 @@ class Tile:
     height: int
     width: int
     labels: tuple[int, ...]
+    points: tuple[Point, ...] = ()
 
     @property
     def labelled(self) -> bool:
@@ -199,6 +216,20 @@ class Domain:
         if section.index not in self._windows:  # every crop of a section asks for them
             self._windows[section.index] = self._tile_windows(section)
         return self._windows[section.index]
+
+    def points(self, section: Section) -> tuple[Point, ...]:
+        """Return the points of a section at the working pixel size: the pixels that hold them."""
+        tiles = self._labels.get(section.index, [])
+        height, width = self.working_shape(section)
+        return tuple(
+            replace(
+                point,
+                y=int((point.y + 0.5) * height / section.height),
+                x=int((point.x + 0.5) * width / section.width),
+            )
+            for tile in tiles
+            for point in tile.points
+        )
 
     def _read_image(self, section: Section) -> NDArray[np.float32]:
         grey = normalise(self.native_image(section), self.window(section))

@@ -10,7 +10,7 @@ Legend: B batch, S side of the crop.
 import copy
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -26,9 +26,11 @@ from models.data.samples import SourceBatch, TargetBatch, source_batch, target_b
 from models.data.sampling import Sample
 from models.data.stylised import StylisedDomain
 from models.labels_used.area import class_bias, fold, predicted_in_tiles, prior_by_labels
+from models.labels_used.points import PointDiscs, point_facts
 from models.labels_used.presence import TilePixels, presence_loss
 from models.labels_used.section_labels import SectionLabels
 from models.labels_used.training_labels import TrainingLabels
+from models.labels_used.training_masks import masked_sections
 from models.losses import cross_entropy
 from models.networks.unet import UNet
 from models.pseudo_labels import follow
@@ -57,7 +59,8 @@ def adapt_in_rounds(
     ``config.adaptation.select_on`` chooses. ``config.rounds`` explains each part.
 
     Raises:
-        ValueError: a domain has no training sections, or (as NonFiniteLoss) a loss is not finite.
+        ValueError: a domain has no training sections, the target lacks a masked section that is
+            asked for, or (as NonFiniteLoss) a loss is not finite.
     """
     pair = Pair(source, target)
     return adapt_by(_Rounds(source_only, pair, config).learner(), pair, config, run)
@@ -65,11 +68,24 @@ def adapt_in_rounds(
 
 @dataclass(frozen=True)
 class Part:
-    """A batch, or one of the parts in which a batch is computed, with the target's tiles in it."""
+    """A batch, or one of the parts in which a batch is computed, with the target's tiles in it.
+
+    ``points`` (B, S, S) int64 holds the class of each pixel around a point, and 255 elsewhere.
+    """
 
     source: SourceBatch
     target: TargetBatch
     tiles: TilePixels
+    points: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Known:
+    """The numbers of known pixels, tile labels and pixels around points in a batch, each ()."""
+
+    pixels: Tensor
+    labels: Tensor
+    points: Tensor
 
 
 class Average(nn.Module):
@@ -113,6 +129,10 @@ class _Rounds:
             "loss_target": 1.0,
             "loss_presence": trust * self._rounds.presence_weight,
         }
+        self._discs = PointDiscs(pair.target, self._rounds)
+        if self._discs.any:
+            self._factors["loss_points"] = self._rounds.point_weight
+        self._masked = masked_sections(pair.target.sections, self._rounds.masked_sections)
         self._prior = prior_by_labels(pair.source, pair.target)
         self._labels = SectionLabels(
             self._labeler, self._source_only, pair.target, config, self._prior
@@ -123,7 +143,11 @@ class _Rounds:
             segmenter=self._result,
             facts=MethodFacts(
                 labels=True,
-                settings={"method": "rounds", **self._rounds.model_dump()},
+                settings={
+                    "method": "rounds",
+                    **self._rounds.deciding(),
+                    **point_facts(self._pair.target, self._rounds),
+                },
                 unused=UNUSED,
             ),
             batch=self._batch,
@@ -143,21 +167,33 @@ class _Rounds:
         return [self._part(x_s[i : i + size], x_t[i : i + size]) for i in range(0, len(x_s), size)]
 
     def _part(self, x_s: Sequence[Sample], x_t: Sequence[Sample]) -> Part:
+        x_t = [self._from_masked(sample) for sample in x_t]
         target = target_batch(self._pair.target, x_t, self._strong)
         tiles = TilePixels.of([tiles_of(self._pair.target, crop) for crop in target.crops])
         return Part(
             source=source_batch(self._pair.source, x_s, self._stage),
             target=target,
             tiles=tiles,
+            points=np.stack([self._discs.of_crop(crop) for crop in target.crops]),
         )
+
+    def _from_masked(self, sample: Sample) -> Sample:
+        """Return a sample of a masked section in the place of some samples."""
+        # Without a draw where there is none, so that runs without masks stay as they are.
+        if not self._masked or sample.rng.random() >= self._rounds.mask_share:
+            return sample
+        return replace(sample, section=self._masked[int(sample.rng.integers(len(self._masked)))])
 
     def _step(self, batch: Sequence[Part]) -> Mapping[str, float]:
         if int(self._average.updates) % self._rounds.relabel_every_steps == 0:
             self._begin_round()
         labels = [np.stack([self._labels.of_crop(c) for c in p.target.crops]) for p in batch]
         known_s = self._number([part.source.masks != IGNORE for part in batch])
-        known_t = self._number([of_part != IGNORE for of_part in labels])
-        known_labels = self._number([part.tiles.labels != UNKNOWN for part in batch])
+        known_t = Known(
+            pixels=self._number([of_part != IGNORE for of_part in labels]),
+            labels=self._number([part.tiles.labels != UNKNOWN for part in batch]),
+            points=self._number([part.points != IGNORE for part in batch]),
+        )
         values = defaultdict[str, list[Tensor]](list)
 
         def noted(terms: Mapping[str, Tensor], share: float) -> Tensor:
@@ -171,7 +207,7 @@ class _Rounds:
                 yield noted({"loss_source": of_source}, 1)
                 views = np.moveaxis(part.target.students, 1, 0)  # (V, B, 1, S, S)
                 for view in views:
-                    terms = self._on_target(view, part.tiles, of_part, (known_t, known_labels))
+                    terms = self._on_target(view, part, of_part, known_t)
                     yield noted(terms, 1 / len(views))
 
         self._student.train(self._rounds.statistics == "target")
@@ -182,21 +218,24 @@ class _Rounds:
     def _on_target(
         self,
         view: NDArray[np.float32],
-        tiles: TilePixels,
+        part: Part,
         labels: NDArray[np.int64],
-        known: tuple[Tensor, Tensor],
+        known: Known,
     ) -> Mapping[str, Tensor]:
-        """Return the losses of images that the student sees: of pixel labels and of tile labels.
+        """Return the losses of a view of the target: of pixel labels, tile labels and points.
 
-        ``known`` are the numbers of both in the whole batch.
+        ``known`` counts what is known in the whole batch.
         """
         with autocast(self._device, self._stage.precision):
             logits = self._student(as_input(view, self._device))
-        of_pixels = cross_entropy(logits, to_device(labels, self._device), known[0])
+        of_pixels = cross_entropy(logits, to_device(labels, self._device), known.pixels)
         terms = {"loss_target": of_pixels}
         if self._factors["loss_presence"] > 0:
             share = self._rounds.presence_share
-            terms["loss_presence"] = presence_loss(logits, tiles, share, known[1])
+            terms["loss_presence"] = presence_loss(logits, part.tiles, share, known.labels)
+        if "loss_points" in self._factors:
+            points = to_device(part.points, self._device)
+            terms["loss_points"] = cross_entropy(logits, points, known.points)
         return terms
 
     def _begin_round(self) -> None:

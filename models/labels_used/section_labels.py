@@ -13,7 +13,9 @@ from models.data.samples import Crop
 from models.data.sections import Section
 from models.inference import segment
 from models.labels_used.area import SECTIONS, PresentTiles, class_bias
+from models.labels_used.points import PointDiscs
 from models.labels_used.training_labels import TrainingLabels, spread
+from models.labels_used.training_masks import first_rows, masked_sections, with_mask
 from models.networks.unet import UNet
 from models.training.loop import autocast
 
@@ -28,6 +30,9 @@ class SectionLabels:
     They follow from the weights of ``labeler`` and of ``source_only``, and from nothing drawn or
     made before, so a run that goes on after a stop makes the same labels again. ``prior`` (C,) is
     the area given presence, NaN for a class without one.
+
+    Raises:
+        ValueError: the target lacks a masked section that the configuration asks for.
     """
 
     def __init__(
@@ -43,6 +48,9 @@ class SectionLabels:
         uninformative = TrainingLabels.of(target).uninformative
         self._protected = uninformative & config.rounds.protect_uninformative
         self._prior = prior
+        self.discs = PointDiscs(target, config.rounds)
+        masked = masked_sections(target.sections, config.rounds.masked_sections)
+        self._masked = {section.index for section in masked}
         self._own = ArrayCache(CACHE_BYTES)  # of the source-only weights, which stay
         self.forget()
 
@@ -76,12 +84,19 @@ class SectionLabels:
 
     def _make(self, section: Section) -> NDArray[np.uint8]:
         odds = np.exp(self.bias).astype(np.float32)[:, None, None]
-        probabilities = odds * self._predicted(section)
+        probabilities = self.discs.denied(odds * self._predicted(section), section)
         labels = most_likely(probabilities)
         if self._protected.sum() > 1:  # else no two of them have a border
             labels = protected(labels, self._of_source_only(section), self._protected)
         tiles = self._target.tile_windows(section)
-        return with_missing(labels, probabilities, tiles, self._rounds.add_share)
+        labels = with_missing(labels, probabilities, tiles, self._rounds.add_share)
+        if self.discs.any:
+            pixels = self.discs.pixels(section)
+            labels = np.where(pixels == IGNORE, labels, pixels)
+        if section.index in self._masked:
+            rows = first_rows(len(labels), self._rounds.mask_rows)
+            labels = with_mask(labels, self._target.mask(section), section, rows)
+        return labels
 
     def _predicted(self, section: Section) -> NDArray[np.float32]:
         name = ("probabilities", section.index)

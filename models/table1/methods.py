@@ -232,6 +232,12 @@ ROWS: dict[str, Row] = {
         "is present.",
         _rounds("rounds-area", statistics="source", area_power=0.5),
     ),
+    "rounds-mask": Row(
+        "Rounds + one mask",
+        "Rounds learns from the mask of one target section, too, in the place of its predictions "
+        "there.",
+        _rounds("rounds-mask", statistics="source", area_power=0.0, masked_sections=1),
+    ),
     "chosen": Row(
         "Chosen by labels",
         "The labels choose among changes of the grey values, batch-norm statistics and rounds; the "

@@ -184,3 +184,14 @@ def test_no_section_may_be_resampled_to_more_pixels_than_the_limit(
         "body.target"
     ]
     accepted(submit(api, "adapt", **pair, config={"pixel_size_factor": 2.0}))
+
+
+def test_masked_sections_that_a_target_lacks_are_refused(
+    api: httpx.Client, source: str, target: str
+) -> None:
+    for wanted, words in ((1, ("1 masked", "0 training")), (["o"], ("'o'", "none"))):
+        config = {"rounds": {"masked_sections": wanted}}
+        refused = wrong(submit(api, "adapt", source=source, target=target, config=config))
+        tells(refused, {"body.config.rounds.masked_sections": words})
+    config = {"rounds": {"masked_sections": 1}}
+    assert accepted(submit(api, "adapt", source=source, target=source, config=config))

@@ -63,14 +63,20 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Pairs:
 
 
 def chosen(
-    pairs: Pairs, target: Domain, folder: Path, report: Report = ignore, **choice: Any
+    pairs: Pairs,
+    target: Domain,
+    folder: Path,
+    report: Report = ignore,
+    masked: int | tuple[str, ...] = 0,
+    **choice: Any,
 ) -> Chosen:
     states = folder / "states"
     if not states.is_dir():
         copytree(pairs.states, states)
     run = Run(report, Checkpoints(states))
     work = folder / str(len(list(folder.iterdir())))
-    return choose(StyleFilter(pairs.source, target, config(**choice), run, work))
+    changed = config(**choice).changed({"rounds": {"masked_sections": masked}})
+    return choose(StyleFilter(pairs.source, target, changed, run, work))
 
 
 def mean_dice(made: Chosen, target: Domain) -> float:
@@ -202,3 +208,23 @@ def test_a_search_that_was_stopped_goes_on_to_the_same_choice(pairs: Pairs, tmp_
     assert steps == [1, 2, 3, 4, 5, 3, 6]  # the first one's end is told again, not trained again
     assert again.verdict == whole.verdict
     assert equal_weights(again.adapted, whole.adapted)
+
+
+@pytest.mark.parametrize("masked", [("s0",), 2])
+def test_masks_choose_without_any_label(
+    pairs: Pairs, tmp_path: Path, masked: int | tuple[str, ...]
+) -> None:
+    bare = pairs.inverted
+    bare = Domain(bare.store, bare.info, bare.sections, [], working_nm=bare.working_nm)
+    made = chosen(pairs, bare, tmp_path, masked=masked, max_trained=1, target_statistics=False)
+    assert made.verdict is not None
+    assert (made.verdict.judged_by, made.verdict.num_tiles) == ("masks", 0)
+    assert (made.verdict.outcome, made.view.name) == ("better", "inverted")
+    assert any("rounds" in candidate.name for candidate in made.verdict.candidates)
+
+
+def test_masks_that_are_not_there_are_refused_before_training(pairs: Pairs, tmp_path: Path) -> None:
+    stages: list[str] = []
+    with pytest.raises(ValueError, match="9 masked"):
+        chosen(pairs, pairs.alike, tmp_path, lambda p: stages.append(p.stage), masked=9)
+    assert not stages

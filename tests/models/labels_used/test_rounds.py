@@ -1,6 +1,7 @@
 """Rounds: what a step is made of, when labels are made anew, and what the result is."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from models.baselines.regions import tiles_of
 from models.config.stylefilter import StyleFilterConfig
-from models.data.domain import Domain
+from models.data.domain import Domain, Point
 from models.data.samples import Crop
 from models.data.sampling import Sampler
 from models.data.stylised import StylisedDomain
@@ -326,6 +327,90 @@ def test_few_tiles_weigh_less(domains: Domains) -> None:
     )
     assert equal_weights(half, hand)
     assert not equal_weights(half, full)
+
+
+# --- masked sections ------------------------------------------------------------------------------
+
+
+def test_a_masked_section_is_learnt_from_its_mask(domains: Domains) -> None:
+    config = whole_sections(rounds={"masked_sections": 3, "mask_share": 0.0})
+    start = untrained(config).eval()
+    truth = masks(domains[1])[[crop.section.index for crop in sections_of(domains[1])]]
+    expected = hand_losses(start, truth, domains, config)
+    assert losses_of(adapted(config, domains, start)[1][0]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_share_of_the_crops_is_of_the_masked_sections(domains: Domains) -> None:
+    config = whole_sections(rounds={"masked_sections": ("s1",), "mask_share": 1.0})
+    start = untrained(config).eval()
+    loss = losses_of(adapted(config, domains, start)[1][0])["loss_target"]
+    with torch.no_grad():
+        logits = start(images(domains[1])[[1]] * 2 - 1)
+        expected = F.cross_entropy(logits, masks(domains[1])[[1]], ignore_index=255).item()
+    assert loss == pytest.approx(expected, rel=1e-4)
+
+
+def test_without_masked_sections_masks_change_nothing(domains: Domains) -> None:
+    fields: list[dict[str, Any]] = [{}, {"mask_share": 1.0, "mask_rows": 0.5}]
+    one, other = (adapted(whole_sections(rounds=each, steps=2), domains)[0] for each in fields)
+    assert equal_weights(one, other)
+
+
+# --- points ---------------------------------------------------------------------------------------
+
+
+def with_points(domains: Domains, folder: Path, *points: Point) -> Domains:
+    """The points lie in the second section, in the tile that holds each."""
+    raw = domains[1].raw
+    tiles = [
+        replace(tile, points=tuple(p for p in points if tile.x0 <= p.x < tile.x0 + tile.width))
+        if tile.section == 1
+        else tile
+        for tile in raw.tiles
+    ]
+    pointed = Domain(raw.store, raw.info, raw.sections, tiles, working_nm=raw.working_nm)
+    return domains[0], inverted(pointed, folder)
+
+
+POINTS = Point(10, 12, 1, True), Point(30, 40, 0, True), Point(20, 40, 1, False)
+
+
+def test_pixels_around_points_have_a_loss_of_their_own(domains: Domains, tmp_path: Path) -> None:
+    pointed = with_points(domains, tmp_path / "p", *POINTS)
+    config = whole_sections(rounds={"point_radius_nm": 8.0})
+    start = decided(config)
+    report = losses_of(adapted(config, pointed, start)[1][0])
+    with torch.no_grad():
+        log_p = F.log_softmax(start(images(pointed[1])[[1]] * 2 - 1), dim=1)[0]
+    around = [
+        (y, x, number)
+        for cy, cx, number in ((10, 12, 1), (30, 40, 0))
+        for y in range(cy - 2, cy + 3)
+        for x in range(cx - 2, cx + 3)
+        if (y - cy) ** 2 + (x - cx) ** 2 <= 4
+    ]
+    assert len(around) == 2 * 13
+    expected = np.mean([-log_p[number, y, x].item() for y, x, number in around])
+    assert report["loss_points"] == pytest.approx(expected, rel=1e-4)
+    labels = SectionLabels(start, start, pointed[1], config, NO_PRIOR).of(pointed[1].sections[1])
+    assert all(labels[y, x] == number for y, x, number in around)
+    assert labels[20, 40] == 0
+    two = adapted(config.changed({"adaptation": {"accumulate": 3}}), pointed, start)[1][0]
+    assert losses_of(two) == pytest.approx(report, rel=1e-4)
+
+
+def test_points_of_no_weight_change_nothing(domains: Domains, tmp_path: Path) -> None:
+    pointed = with_points(domains, tmp_path / "p", *POINTS)
+    without, off, on = (
+        adapted(whole_sections(rounds=rounds, steps=2), of)[0]
+        for rounds, of in (
+            ({}, domains),
+            ({"point_weight": 0.0}, pointed),
+            ({}, pointed),
+        )
+    )
+    assert equal_weights(without, off)
+    assert not equal_weights(without, on)
 
 
 # --- poor labels ----------------------------------------------------------------------------------

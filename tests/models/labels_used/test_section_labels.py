@@ -232,3 +232,25 @@ def test_a_section_is_labelled_in_the_precision_of_training(tmp_path: Path) -> N
     labels = SectionLabels(labeler, network(2, config), target, asked, NO_PRIOR)
     labels.of(target.sections[0])
     assert seen == [torch.bfloat16] * 4
+
+
+def test_the_mask_of_a_section_takes_the_place_of_its_labels(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    sections = [rng.integers(0, 256, (SIDE, SIDE)).astype(np.uint8) for _ in range(3)]
+    masks = [rng.integers(0, 2, (SIDE, SIDE)).astype(np.uint8) for _ in range(3)]
+    masks[1][:, :5] = I
+    target = write_domain(tmp_path / "t.zarr", sections, masks, ["train"] * 3)
+    without = labels_of(target, config_of())
+    one = labels_of(target, config_of(masked_sections=1))
+    upper = labels_of(target, config_of(masked_sections=("s1",), mask_rows=0.5))
+    for number in (0, 2):
+        section = target.sections[number]
+        assert np.array_equal(one.of(section), without.of(section))
+    made, kept = one.of(target.sections[1]), without.of(target.sections[1])
+    assert np.array_equal(made[:, 5:], masks[1][:, 5:])
+    assert np.array_equal(made[:, :5], kept[:, :5])
+    half = upper.of(target.sections[1])
+    assert np.array_equal(half[: SIDE // 2], made[: SIDE // 2])
+    assert np.array_equal(half[SIDE // 2 :], kept[SIDE // 2 :])
+    with pytest.raises(ValueError, match="4 masked"):
+        labels_of(target, config_of(masked_sections=4))

@@ -38,7 +38,7 @@ def test_rows_that_use_labels_are_those_that_learn_from_them() -> None:
     assert [name for name, row in ROWS.items() if row.method.uses_labels] == [
         "paul", "paul-no-advl", "paul-no-advl-cut", "stylefilter-no-cut", "stylefilter",
         "filter-without-style", "filter-at-test", "stylefilter-histogram", "stylefilter-fourier",
-        "rounds", "rounds-target", "rounds-area", "chosen",
+        "rounds", "rounds-target", "rounds-area", "rounds-mask", "chosen",
     ]  # fmt: skip
     filters = {
         name
