@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from app.database import Database
 from app.datasets.domains import DatasetMissing
-from app.jobs.result import ReusedModel
+from app.jobs.result import CELL, ReusedModel
 from app.jobs.transitions import Lease, succeed
 from app.results import publications
 from app.settings import Settings, read_settings
@@ -105,6 +105,8 @@ class Trainer:
             admit(inputs, self._settings)
             outcome = self._train(inputs)
         self._storage.remove(self._folder / "work")
+        if inputs.job.parent_id is not None:
+            self._keep_cell(inputs.job, outcome)
         self._succeed(outcome)
 
     def _make_room(self) -> None:
@@ -127,8 +129,19 @@ class Trainer:
 
         with self._database.reading() as session:
             parts = Parts(session, self._storage, inputs.job)
-            folder = self._folder / "report"
-            return Outcome(result=write_report(parts, folder, inputs.source, inputs.target))
+            return Outcome(result=write_report(parts, self._folder / "report", inputs.target))
+
+    def _keep_cell(self, job: Job, outcome: Outcome) -> None:
+        """Write the results of a benchmark's part as a file that any table can take up."""
+        from worker.report.cells import cell_of
+        from worker.report.parts import Parts
+
+        with self._database.reading() as session:
+            benchmark = session.get_one(Job, job.parent_id)
+            parts = Parts(session, self._storage, benchmark, {job.id: outcome.result})
+            (part,) = (part for part in parts if part.job.id == job.id)
+            cell = cell_of(parts, part)
+        (self._folder / CELL).write_text(cell.model_dump_json(indent=1) + "\n")
 
     def _surroundings(self, inputs: TrainingInputs | EvaluateInputs) -> Surroundings:
         first = rank() == 0

@@ -26,6 +26,7 @@ from app.jobs.schemas import JobRead
 from app.tables import ENDED, JobState
 from models.config.presets import PresetName, preset
 from models.data.files import written_aside
+from models.table1.cells import Cell
 from models.table1.methods import ROWS
 
 POLL_SECONDS = 2.0
@@ -53,6 +54,13 @@ _LABELLED_TILE_PX = typer.Option(
 )
 _FOLDS = typer.Option(
     min=1, max=20, help="The number of folds: how often each method is trained and tested."
+)
+_ONLY_FOLDS = typer.Option(
+    "--fold",
+    min=1,
+    max=20,
+    help="The number of a fold to measure, from 1. Give the option once for each; without it all "
+    "folds are measured.",
 )
 _SEEDS = typer.Option(
     "--seeds",
@@ -104,6 +112,7 @@ def benchmark(  # noqa: PLR0913 - options of a command are its parameters
     config: Annotated[Path | None, _CONFIG] = None,
     rows: Annotated[list[str] | None, _ROW] = None,
     folds: Annotated[int, _FOLDS] = 3,
+    only_folds: Annotated[list[int] | None, _ONLY_FOLDS] = None,
     tile_px: Annotated[int, _LABELLED_TILE_PX] = 128,
     label_tiles: Annotated[list[int] | None, _LABEL_TILE] = None,
     exclude: Annotated[list[str] | None, _EXCLUDE] = None,
@@ -115,7 +124,8 @@ def benchmark(  # noqa: PLR0913 - options of a command are its parameters
 
     Each row of the table is a method. Each method is trained and tested in several folds; a fold is
     one way to divide the images into those to train on and those to test on. If the command is
-    stopped, the same command goes on where it stopped.
+    stopped, the same command goes on where it stopped. The folder cells of the report holds the
+    results so far.
     """
     if seeds and seed is not None:
         raise typer.BadParameter("--seed and --seeds are given: remove one")
@@ -131,6 +141,8 @@ def benchmark(  # noqa: PLR0913 - options of a command are its parameters
         body["rows"] = rows
     if seeds:
         body["seeds"] = seeds
+    if only_folds:
+        body["only_folds"] = only_folds
     _check(body)
     options = TableOptions(source=source, target=target, body=body, out=out, url=url)
     raise typer.Exit(run_table(options, console))
@@ -198,7 +210,7 @@ def _run(client: Client, options: TableOptions, console: Console) -> int:
         # A new benchmark repeats the parts that failed, and takes the models of the others over.
         state.key, state.job = uuid4(), None
         job_id = _submit(client, options, state)
-    job = _follow(client, job_id, console)
+    job = _follow(client, job_id, options.out / "cells", console)
     if job.state != JobState.SUCCEEDED:
         raise ApiError(end_of(job))
     (options.out / "charts").mkdir(exist_ok=True)
@@ -263,8 +275,11 @@ def _write(options: TableOptions, state: _State) -> None:
         draft.write_text(state.model_dump_json(indent=1) + "\n")
 
 
-def _follow(client: Client, job_id: UUID, console: Console) -> JobRead:
-    """Print each part of the benchmark that starts or ends, until the benchmark has ended."""
+def _follow(client: Client, job_id: UUID, cells: Path, console: Console) -> JobRead:
+    """Print each part of the benchmark that starts or ends, until the benchmark has ended.
+
+    The results of a part are written to the folder ``cells`` when it ends.
+    """
     told: dict[UUID, JobState] = {}
     while True:
         for part in client.jobs(parent=job_id):
@@ -272,8 +287,24 @@ def _follow(client: Client, job_id: UUID, console: Console) -> JobRead:
                 seconds = sum(stage.seconds for stage in part.stages)
                 took = f" after {seconds:.0f} s" if part.state in ENDED else ""
                 console.print(f"{part.kind} {part.part}: {part.state}{took}", highlight=False)
+                if part.state == JobState.SUCCEEDED:
+                    _keep(client, part, cells, console)
             told[part.id] = part.state
         job = client.job(job_id)
         if job.state in ENDED:
             return job
         time.sleep(POLL_SECONDS)
+
+
+def _keep(client: Client, part: JobRead, folder: Path, console: Console) -> None:
+    """Write the results of a part to its file in ``folder``."""
+    try:
+        content = client.cell(part.id)
+    except Unavailable:
+        raise
+    except ApiError as error:  # a part that an earlier version has run
+        console.print(f"Its results are not in {folder}: {error}", highlight=False)
+        return
+    folder.mkdir(exist_ok=True)
+    with written_aside(folder / f"{Cell.model_validate_json(content).name}.json") as draft:
+        draft.write_bytes(content)

@@ -13,6 +13,7 @@ from app.cli.measure.streams import streams
 from app.cli.measure.training import training
 from app.cli.openorganelle import openorganelle
 from app.cli.register import list_datasets, register
+from app.cli.table import table
 from app.cli.up import migrate, up
 from app.cli.verdict import verdict
 from app.cli.watch import watch
@@ -68,6 +69,7 @@ cli.command()(up)
 cli.command()(migrate)
 cli.command()(demo)
 cli.command()(benchmark)
+cli.command()(table)
 cli.command()(count_mistakes)
 cli.add_typer(datasets, name="datasets")
 cli.add_typer(labels, name="labels")

@@ -229,6 +229,10 @@ class Client:
         """Return a file of a benchmark's report, such as ``report.html`` or ``folds.json``."""
         return self._http.send("GET", f"/jobs/{job}/report/{name}").content
 
+    def cell(self, job: UUID) -> bytes:
+        """Return the results of a part of a benchmark, as JSON: a ``models.table1.cells.Cell``."""
+        return self._http.send("GET", f"/jobs/{job}/cell").content
+
     def jobs(self, parent: UUID) -> list[JobRead]:
         """Return all parts of a benchmark."""
         return list(self._http.pages("/jobs", JobRead, parent=str(parent)))

@@ -70,6 +70,7 @@ def plan(
             FoldSections(source=s, target=t) for s, t in zip(of_source, of_target, strict=True)
         ),
         seeds=seeds if len(seeds) > 1 else (),
+        only_folds=_only(request.only_folds, len(of_target)),
         preset=request.preset,
         tile_px=request.tile_px,
         label_tiles_px=tuple(dict.fromkeys(request.label_tiles_px)),
@@ -89,6 +90,13 @@ def _check_masked_sections(
         for row in request.rows:
             own = ROWS[row].method.changed(config)
             check_masked_sections(sections, own, f"fold {number} of the target")
+
+
+def _only(numbers: Sequence[int], num_folds: int) -> tuple[int, ...]:
+    """Return the folds to measure, counted from 0."""
+    if wrong := [number for number in numbers if number > num_folds]:
+        raise refusal("only_folds", f"there is no fold {wrong[0]}: there are {num_folds} folds")
+    return tuple(sorted({number - 1 for number in numbers}))
 
 
 def _check_rows(request: BenchmarkRequest, config: StyleFilterConfig) -> None:

@@ -27,8 +27,8 @@ def parts(plan: BenchmarkPlan, benchmark: Job, config: StyleFilterConfig) -> Ite
     # All folds of a seed come first: a benchmark that is cut off has whole folds.
     for seed in plan.seeds or (None,):
         seeded = config if seed is None else config.changed({"seed": seed})
-        for fold, sections in enumerate(plan.folds):
-            place = BenchmarkPart(fold=fold, seed=seed, sections=sections)
+        for fold in plan.measured:
+            place = BenchmarkPart(fold=fold, seed=seed, sections=plan.folds[fold])
             yield from _Fold(plan, place, benchmark, seeded).parts()
 
 

@@ -214,6 +214,12 @@ class BenchmarkRequest(_TrainingRequest):
         "groups is divided into blocks of neighbouring sections with an unused section between "
         "them.",
     )
+    only_folds: list[Annotated[int, Field(ge=1, le=20)]] = Field(
+        [],
+        max_length=20,
+        description="The numbers of the folds to measure, from 1; without this field all folds. "
+        "So a table can be measured in parts.",
+    )
     seeds: list[Annotated[int, Field(ge=0, le=2**31 - 1)]] = Field(
         [],
         max_length=20,

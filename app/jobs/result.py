@@ -7,6 +7,9 @@ from pydantic import BaseModel, Field
 from app.tables import ModelKind
 from models.choice.verdict import Verdict
 
+CELL = "cell.json"
+"""The file in the folder of a benchmark's part that holds its results for the table."""
+
 
 class EvaluationRead(BaseModel):
     """DICE of one method on the masks of a split.

@@ -211,6 +211,18 @@ def get_report(
     return FileResponse(service.report(session, services.storage, job_id, name))
 
 
+@router.get(
+    "/{job_id}/cell", response_class=FileResponse, response_description="The results, as JSON."
+)
+def get_cell(job_id: JobId, session: ReadingDep, services: ServicesDep) -> Response:
+    """Show the results of a part of a benchmark, as soon as the part has succeeded.
+
+    They hold the scores of each test section, times, the verdict and the configuration: all that
+    `stylefilter table` needs to make a report of several benchmarks.
+    """
+    return FileResponse(service.cell(session, services.storage, job_id))
+
+
 @router.post("/{job_id}/cancel", status_code=202)
 def cancel_job(job_id: JobId, session: SessionDep) -> JobRead:
     """Cancel a job. A waiting job ends at once, a running job when its trainer has stopped."""

@@ -14,6 +14,7 @@ from app.jobs import curves, orders, verdicts
 from app.jobs.logs import newest_log, read_tail
 from app.jobs.queue import JobQueue
 from app.jobs.reading import read_jobs
+from app.jobs.result import CELL
 from app.jobs.schemas import JobRead, MetricsRead
 from app.jobs.verdicts import VerdictRead
 from app.storage import Storage
@@ -132,6 +133,19 @@ def set_priority(session: Session, job_id: UUID, priority: int) -> JobRead:
         session, job_id, lambda session, job: orders.set_priority(session, job, priority)
     )
     return _changed(session, job_id, changed, "given another priority")
+
+
+def cell(session: Session, storage: Storage, job_id: UUID) -> Path:
+    """Return the path of the results of a benchmark's part."""
+    job = _row(session, job_id)
+    if job.parent_id is None:
+        raise NotFound(f"job {job_id} is no part of a benchmark: GET /jobs?parent=ID lists parts")
+    if job.state != JobState.SUCCEEDED:
+        raise Conflict(f"job {job_id} is {job.state}: ask again when it has succeeded")
+    path = storage.attempt(job_id, job.attempt) / CELL
+    if not path.is_file():
+        raise NotFound(f"job {job_id} was run by an earlier version, which kept no such file")
+    return path
 
 
 _EARLIER_NAMES = {"folds.json": "splits.json"}

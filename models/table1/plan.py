@@ -4,9 +4,15 @@ from pydantic import Field
 
 from models.config.base import FrozenConfig
 from models.config.presets import PresetName
-from models.data.domain import DomainInfo
 from models.data.splits import DatasetFolds, Folds, SectionLists
 from models.table1.methods import MethodName, RowName
+
+
+class Data(FrozenConfig):
+    """A dataset by its name and by the digest of its content."""
+
+    name: str
+    digest: str
 
 
 class FoldSections(FrozenConfig):
@@ -50,12 +56,20 @@ class BenchmarkPlan(FrozenConfig):
     seeds: tuple[int, ...] = Field(
         (), description="The seeds if there are several; the only one is in the configuration."
     )
+    only_folds: tuple[int, ...] = Field(
+        (), description="The numbers of the folds to measure, from 0; without them all folds."
+    )
     preset: PresetName
     tile_px: int | None
     label_tiles_px: tuple[int, ...]
     excluded: tuple[str, ...]
 
-    def published(self, source: DomainInfo, target: DomainInfo) -> Folds:
+    @property
+    def measured(self) -> tuple[int, ...]:
+        """The numbers of the folds to measure, from 0."""
+        return self.only_folds or tuple(range(len(self.folds)))
+
+    def published(self, source: Data, target: Data) -> Folds:
         """Return the folds as a document, which can be published and used again."""
         return Folds(
             source=DatasetFolds(

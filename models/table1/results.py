@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import AliasChoices, Field
 
+from models.choice.verdict import Verdict
 from models.config.base import FrozenConfig
 from models.config.presets import PresetName
 from models.config.stylefilter import StyleFilterConfig
@@ -191,6 +192,34 @@ class StyleChoice(FrozenConfig):
         return max(scored, key=lambda score: float(getattr(score, by)), default=None)
 
 
+class JudgedCell(FrozenConfig):
+    """The verdict of a method that lets labels choose, on one fold with one seed."""
+
+    row: RowName
+    fold: int
+    seed: int
+    tile_px: int | None
+    verdict: Verdict = Field(description="All candidates, with DICE on the test masks.")
+
+
+class VerdictCheck(FrozenConfig):
+    """Verdicts against the truth: each compares a candidate with source-only.
+
+    The first three count the candidates whose mean DICE on the test masks truly differs from that
+    of source-only by more than 0.01.
+    """
+
+    rightly: int = Field(description="The labels told the difference, with the right sign.")
+    wrongly: int = Field(description="The labels told a difference of the other sign.")
+    left_open: int = Field(description="The labels could tell no difference.")
+    small: int = Field(description="The candidates that differ by 0.01 or less.")
+    mean_regret: float = Field(
+        description="The mean DICE of the best candidate less that of the chosen one, mean over "
+        "the verdicts."
+    )
+    most_regret: float = Field(description="The largest of these.")
+
+
 class SharedStage(FrozenConfig):
     """A stage that was trained once and that several rows use."""
 
@@ -230,6 +259,8 @@ class BenchmarkReport(FrozenConfig):
         description="The folds whose generator was chosen by a score."
     )
     shared: tuple[SharedStage, ...]
+    verdicts: tuple[JudgedCell, ...] = ()
+    verdict_check: VerdictCheck | None = None
     failed: tuple[FailedRow, ...]
     notes: tuple[str, ...] = Field(
         (), description="Remarks of the jobs that a reader of the numbers must know."

@@ -55,6 +55,7 @@ OPERATIONS = {
     "GET /jobs",
     "GET /jobs/{job_id}",
     "GET /jobs/{job_id}/metrics",
+    "GET /jobs/{job_id}/cell",
     "GET /jobs/{job_id}/verdict",
     "GET /jobs/{job_id}/events",
     "GET /jobs/{job_id}/log",

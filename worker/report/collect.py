@@ -1,8 +1,7 @@
-"""Make the report at the end of a benchmark, from the results of its parts."""
+"""Make the report at the end of a benchmark, from the cells of its parts."""
 
-import platform
-from collections.abc import Iterator
-from importlib.metadata import version
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -11,21 +10,15 @@ from PIL import Image
 
 from app.jobs.result import JobResult
 from app.jobs.transitions import DEPENDENCY_FAILED
-from app.tables import JobKind, JobState
+from app.tables import JobState
 from models.data.domain import Domain, normalise
-from models.metadata import METHOD_VERSION
-from models.table1.methods import METHODS, ROWS, RowName
-from models.table1.results import (
-    BenchmarkReport,
-    Curve,
-    FailedRow,
-    RowResult,
-    SharedStage,
-    StyleChoice,
-    StyleScore,
-)
+from models.data.splits import Folds
+from models.table1 import verdicts
+from models.table1.cells import Cell
+from models.table1.methods import ROWS, RowName
+from models.table1.results import BenchmarkReport, FailedRow, JudgedCell, RowResult, SharedStage
 from models.table1.statistics import differences, label_values, tabulate
-from worker.report.cost_sections import CURVE
+from worker.report.cells import cell_of
 from worker.report.figure import Panel, qualitative
 from worker.report.files import write
 from worker.report.parts import Part, Parts
@@ -33,20 +26,16 @@ from worker.report.sentences import of_row
 from worker.report.terms import warning
 from worker.tester import NothingMeasured, pictured
 
-_CURVE_POINTS = 200
-_ALL_POINTS = 10_000
-"""The points of a series that is not thinned: a rule chooses among all scored generators."""
 
-
-def write_report(parts: Parts, folder: Path, source: Domain, target: Domain) -> JobResult:
+def write_report(parts: Parts, folder: Path, target: Domain) -> JobResult:
     """Write the report's files to ``folder``, and return the notes for the job's row.
 
     Raises:
         NothingMeasured: no part of the benchmark succeeded.
     """
-    report = report_of(parts, source, target)
-    folds = parts.plan.published(source.info, target.info)
-    write(report, folder, figure=_figure(parts, target), folds=folds)
+    cells = cells_of(parts)
+    report = report_of(cells, tuple(_failed(parts)))
+    write(report, folder, figure=_figure(parts, target), folds=folds_of(cells))
     notes = [f"{row.title}: {of_row(report, row)}" for row in report.rows]
     if report.failed:
         notes.append(f"Results that are missing: {len(report.failed)}. The report says why.")
@@ -54,57 +43,100 @@ def write_report(parts: Parts, folder: Path, source: Domain, target: Domain) -> 
     return JobResult(notes=notes if said is None else [said, *notes])
 
 
-def report_of(parts: Parts, source: Domain, target: Domain) -> BenchmarkReport:
-    """Return the whole report.
+def folds_of(cells: Sequence[Cell]) -> Folds:
+    """Return the folds of the cells' benchmark, as a document."""
+    return cells[0].plan.published(cells[0].source, cells[0].target)
+
+
+def cells_of(parts: Parts) -> list[Cell]:
+    """Return the cells of all parts that succeeded."""
+    return [cell_of(parts, part) for part in parts if part.succeeded]
+
+
+def report_of(cells: Sequence[Cell], failed: tuple[FailedRow, ...] = ()) -> BenchmarkReport:
+    """Return the report of cells that belong into one table.
 
     Raises:
-        NothingMeasured: no part of the benchmark succeeded.
+        NothingMeasured: no cell has a result.
+        ValueError: a row was measured twice, with other results.
     """
-    results = tuple(_results(parts))
+    results = tuple(_once(chain.from_iterable(cell.results for cell in cells)))
     if not results:
         raise NothingMeasured("none of the benchmark's parts succeeded; see their errors")
-    plan, names = parts.plan, target.info.class_names
+    first = cells[0]
+    plan, names = first.plan, first.class_names
     own = [result for result in results if result.tile_px == plan.tile_px]
     rows = tabulate(own, names, plan.excluded)
+    judged = tuple(_judged(cells))
+    places = {(each.fold, each.seed) for each in results}
+    places |= {(each.fold, each.seed) for each in failed}
     return BenchmarkReport(
-        source=source.info.name,
-        target=target.info.name,
+        source=first.source.name,
+        target=first.target.name,
         class_names=names,
         excluded=plan.excluded,
         preset=plan.preset,
-        config=parts.benchmark.usable_config(),
-        folds=len(plan.folds),
-        seeds=plan.seeds or (parts.benchmark.usable_config().seed,),
+        config=first.config,
+        folds=len({fold for fold, _ in places}),
+        seeds=tuple(sorted({seed for _, seed in places})),
         tile_px=plan.tile_px,
         results=results,
         # All rows have labels of the same tiles: the table says so once.
         rows=tuple(row.model_copy(update={"tile_px": None}) for row in rows),
         differences=differences(own, names, plan.excluded),
         label_values=label_values(results, names, plan.excluded, plan.label_tiles_px),
-        curves=tuple(_curves(parts)),
-        styles=tuple(_styles(parts)),
-        shared=tuple(_shared(parts)),
-        failed=tuple(_failed(parts)),
-        notes=tuple(_notes(parts)),
-        seconds=sum(sum(parts.own_seconds(part).values()) for part in parts),
-        versions=_versions(),
+        curves=tuple(chain.from_iterable(cell.curves for cell in cells)),
+        styles=tuple(cell.style for cell in cells if cell.style is not None),
+        shared=tuple(_shared(cells)),
+        verdicts=judged,
+        verdict_check=verdicts.check(judged, plan.excluded),
+        failed=failed,
+        notes=tuple(dict.fromkeys(chain.from_iterable(cell.notes for cell in cells))),
+        seconds=sum(cell.seconds for cell in cells),
+        versions=first.versions,
     )
 
 
-def _results(parts: Parts) -> Iterator[RowResult]:
-    """Yield each row's scores on each fold, with the time and memory of all jobs that it needs."""
-    for part in parts:
-        if not part.succeeded or part.plan.method is None:
-            continue
-        # Stylising is done by each part, also where an earlier job trained its stage.
-        own = parts.own_seconds(part).get("stylise", 0.0) + parts.seconds(part)
-        for scores in part.scores:
-            shared = parts.shared_by(part, [scores.row])
-            memory = (parts.peak_memory_bytes(each) for each in (part, *shared))
-            facts = scores.model_dump()
-            facts["peak_memory_bytes"] = max(scores.peak_memory_bytes, *memory)
-            seconds = own + sum(parts.seconds(each) for each in shared)
-            yield RowResult(**facts, seed=part.seed, seconds=seconds, own_seconds=own)
+def _once(results: Iterator[RowResult]) -> Iterator[RowResult]:
+    """Yield each result once, though several benchmarks may hold it."""
+    found: dict[tuple[object, ...], RowResult] = {}
+    for result in results:
+        key = result.row, result.fold, result.seed, result.tile_px
+        if key not in found:
+            found[key] = result
+            yield result
+        elif found[key].confusions != result.confusions:
+            raise ValueError(
+                f"{ROWS[result.row].title} was measured twice in fold {result.fold + 1} with seed "
+                f"{result.seed}, with other results: leave one of the two out"
+            )
+
+
+def _judged(cells: Sequence[Cell]) -> Iterator[JudgedCell]:
+    found = set()
+    for cell in cells:
+        key = cell.part.method, cell.part.fold, cell.seed, cell.part.tile_px
+        if cell.verdict is not None and key not in found:
+            found.add(key)
+            yield JudgedCell(
+                row=cell.part.rows[0],
+                fold=cell.part.fold,
+                seed=cell.seed,
+                tile_px=cell.part.tile_px,
+                verdict=cell.verdict,
+            )
+
+
+def _shared(cells: Sequence[Cell]) -> Iterator[SharedStage]:
+    """Yield each shared stage once, with the rows of all benchmarks that use it."""
+    found: dict[tuple[str, int, int], SharedStage] = {}
+    for stage in (cell.shared for cell in cells):
+        if stage is not None:
+            key = stage.stage, stage.fold, stage.seed
+            first = found.setdefault(key, stage)
+            rows = tuple(dict.fromkeys((*first.rows, *stage.rows)))
+            found[key] = first.model_copy(update={"rows": rows})
+    yield from found.values()
 
 
 def _failed(parts: Parts) -> Iterator[FailedRow]:
@@ -125,74 +157,6 @@ def _reason(parts: Parts, part: Part) -> str:
             if shared.job.state in (JobState.FAILED, JobState.CANCELLED):
                 return f"Its stage {shared.stage} failed: {_reason(parts, shared)}"
     return part.job.error_message or f"The job was {part.job.state}."
-
-
-def _notes(parts: Parts) -> Iterator[str]:
-    """Yield a note on each change of a config by which a job came to fit its GPU."""
-    for part in parts:
-        for change in part.result.changed:
-            yield f"{part.plan.title}: the GPU's memory was too small. This was changed: {change}"
-
-
-def _shared(parts: Parts) -> Iterator[SharedStage]:
-    for part in parts:
-        if part.plan.method is None and part.succeeded:
-            yield SharedStage(
-                stage=part.stage,
-                fold=part.plan.fold,
-                seed=part.seed,
-                seconds=parts.seconds(part),
-                rows=parts.users_of(part),
-            )
-
-
-def _curves(parts: Parts) -> Iterator[Curve]:
-    """Yield each part's validation DICE, under the row whose test stylises as training does."""
-    for part in parts:
-        # The chart shows the table's rows, so the table's tiles only.
-        if part.plan.method is None or part.plan.tile_px != parts.plan.tile_px:
-            continue
-        scores = parts.by_step(part, CURVE, _CURVE_POINTS)
-        if scores:
-            yield Curve(
-                row=_as_trained(part),
-                fold=part.plan.fold,
-                seed=part.seed,
-                stage=part.stage,
-                name=CURVE,
-                steps=tuple(scores),
-                values=tuple(scores.values()),
-            )
-
-
-def _as_trained(part: Part) -> RowName:
-    """Return the row that is tested on images stylised as in training, or else the first row."""
-    assert part.plan.method is not None
-    styler, rows = METHODS[part.plan.method].trained_on, part.plan.rows
-    return next((row for row in rows if ROWS[row].tested_on == styler), rows[0])
-
-
-def _styles(parts: Parts) -> Iterator[StyleChoice]:
-    """Yield the scores of each fold's generators, if a score chose one of them."""
-    by = parts.benchmark.usable_config().style.select_on
-    for part in parts:
-        if part.job.kind != JobKind.TRAIN_STYLE or by == "last":
-            continue
-        dice, agreement, both = (
-            parts.by_step(part, name, _ALL_POINTS)
-            for name in ("dice/mean", "label_agreement", "label_score")
-        )
-        scores = tuple(
-            StyleScore(
-                step=step,
-                dice=dice.get(step),
-                label_agreement=agreement.get(step),
-                label_score=both.get(step),
-            )
-            for step in sorted(dice.keys() | both.keys())
-        )
-        if scores:
-            yield StyleChoice(fold=part.plan.fold, seed=part.seed, selected_by=by, scores=scores)
 
 
 def _figure(parts: Parts, target: Domain) -> bytes | None:
@@ -218,9 +182,3 @@ def _figure(parts: Parts, target: Domain) -> bytes | None:
 def _grey(image: NDArray[np.generic], window: tuple[float, float]) -> NDArray[np.uint8]:
     """Return a stored image (H, W) as grey values in 8 bits, by its intensity window."""
     return (normalise(image, window) * 255).round().astype(np.uint8)
-
-
-def _versions() -> dict[str, str]:
-    names = ("stylefilter-service", "torch", "numpy")
-    found = {name: version(name) for name in names}
-    return {"method": METHOD_VERSION, "python": platform.python_version(), **found}

@@ -12,7 +12,7 @@ from app.jobs import curves
 from app.jobs.curves import MetricsQuery
 from app.jobs.result import JobResult
 from app.storage import Storage
-from app.tables import ADAPTED, Job, JobKind, JobStage, JobState, ModelKind
+from app.tables import ADAPTED, Dataset, Job, JobKind, JobStage, JobState, ModelKind
 from models.table1.methods import METHODS, RowName, needs_style
 from models.table1.plan import BenchmarkPart, BenchmarkPlan
 from models.table1.results import RowScores
@@ -32,6 +32,8 @@ class Part:
     job: Job
     plan: BenchmarkPart
     folder: Path
+    ended: JobResult | None = None
+    """The result of a job that has just ended, and whose row does not hold it yet."""
 
     @property
     def succeeded(self) -> bool:
@@ -39,7 +41,7 @@ class Part:
 
     @property
     def result(self) -> JobResult:
-        return JobResult.model_validate(self.job.result or {})
+        return self.ended or JobResult.model_validate(self.job.result or {})
 
     @property
     def seed(self) -> int:
@@ -68,20 +70,40 @@ class Part:
 
 
 class Parts:
-    """The jobs of one benchmark, and the stages that each trained or took from an earlier job."""
+    """The jobs of one benchmark, and the stages that each trained or took from an earlier job.
 
-    def __init__(self, session: Session, storage: Storage, benchmark: Job) -> None:
+    ``ended`` holds the results of jobs that have just ended, and whose rows do not hold them yet.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        storage: Storage,
+        benchmark: Job,
+        ended: Mapping[UUID, JobResult] | None = None,
+    ) -> None:
         self._session = session
         self.benchmark = benchmark
         self.plan = BenchmarkPlan.model_validate(benchmark.plan)
         query = select(Job).where(Job.parent_id == benchmark.id).order_by(Job.created_at, Job.id)
         self._all = [
-            Part(job, BenchmarkPart.model_validate(job.plan), storage.attempt(job.id, job.attempt))
+            Part(
+                job,
+                BenchmarkPart.model_validate(job.plan),
+                storage.attempt(job.id, job.attempt),
+                (ended or {}).get(job.id),
+            )
             for job in session.scalars(query)
         ]
 
     def __iter__(self) -> Iterator[Part]:
         return iter(self._all)
+
+    def data(self) -> tuple[Dataset, Dataset]:
+        """Return the rows of the source and of the target."""
+        ids = self.benchmark.source_id, self.benchmark.target_id
+        source, target = (self._session.get_one(Dataset, each) for each in ids)
+        return source, target
 
     def shared_by(self, part: Part, rows: Sequence[RowName]) -> list[Part]:
         """Return the other parts whose networks ``rows`` of a part use."""
@@ -122,6 +144,8 @@ class Parts:
 
     def peak_memory_bytes(self, part: Part) -> int:
         """Return the most memory of the job that trained a part's stage; 0 if that is unknown."""
+        if self._origin(part) == part.job.id:
+            return part.result.peak_memory_bytes or 0
         origin = self._session.get(Job, self._origin(part))
         result = None if origin is None else origin.result
         return JobResult.model_validate(result or {}).peak_memory_bytes or 0

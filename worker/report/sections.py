@@ -1,7 +1,7 @@
 """Put the sections of a report in order; ``markdown.py`` and ``html.py`` only render them."""
 
 from models.table1.results import BenchmarkReport
-from worker.report import cost_sections, score_sections, terms
+from worker.report import cost_sections, score_sections, terms, verdict_section
 from worker.report.content import Section, folds_in_words
 from worker.report.numbers import listed
 
@@ -16,6 +16,7 @@ _THEN = (
     score_sections.words,
     score_sections.differences,
     score_sections.seeds,
+    verdict_section.verdicts,
     score_sections.classes,
     cost_sections.label_values,
     cost_sections.annotation,

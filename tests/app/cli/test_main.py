@@ -23,6 +23,7 @@ COMMANDS = {
     "labels export",
     "labels import",
     "measure training",
+    "table",
     "measure claims",
     "measure data",
     "measure streams",

@@ -154,6 +154,32 @@ def test_one_seed_is_that_of_the_configuration(api: httpx.Client, pair: dict[str
     assert jobs[0]["config"] == jobs[1]["config"]
 
 
+def test_some_of_the_folds_keep_their_sections_and_numbers(
+    api: httpx.Client, database: Database, pair: dict[str, str]
+) -> None:
+    body = {"rows": ["target-only"], "num_folds": 3}
+    whole, some = (submitted(api, pair, **body, **more) for more in ({}, {"only_folds": [3, 2, 3]}))
+    plans = []
+    for job in (whole, some):
+        with database.reading() as session:
+            rows = session.scalars(select(Job).where(Job.parent_id == UUID(job["id"]))).all()
+            parts_ = [BenchmarkPart.model_validate(row.plan) for row in rows]
+        plans.append({part.fold: part.sections for part in parts_})
+    assert sorted(plans[0]) == [0, 1, 2]
+    assert plans[1] == {fold: plans[0][fold] for fold in (1, 2)}
+    answer = api.post(
+        "/jobs/benchmark", json=pair | body | {"preset": "smoke", "tile_px": 16, "only_folds": [4]}
+    )
+    assert problem(answer, 422)["errors"][0]["where"] == "body.only_folds"
+
+
+def test_only_a_part_that_has_succeeded_has_a_cell(api: httpx.Client, pair: dict[str, str]) -> None:
+    job = submitted(api, pair, rows=["target-only"])
+    (part,) = parts(api, job).values()
+    assert problem(api.get(f"/jobs/{job['id']}/cell"), 404)
+    assert problem(api.get(f"/jobs/{part['id']}/cell"), 409)
+
+
 def test_two_places_for_a_seed_are_refused(api: httpx.Client, pair: dict[str, str]) -> None:
     body = pair | {"preset": "smoke", "tile_px": 16, "seeds": [1], "config": {"seed": 1}}
     answer = api.post("/jobs/benchmark", json=body)

@@ -2,6 +2,8 @@
 
 import json
 import re
+from pathlib import Path
+from shutil import copyfile
 from typing import get_args
 from unittest.mock import ANY
 from uuid import UUID
@@ -22,10 +24,12 @@ from app.jobs.routes import ReportFile
 from app.jobs.transitions import give_up_dependents
 from app.tables import Job, JobKind, JobState, TrainedModel
 from models.data.splits import Folds
+from models.table1.cells import Cell
 from models.table1.methods import ROWS
 from models.table1.results import BenchmarkReport
 from tests.worker.conftest import Service
 from tests.worker.runs import result_of, run, run_here, sqlite_only
+from worker.report.__main__ import merged
 from worker.report.numbers import percent
 
 pytestmark = pytest.mark.training
@@ -50,6 +54,17 @@ def report_of(service: Service, job_id: UUID) -> BenchmarkReport:
     with service.database.reading() as session:
         path = jobs.report(session, service.storage, job_id, "report.json")
     return BenchmarkReport.model_validate_json(path.read_bytes())
+
+
+def keep_cells(service: Service, job_id: UUID, out: Path) -> None:
+    """Write what `stylefilter benchmark` writes as parts end."""
+    (out / "cells").mkdir(parents=True)
+    with service.database.reading() as session:
+        parts = session.scalars(select(Job.id).where(Job.parent_id == job_id)).all()
+        paths = [jobs.cell(session, service.storage, part) for part in parts]
+    for path in paths:
+        name = Cell.model_validate_json(path.read_bytes()).name
+        copyfile(path, out / "cells" / f"{name}.json")
 
 
 @sqlite_only
@@ -133,6 +148,15 @@ def test_a_row_that_the_labels_choose(service: Service, pair: dict[str, UUID]) -
     with service.database.reading() as session:
         parts = session.scalars(select(Job).where(Job.parent_id == job_id, Job.kind == "method"))
         (verdict,) = (found for part in parts if (found := (part.result or {})["verdict"]))
+    (judged,) = report.verdicts
+    assert judged.verdict.model_dump(mode="json") == verdict
+    told = {c["name"]: c["mean_dice"] for c in verdict["candidates"]}
+    assert told["source-only"] == pytest.approx(dice["source-only"])
+    assert told[verdict["use"]] == pytest.approx(dice["chosen"])
+    check = report.verdict_check
+    assert check is not None
+    counted = check.rightly + check.wrongly + check.left_open + check.small
+    assert counted == len(verdict["candidates"]) - 1
     (model,) = (model for model in service.models() if model.kind == "chosen")
     folder = service.storage.model(model.path)
     view = json.loads((folder / "config.json").read_text())["view"]
@@ -155,15 +179,40 @@ def test_seeds_share_no_training_and_are_told_apart(
     assert (report.seeds, row.folds, row.seeds) == ((0, 1), (0, 0), (0, 1))
     score = row.dice["mean"]
     assert score.seed_range == pytest.approx(abs(np.subtract(*score.per_fold)))
+    assert score.seed_range is not None
     assert score.seed_range > 0
     assert [(stage.seed, stage.rows) for stage in report.shared] == [
         (0, ("source-only",)),
         (1, ("source-only",)),
     ]
-    # A seed alone gives what it gave beside the other.
-    alone = service.submit(BenchmarkRequest.model_validate(pair | body | {"seeds": [1]}))
-    run_here(service, alone)
-    assert report_of(service, alone).rows[0].dice["mean"].per_fold == score.per_fold[1:]
+    # A seed alone gives what it gave beside the other, and both make the same table.
+    outs = []
+    for seed in (1, 0):
+        request = BenchmarkRequest.model_validate(pair | body | {"seeds": [seed]})
+        alone = service.submit(request)
+        run_here(service, alone)
+        assert report_of(service, alone).rows[0].dice["mean"].per_fold == (score.per_fold[seed],)
+        outs.append(service.settings.data_folder.parent / f"out{seed}")
+        keep_cells(service, alone, outs[-1])
+    assert sorted(path.name for path in (outs[0] / "cells").iterdir()) == [
+        "fold-1-seed-1-pretrain.json",
+        "fold-1-seed-1-source-only.json",
+    ]
+    merged(outs, outs[0] / "both")
+    table = BenchmarkReport.model_validate_json((outs[0] / "both" / "report.json").read_bytes())
+    assert (table.rows[0].dice, table.seeds) == (row.dice, report.seeds)
+    assert table.results[0].confusions == report.results[0].confusions
+    assert [(s.seed, s.rows) for s in table.shared] == [(s.seed, s.rows) for s in report.shared]
+    assert (outs[0] / "both" / "folds.json").is_file()
+    merged([outs[0], outs[0]], outs[0] / "once")  # what is there twice counts once
+    text = (outs[1] / "cells" / "fold-1-seed-0-source-only.json").read_text()
+    (outs[1] / "cells" / "fold-1-seed-0-source-only.json").write_text(
+        text.replace('"confusions": [', '"confusions": [[[7]], ', 1).replace(
+            '"seed": 0', '"seed": 1'
+        )
+    )
+    with pytest.raises(ValueError, match="twice"):
+        merged(outs, outs[0] / "third")
 
 
 @sqlite_only
