@@ -4,9 +4,8 @@ import logging
 
 import torch
 
-from app.jobs.preflight import stages_of
+from app.jobs.preflight import work_of
 from app.settings import Settings, machine_memory_bytes
-from app.tables import JobKind
 from models.capacity import estimate as capacity
 from models.capacity.estimate import Extent
 from models.capacity.limits import Room, check
@@ -29,7 +28,7 @@ def admit(inputs: TrainingInputs | EvaluateInputs, settings: Settings) -> None:
         return
     source = Extent.of(inputs.source)
     target = None if isinstance(inputs, PretrainInputs) else Extent.of(inputs.target)
-    stages = stages_of(JobKind(inputs.job.kind), target)
+    config, stages = work_of(inputs.job, config, target)
     check_stages(config, stages)
     needed = capacity.estimate(config, stages, source, target, num_processes=settings.processes)
     if config.device == "cuda":

@@ -27,6 +27,7 @@ from app.inspection.figure import comparison
 from app.jobs.request_schemas import AdaptRequest
 from app.jobs.result import JobResult
 from app.jobs.schemas import JobRead
+from app.jobs.verdicts import ModelToUse
 from app.labels.schemas import DeriveRequest
 from app.tables import JobState, ModelKind
 from models.config.presets import PresetName
@@ -55,7 +56,7 @@ class DemoError(Exception):
 def demo(  # noqa: PLR0913 - options of a command are its parameters
     source: Annotated[Path | None, SOURCE] = None,
     target: Annotated[Path | None, TARGET] = None,
-    preset: Annotated[PresetName, PRESET] = "quick",
+    preset: Annotated[PresetName, PRESET] = "best",
     tile_px: Annotated[int, TILE_PX] = 128,
     seed: Annotated[int, SEED] = 0,
     out: Annotated[
@@ -64,6 +65,9 @@ def demo(  # noqa: PLR0913 - options of a command are its parameters
     url: Annotated[str | None, SERVICE] = None,
 ) -> None:
     """Adapt a segmentation model from a source to a target, and compare it with the unadapted one.
+
+    The target's labels choose what is handed out; with another preset than best it is StyleFilter
+    or the unadapted model.
 
     The source is images with masks, the target is images of another microscope. Without the two
     folders the demo draws a pair of its own.
@@ -134,11 +138,20 @@ class Demo:
     def _changes(self) -> dict[str, object]:
         """Return the fields of the preset that suit the synthetic pair.
 
-        The pair is easy, so its stages can be shorter. The pseudo-labels come from the weights that
-        are being trained: on this pair such weights lose no class, while the weights of the source
-        alone are wrong about most of the target.
+        The pair is easy, so its stages can be shorter. With ``quick`` the pseudo-labels come from
+        the weights that are being trained: on this pair such weights lose no class, while the
+        weights of the source alone are wrong about most of the target.
         """
-        if self._options.source is not None or self._options.preset != "quick":
+        if self._options.source is not None:
+            return {}
+        if self._options.preset == "best":
+            return {
+                "pretrain": {"steps": 300, "validate_every_steps": 100},
+                "adaptation": {"steps": 60, "validate_every_steps": 60},
+                "rounds": {"relabel_every_steps": 20},
+                "choice": {"max_trained": 1},
+            }
+        if self._options.preset != "quick":
             return {}
         return {
             "style": {"steps": 600},
@@ -174,7 +187,9 @@ class Demo:
         return report
 
     def _figure(self, job: JobRead, target: DatasetReport, folder: Path) -> None:
-        """Predict a test section with both models, and draw the masks beside the true one."""
+        """Predict a test section by the source alone and as the job advises, and draw the masks."""
+        found = self._client.verdict(job.id)
+        self._console.print(f"Handed out: {found.verdict.used.title}. {found.verdict.advice[0]}")
         tested = [s.name for s in target.sections if s.split == "test" and s.has_mask]
         if not tested:
             self._console.print(
@@ -185,10 +200,9 @@ class Demo:
         image = folder / "images" / f"{tested[0]}.png"
         like = {"dataset": str(target.id)}
         raw = {"model": str(models[ModelKind.SEGMENTER].id), "stylise": "false"} | like
-        adapted = {"model": str(models[ModelKind.STYLEFILTER].id)} | like
         panels = {
             "source-only": _mask(self._client.predict(image, raw)),
-            "StyleFilter": _mask(self._client.predict(image, adapted)),
+            "handed out": _mask(self._client.predict(image, _fields(found.use) | like)),
             "truth": np.asarray(Image.open(folder / "masks" / f"{tested[0]}.png")),
         }
         path = self._options.out / "comparison.png"
@@ -224,6 +238,13 @@ def _own_service(out: Path, console: Console) -> Iterator[str]:
     with own_service(out, {}) as service:
         console.print(f"Started a service at {service.url}; its log is {service.log}")
         yield service.url
+
+
+def _fields(use: ModelToUse | None) -> dict[str, str]:
+    """Return the fields of ``POST /predict`` with which the model that is handed out predicts."""
+    assert use is not None  # the job has just left its models
+    fields = {"model": str(use.model), "stylise": str(use.stylise)}
+    return fields if use.style_model is None else fields | {"style_model": str(use.style_model)}
 
 
 def _mask(png: bytes) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

@@ -7,11 +7,13 @@ from sqlalchemy.orm import Session
 
 from app.columns import stored_list, stored_object
 from app.tables import Dataset, Job, JobKind, ModelKind, TrainedModel
+from models.capacity import choosing
 from models.capacity import estimate as capacity
 from models.capacity.estimate import Estimate, Extent
 from models.config.stylefilter import StyleFilterConfig
 from models.data.sections import Section
 from models.data.splits import SectionLists, with_splits
+from models.table1.methods import METHODS, ROWS
 from models.table1.plan import BenchmarkPart, BenchmarkPlan, FoldSections
 from models.training.progress import Stage
 
@@ -29,11 +31,43 @@ _FIRST_IS_KNOWN = (JobKind.ADAPT, JobKind.TRAIN_STYLE, JobKind.PRETRAIN, JobKind
 """The kinds of jobs that always begin with the first of their stages."""
 
 
-def stages_of(kind: JobKind, target: Extent | None) -> tuple[Stage, ...]:
-    """Return the stages of a job that trains; if the target has test masks, with ``evaluate``."""
-    stages = _STAGES[kind]
-    scored = "adapt" in stages and target is not None and target.count("test", masked=True)
-    return (*stages, "evaluate") if scored else stages
+def work_of(
+    job: Job, config: StyleFilterConfig, target: Extent | None
+) -> tuple[StyleFilterConfig, tuple[Stage, ...]]:
+    """Return the configuration by which a job that trains is estimated, and its stages.
+
+    ``evaluate`` is among them if the target has test masks, and ``verdict`` whether it has labels
+    or not: they may still come.
+    """
+    kind = JobKind(job.kind)
+    config, stages = _as_trained(job, config), _STAGES[kind]
+    if "adapt" not in stages:
+        return config, stages
+    if config.method == "chosen":
+        style = ("style",) if kind == JobKind.BENCHMARK else ()
+        adapt = ("stylise", "adapt") if choosing.num_trained(config) else ("stylise",)
+        stages = ("pretrain", *style, "verdict", *adapt)
+    if target is not None and target.count("test", masked=True):
+        stages = (*stages, "evaluate")
+    by_paper = config.method == "stylefilter" and kind in (JobKind.ADAPT, JobKind.STYLEFILTER)
+    return config, (*stages, "verdict") if by_paper else stages
+
+
+def _as_trained(job: Job, config: StyleFilterConfig) -> StyleFilterConfig:
+    """Return the configuration with the method that takes most, of a benchmark or its part."""
+    if job.plan is None:
+        return config
+    if job.kind == JobKind.BENCHMARK:
+        methods = [ROWS[row].method for row in BenchmarkPlan.model_validate(job.plan).rows]
+    else:
+        name = BenchmarkPart.model_validate(job.plan).method
+        methods = [] if name is None else [METHODS[name]]
+    if any(method.chooses for method in methods):
+        return config.changed({"method": "chosen"})
+    if any(method.in_rounds for method in methods):
+        one = {"max_trained": 1, "views": [], "pixel_factors": [], "target_statistics": False}
+        return config.changed({"method": "chosen", "choice": one})
+    return config
 
 
 def estimate(
@@ -48,9 +82,10 @@ def estimate(
         target = _extent(session.get_one(Dataset, job.target_id), working_nm, lists)
         # Of whatever classes it has, networks see it with those of the source.
         target = replace(target, num_classes=len(source.class_names))
+    config, stages = work_of(job, config, target)
     return capacity.estimate(
         config,
-        stages_of(JobKind(job.kind), target),
+        stages,
         _extent(source, working_nm, None if fold is None else fold.source),
         target,
         num_processes=num_processes,

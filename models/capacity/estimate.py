@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
-from models.capacity import footprint
+from models.capacity import choosing, footprint
+from models.capacity.images import FLOAT_BYTES, applied, cached, pixels
 from models.config.stages import AdaptationConfig, SegmenterTrainingConfig
 from models.config.stylefilter import StyleFilterConfig
-from models.data.domain import CACHE_BYTES, Domain, working_shape
+from models.data.domain import Domain, working_shape
 from models.data.sections import Section
-from models.networks.sizes import TILE_PX, WHOLE_PX
 from models.training.lengths import Lengths, Schedule, sections_per_epoch
 from models.training.progress import Stage
 
@@ -36,7 +36,6 @@ the peak of training, and is still held when images are segmented."""
 BF16_SHARES = {"style": 0.8, "segmenter": 0.6}
 """The share of float32's kept values that bfloat16 keeps, by network."""
 
-_FLOAT = 4
 _LOG_BYTES = 1 << 20
 
 Cause = Literal["training", "images"]
@@ -151,10 +150,24 @@ class _Job:
         """Return the most bytes that lie on the disk at a time."""
         # States stay until the job ends, and the largest is written anew before the old one goes.
         states = [self._state_bytes(stage) for stage in self.stages]
+        others = (self._trained - 1) * self._state_bytes("adapt") if "adapt" in self.stages else 0
         networks = {"style": self._generator, "pretrain": self._unet, "adapt": self._unet}
+        if "adapt" not in self.stages:
+            networks["verdict"] = self._unet  # what is chosen without training
         results = sum(networks.get(stage, 0) for stage in self.stages)
-        stylised = _pixels(self._stylised_shapes()) if "stylise" in self.stages else 0
-        return sum(states) + max(states) + _FLOAT * (results + stylised) + _LOG_BYTES
+        stylised = pixels(self._stylised_shapes()) if "stylise" in self.stages else 0
+        if self._chooses:
+            stylised = round(choosing.num_copies(self.config) * stylised)
+        return sum(states) + others + max(states) + FLOAT_BYTES * (results + stylised) + _LOG_BYTES
+
+    @property
+    def _chooses(self) -> bool:
+        return self.config.method == "chosen"
+
+    @property
+    def _trained(self) -> int:
+        """The number of networks that the stage ``adapt`` trains one after the other."""
+        return choosing.num_trained(self.config) if self._chooses else 1
 
     @property
     def _generator(self) -> int:
@@ -180,10 +193,14 @@ class _Job:
             return self._lengths(config.pretrain, num_source)
         if stage == "adapt":
             per_epoch = sections_per_epoch(config.adaptation, num_source, num_target)
-            return self._lengths(config.adaptation, per_epoch)
+            return self._trained * self._lengths(config.adaptation, per_epoch)
         if stage == "stylise":
             return len(self._stylised_shapes())
-        return 4 * target.count("test", masked=True)  # four methods are scored
+        if stage == "verdict":  # if all sections have labels
+            if self._chooses:
+                return choosing.num_passes(config) * num_target
+            return 3 * max(num_target, target.count("val"))
+        return (3 if self._chooses else 4) * target.count("test", masked=True)  # scored methods
 
     def _lengths(self, config: SegmenterTrainingConfig, num_sections: int) -> int:
         return Lengths.of(config, num_sections, num_processes=self.num_processes).steps
@@ -191,26 +208,33 @@ class _Job:
     def _weights_bytes(self, stage: Stage) -> int:
         """Return the bytes of the networks in memory, with what training keeps beside them."""
         # Training keeps gradients, both of Adam's moments, and the best weights.
-        averaged = self.config.adaptation.pseudo_labeler != "current"
+        beside = int(self.config.adaptation.pseudo_labeler != "current")
         earlier = self._generator if len(self.stages) > 1 else 0
+        if self._chooses:
+            earlier = 0
+            # Candidates that were trained stay until the last comparison.
+            beside = choosing.ROUNDS_NETWORKS + self._trained
         values = {
             "style": 4 * self._cut,
             "pretrain": 5 * self._unet + earlier,
-            "stylise": self._generator + self._unet,
-            "adapt": (6 + averaged) * self._unet + earlier,
-            "evaluate": self._generator + 2 * self._unet,
+            "stylise": earlier + self._unet,
+            "adapt": (6 + beside) * self._unet + earlier,
+            "evaluate": earlier + 2 * self._unet,
+            "verdict": earlier + (2 + self._trained) * self._unet,
         }[stage]
-        return _FLOAT * values
+        return FLOAT_BYTES * values
 
     def _state_bytes(self, stage: Stage) -> int:
         """Return the bytes of a saved state: weights, both moments, and the best weights."""
-        averaged = self.config.adaptation.pseudo_labeler == "ema"
+        beside = int(self.config.adaptation.pseudo_labeler == "ema")
+        if self._chooses:
+            beside = choosing.ROUNDS_NETWORKS
         values = {
             "style": 3 * self._cut,
             "pretrain": 4 * self._unet,
-            "adapt": (4 + averaged) * self._unet,
+            "adapt": (4 + beside) * self._unet,
         }
-        return _FLOAT * values.get(stage, 0)
+        return FLOAT_BYTES * values.get(stage, 0)
 
     def _training_bytes(self, stage: Stage) -> int:
         """Return the most bytes that a step takes beside the weights."""
@@ -225,7 +249,7 @@ class _Job:
             return 0
         if precision == "bf16":  # the weights are copied in it
             kept = round(kept * BF16_SHARES[network]) + weights // 2
-        num_bytes = _FLOAT * kept
+        num_bytes = FLOAT_BYTES * kept
         # Gradients on their way back are two or three of the 20 or so largest tensors.
         return num_bytes + num_bytes // 8 + min(num_bytes, HEAP_BYTES)
 
@@ -259,13 +283,24 @@ class _Job:
         if stage == "pretrain":
             return self._segment_bytes(validated)
         if stage == "adapt":
-            return self._segment_bytes(validated + self.target.shapes("val", masked=True))
+            shapes = validated + self.target.shapes("val", masked=True)
+            return self._segment_bytes(shapes + (self._labelled_shapes() if self._chooses else []))
         if stage == "stylise":
             return self._stylise_bytes(self._stylised_shapes())
         if stage == "evaluate":
-            native = 2 * _FLOAT * self.source.num_classes * self.target.largest_stored
+            native = 2 * FLOAT_BYTES * self.source.num_classes * self.target.largest_stored
             return max(self._segment_bytes(tested), self._stylise_bytes(tested), native)
+        if stage == "verdict":
+            shapes = self._labelled_shapes()
+            return max(self._segment_bytes(shapes), self._stylise_bytes(shapes))
         return 0
+
+    def _labelled_shapes(self) -> list[tuple[int, int]]:
+        """Return the shapes in which sections are segmented that may have labels."""
+        if not self._chooses:
+            return self.target.shapes("train", "val")
+        finest = min((1.0, *self.config.choice.pixel_factors))
+        return [(round(h / finest), round(w / finest)) for h, w in self.target.shapes("train")]
 
     def _stylised_shapes(self) -> list[tuple[int, int]]:
         return self.target.shapes("train") + self.target.shapes("val", masked=True)
@@ -274,46 +309,29 @@ class _Job:
         classes = self.source.num_classes
         # 8.5 to 10.5 maps as wide as the first stage were measured.
         per_pixel = 12 * self.config.segmenter.base_filters + 3 * classes
-        return _applied(shapes, per_pixel, classes)
+        return applied(shapes, per_pixel, classes)
 
     def _stylise_bytes(self, shapes: Sequence[tuple[int, int]]) -> int:
+        if self._chooses:  # a view makes a few images of one
+            return applied(shapes, 4, 1)
         # Twice the 7 x 7 windows of a convolution of one channel, and the widest maps.
         windows = 100 if self.config.device == "cpu" else 4
-        return _applied(shapes, windows + 4 * self.config.style.base_filters, 1)
+        return applied(shapes, windows + 4 * self.config.style.base_filters, 1)
 
     def _data_bytes(self, stage: Stage) -> int:
         """Return the bytes of the domains' caches, and of one section while it is resampled."""
-        source = _cached(self.source.shapes("train", "val"))
-        target = _cached(self.target.shapes("train", "val"))
-        stylised = _cached(self._stylised_shapes())
-        later = stylised if stage in ("adapt", "evaluate") else 0
+        source = cached(self.source.shapes("train", "val"))
+        target = cached(self.target.shapes("train", "val"))
+        stylised = cached(self._stylised_shapes())
+        later = stylised if stage in ("adapt", "evaluate", "verdict") else 0
+        if self._chooses:
+            later = round(choosing.num_copies(self.config) * later)
+            if stage == "adapt":
+                shapes = self._labelled_shapes()
+                later += choosing.label_cache_bytes(shapes, self.source.num_classes)
         return (
             source
             + target
             + later
             + 12 * max(self.source.largest_stored, self.target.largest_stored)
         )
-
-
-def _pixels(shapes: Sequence[tuple[int, int]]) -> int:
-    return sum(height * width for height, width in shapes)
-
-
-def _cached(shapes: Sequence[tuple[int, int]]) -> int:
-    """Return the bytes of cached sections: all, or as many as the cache holds, at least one."""
-    # Five bytes a pixel: an image in float32 and a mask.
-    largest = max((height * width for height, width in shapes), default=0)
-    return max(min(5 * _pixels(shapes), CACHE_BYTES), 5 * largest)
-
-
-def _applied(shapes: Sequence[tuple[int, int]], per_pixel: int, channels: int) -> int:
-    """Return the bytes that a network takes for the largest image, whole or in summed-up tiles."""
-    most = 0
-    for height, width in shapes:
-        pixels = height * width
-        if max(height, width) <= WHOLE_PX:
-            most = max(most, pixels * per_pixel)
-        else:
-            tile = min(height, TILE_PX) * min(width, TILE_PX)
-            most = max(most, tile * per_pixel + 4 * channels * pixels)
-    return _FLOAT * most

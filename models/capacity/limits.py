@@ -108,6 +108,7 @@ _ADVICE: Mapping[Cause, Mapping[Stage, tuple[str, str]]] = {
         "stylise": ("pixel_size_factor", _COARSER.format("style")),
         "adapt": ("pixel_size_factor", _COARSER.format("segmenter")),
         "evaluate": ("pixel_size_factor", _COARSER.format("segmenter")),
+        "verdict": ("pixel_size_factor", _COARSER.format("segmenter")),
     },
 }
 """The config field that matters most for a cause and a stage, and the advice."""

@@ -14,14 +14,10 @@ from models.data.sections import Section
 from models.inference import segment
 from models.labels_used.area import SECTIONS, PresentTiles, class_bias
 from models.labels_used.points import PointDiscs
-from models.labels_used.training_labels import TrainingLabels, spread
+from models.labels_used.training_labels import LABEL_CACHE_BYTES, TrainingLabels, spread
 from models.labels_used.training_masks import first_rows, masked_sections, with_mask
 from models.networks.unet import UNet
 from models.training.loop import autocast
-
-CACHE_BYTES = 128 << 20
-"""The memory for probabilities, and the same for labels: a section that is not in it is labelled
-again when a crop of it is drawn."""
 
 
 class SectionLabels:
@@ -51,12 +47,13 @@ class SectionLabels:
         self.discs = PointDiscs(target, config.rounds)
         masked = masked_sections(target.sections, config.rounds.masked_sections)
         self._masked = {section.index for section in masked}
-        self._own = ArrayCache(CACHE_BYTES)  # of the source-only weights, which stay
+        self._own = ArrayCache(LABEL_CACHE_BYTES)  # of the source-only weights, which stay
         self.forget()
 
     def forget(self) -> None:
         """Forget the labels of the round before: the labeler's weights changed."""
-        self._probabilities, self._labels = ArrayCache(CACHE_BYTES), ArrayCache(CACHE_BYTES)
+        self._probabilities = ArrayCache(LABEL_CACHE_BYTES)
+        self._labels = ArrayCache(LABEL_CACHE_BYTES)
         self._bias: NDArray[np.float64] | None = None
 
     def of_crop(self, crop: Crop) -> NDArray[np.int64]:

@@ -14,6 +14,11 @@ from models.data.domain import Domain
 from models.data.labels import PRESENT, UNKNOWN
 from models.data.sections import Section
 
+LABEL_CACHE_BYTES = 128 << 20
+"""The memory for each cache of rounds: of probabilities, of labels, and of source-only labels.
+
+A section that is not in the cache is labelled again when a crop of it is drawn."""
+
 SAYS_NOTHING = 0.9
 """The share of labels that call a class present, from which they say nothing of its place."""
 

@@ -40,6 +40,11 @@ class Method:
     changes: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """The fields of the config, by section, that make the method what it is."""
 
+    @property
+    def in_rounds(self) -> bool:
+        """The method trains one network in rounds (``labels_used/rounds.py``)."""
+        return self.adapt == _ROUNDS
+
     def changed(self, config: StyleFilterConfig) -> StyleFilterConfig:
         """Return ``config`` with the method's own values, whatever it said before."""
         return config.changed(self.changes)

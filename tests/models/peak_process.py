@@ -28,7 +28,8 @@ def main() -> None:
         if stage == "style":
             train_style(source, target, config, QUIET)
         else:
-            train_stage("adapt", (source, target), config, QUIET, folder)
+            method = "rounds" if config.method == "chosen" else "stylefilter"
+            train_stage("adapt", (source, target), config, QUIET, folder, method)
     peak = next(
         line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line
     )

@@ -71,7 +71,7 @@ def test_a_dry_run_tells_what_each_job_takes_and_stores_none(
     segmenter = add_model(database, add_job(database, source), source)
     before = api.get("/jobs").json()
     adapt = estimated(dry(api, "adapt", source=source, target=target))
-    assert steps(adapt) == {"style": 4, "pretrain": 6, "stylise": 3, "adapt": 6}
+    assert steps(adapt) == {"style": 4, "pretrain": 6, "stylise": 3, "adapt": 6, "verdict": 9}
     assert adapt["config"] == preset("smoke").model_dump(mode="json")
     (note,) = adapt["notes"]
     assert "label" in note
@@ -79,8 +79,13 @@ def test_a_dry_run_tells_what_each_job_takes_and_stores_none(
     assert api.put(f"/datasets/{target}/labels", json=changed).status_code == 200
     assert estimated(dry(api, "adapt", source=source, target=target))["notes"] == []
     chosen = {"source": source, "target": target, "config": {"method": "chosen"}}
-    (note,) = estimated(dry(api, "adapt", **chosen))["notes"]
+    choosing = estimated(dry(api, "adapt", **chosen))
+    (note,) = choosing["notes"]
     assert "source-only" in note
+    # Four views with both statistics, and two corrections of area of the best two, on 3 sections;
+    # then three candidates of six steps.
+    told = {"pretrain": 6, "verdict": 3 * (8 + 4), "stylise": 3, "adapt": 18}
+    assert list(steps(choosing).items()) == list(told.items())
     assert adapt["memory_bytes"] == max(stage["memory_bytes"] for stage in adapt["stages"])
     assert 3e8 < adapt["memory_bytes"] < 6e8
     assert adapt["gpu_memory_bytes"] == 0
@@ -89,10 +94,15 @@ def test_a_dry_run_tells_what_each_job_takes_and_stores_none(
     assert steps(swapped) == {"style": 4}
     assert steps(estimated(dry(api, "pretrain", source=source))) == {"pretrain": 6}
     models = {"style_model": str(style), "segmenter_model": str(segmenter)}
-    assert steps(estimated(dry(api, "stylefilter", **models))) == {"stylise": 3, "adapt": 6}
+    assert steps(estimated(dry(api, "stylefilter", **models))) == {
+        "stylise": 3,
+        "adapt": 6,
+        "verdict": 9,
+    }
     # Scored where the target has masks to score by: four methods on one section.
     itself = estimated(dry(api, "adapt", source=source, target=source))
-    assert steps(itself) == {"style": 4, "pretrain": 6, "stylise": 3, "adapt": 6, "evaluate": 4}
+    trained = {"style": 4, "pretrain": 6, "stylise": 3, "adapt": 6}
+    assert steps(itself) == trained | {"evaluate": 4, "verdict": 6}
     assert api.get("/jobs").json() == before
     assert not any((settings.data_folder / "broker" / "messages").glob("*"))
 
@@ -104,7 +114,7 @@ def test_lengths_in_epochs_become_steps(api: httpx.Client, source: str, target: 
         "adaptation": {"epochs": 7, "epoch_by": "target"},
     }
     told = steps(estimated(dry(api, "adapt", source=source, target=target, config=config)))
-    assert told == {"style": 15, "pretrain": 5, "stylise": 3, "adapt": 21}
+    assert told == {"style": 15, "pretrain": 5, "stylise": 3, "adapt": 21, "verdict": 9}
 
 
 def test_a_job_that_cannot_fit_is_refused_with_the_numbers(

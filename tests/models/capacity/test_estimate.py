@@ -11,14 +11,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from models.capacity import choosing, footprint
 from models.capacity import estimate as capacity
-from models.capacity import footprint
 from models.capacity.estimate import Extent
 from models.capacity.limits import DoesNotFit, Room, check, shortages
 from models.config.presets import preset
 from models.config.stages import AdaptationConfig, PretrainConfig, SegmenterConfig, StyleConfig
 from models.config.stylefilter import StyleFilterConfig
 from models.data.sections import Section
+from models.labels_used.training_labels import LABEL_CACHE_BYTES
 from models.losses import cross_entropy
 from models.networks.discriminator import Discriminator
 from models.networks.generator import Generator, tap_sizes
@@ -29,6 +30,7 @@ from models.training.loop import Run
 from models.training.progress import Stage
 from models.training.resume import Checkpoints
 from tests.models.domains import NEEDS_BF16, ignore, square_domain
+from tests.models.stage_process import train_stage
 
 STYLES = [
     StyleConfig(base_filters=4, num_blocks=5, crop_px=32, projector_width=16),
@@ -139,6 +141,12 @@ def segmenting(norm: Any = "batch", **changes: Any) -> StyleFilterConfig:
     )
 
 
+def choosing_one(**changes: Any) -> StyleFilterConfig:
+    """Rounds train one candidate, and no view but the raw one is tried."""
+    choice = {"max_trained": 1, "views": (), "target_statistics": False}
+    return segmenting(**changes).changed({"method": "chosen", "choice": choice})
+
+
 PEAKS: list[tuple[Stage, StyleFilterConfig, int]] = [
     ("style", style_config(base_filters=32, crop_px=128, steps=2), 160),
     ("style", style_config(base_filters=16, num_blocks=6, crop_px=96, steps=2), 160),
@@ -146,6 +154,7 @@ PEAKS: list[tuple[Stage, StyleFilterConfig, int]] = [
     ("pretrain", segmenting(crop_px=128, batch_size=4, steps=2), 160),
     ("pretrain", segmenting("group", crop_px=64, steps=2), 768),
     ("adapt", segmenting(crop_px=128, batch_size=4, steps=2, student_view="both"), 160),
+    ("adapt", choosing_one(crop_px=128, batch_size=4, steps=2), 160),
 ]
 
 
@@ -204,6 +213,56 @@ def test_the_disk_of_all_stages_and_of_the_stylised_target() -> None:
     assert everything == sum(states) + max(states) + 4 * sum(sizes)
     stylising = capacity.estimate(config, ["stylise", "adapt"], wide, wide).disk_bytes
     assert stylising - (1 << 20) - adaptation == 4 * 1000**2 * 4  # 3 of training, 1 of validation
+
+
+def test_the_state_of_rounds_is_counted_for_each_candidate(tmp_path: Path) -> None:
+    config = choosing_one(crop_px=32, batch_size=1, steps=1)
+    checkpoints = Checkpoints(tmp_path / "checkpoints", every_seconds=0)
+    pair = square_domain(tmp_path / "s.zarr"), square_domain(tmp_path / "t.zarr", bright=False)
+    train_stage("adapt", pair, config, Run(ignore, checkpoints), tmp_path, "rounds")
+    (state,) = (tmp_path / "checkpoints").iterdir()
+    one, three = (
+        capacity.estimate(
+            config.changed({"choice": {"max_trained": number}}),
+            ["adapt"],
+            *map(Extent.of, pair),
+        ).disk_bytes
+        for number in (1, 3)
+    )
+    assert (three - one) / 2 == pytest.approx(state.stat().st_size, rel=0.02)
+
+
+def test_each_view_is_a_copy_of_the_target_on_the_disk_and_in_memory() -> None:
+    wide, stages = extent(1000), ["verdict", "stylise"]
+
+    def told(**choice: Any) -> tuple[int, int]:
+        config = segmenting(crop_px=32, steps=1).changed({"method": "chosen", "choice": choice})
+        found = capacity.estimate(config, stages, wide, wide)  # type: ignore[arg-type]
+        return found.disk_bytes, found.stages[0].memory_bytes
+
+    raw = told(views=())
+    two = told(views=("inverted", "histogram"))
+    copy = 4 * 1000**2 * 4  # 3 sections of training and 1 of validation
+    assert two[0] - raw[0] == 2 * copy
+    assert two[1] - raw[1] == 2 * copy * 5 // 4  # with their masks
+    smaller = told(views=(), pixel_factors=(0.5,))
+    assert smaller[0] - raw[0] == 2 * 4 * copy  # for the best two views
+
+
+def test_caches_of_labels_hold_all_or_as_much_as_they_may() -> None:
+    assert choosing.label_cache_bytes([(10, 20), (10, 10)], 3) == 300 * (4 * 3 + 1 + 1)
+    assert choosing.label_cache_bytes([(1000, 1000)] * 1000, 3) == 3 * LABEL_CACHE_BYTES
+    assert choosing.label_cache_bytes([], 3) == 0
+    plain, chosen = (
+        memory(config, "adapt", 1000)
+        for config in (segmenting(crop_px=32, steps=1), choosing_one(crop_px=32, steps=1))
+    )
+    networks = (
+        4
+        * (choosing.ROUNDS_NETWORKS + 1)
+        * footprint.segmenter_parameters(SegmenterConfig(base_filters=16), 2)
+    )
+    assert chosen - plain == networks + choosing.label_cache_bytes([(1000, 1000)] * 3, 2)
 
 
 def memory(config: StyleFilterConfig, stage: Stage = "style", side: int = 64) -> int:
@@ -269,7 +328,7 @@ def test_what_does_not_fit_is_told_in_words() -> None:
     )
     assert large.field == "pretrain"
     whole = segmenting(crop_px=32, steps=1)
-    for stage in ("pretrain", "stylise", "adapt", "evaluate"):
+    for stage in ("pretrain", "stylise", "adapt", "evaluate", "verdict"):
         told = capacity.estimate(whole, [stage], extent(1500), extent(1500))
         (large,) = shortages(told, Room(memory_bytes=10**6))
         assert (large.field, large.message[:7]) == ("pixel_size_factor", f"stage {stage[0]}")
