@@ -205,11 +205,11 @@ class Keeper:
         first = verdict.candidates[0]
         if verdict.use == first.name:
             self.note(
-                "Handed out: the source-only segmenter. The labels do not prefer another candidate "
-                "by more than chance, so the chosen model is a copy of it."
+                "Handed out: the source-only segmenter. No other candidate is better by more than "
+                "chance, so the chosen model is a copy of it."
             )
         else:
-            self.note(f"Handed out: {verdict.used.title}, which the labels chose.")
+            self.note(f"Handed out: {verdict.used.title}.")
 
     def _new(
         self, stage: Stage, *, of_target: bool = False, metrics: Metrics | None = None

@@ -75,13 +75,11 @@ def by_choice(inputs: AdaptInputs, around: Surroundings) -> Outcome:
     keeper.keep_chosen(made, source, target)
     if rank() == 0:
         tester = Tester(made, source, target, config)
-        scores = _scores(inputs, tester, keeper, around.recorder)
+        _scores(inputs, tester, keeper, around.recorder)
         if made.verdict is None:
             keeper.note("There is no verdict, because the chosen model was taken over without one.")
         else:
-            names = {"source-only": made.verdict.candidates[0].name, "chosen": made.verdict.use}
-            by_name = {names[row]: found for row, found in scores.items() if row in names}
-            keeper.note_verdict(made.verdict.scored(by_name))
+            keeper.note_verdict(made.verdict)
     return keeper.outcome
 
 

@@ -22,7 +22,7 @@ from app.tables import Dataset, Image, ModelKind, TrainedModel
 from models.capacity.estimate import Estimate
 from models.capacity.limits import Room, shortages
 from models.choice.label_scores import LEAST_TILES
-from models.config.stylefilter import AdaptBy, StyleFilterConfig
+from models.config.stylefilter import StyleFilterConfig
 from models.config.versions import ConfigUnusable
 from models.data.class_map import ClassMap
 from models.data.domain import shows_nothing, working_shape
@@ -218,11 +218,14 @@ def notes_on_pair(
     )
 
 
-def notes_on_labels(context: Context, target: Dataset, method: AdaptBy) -> tuple[str, ...]:
+def notes_on_labels(
+    context: Context, target: Dataset, config: StyleFilterConfig
+) -> tuple[str, ...]:
     """Return a note if no image of the target has a label, or if its labels can choose nothing."""
     labelled = select(Image.n).where(Image.dataset_id == target.id, Image.labels != {}).limit(1)
     none = context.session.scalar(labelled) is None
-    if method == "chosen" and (none or not _can_judge(context.session, target)):
+    by_labels = config.method == "chosen" and not config.rounds.masked_sections
+    if by_labels and (none or not _can_judge(context.session, target)):
         told = "No image of the target has a label" if none else "The target has too few labels"
         return (
             f"{told}, so nothing can be chosen: as it is now, the job will train on the source and "
@@ -230,7 +233,7 @@ def notes_on_labels(context: Context, target: Dataset, method: AdaptBy) -> tuple
             f"{LEAST_TILES} of them and absent in {LEAST_TILES}; labels count that are there when "
             "the job begins. With config.method stylefilter no label is needed.",
         )
-    if not none:
+    if not none or config.method == "chosen":
         return ()
     return (
         "No image of the target has a label: nothing will be filtered, and no verdict will tell "

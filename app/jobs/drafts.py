@@ -87,7 +87,7 @@ def draft_adaptation(context: Context, request: AdaptRequest) -> TrainingDraft:
     )
     checks.check_masks(source, "train", "source")
     notes = checks.notes_on_pair(source, target, request.target_classes)
-    notes += checks.notes_on_labels(context, target, config.method)
+    notes += checks.notes_on_labels(context, target, config)
     job = _job(JobKind.ADAPT, request, source, target)
     return _fitting(context, job, config, notes)
 
@@ -130,7 +130,7 @@ def draft_stylefilter(context: Context, request: StyleFilterRequest) -> Training
     )
     checks.check_masks(source, "train", "source")
     notes = checks.notes_on_pair(source, target, request.target_classes)
-    notes += checks.notes_on_labels(context, target, config.method)
+    notes += checks.notes_on_labels(context, target, config)
     job = _job(JobKind.STYLEFILTER, request, source, target)
     job.style_model_id, job.segmenter_model_id = style.id, segmenter.id
     return _fitting(context, job, config, notes)

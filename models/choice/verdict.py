@@ -1,6 +1,5 @@
 """The verdict of a target's labels on several ways to segment it; free of torch."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
 
@@ -8,7 +7,6 @@ import numpy as np
 from pydantic import Field
 
 from models.config.base import FrozenConfig
-from models.scores import Evaluation
 
 Outcome = Literal["better", "not_told", "worse", "not_judged"]
 
@@ -110,14 +108,6 @@ class CandidateVerdict(FrozenConfig):
         description="The mean of DICE over the classes that the test masks have."
     )
 
-    def scored(self, evaluation: Evaluation) -> Self:
-        """Return the candidate with its scores on test masks."""
-        classes = {
-            name: self.classes[name].model_copy(update={"dice": dice})
-            for name, dice in zip(evaluation.class_names, evaluation.dice, strict=True)
-        }
-        return self.model_copy(update={"classes": classes, "mean_dice": evaluation.mean_dice})
-
 
 class Verdict(FrozenConfig):
     """The judgement of the target's labels about the candidates, and what to do."""
@@ -150,14 +140,6 @@ class Verdict(FrozenConfig):
     def used(self) -> CandidateVerdict:
         """The candidate to use."""
         return next(each for each in self.candidates if each.name == self.use)
-
-    def scored(self, evaluations: Mapping[str, Evaluation]) -> Self:
-        """Return the verdict with the scores on test masks of the candidates that are named."""
-        candidates = tuple(
-            each.scored(evaluations[each.name]) if each.name in evaluations else each
-            for each in self.candidates
-        )
-        return self.model_copy(update={"candidates": candidates})
 
 
 def keep(verdict: Verdict, folder: Path) -> None:
