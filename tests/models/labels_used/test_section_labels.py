@@ -176,7 +176,7 @@ def test_labels_that_memory_does_not_hold_are_made_again(
     prior = np.array([np.nan, 0.4])
     whole = labels_of(target, config, prior)
     expected = [whole.of(section) for section in target.sections]
-    monkeypatch.setattr(section_labels, "CACHE_BYTES", 1)
+    monkeypatch.setattr(section_labels, "LABEL_CACHE_BYTES", 1)
     small = labels_of(target, config, prior)
     for number in (0, 1, 2, 0, 2, 1):
         assert np.array_equal(small.of(target.sections[number]), expected[number])
