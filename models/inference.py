@@ -3,7 +3,7 @@
 Legend: C classes, H height, W width.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ import torch
 import zarr
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from models.data.domain import Domain, normalise, resample_image, working_shape
 from models.data.stylised import StylisedDomain, array_name
@@ -60,7 +61,7 @@ def stylise(generator: Generator, image: NDArray[np.float32]) -> NDArray[np.floa
         for side in image.shape
     ]
     padded = np.pad(image, missing, mode="reflect")
-    return from_network(_apply(generator, padded)[0, :height, :width].numpy())
+    return from_network(_apply(generator, padded, {})[0, :height, :width].numpy())
 
 
 def segment(segmenter: UNet, image: NDArray[np.float32], crop_px: int) -> NDArray[np.float32]:
@@ -71,7 +72,7 @@ def segment(segmenter: UNet, image: NDArray[np.float32], crop_px: int) -> NDArra
     """
     height, width = image.shape
     padded = np.pad(image, [(0, max(0, crop_px - side)) for side in image.shape])
-    logits = _apply(segmenter, padded)[:, :height, :width]
+    logits = _apply(segmenter, padded, _laid_out(segmenter))[:, :height, :width]
     probabilities: NDArray[np.float32] = logits.softmax(dim=0).numpy()
     return probabilities
 
@@ -185,12 +186,17 @@ class Predictor:
         return Prediction(native.argmax(axis=0).astype(np.uint8), native)
 
 
-def _apply(network: nn.Module, image: NDArray[np.float32]) -> Tensor:
-    """Return the network's output (C, H, W) float32, on the CPU, for an image (H, W) in [0, 1]."""
+def _apply(
+    network: nn.Module, image: NDArray[np.float32], weights: Mapping[str, Tensor]
+) -> Tensor:
+    """Return the network's output (C, H, W) float32, on the CPU, for an image (H, W) in [0, 1].
+
+    ``weights`` takes the place of the network's own weights of the same names.
+    """
     weight = next(network.parameters())
 
     def run(tile: Tensor) -> Tensor:
-        output: Tensor = network(tile.to(weight))
+        output: Tensor = functional_call(network, weights, tile.to(weight))
         return output.to("cpu", torch.float32)
 
     # Not inference_mode: the convolutions keep tensors for the next call, which may train.
@@ -202,3 +208,16 @@ def _size(image: NDArray[np.generic]) -> tuple[int, int]:
     if image.ndim != 2:
         raise ValueError(f"a grey image (H, W) is needed, not one of shape {image.shape}")
     return image.shape[0], image.shape[1]
+
+
+def _laid_out(segmenter: UNet) -> Mapping[str, Tensor]:
+    """Return the weights of convolutions with the channels of a pixel side by side, on a CPU.
+
+    A processor convolves a large image up to twice as fast in this layout. The network keeps its
+    own layout, so that its training goes on with the same rounding.
+    """
+    return {
+        name: weight.contiguous(memory_format=torch.channels_last)
+        for name, weight in segmenter.named_parameters()
+        if weight.ndim == 4 and weight.device.type == "cpu"
+    }
