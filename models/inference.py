@@ -3,7 +3,7 @@
 Legend: C classes, H height, W width.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from models.data.domain import Domain, normalise, resample_image, working_shape
 from models.data.stylised import StylisedDomain, array_name
 from models.networks.generator import Generator
 from models.networks.grey import from_network, to_network
+from models.networks.statistics import norms
 from models.networks.tiling import apply_tiled
 from models.networks.unet import UNet
 from models.training import identity
@@ -186,9 +187,7 @@ class Predictor:
         return Prediction(native.argmax(axis=0).astype(np.uint8), native)
 
 
-def _apply(
-    network: nn.Module, image: NDArray[np.float32], weights: Mapping[str, Tensor]
-) -> Tensor:
+def _apply(network: nn.Module, image: NDArray[np.float32], weights: dict[str, Tensor]) -> Tensor:
     """Return the network's output (C, H, W) float32, on the CPU, for an image (H, W) in [0, 1].
 
     ``weights`` takes the place of the network's own weights of the same names.
@@ -210,12 +209,15 @@ def _size(image: NDArray[np.generic]) -> tuple[int, int]:
     return image.shape[0], image.shape[1]
 
 
-def _laid_out(segmenter: UNet) -> Mapping[str, Tensor]:
+def _laid_out(segmenter: UNet) -> dict[str, Tensor]:
     """Return the weights of convolutions with the channels of a pixel side by side, on a CPU.
 
     A processor convolves a large image up to twice as fast in this layout. The network keeps its
-    own layout, so that its training goes on with the same rounding.
+    own layout, so that its training goes on with the same rounding. Networks with another norm than
+    batch norm get none: group norm is less exact in this layout.
     """
+    if not norms(segmenter):
+        return {}
     return {
         name: weight.contiguous(memory_format=torch.channels_last)
         for name, weight in segmenter.named_parameters()

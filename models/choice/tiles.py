@@ -1,6 +1,7 @@
 """The labelled tiles of a target by which candidates are compared; free of torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import ceil
 
 import numpy as np
 
@@ -9,6 +10,8 @@ from models.choice.mask_scores import MaskPart
 from models.data.domain import Domain
 from models.data.labels import ABSENT, PRESENT
 from models.data.sections import Section, Split
+
+_LEAST_SECTIONS = 6  # of which a half may be of an odd kind
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,22 @@ def jury(target: Domain) -> Jury:
 def training_jury(target: Domain) -> Jury:
     """Return the training sections with labels: more of them, and of more places, than others."""
     return _jury(target, "train", seen=True)
+
+
+def thinned(jury: Jury, num_tiles: int) -> Jury:
+    """Return sections of a jury, evenly spread, that hold about so many tiles; six or more of them.
+
+    Neighbouring tiles look alike, so thousands of them tell little more than hundreds.
+    """
+    share = num_tiles / max(1, jury.num_tiles)
+    number = max(_LEAST_SECTIONS, ceil(share * len(jury.sections)))
+    if number >= len(jury.sections):
+        return jury
+    places = np.linspace(0, len(jury.sections) - 1, number).round().astype(int)
+    sections = tuple(jury.sections[place] for place in places)
+    kept = {section.index for section in sections}
+    tiles = jury.target.labelled_tiles([section.split for section in sections])
+    return replace(jury, sections=sections, num_tiles=sum(tile.section in kept for tile in tiles))
 
 
 def contradictions(target: Domain, sections: tuple[Section, ...]) -> int:

@@ -187,6 +187,8 @@ def test_trained_candidates_are_judged_by_labels_that_they_have_not_seen(
     assert made.verdict.num_tiles == held
     trained = [c for c in made.verdict.candidates if "rounds" in c.name]
     assert [c.trained_on_labels for c in trained] == [held == 27] * 2
+    # With so few tiles no area is corrected: all corrections rank alike, and the first is taken.
+    assert [c.name for c in trained] == [f"inverted, source, area {a}, rounds" for a in ("0.5", 0)]
     steps = [(r.step, r.total) for r in reports if r.stage == "adapt" and r.step]
     assert steps == [(n, 6) for n in range(1, 7)]
 

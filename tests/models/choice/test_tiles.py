@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.choice.tiles import contradictions, jury
+from models.choice.tiles import contradictions, jury, thinned, training_jury
 from models.data.domain import Domain, Tile
 from models.data.sections import Split
 from tests.models.domains import A, P, U, write_domain
@@ -67,3 +67,13 @@ def test_a_tile_that_others_call_absent_as_a_whole_contradicts_them(tmp_path: Pa
     assert found((left, (A, A)), (whole, (P, P))) == 0  # it may be on the right
     assert found((whole, (P, A)), (left, (A, A))) == 0
     assert found((left, (A, P)), (right, (P, A))) == 0
+
+
+def test_few_sections_rank_if_they_hold_many_tiles(tmp_path: Path) -> None:
+    tiles = [tile for section in range(20) for tile in grid(section, 50, [(P, A)])]
+    judges = training_jury(domain(tmp_path / "t.zarr", ["train"] * 20, tiles))
+    assert thinned(judges, 1000) == judges
+    fewer = thinned(judges, 400)
+    assert [section.index for section in fewer.sections] == [0, 3, 5, 8, 11, 14, 16, 19]
+    assert fewer.num_tiles == 400
+    assert len(thinned(judges, 1).sections) == 6
