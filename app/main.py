@@ -31,6 +31,7 @@ from app.monitoring.metrics import RequestMetrics, make_registry
 from app.openapi import DocumentedAPI
 from app.predictions import routes as predictions
 from app.predictions.predictor import Predictor
+from app.probes import routes as probes
 from app.registrations import routes as registrations
 from app.registrations import upload_routes as uploads
 from app.registry import routes as registry
@@ -73,6 +74,7 @@ _ROUTES = (
     datasets,
     inspection,
     labels,
+    probes,
     submissions,
     jobs,
     registry,

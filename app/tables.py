@@ -81,6 +81,8 @@ class JobKind(StrEnum):
     """A part of a benchmark: it measures the rows that share a training, in one fold."""
     BENCHMARK = "benchmark"
     """A benchmark waits for its parts, and then writes the report with the table."""
+    PROBE = "probe"
+    """A probe asks trained models about a target, and trains nothing."""
     REGISTER = "register"
     """A registration reads, checks and stores the files of a dataset."""
 
@@ -306,7 +308,8 @@ class Job(_Configured, Table):
     )
     """The benchmark that the job is a part of."""
     plan: Mapped[dict[str, Any] | None]
-    """The ``BenchmarkPlan``, ``BenchmarkPart`` or ``RegistrationPlan`` of a job of these kinds."""
+    """The ``BenchmarkPlan``, ``BenchmarkPart``, ``ProbePlan`` or ``RegistrationPlan`` of a job of
+    these kinds."""
     target_classes: Mapped[dict[str, Any] | None]
     """The source's class, or ``ignore``, for classes of the target that have other names."""
     webhook_url: Mapped[str | None] = mapped_column(Text)

@@ -10,12 +10,12 @@ from models.capacity import estimate as capacity
 from models.capacity.estimate import Extent
 from models.capacity.limits import Room, check
 from models.training.device import check_stages
-from worker.inputs import EvaluateInputs, PretrainInputs, TrainingInputs
+from worker.inputs import AskingInputs, EvaluateInputs, PretrainInputs, ProbeInputs, TrainingInputs
 
 logger = logging.getLogger(__name__)
 
 
-def admit(inputs: TrainingInputs | EvaluateInputs, settings: Settings) -> None:
+def admit(inputs: TrainingInputs | AskingInputs, settings: Settings) -> None:
     """Refuse a job that this machine cannot run: the API, on another machine, could not know.
 
     Raises:
@@ -23,7 +23,7 @@ def admit(inputs: TrainingInputs | EvaluateInputs, settings: Settings) -> None:
         DoesNotFit: the job needs more memory than there is.
     """
     config = inputs.config
-    if isinstance(inputs, EvaluateInputs):
+    if isinstance(inputs, EvaluateInputs | ProbeInputs):
         check_stages(config, ())
         return
     source = Extent.of(inputs.source)

@@ -6,10 +6,11 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from app.datasets.domains import load_domain
+from app.datasets.domains import DatasetMissing, load_domain
 from app.jobs.preflight import fold_of
 from app.storage import Storage
 from app.tables import Dataset, Job, JobKind, TrainedModel
+from models.choice.probed import ProbePlan
 from models.config.stylefilter import StyleFilterConfig
 from models.data.class_map import ClassMap, mapped
 from models.data.domain import Domain
@@ -78,9 +79,30 @@ class EvaluateInputs(_JobInputs):
     style: Path | None
 
 
+@dataclass(frozen=True)
+class ProbedInputs:
+    """A model that a probe asks: its row and folder, its source if it is there, and the target."""
+
+    model: TrainedModel
+    folder: Path
+    source: Domain | None
+    target: Domain
+
+
+@dataclass(frozen=True)
+class ProbeInputs(_JobInputs):
+    """A job that asks trained models about a target."""
+
+    plan: ProbePlan
+    models: tuple[ProbedInputs, ...]
+
+
 TrainingInputs = PretrainInputs | AdaptInputs | TrainStyleInputs | StyleFilterInputs | PartInputs
 
-Inputs = TrainingInputs | EvaluateInputs | ReportInputs
+AskingInputs = EvaluateInputs | ProbeInputs
+"""The jobs that train nothing."""
+
+Inputs = TrainingInputs | AskingInputs | ReportInputs
 
 
 def read_inputs(session: Session, storage: Storage, job: Job) -> Inputs:
@@ -114,6 +136,9 @@ def read_inputs(session: Session, storage: Storage, job: Job) -> Inputs:
             return PartInputs(job, config, read.source(), read.target(), part, method)
         case JobKind.BENCHMARK:
             return ReportInputs(job, config, read.source(), read.target())
+        case JobKind.PROBE:
+            plan = ProbePlan.model_validate(job.plan)
+            return ProbeInputs(job, config, plan, tuple(read.probed(m) for m in plan.models))
         case JobKind.REGISTER:
             raise AssertionError("a registration has a process of its own")
 
@@ -155,6 +180,20 @@ class _Reader:
         """Return the folder of a trained model."""
         return self._storage.model(self._session.get_one(TrainedModel, model_id).path)
 
+    def probed(self, model_id: UUID) -> ProbedInputs:
+        """Return a model that a probe asks, with the target in its classes and its pixel size."""
+        session, storage, target_id = self._session, self._storage, self._job.target_id
+        assert target_id is not None
+        model = session.get_one(TrainedModel, model_id)
+        target = load_domain(session, storage, target_id, working_nm=model.working_nm)
+        names, meanings = target.info.class_names, self._job.target_classes
+        target = mapped(target, ClassMap.between(names, model.class_names, meanings))
+        try:
+            source = load_domain(session, storage, model.source_id, working_nm=model.working_nm)
+        except DatasetMissing:  # the model is as good without it
+            source = None
+        return ProbedInputs(model, storage.model(model.path), source, target)
+
     def _domain(self, dataset_id: UUID | None, lists: SectionLists | None) -> Domain:
         assert dataset_id is not None
         working_nm = None
@@ -165,3 +204,14 @@ class _Reader:
         return load_domain(
             self._session, self._storage, dataset_id, working_nm=working_nm, splits=lists
         )
+
+
+def classes_of(inputs: TrainingInputs | AskingInputs) -> tuple[str, ...]:
+    """Return the names of the classes that a job's pictures show."""
+    match inputs:
+        case ProbeInputs():
+            return inputs.models[0].target.info.class_names
+        case EvaluateInputs():
+            return inputs.target.info.class_names
+        case _:
+            return inputs.source.info.class_names

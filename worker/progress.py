@@ -23,7 +23,8 @@ from models.training.progress import Picture, Progress, Stage, Stop, is_score
 logger = logging.getLogger(__name__)
 
 _ORDER: tuple[Stage, ...] = (
-    "pretrain", "style", "stylise", "adapt", "evaluate", "register", "verdict"
+    "pretrain", "style", "stylise", "adapt", "evaluate", "register", "verdict",
+    "probe",
 )  # fmt: skip
 """The order in which stages are shown."""
 

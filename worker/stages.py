@@ -22,14 +22,17 @@ from models.training.parallel import rank
 from models.training.progress import Progress, Report
 from worker.inputs import (
     AdaptInputs,
+    AskingInputs,
     EvaluateInputs,
     PartInputs,
     PretrainInputs,
+    ProbeInputs,
     StyleFilterInputs,
     TrainingInputs,
     TrainStyleInputs,
 )
 from worker.outcome import Keeper, Outcome, Surroundings, evaluation_of
+from worker.probe import probe
 from worker.tester import PICTURES, SCORES, SCORES_TYPE, Choice, Tester, peak_memory_bytes
 from worker.verdict import verdict_of
 
@@ -40,7 +43,7 @@ _ADAPT_ROWS = {
 """The rows of Table 1 by which a job that adapts is scored, by its method."""
 
 
-def run(inputs: TrainingInputs | EvaluateInputs, around: Surroundings) -> Outcome:
+def run(inputs: TrainingInputs | AskingInputs, around: Surroundings) -> Outcome:
     """Run a job of any kind but a benchmark, and return its outcome."""
     match inputs:
         case AdaptInputs():
@@ -55,6 +58,8 @@ def run(inputs: TrainingInputs | EvaluateInputs, around: Surroundings) -> Outcom
             outcome = benchmark_part(inputs, around)
         case EvaluateInputs():
             outcome = score(inputs, around)
+        case ProbeInputs():
+            outcome = probe(inputs, around)
     outcome.result.peak_memory_bytes = peak_memory_bytes()
     return outcome
 

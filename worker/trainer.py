@@ -34,7 +34,14 @@ from worker import stages
 from worker.admission import admit
 from worker.attempt import run_attempt
 from worker.exits import Exit
-from worker.inputs import EvaluateInputs, Inputs, ReportInputs, TrainingInputs, read_inputs
+from worker.inputs import (
+    AskingInputs,
+    Inputs,
+    ReportInputs,
+    TrainingInputs,
+    classes_of,
+    read_inputs,
+)
 from worker.outcome import Outcome, Surroundings
 from worker.process import told_to_stop
 from worker.progress import Album, Recorder, Replaced, Silent
@@ -118,7 +125,7 @@ class Trainer:
             job = session.get_one(Job, self._lease.job_id)
             return read_inputs(session, self._storage, job)
 
-    def _train(self, inputs: TrainingInputs | EvaluateInputs) -> Outcome:
+    def _train(self, inputs: TrainingInputs | AskingInputs) -> Outcome:
         return run_until_it_fits(inputs, self._surroundings(inputs))
 
     def _report(self, inputs: ReportInputs) -> Outcome:
@@ -143,11 +150,10 @@ class Trainer:
             cell = cell_of(parts, part)
         (self._folder / CELL).write_text(cell.model_dump_json(indent=1) + "\n")
 
-    def _surroundings(self, inputs: TrainingInputs | EvaluateInputs) -> Surroundings:
+    def _surroundings(self, inputs: TrainingInputs | AskingInputs) -> Surroundings:
         first = rank() == 0
         settings, lease = self._settings, self._lease
-        shown = inputs.target if isinstance(inputs, EvaluateInputs) else inputs.source
-        album = Album(self._storage.pictures(lease.job_id), shown.info.class_names)
+        album = Album(self._storage.pictures(lease.job_id), classes_of(inputs))
         recorder = Recorder(self._database, lease, settings.lease_seconds, self._stopping, album)
 
         def find(kind: ModelKind, fingerprint: str) -> tuple[ReusedModel, Path] | None:
@@ -180,7 +186,7 @@ class Trainer:
             session.commit()
 
 
-def run_until_it_fits(inputs: TrainingInputs | EvaluateInputs, around: Surroundings) -> Outcome:
+def run_until_it_fits(inputs: TrainingInputs | AskingInputs, around: Surroundings) -> Outcome:
     """Run a job; if a stage does not fit the GPU, run the job again with it in less memory."""
     changes: list[str] = []
     while True:  # ends: there is a least memory for each stage

@@ -12,11 +12,13 @@ from app.http.pagination import LARGEST_NUMBER
 from app.jobs import benchmark_folds, checks, preflight
 from app.jobs.checks import Context
 from app.jobs.config_changes import too_large
+from app.jobs.probe_drafts import SEGMENTERS, draft_probe
 from app.jobs.request_schemas import (
     AdaptRequest,
     BenchmarkRequest,
     EvaluateRequest,
     PretrainRequest,
+    ProbeRequest,
     StyleFilterRequest,
     TrainStyleRequest,
 )
@@ -29,9 +31,8 @@ from models.table1.methods import METHODS
 TrainingRequest = (
     AdaptRequest | TrainStyleRequest | PretrainRequest | StyleFilterRequest | BenchmarkRequest
 )
-JobRequest = TrainingRequest | EvaluateRequest
+JobRequest = TrainingRequest | EvaluateRequest | ProbeRequest
 
-_SEGMENTERS = (ModelKind.SEGMENTER, *ADAPTED)
 _INHERITED = ("style", "segmenter", "pretrain", "pixel_size_factor")
 """The parts of the configuration that the kind `stylefilter` takes from its two models."""
 
@@ -61,6 +62,8 @@ def draft(context: Context, request: JobRequest) -> Draft:
     """
     if isinstance(request, EvaluateRequest):
         return draft_evaluation(context, request)
+    if isinstance(request, ProbeRequest):
+        return Draft(*draft_probe(context, request))
     return draft_training(context, request)
 
 
@@ -153,7 +156,7 @@ def draft_benchmark(context: Context, request: BenchmarkRequest) -> TrainingDraf
 
 def draft_evaluation(context: Context, request: EvaluateRequest) -> Draft:
     """Check that the dataset has masks of the model's classes, and find the style model."""
-    model = checks.trained_model(context, request.model, "model", *_SEGMENTERS)
+    model = checks.trained_model(context, request.model, "model", *SEGMENTERS)
     dataset = checks.held_dataset(context, request.dataset, "dataset")
     checks.check_classes(dataset, model.class_names, "dataset", request.target_classes)
     checks.check_masks(dataset, request.split, "dataset")

@@ -94,7 +94,7 @@ def estimate(
 
 def fold_of(job: Job) -> FoldSections | None:
     """Return the fold of a benchmark part, the first fold of a benchmark, or else None."""
-    if job.plan is None:
+    if job.plan is None or job.kind == JobKind.PROBE:
         return None
     if job.kind == JobKind.BENCHMARK:
         return BenchmarkPlan.model_validate(job.plan).folds[0]

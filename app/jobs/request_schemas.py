@@ -37,6 +37,9 @@ TargetClasses = Annotated[
         examples=[{"Mito": "mitochondrion", "vesicle": "ignore"}],
     ),
 ]
+MOST_PROBED = 8
+"""The most models that one probe asks."""
+
 TilePx = Annotated[int, Field(ge=16, le=65536)]
 
 
@@ -178,6 +181,40 @@ class EvaluateRequest(_JobRequest):
         None,
         description="The id of the style model that stylises. Without this field it is the one "
         "with which the model was adapted.",
+    )
+
+
+class ProbeRequest(_JobRequest):
+    """Asks what trained models find in a target, before anything is trained for it.
+
+    Each model predicts some sections as they are and in cheap views: inverted, with stretched
+    contrast, and with the source's grey values. Labels of the target score the predictions.
+    """
+
+    model_config = _examples({"target": _TARGET}, {"target": _TARGET, "models": [_MODEL]})
+
+    target: UUID = Field(description="The id of the dataset to adapt to.")
+    models: list[UUID] | None = Field(
+        None,
+        min_length=1,
+        max_length=MOST_PROBED,
+        description="The ids of the models to ask. Without them the newest models are asked, one "
+        f"of each kind and source, and at most {MOST_PROBED}.",
+    )
+    sources: list[UUID] | None = Field(
+        None,
+        min_length=1,
+        max_length=100,
+        description="The ids of sources: only their models are asked. Leave it out if `models` is "
+        "given.",
+    )
+    target_classes: TargetClasses = None
+    max_sections: int = Field(
+        8,
+        ge=1,
+        le=64,
+        description="The most training sections of the target that are looked at, evenly spread. "
+        "There are fewer if they have more than 16 million pixels together.",
     )
 
 

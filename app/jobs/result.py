@@ -5,6 +5,7 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from app.tables import ModelKind
+from models.choice.probed import ProbeResult
 from models.choice.verdict import Verdict
 
 CELL = "cell.json"
@@ -57,6 +58,10 @@ class JobResult(BaseModel):
         None,
         description="What the target's labels say of the models: whether one is better than the "
         "source-only model. None for jobs that adapt nothing.",
+    )
+    probe: ProbeResult | None = Field(
+        None,
+        description="What a probe has looked at. None for jobs of other kinds.",
     )
     notes: list[str] = Field([], description="Sentences that a reader of the result has to know.")
     changed: list[str] = Field(

@@ -151,4 +151,5 @@ def _add_parts(context: Context, benchmark: Draft, request: JobRequest) -> list[
 def _lane(kind: JobKind, device: Device) -> Lane:
     if device == "cpu":
         return Lane.CPU
-    return Lane.GPU_INFER if kind in (JobKind.EVALUATE, JobKind.BENCHMARK) else Lane.GPU_TRAIN
+    asks_only = kind in (JobKind.EVALUATE, JobKind.BENCHMARK, JobKind.PROBE)
+    return Lane.GPU_INFER if asks_only else Lane.GPU_TRAIN

@@ -13,6 +13,7 @@ from app.jobs.request_schemas import (
     BenchmarkRequest,
     EvaluateRequest,
     PretrainRequest,
+    ProbeRequest,
     StyleFilterRequest,
     TrainStyleRequest,
 )
@@ -139,4 +140,16 @@ def benchmark(
 @router.post("/evaluate", **_ACCEPTED)
 def evaluate(request: EvaluateRequest, submission: SubmissionDep) -> JobRead:
     """Score a trained model on those sections of a dataset that have masks."""
+    return submission.store(request)
+
+
+@router.post("/probe", **_ACCEPTED)
+def probe(request: ProbeRequest, submission: SubmissionDep) -> JobRead:
+    """Ask trained models about a target, before anything is trained for it.
+
+    The job takes about a minute for each model. Afterwards
+    `GET /datasets/{dataset_id}/suggested-sources` ranks the models,
+    `GET /datasets/{dataset_id}/next-tiles` says which tiles to label next, and a dry run of
+    `POST /jobs/adapt` says what to expect.
+    """
     return submission.store(request)

@@ -206,16 +206,17 @@ def _advice(
             f"Label tiles until {LEAST_TILES} or more show {_or(missing)}, and as many do not. If "
             "nearly every tile shows it, take smaller tiles.",
         )
-    more = None if best is None or best.gain is None else _more_tiles(best.gain, len(base.labels))
+    more = None if best is None or best.gain is None else more_tiles(best.gain, len(base.labels))
     told = "the labels cannot tell whether another candidate is better."
     if more is None:
         return (keep + told, "More labels would hardly tell more: draw a mask of one section.")
     return (keep + told, f"Label about {more} more tiles, those with {rarest} first.")
 
 
-def _more_tiles(gain: Interval, tiles: int) -> int | None:
+def more_tiles(gain: Interval, tiles: int) -> int | None:
     """Return how many more tiles would tell a difference of this size; None if too many.
 
+    Beside ``tiles`` labelled ones; None also stands for a difference that is too small to matter.
     The interval's width falls with the square root of the number of tiles.
     """
     half = (gain.high - gain.low) / 2

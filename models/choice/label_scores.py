@@ -180,6 +180,22 @@ class Evidence:
             high=float(high) + steadier,
         )
 
+    def interval(self, seed: int = 0) -> Interval | None:
+        """Return the loss with its interval, by the bootstrap of ``gain_over``.
+
+        None without labels. Of the same tiles, ``gain_over`` tells two predictions apart better.
+        """
+        if not len(self.labels):
+            return None
+        drawn = redrawn(int(self._units.max()) + 1, seed)
+        losses = _loss(drawn @ self._by_unit(self._losses), drawn @ self._by_unit(self._known))
+        low, high = np.quantile(losses, [0.025, 0.975])
+        return Interval(
+            value=self.loss() or 0,
+            low=float(low) + self._unstable,
+            high=float(high) + self._unstable,
+        )
+
     @cached_property
     def _known(self) -> NDArray[np.bool_]:
         """Tell which label each tile has, (T, C, 2); neither where it is unknown."""
@@ -235,8 +251,28 @@ def gather(
     If ``steadiness``, ``consistency`` is measured too, by two more predictions of each section:
     of the section turned by 90 degrees, and of it with contrast 0.8 and noise of 0.05.
     """
+    steady = Steadiness(target.num_classes) if steadiness else None
+    evidence = gather_all(predict, target, sections, steady)
+    evidence = evidence.of((evidence.labels != UNKNOWN).any(axis=1))
+    evidence = replace(evidence, masks=_of_masks(predict, target, masks))
+    if steady is None:
+        return evidence
+    wanted = (evidence.labels == PRESENT).any(axis=0)
+    return replace(evidence, consistency=steady.of(wanted))
+
+
+def gather_all(
+    predict: Predict,
+    target: Domain,
+    sections: Iterable[Section],
+    steady: "Steadiness | None" = None,
+) -> Evidence:
+    """Predict sections once each, and return the evidence of all of their tiles, labelled or not.
+
+    The tiles of a section come in their order, without those that have no pixel at the working
+    size. ``steady``, if it is given, is shown each section.
+    """
     rows: list[tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], int]] = []
-    steady = _Steadiness(target.num_classes) if steadiness else None
     for section in sections:
         image, tiles = target.image(section), target.tile_windows(section)
         probabilities = predict(image)
@@ -245,22 +281,17 @@ def gather(
             steady.add(predict, image, predicted)
         for (y0, y1, x0, x1), labels in zip(tiles.edges, tiles.labels, strict=True):
             inside = predicted[y0:y1, x0:x1]
-            if inside.size and (labels != UNKNOWN).any():
+            if inside.size:
                 share = class_pixels(inside, target.num_classes) / inside.size
                 peak = _peaks(probabilities[:, y0:y1, x0:x1])
                 rows.append((labels, share, peak, section.index))
     labels, shares, peaks, index = zip(*rows, strict=True) if rows else ((), (), (), ())
-    evidence = Evidence(
+    return Evidence(
         labels=np.array(labels, np.int64).reshape(-1, target.num_classes),
         shares=np.array(shares, np.float64).reshape(-1, target.num_classes),
         peaks=np.array(peaks, np.float64).reshape(-1, target.num_classes),
         sections=np.array(index, np.int64),
-        masks=_of_masks(predict, target, masks),
     )
-    if steady is None:
-        return evidence
-    wanted = (evidence.labels == PRESENT).any(axis=0)
-    return replace(evidence, consistency=steady.of(wanted))
 
 
 def _of_masks(predict: Predict, target: Domain, masks: Sequence[MaskPart]) -> MaskEvidence | None:
@@ -274,7 +305,7 @@ def _of_masks(predict: Predict, target: Domain, masks: Sequence[MaskPart]) -> Ma
     return MaskEvidence(np.array(confusions))
 
 
-class _Steadiness:
+class Steadiness:
     """Compares predictions of an image, of it turned, and of it with noise, by IoU."""
 
     def __init__(self, num_classes: int) -> None:

@@ -22,6 +22,8 @@ TELLING = (0.3, 0.6)
 MAX_BLOCKS = 512
 """The most blocks of 512 x 512 pixels that are read; of larger masks a random choice is read."""
 
+_MIDDLE = sum(TELLING) / 2
+_MOST_CHANGE = 4.0
 _FINEST_PX, _BLOCK_PX = TILE_SIZES_PX[0], TILE_SIZES_PX[-1]
 _PER_SIDE = _BLOCK_PX // _FINEST_PX
 
@@ -135,3 +137,34 @@ def _merged(counts: NDArray[np.int64], factor: int) -> NDArray[np.int64]:
     parts = counts.reshape(per_side, factor, per_side, factor, -1)
     merged: NDArray[np.int64] = parts.sum(axis=(1, 3))
     return merged
+
+
+def telling_px(sizes: Sequence[TileSize], number: int) -> float | None:
+    """Return the side at which class ``number`` would lie in the middle of ``TELLING``, in pixels.
+
+    Between two measured sizes it is found on a straight line over the logarithm of the side; beyond
+    them it is the smallest or the largest one. None for a class that no tile shows.
+    """
+    shares = [size.shares[number] for size in sizes]
+    if not any(shares):
+        return None
+    sides = np.log2([size.tile_px for size in sizes])
+    # A larger tile shows a class no less often, but for chance at the edges.
+    rising = np.maximum.accumulate(shares)
+    return float(2 ** np.interp(_MIDDLE, rising, sides))
+
+
+def rescaled_px(tile_px: float, present: int, told: int) -> float:
+    """Return the side at which a class would lie in the middle of ``TELLING``, from its labels.
+
+    ``present`` of the ``told`` tiles with a side of ``tile_px`` show the class. If its structures
+    were spread at random, a tile would be without them with a probability that falls exponentially
+    with its area. A share of 0 or 1 stands for half a tile more or less. No side is more than four
+    times as long as before, or as short.
+    """
+    share = min(max(present / told, 0.5 / told), 1 - 0.5 / told)
+    low, high = TELLING
+    if low <= share <= high:
+        return tile_px
+    factor = np.sqrt(np.log1p(-_MIDDLE) / np.log1p(-share))
+    return float(tile_px * np.clip(factor, 1 / _MOST_CHANGE, _MOST_CHANGE))

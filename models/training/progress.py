@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # A new stage stands at the end: the place of a stage here numbers its random streams.
-Stage = Literal["style", "pretrain", "stylise", "adapt", "evaluate", "register", "verdict"]
+Stage = Literal["style", "pretrain", "stylise", "adapt", "evaluate", "register", "verdict", "probe"]
 
 LABEL_SCORES = ("label_agreement", "confidence", "label_score")
 """Scores of a generator that need no masks; see ``style_selection.py``."""

@@ -1,0 +1,202 @@
+"""The probe: trained models are asked about a target, in cheap views, and nothing is trained."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.adaptation import estimate_on_target
+from models.choice.candidates import Plain, Statistics
+from models.choice.label_scores import FEW_TILES, Steadiness, gather_all
+from models.choice.looks import Look, LookMeta
+from models.choice.views import VIEWS, applied, fitted
+from models.data.domain import Domain
+from models.data.labels import PRESENT
+from models.data.sections import Section
+from models.data.stylised import StylisedDomain
+from models.inference import Predictor, Styliser, stylise_domain
+from models.labels_used.area import prior_by_labels
+from models.labels_used.rounds import NO_NOISE
+from models.metadata import RAW, ModelMeta, ViewMeta
+from models.networks.statistics import norms
+from models.networks.unet import UNet
+from models.training.progress import Progress
+
+MOST_PIXELS = 16 << 20
+"""The most pixels of all sections, at the working size, that each candidate predicts, unless one
+section has more: 16 sections of 1024 x 1024 pixels."""
+
+_LABELLED = 0.75  # the share of the sections that have labelled tiles, if there are enough
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A trained segmenter; ``source`` is None if its source was deleted."""
+
+    id: str
+    segmenter: UNet
+    meta: ModelMeta
+    source: Domain | None
+
+
+def sections_to_see(target: Domain, most: int) -> tuple[Section, ...]:
+    """Return up to ``most`` training sections, evenly spread; most of them have labelled tiles.
+
+    There are fewer if they have more than 16 million pixels together, but at least one.
+    """
+    sections = target.training_sections()
+    largest = max(int(np.prod(target.working_shape(section))) for section in sections)
+    number = max(1, min(most, len(sections), MOST_PIXELS // largest))
+    known = {tile.section for tile in target.labelled_tiles(["train"])}
+    labelled = _evenly([s for s in sections if s.index in known], round(_LABELLED * number) or 1)
+    others = [section for section in sections if section not in labelled]
+    chosen = {*labelled, *_evenly(others, number - len(labelled))}
+    return tuple(section for section in sections if section in chosen)
+
+
+def looks_of(
+    asked: Asked, target: Domain, sections: Sequence[Section], folder: Path
+) -> Iterator[Look]:
+    """Yield what each candidate of a model says of the tiles of some training sections.
+
+    The candidates are the views, each with the statistics of the source and of the target, and
+    first the model as it is. ``target`` has the model's classes and pixel size. ``folder`` is for
+    images that are needed meanwhile.
+    """
+    return _Prober(asked, target, sections, folder).looks()
+
+
+def num_looks(asked: Asked) -> int:
+    """Return the number of candidates of a model."""
+    return len(list(_candidates(asked)))
+
+
+class _Prober:
+    def __init__(
+        self, asked: Asked, target: Domain, sections: Sequence[Section], folder: Path
+    ) -> None:
+        self._asked, self._folder = asked, folder
+        self._sections = sections
+        chosen = {section.index for section in sections}
+        self._tiles = [n for n, tile in enumerate(target.tiles) if tile.section in chosen]
+        self._target = Domain(
+            target.store, target.info, sections, target.tiles, working_nm=target.working_nm
+        )
+
+    def looks(self) -> Iterator[Look]:
+        for number, (plain, view) in enumerate(_candidates(self._asked)):
+            yield self._look(plain, view, as_it_is=number == 0)
+
+    def _look(self, plain: Plain, view: ViewMeta, *, as_it_is: bool) -> Look:
+        meta = self._asked.meta
+        predictor = Predictor(
+            self._segmenter(plain, view), meta.working_nm, meta.crop_px, view=applied(view)
+        )
+        steady = Steadiness(self._target.num_classes) if self._few else None
+        evidence = gather_all(predictor.probabilities, self._target, self._sections, steady)
+        told = LookMeta(
+            model=self._asked.id,
+            title=self._title(plain, as_it_is=as_it_is),
+            view=plain.view,
+            statistics=plain.statistics,
+            class_names=meta.class_names,
+            as_it_is=as_it_is,
+            consistency=None if steady is None else steady.of(self._wanted),
+        )
+        return Look(
+            meta=told,
+            tiles=self._numbers,
+            sections=evidence.sections,
+            shares=evidence.shares,
+            peaks=evidence.peaks,
+            source_area=self._area,
+        )
+
+    def _title(self, plain: Plain, *, as_it_is: bool) -> str:
+        if self._asked.meta.target is None:
+            return plain.title
+        return "The adapted model" if as_it_is else plain.title.replace("Source-only", "It")
+
+    def _segmenter(self, plain: Plain, view: ViewMeta) -> UNet:
+        if plain.statistics == "source":
+            return self._asked.segmenter
+        segmenter = copy.deepcopy(self._asked.segmenter)
+        # Noise would change them, and the images that are segmented have none.
+        clean = self._asked.meta.config.changed({"adaptation": {"augmentation": NO_NOISE}})
+        estimate_on_target(segmenter, self._seen(view), clean)
+        return segmenter.eval()
+
+    def _seen(self, view: ViewMeta) -> StylisedDomain:
+        """Return the sections as they look through a view."""
+        style = applied(view) or _same
+        out = self._folder / f"{view.name}.zarr"
+        return stylise_domain(Styliser(style, f"view {view.name}"), self._target, out, _quietly)
+
+    @cached_property
+    def _numbers(self) -> NDArray[np.int64]:
+        """Return the numbers of the tiles in the order of the evidence."""
+        numbers: list[int] = []
+        for section in self._sections:
+            height, width = self._target.working_shape(section)
+            own = [n for n in self._tiles if self._target.tiles[n].section == section.index]
+            y0, y1, x0, x1 = self._target.tile_windows(section).edges.T
+            # Tiles that have no pixel at the working size are not in the evidence.
+            shown = (y0 < np.minimum(y1, height)) & (x0 < np.minimum(x1, width))
+            numbers += [n for n, there in zip(own, shown, strict=True) if there]
+        return np.array(numbers, np.int64)
+
+    @cached_property
+    def _labelled(self) -> NDArray[np.int64]:
+        """Return the labels of the tiles that have some, (T, C)."""
+        labels = [tile.labels for tile in self._target.labelled_tiles(["train"])]
+        return np.array(labels, np.int64).reshape(-1, self._target.num_classes)
+
+    @property
+    def _few(self) -> bool:
+        return len(self._labelled) < FEW_TILES
+
+    @property
+    def _wanted(self) -> NDArray[np.bool_]:
+        """Return the classes whose predictions should be steady: those that labels call present."""
+        present = (self._labelled == PRESENT).any(axis=0)
+        return present if present.any() else np.ones_like(present)
+
+    @cached_property
+    def _area(self) -> NDArray[np.float64]:
+        source = self._asked.source
+        if source is None or not source.split("train", masked=True):
+            return np.full(self._target.num_classes, np.nan)
+        return prior_by_labels(source, self._target)
+
+
+def _candidates(asked: Asked) -> Iterator[tuple[Plain, ViewMeta]]:
+    """Yield the candidates of a model, as it is first."""
+    views = {asked.meta.view.name: asked.meta.view, "raw": RAW}
+    for name in VIEWS:
+        if name not in views and name != "histogram":
+            views[name] = ViewMeta(name=name)
+    if asked.source is not None:
+        views.setdefault("histogram", fitted("histogram", asked.source))
+    kinds: tuple[Statistics, ...] = ("source", "target") if norms(asked.segmenter) else ("source",)
+    for name, view in views.items():
+        for statistics in kinds:
+            yield Plain(name, statistics), view
+
+
+def _evenly(sections: Sequence[Section], number: int) -> list[Section]:
+    """Return up to ``number`` sections, from the middle of as many equal runs."""
+    number = min(number, len(sections))
+    places = ((np.arange(number) + 0.5) * len(sections) / max(1, number)).astype(int)
+    return [sections[place] for place in places]
+
+
+def _same(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    return image
+
+
+def _quietly(_: Progress) -> None:
+    """Report nothing: looks are reported as a whole."""
