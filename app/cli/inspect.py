@@ -83,6 +83,8 @@ def _print_comparison(found: Compatibility) -> None:
         _say(finding.message)
     if not found.findings:
         _say("Nothing was found that would spoil an adaptation.")
+    for words in found.benefit.advice:
+        _say(words)
 
 
 def _say(line: str) -> None:

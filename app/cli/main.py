@@ -2,6 +2,7 @@
 
 import typer
 
+from app.cli.advice import next_tiles, probe, sources
 from app.cli.benchmark import benchmark
 from app.cli.count_mistakes import count_mistakes
 from app.cli.demo import demo
@@ -31,6 +32,7 @@ jobs = typer.Typer(
 )
 jobs.command()(watch)
 jobs.command()(verdict)
+jobs.command()(probe)
 datasets = typer.Typer(
     help="Register datasets, look at them, and fetch public ones.",
     no_args_is_help=True,
@@ -40,6 +42,7 @@ datasets.command()(register)
 datasets.command(name="list")(list_datasets)
 datasets.command()(report)
 datasets.command()(compare)
+datasets.command()(sources)
 fetch = typer.Typer(
     help="Copy public images and their annotations into a folder to register.",
     no_args_is_help=True,
@@ -56,6 +59,7 @@ labels = typer.Typer(
 labels.command("import")(import_labels)
 labels.command("export")(export_labels)
 labels.command("derive")(derive_labels)
+labels.command("next")(next_tiles)
 measure = typer.Typer(
     help="Measure the speed of training, of the database and of event streams.",
     no_args_is_help=True,

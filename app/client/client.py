@@ -10,6 +10,7 @@ from uuid import UUID
 
 import httpx
 
+from app.client.advice import Advice
 from app.client.connection import AGAIN_SECONDS, PATIENCE_SECONDS, ApiError, Connection, Unavailable
 from app.client.file_on_demand import FileOnDemand
 from app.datasets.schemas import (
@@ -47,7 +48,7 @@ Watch = Callable[[JobRead], None]
 """A function that is shown a job from time to time."""
 
 
-class Client:
+class Client(Advice):
     """Sends requests to one service. Use it as a context manager.
 
     Each method raises ApiError if the service refuses the request, and Unavailable if the service

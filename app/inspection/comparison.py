@@ -10,6 +10,7 @@ from app.datasets import service as datasets
 from app.datasets.domains import DatasetMissing, load_domain
 from app.errors import Invalid, NotFound, ProblemItem
 from app.inspection.schemas import ClassComparison, Compatibility, Finding
+from app.probes.benefit import expected_benefit
 from app.storage import Storage
 from models.data.compatibility import Contrast, DomainFacts, contrast, facts, thickness_ratios
 from models.data.domain import Domain
@@ -35,6 +36,7 @@ def compare(session: Session, storage: Storage, source_id: UUID, target_id: UUID
         target = load_domain(session, storage, target_id, working_nm=source_nm)
     except DatasetMissing as error:
         raise NotFound(str(error)) from error
+    benefit = expected_benefit(session, storage, source_id, target_id)
     session.close()  # reading pixels takes a while, and needs no connection
     of_source, of_target = _facts(source, "source"), _facts(target, "target")
     found = contrast(of_source, of_target)
@@ -55,6 +57,7 @@ def compare(session: Session, storage: Storage, source_id: UUID, target_id: UUID
         contrast_inverted=found.inverted,
         contrast_evidence=found.evidence,
         classes=[_class(name, of_source, of_target) for name in ratios],
+        benefit=benefit,
         findings=[
             *_on_classes(ours, theirs),
             *_on_contrast(found),

@@ -6,6 +6,7 @@ from uuid import UUID
 from pydantic import BaseModel, Field, JsonValue
 
 from app.datasets.schemas import NoteRead
+from app.probes.schemas import ExpectedBenefit
 
 
 class ClassComparison(BaseModel):
@@ -76,6 +77,7 @@ class Compatibility(BaseModel):
     classes: list[ClassComparison] = Field(
         description="The classes that the masks of both show. It is empty without masks."
     )
+    benefit: ExpectedBenefit = Field(description="What to expect of an adaptation.")
     findings: list[Finding] = Field(
         description="What may spoil an adaptation. It is empty if nothing was found."
     )

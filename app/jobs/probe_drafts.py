@@ -10,12 +10,12 @@ from app.jobs import checks
 from app.jobs.checks import Context
 from app.jobs.request_schemas import MOST_PROBED, ProbeRequest
 from app.storage import Storage
-from app.tables import Dataset, Job, JobKind, ModelKind, TrainedModel
+from app.tables import ADAPTED, Dataset, Job, JobKind, ModelKind, TrainedModel
 from models.choice.probed import LeftOut, ProbePlan
 from models.config.presets import preset
 from models.config.stylefilter import StyleFilterConfig
 
-SEGMENTERS = (ModelKind.SEGMENTER, ModelKind.STYLEFILTER, ModelKind.BASELINE)
+SEGMENTERS = (ModelKind.SEGMENTER, *ADAPTED)
 
 _WHERE = "models"
 

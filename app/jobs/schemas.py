@@ -6,6 +6,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from app.jobs.result import EvaluationRead, JobResult
+from app.probes.schemas import ExpectedBenefit
 from app.tables import JobKind, JobState, Lane
 from models.config.presets import preset
 from models.config.stylefilter import StyleFilterConfig
@@ -48,8 +49,8 @@ class StageRead(BaseModel):
     stage: str = Field(
         description="The name of the stage. `style` trains CUT, `pretrain` trains the segmenter on "
         "the source, `stylise` stylises the target, `adapt` trains the "
-        "segmenter on source and target, `evaluate` scores it by masks, and `verdict` compares it "
-        "with the source-only model by labels.",
+        "segmenter on source and target, `evaluate` scores it by masks, `verdict` compares it with "
+        "the source-only model by labels, and `probe` asks trained models about a target.",
         examples=["style"],
     )
     step: int = Field(description="The number of steps done.")
@@ -88,6 +89,10 @@ class JobEstimate(BaseModel):
     notes: list[str] = Field(
         description="Warnings: sentences about things that the service accepts, and that may be a "
         "mistake."
+    )
+    benefit: ExpectedBenefit | None = Field(
+        description="What to expect of the adaptation. None for jobs that adapt nothing, and for a "
+        "benchmark, which measures it."
     )
     config: StyleFilterConfig = Field(
         description="The whole configuration: the preset with the fields that the request changes."

@@ -14,7 +14,10 @@ from app.jobs.checks import Context
 from app.jobs.drafts import Draft, JobRequest, TrainingRequest, draft, draft_training
 from app.jobs.queue import JobQueue
 from app.jobs.schemas import JobEstimate, JobRead, StageEstimateRead
+from app.probes.benefit import expected_benefit
+from app.probes.schemas import ExpectedBenefit
 from app.settings import Settings
+from app.storage import Storage
 from app.tables import IdempotencyKey, Job, JobDependency, JobKind, Lane
 from app.webhooks import targets
 from models.config.stages import Device
@@ -61,8 +64,19 @@ def estimate(context: Context, request: TrainingRequest) -> JobEstimate:
         gpu_memory_bytes=found.gpu_memory_bytes,
         disk_bytes=found.disk_bytes,
         notes=list(drafted.notes),
+        benefit=_benefit(context, drafted.job),
         config=drafted.config,
     )
+
+
+def _benefit(context: Context, job: Job) -> ExpectedBenefit | None:
+    """Return what to expect of a job that adapts a segmenter."""
+    if job.kind not in (JobKind.ADAPT, JobKind.STYLEFILTER):
+        return None
+    assert job.source_id is not None
+    assert job.target_id is not None
+    storage = Storage(context.settings.data_folder)
+    return expected_benefit(context.session, storage, job.source_id, job.target_id)
 
 
 def _check_webhook(settings: Settings, url: str | None) -> None:

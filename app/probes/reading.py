@@ -15,12 +15,12 @@ from app.columns import stored_object
 from app.database import now_plus
 from app.probes.schemas import ProbeRead
 from app.storage import Storage
-from app.tables import Dataset, Image, Job, JobKind, JobState, ModelKind, TrainedModel
+from app.tables import ADAPTED, Dataset, Image, Job, JobKind, JobState, ModelKind, TrainedModel
 from models.choice.looks import FILE, Look, LooksUnreadable, load_looks
 from models.choice.probed import ProbeResult, Scored, scored
 from models.data.labels import UNKNOWN, label_codes
 
-_SEGMENTERS = (ModelKind.SEGMENTER, ModelKind.STYLEFILTER, ModelKind.BASELINE)
+_SEGMENTERS = (ModelKind.SEGMENTER, *ADAPTED)
 
 
 @dataclass(frozen=True)

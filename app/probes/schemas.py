@@ -163,7 +163,7 @@ class SuggestedSources(BaseModel):
 
 
 class ExpectedBenefit(BaseModel):
-    """What to expect of an adaptation, by the latest probe of the target."""
+    """Tells what to expect of an adaptation, by the latest probe of the target."""
 
     probe: ProbeRead | None = Field(
         description="The probe; none if no probe has asked a segmenter of this source."

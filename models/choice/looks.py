@@ -40,7 +40,7 @@ class LookMeta(FrozenConfig):
 
 @dataclass(frozen=True)
 class Look:
-    """What one candidate says of tiles.
+    """Tells what one candidate says of tiles.
 
     ``tiles`` (T,) holds the number of each tile in the target, and ``sections`` (T,) the index of
     its section. ``shares`` and ``peaks`` (T, C) are those of ``Evidence``. ``source_area`` (C,) is

@@ -1,4 +1,4 @@
-"""What a probe says of a target: which model suits it best, and whether more labels would help.
+"""Judge what a probe found in a target: which model suits it best, and whether more labels would help.
 
 A probe is a job that asks trained models about some tiles of a target and trains nothing. Free of
 torch.
@@ -62,7 +62,7 @@ class ProbedModel(FrozenConfig):
 
 
 class ProbeResult(FrozenConfig):
-    """What a probe has looked at."""
+    """Tells what a probe has looked at."""
 
     models: tuple[ProbedModel, ...] = Field(description="The models, best first.")
     left_out: tuple[LeftOut, ...] = Field(description="The models that were not asked.")
@@ -105,7 +105,7 @@ def best_of_each(looks: Sequence[Scored]) -> list[Scored]:
 
 @dataclass(frozen=True)
 class Enough:
-    """Whether more labels would change which candidate is chosen; ``more`` is how many would."""
+    """Tells whether more labels would change which candidate is chosen; ``more`` is how many would."""
 
     enough: bool
     reason: str

@@ -13,7 +13,7 @@ from models.adaptation import estimate_on_target
 from models.choice.candidates import Plain, Statistics
 from models.choice.label_scores import FEW_TILES, Steadiness, gather_all
 from models.choice.looks import Look, LookMeta
-from models.choice.views import VIEWS, applied, fitted
+from models.choice.views import VIEWS, applied, fitted, unchanged
 from models.data.domain import Domain
 from models.data.labels import PRESENT
 from models.data.sections import Section
@@ -97,7 +97,8 @@ class _Prober:
             self._segmenter(plain, view), meta.working_nm, meta.crop_px, view=applied(view)
         )
         steady = Steadiness(self._target.num_classes) if self._few else None
-        evidence = gather_all(predictor.probabilities, self._target, self._sections, steady)
+        seen = self._at(view)
+        evidence = gather_all(predictor.probabilities, seen, self._sections, steady)
         told = LookMeta(
             model=self._asked.id,
             title=self._title(plain, as_it_is=as_it_is),
@@ -109,7 +110,7 @@ class _Prober:
         )
         return Look(
             meta=told,
-            tiles=self._numbers,
+            tiles=self._numbers(seen),
             sections=evidence.sections,
             shares=evidence.shares,
             peaks=evidence.peaks,
@@ -132,18 +133,23 @@ class _Prober:
 
     def _seen(self, view: ViewMeta) -> StylisedDomain:
         """Return the sections as they look through a view."""
-        style = applied(view) or _same
         out = self._folder / f"{view.name}.zarr"
-        return stylise_domain(Styliser(style, f"view {view.name}"), self._target, out, _quietly)
+        styliser = Styliser(applied(view) or unchanged, f"view {view.name}")
+        return stylise_domain(styliser, self._at(view), out, _quietly)
 
-    @cached_property
-    def _numbers(self) -> NDArray[np.int64]:
+    def _at(self, view: ViewMeta) -> Domain:
+        """Return the target at the pixel size of a view."""
+        if view.pixel_factor == 1:
+            return self._target
+        return self._target.at(view.pixel_factor * self._target.working_nm)
+
+    def _numbers(self, target: Domain) -> NDArray[np.int64]:
         """Return the numbers of the tiles in the order of the evidence."""
         numbers: list[int] = []
         for section in self._sections:
-            height, width = self._target.working_shape(section)
-            own = [n for n in self._tiles if self._target.tiles[n].section == section.index]
-            y0, y1, x0, x1 = self._target.tile_windows(section).edges.T
+            height, width = target.working_shape(section)
+            own = [n for n in self._tiles if target.tiles[n].section == section.index]
+            y0, y1, x0, x1 = target.tile_windows(section).edges.T
             # Tiles that have no pixel at the working size are not in the evidence.
             shown = (y0 < np.minimum(y1, height)) & (x0 < np.minimum(x1, width))
             numbers += [n for n, there in zip(own, shown, strict=True) if there]
@@ -175,16 +181,23 @@ class _Prober:
 
 def _candidates(asked: Asked) -> Iterator[tuple[Plain, ViewMeta]]:
     """Yield the candidates of a model, as it is first."""
-    views = {asked.meta.view.name: asked.meta.view, "raw": RAW}
-    for name in VIEWS:
-        if name not in views and name != "histogram":
-            views[name] = ViewMeta(name=name)
-    if asked.source is not None:
-        views.setdefault("histogram", fitted("histogram", asked.source))
+    own = asked.meta.view
+    views = [own] + [view for view in _views(asked.source) if view.name != own.name]
+    if own.name == "raw" and own != RAW:
+        views.append(RAW)
     kinds: tuple[Statistics, ...] = ("source", "target") if norms(asked.segmenter) else ("source",)
-    for name, view in views.items():
+    for view in views:
         for statistics in kinds:
-            yield Plain(name, statistics), view
+            yield Plain(view.name, statistics, pixel_factor=view.pixel_factor), view
+
+
+def _views(source: Domain | None) -> Iterator[ViewMeta]:
+    """Yield all views of grey values; without the source, those that need nothing of it."""
+    for name in VIEWS:
+        if source is not None:
+            yield fitted(name, source)
+        elif "histogram" not in name:
+            yield ViewMeta(name=name)
 
 
 def _evenly(sections: Sequence[Section], number: int) -> list[Section]:
@@ -192,10 +205,6 @@ def _evenly(sections: Sequence[Section], number: int) -> list[Section]:
     number = min(number, len(sections))
     places = ((np.arange(number) + 0.5) * len(sections) / max(1, number)).astype(int)
     return [sections[place] for place in places]
-
-
-def _same(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    return image
 
 
 def _quietly(_: Progress) -> None:

@@ -22,14 +22,15 @@ def test_a_probe_ranks_models_and_orders_tiles(service: Service) -> None:
     )
     probe = run_here(service, service.submit(ProbeRequest(target=service.target, max_sections=3)))
     assert (probe.state, probe.error, probe.kind) == ("succeeded", None, JobKind.PROBE)
-    assert [(stage.stage, stage.step, stage.total) for stage in probe.stages] == [("probe", 8, 8)]
+    assert [(stage.stage, stage.step, stage.total) for stage in probe.stages] == [("probe", 10, 10)]
     assert service.files(probe.id) == {"logs/1.log", "1/looks.npz"}
     found = result_of(probe).probe
     assert found is not None
     (model,) = found.models
     assert (model.model, model.source) == (pretrained.models[0], service.source)
     assert (found.num_sections, found.num_labelled) == (2, 8)
-    assert model.loss is not None and model.tile_nm
+    assert model.loss is not None
+    assert model.tile_nm
 
     with service.database.reading() as session:
         ranked = suggested_sources(session, service.storage, service.target, 10)
@@ -38,7 +39,8 @@ def test_a_probe_ranks_models_and_orders_tiles(service: Service) -> None:
     assert ranked.items[0].loss is not None
     assert ranked.items[0].loss.low <= ranked.items[0].loss.value <= ranked.items[0].loss.high
     assert ranked.items[0].loss.value == pytest.approx(model.loss, rel=1e-4)
-    assert ranked.probe is not None and ranked.probe.job == probe.id
+    assert ranked.probe is not None
+    assert ranked.probe.job == probe.id
     assert (tiles.num_unlabelled, tiles.num_labelled, tiles.enough) == (0, 8, True)
 
     # Labels that are taken back count at once, without another probe.

@@ -43,6 +43,8 @@ def test_a_pair_that_fits_has_no_findings(api: httpx.Client) -> None:
     assert body["target_size_factor"] == 1.5
     assert body["smallest_section_px"] == [192, 192]
     assert body["shared_classes"] == ["background", "organelle"]
+    assert body["benefit"]["probe"] is None
+    assert "/jobs/probe" in body["benefit"]["advice"][0]
 
 
 def test_inverted_contrast_names_the_field_that_mends_it(api: httpx.Client) -> None:

@@ -50,7 +50,8 @@ def test_tiles_that_candidates_dispute_come_first_and_doubt_alone_counts_nothing
     assert [pick.number for pick in picks[:2]] == [1, 3]
     assert picks[0].told == pytest.approx(0.531, abs=1e-3)
     assert {pick.told for pick in picks[2:]} == {0}
-    assert picks[0].presence is not None and picks[0].presence == pytest.approx([0.5])
+    assert picks[0].presence is not None
+    assert picks[0].presence == pytest.approx([0.5])
 
 
 def test_labelled_tiles_are_left_out_and_the_limit_holds() -> None:
