@@ -22,7 +22,7 @@ from app.jobs.request_schemas import (
     StyleFilterRequest,
     TrainStyleRequest,
 )
-from app.tables import ADAPTED, Dataset, Job, JobKind, ModelKind, TrainedModel
+from app.tables import Dataset, Job, JobKind, ModelKind, TrainedModel
 from models.capacity.estimate import Estimate
 from models.config.presets import preset
 from models.config.stylefilter import StyleFilterConfig

@@ -1,4 +1,4 @@
-"""Judge what a probe found in a target: which model suits it best, and whether more labels would help.
+"""Judge what a probe found in a target: which model suits it best, and if more labels would help.
 
 A probe is a job that asks trained models about some tiles of a target and trains nothing. Free of
 torch.
@@ -105,7 +105,7 @@ def best_of_each(looks: Sequence[Scored]) -> list[Scored]:
 
 @dataclass(frozen=True)
 class Enough:
-    """Tells whether more labels would change which candidate is chosen; ``more`` is how many would."""
+    """Tells whether more labels would change the choice; ``more`` is how many of them would."""
 
     enough: bool
     reason: str
