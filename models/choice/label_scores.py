@@ -8,7 +8,7 @@ Legend: T labelled tiles, C classes, U units of the bootstrap, R resamples, H he
 last axis of (..., C, 2) is the label: 0 for tiles that it calls absent, 1 for present.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
@@ -18,13 +18,11 @@ from numpy.typing import NDArray
 
 from models.choice.bootstrap import redrawn
 from models.choice.mask_scores import MaskEvidence, MaskPart
+from models.choice.steadiness import Predict, Steadiness
 from models.choice.verdict import Interval
 from models.data.domain import Domain
 from models.data.labels import ABSENT, PRESENT, UNKNOWN, class_pixels
 from models.data.sections import Section
-
-Predict = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""A function that segments an image (H, W) in [0, 1]: probabilities (C, H, W) float32."""
 
 COVERED = 0.01
 """The least share of a tile that a class has to cover to count as found there.
@@ -265,7 +263,7 @@ def gather_all(
     predict: Predict,
     target: Domain,
     sections: Iterable[Section],
-    steady: "Steadiness | None" = None,
+    steady: Steadiness | None = None,
 ) -> Evidence:
     """Predict sections once each, and return the evidence of all of their tiles, labelled or not.
 
@@ -303,39 +301,6 @@ def _of_masks(predict: Predict, target: Domain, masks: Sequence[MaskPart]) -> Ma
         for block in part.compared(target, predict(target.image(part.section)).argmax(axis=0))
     ]
     return MaskEvidence(np.array(confusions))
-
-
-class Steadiness:
-    """Compares predictions of an image, of it turned, and of it with noise, by IoU."""
-
-    def __init__(self, num_classes: int) -> None:
-        self._both = np.zeros((2, num_classes))
-        self._any = np.zeros((2, num_classes))
-        self._rng = np.random.default_rng(0)  # the same noise for all candidates
-
-    def add(
-        self, predict: Predict, image: NDArray[np.float32], predicted: NDArray[np.intp]
-    ) -> None:
-        noise = self._rng.normal(0, 0.05, image.shape)
-        noisy = (0.5 + 0.8 * (image - 0.5) + noise).clip(0, 1).astype(np.float32)
-        turned = np.ascontiguousarray(np.rot90(image))
-        others = np.rot90(predict(turned), -1, axes=(1, 2)), predict(noisy)
-        for index, other in enumerate(others):
-            for number in range(self._any.shape[1]):
-                one, two = predicted == number, other.argmax(axis=0) == number
-                self._both[index, number] += (one & two).sum()
-                self._any[index, number] += (one | two).sum()
-
-    def of(self, wanted: NDArray[np.bool_]) -> float | None:
-        """Return the product of both mean IoUs over the wanted classes; None if there is none.
-
-        A class that is predicted nowhere has 0: a network that finds nothing is not steady.
-        """
-        if not wanted.any():
-            return None
-        iou = np.zeros_like(self._any)
-        np.divide(self._both, self._any, out=iou, where=self._any > 0)
-        return float(iou[:, wanted].mean(axis=1).prod())
 
 
 def _peaks(probabilities: NDArray[np.float32]) -> NDArray[np.float64]:

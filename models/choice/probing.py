@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from models.adaptation import estimate_on_target
 from models.choice.candidates import Plain, Statistics
-from models.choice.label_scores import FEW_TILES, Steadiness, gather_all
+from models.choice.label_scores import FEW_TILES, gather_all
 from models.choice.looks import Look, LookMeta
+from models.choice.steadiness import Steadiness
 from models.choice.views import VIEWS, applied, fitted, unchanged
 from models.data.domain import Domain
 from models.data.labels import PRESENT

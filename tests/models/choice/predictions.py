@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models.choice.label_scores import Evidence, Predict
+from models.choice.label_scores import Evidence
+from models.choice.steadiness import Predict
 from models.data.domain import Domain, Tile
 from models.data.labels import labels_of_mask
 from tests.models.domains import write_domain

@@ -9,8 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from models.choice.judging import Candidate, Facts, judge
-from models.choice.label_scores import Evidence, Predict, gather
+from models.choice.label_scores import Evidence, gather
 from models.choice.mask_scores import DividedMasks, MaskPart
+from models.choice.steadiness import Predict
 from models.config.rounds import RoundsConfig
 from models.data.domain import Domain
 from tests.models.choice.predictions import finder, nothing, rare_domain
