@@ -49,6 +49,7 @@ DESCRIPTION = """Adapt a model that segments organelles to images of another ele
    learns from the source's masks. A *style model* (the generator of CUT) learns to *stylise* images
    of the target: to redraw them in the source's style. Then the segmenter learns from predictions
    on the stylised target, the *pseudo-labels*. These are never a class that a label calls absent.
+   With the preset `best` the job tries several ways instead, and the labels choose the result.
 4. **Predict**: send an image of the target, and receive its mask.
 
 A *section* is a whole image as the microscope made it. Sections may be divided into square *tiles*

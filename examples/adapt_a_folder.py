@@ -22,7 +22,7 @@ target = open_folder(
     Description(class_names=classes, pixel_size_nm=10, tile_px=128),
     labels="from_masks",  # or yours: {0: {"nucleus": "absent", "membrane": "present"}, ...}
 )
-adapted = adapt(source, target, preset("quick"), on_progress=print)
+adapted = adapt(source, target, preset("best"), on_progress=print)
 print(adapted.evaluate(target, "test").dice)
 
 image = target.native_image(target.sections[-1])

@@ -189,7 +189,7 @@ class Demo:
     def _figure(self, job: JobRead, target: DatasetReport, folder: Path) -> None:
         """Predict a test section by the source alone and as the job advises, and draw the masks."""
         found = self._client.verdict(job.id)
-        self._console.print(f"Handed out: {found.verdict.used.title}. {found.verdict.advice[0]}")
+        self._console.print(f"Handed out: {found.verdict.used.title}")
         tested = [s.name for s in target.sections if s.split == "test" and s.has_mask]
         if not tested:
             self._console.print(

@@ -17,8 +17,8 @@ TARGET = typer.Option(
 )
 PRESET = typer.Option(
     help="The set of training numbers: smoke takes seconds and only shows that everything runs, "
-    "quick takes minutes, best trains longer on the source, and paper has the numbers of the paper "
-    "and needs a GPU."
+    "quick takes minutes, best trains longer on the source and lets labels choose how to adapt, "
+    "and paper has the numbers of the paper and needs a GPU."
 )
 TILE_PX = typer.Option(
     min=16,

@@ -82,8 +82,9 @@ class _TrainingRequest(_JobRequest):
     preset: PresetName = Field(
         "quick",
         description="The set of training numbers to start from. `smoke` takes seconds and only "
-        "shows that everything runs, `quick` takes minutes, `best` trains longer on the source, "
-        "and `paper` has the numbers of the paper and needs a GPU.",
+        "shows that everything runs, `quick` takes minutes, `best` trains longer on the source "
+        "and lets the target's labels choose how to adapt, and `paper` has the numbers of the "
+        "paper and needs a GPU.",
     )
     reuse: bool = Field(
         True,
@@ -107,8 +108,8 @@ class AdaptRequest(_TrainingRequest):
         {
             "source": _SOURCE,
             "target": _TARGET,
-            "preset": "quick",
-            "config": {"style": {"steps": 300}, "seed": 1},
+            "preset": "best",
+            "config": {"adaptation": {"steps": 300}, "seed": 1},
         }
     )
 
