@@ -15,7 +15,7 @@ from models.config.stylefilter import StyleFilterConfig
 from models.data.class_map import ClassMap, mapped
 from models.data.domain import Domain
 from models.data.splits import SectionLists
-from models.data.tiles import relabelled
+from models.data.tiles import labels_of_some, relabelled
 from models.table1.methods import METHODS, Method
 from models.table1.plan import BenchmarkPart
 
@@ -130,10 +130,7 @@ def read_inputs(session: Session, storage: Storage, job: Job) -> Inputs:
             stylise = read.model(job.style_model_id) if job.stylise else None
             return EvaluateInputs(job, config, read.target(), segmenter, stylise)
         case JobKind.METHOD:
-            part = BenchmarkPart.model_validate(job.plan)
-            assert part.method is not None
-            method = METHODS[part.method]
-            return PartInputs(job, config, read.source(), read.target(), part, method)
+            return read.part()
         case JobKind.BENCHMARK:
             return ReportInputs(job, config, read.source(), read.target())
         case JobKind.PROBE:
@@ -151,6 +148,15 @@ class _Reader:
         self.config = job.usable_config()
         self._fold = fold_of(job)  # a benchmark's is the first one, which its picture shows
 
+    def part(self) -> PartInputs:
+        """Return the inputs of a benchmark's part, whose budget of masks replaces the config's."""
+        part, config = BenchmarkPart.model_validate(self._job.plan), self.config
+        assert part.method is not None
+        if part.budget is not None:
+            config = config.changed({"rounds": {"masked_sections": part.budget.num_masks}})
+        method = METHODS[part.method]
+        return PartInputs(self._job, config, self.source(), self.target(), part, method)
+
     def source(self) -> Domain:
         return self._domain(self._job.source_id, None if self._fold is None else self._fold.source)
 
@@ -167,8 +173,12 @@ class _Reader:
         )
         if self._job.parent_id is None:
             return target
-        tile_px = BenchmarkPart.model_validate(self._job.plan).tile_px
-        return target if tile_px is None else relabelled(target, tile_px)
+        part = BenchmarkPart.model_validate(self._job.plan)
+        if part.tile_px is not None:
+            target = relabelled(target, part.tile_px)
+        if part.budget is not None:
+            target = labels_of_some(target, part.budget.num_labels, self.config.seed)
+        return target
 
     def _classes(self) -> tuple[str, ...]:
         """Return the classes of the job: of the segmenter that it scores, or of its source."""

@@ -15,7 +15,8 @@ from models.data.domain import Domain
 from models.data.sections import Section, Split
 from models.evaluation import Evaluated, evaluate
 from models.inference import Predictor
-from models.table1.methods import ROWS, RowName
+from models.labels_used.training_masks import masked_sections
+from models.table1.methods import ROWS, Method, RowName
 from models.table1.plan import BenchmarkPart
 from models.table1.results import RowScores
 from models.table1.training import Trained, styliser
@@ -71,6 +72,7 @@ class Tester:
             row=row,
             fold=part.fold,
             tile_px=part.tile_px,
+            budget=part.budget,
             sections=tuple(section.name for section in evaluated.sections),
             # A section without a group is resampled by itself.
             groups=tuple(section.group or section.name for section in evaluated.sections),
@@ -79,9 +81,16 @@ class Tester:
             selected_step=choice.segmenter.step,
             style_selected_by=None if choice.style is None else choice.style.by,
             num_labels=len(self._target.labelled_tiles(labelled)),
-            num_masks=sum(s.has_mask for s in training) if of_target else 0,
+            num_masks=sum(s.has_mask for s in training) if of_target else self._num_masks(method),
             peak_memory_bytes=peak_memory_bytes(),
         )
+
+    def _num_masks(self, method: Method) -> int:
+        """Return the number of target masks by which a method that adapts learns or chooses."""
+        if not method.reads_masks:
+            return 0
+        rounds = method.changed(self._config).rounds
+        return len(masked_sections(self._target.sections, rounds.masked_sections))
 
     def picture(self, row: RowName) -> NDArray[np.uint8]:
         """Predict the test section that the report shows: class ids (H, W) at its native size."""

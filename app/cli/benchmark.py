@@ -74,6 +74,16 @@ _LABEL_TILE = typer.Option(
     help="Another side of tiles, in pixels. StyleFilter is measured with the labels of such tiles "
     "too. Give the option once for each side.",
 )
+_NUM_LABELS = typer.Option(
+    min=0,
+    help="A smaller number of labelled training tiles. The rows rounds, rounds-target, rounds-area "
+    "and chosen are measured with so many labels too. Give the option once for each number.",
+)
+_NUM_MASKS = typer.Option(
+    min=1,
+    help="A number of training masks of the target. The same rows are measured with so many masks "
+    "in place of labels too. Give the option once for each number.",
+)
 _EXCLUDE = typer.Option(
     help="A class to leave out of the table and of its mean DICE. Give the option once for each "
     "class."
@@ -115,6 +125,8 @@ def benchmark(  # noqa: PLR0913 - options of a command are its parameters
     only_folds: Annotated[list[int] | None, _ONLY_FOLDS] = None,
     tile_px: Annotated[int, _LABELLED_TILE_PX] = 128,
     label_tiles: Annotated[list[int] | None, _LABEL_TILE] = None,
+    num_labels: Annotated[list[int] | None, _NUM_LABELS] = None,
+    num_masks: Annotated[list[int] | None, _NUM_MASKS] = None,
     exclude: Annotated[list[str] | None, _EXCLUDE] = None,
     seed: Annotated[int | None, SEED] = None,
     seeds: Annotated[list[int] | None, _SEEDS] = None,
@@ -137,12 +149,15 @@ def benchmark(  # noqa: PLR0913 - options of a command are its parameters
         "label_tiles_px": label_tiles or [],
         "excluded": exclude or [],
     }
-    if rows:
-        body["rows"] = rows
-    if seeds:
-        body["seeds"] = seeds
-    if only_folds:
-        body["only_folds"] = only_folds
+    # Left out unless given: a folder that an earlier version has begun does not hold them.
+    given = {
+        "rows": rows,
+        "seeds": seeds,
+        "only_folds": only_folds,
+        "num_labels": num_labels,
+        "num_masks": num_masks,
+    }
+    body |= {name: value for name, value in given.items() if value}
     _check(body)
     options = TableOptions(source=source, target=target, body=body, out=out, url=url)
     raise typer.Exit(run_table(options, console))

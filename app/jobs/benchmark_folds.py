@@ -1,6 +1,6 @@
 """Plans a benchmark: chooses the sections that train, validate and test in each fold."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import compress
 
 from sqlalchemy import select
@@ -20,8 +20,8 @@ from models.data.splits import (
     cross_validation,
     with_splits,
 )
-from models.table1.methods import ROWS
-from models.table1.plan import BenchmarkPlan, FoldSections
+from models.table1.methods import ROWS, VALUED
+from models.table1.plan import BenchmarkPlan, Budget, FoldSections
 
 
 def plan(
@@ -58,12 +58,16 @@ def plan(
         tested = any(row.filtered for row in rows)
         _check_labels(session, target, of_target, ("train", "test") if tested else ("train",))
     working_nm = config.working_nm(source.pixel_size_nm)
-    _check_tiles(session, request, target, config.adaptation.crop_px * working_nm)
+    crop_nm = config.adaptation.crop_px * working_nm
+    _check_tiles(session, request, target, crop_nm)
     for dataset, folds, where in ((source, of_source, "source"), (target, of_target, "target")):
         for number, fold in enumerate(folds, start=1):
             _check_masks(dataset, fold, needs[where], f"fold {number} of the {where}")
     seeds = tuple(dict.fromkeys(request.seeds))
-    _check_masked_sections(request, target, of_target, config)
+    budgets = tuple(dict.fromkeys(_budgets(request)))
+    most = config.changed({"rounds": {"masked_sections": max(request.num_masks, default=0)}})
+    for its in (config, most) if request.num_masks else (config,):
+        _check_masked_sections(request, target, of_target, its)
     return BenchmarkPlan(
         rows=tuple(row for row in ROWS if row in request.rows),
         folds=tuple(
@@ -74,8 +78,25 @@ def plan(
         preset=request.preset,
         tile_px=request.tile_px,
         label_tiles_px=tuple(dict.fromkeys(request.label_tiles_px)),
+        crop_tiles_px=tuple(
+            tile_px
+            for tile_px in dict.fromkeys(request.label_tiles_px)
+            if tile_px * target.pixel_size_nm <= crop_nm
+        ),
+        budgets=budgets,
         excluded=tuple(dict.fromkeys(request.excluded)),
     )
+
+
+def _budgets(request: BenchmarkRequest) -> Iterator[Budget]:
+    """Yield the smaller annotations that are asked for."""
+    if (request.num_labels or request.num_masks) and not set(VALUED) & set(request.rows):
+        field = "num_labels" if request.num_labels else "num_masks"
+        raise refusal(field, f"none of the rows {', '.join(VALUED)} is asked for: add one")
+    for number in request.num_labels:
+        yield Budget(num_labels=number)
+    for number in request.num_masks:
+        yield Budget(num_labels=0, num_masks=number)
 
 
 def _check_masked_sections(

@@ -3,14 +3,25 @@
 Any worker may take any part.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 from app.tables import Job, JobKind
 from models.config.stylefilter import StyleFilterConfig
-from models.table1.methods import METHODS, MethodName, RowName, needs_style, rows_by_method
+from models.table1.methods import (
+    METHODS,
+    ROWS,
+    VALUED,
+    MethodName,
+    RowName,
+    needs_style,
+    rows_by_method,
+)
 from models.table1.plan import BenchmarkPart, BenchmarkPlan
+
+_Method = tuple[MethodName, tuple[RowName, ...], Mapping[str, object]]
+"""A method to train, the rows that test it, and fields of its part."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +53,7 @@ class _Fold:
         self._config = config
 
     def parts(self) -> Iterator[Part]:
-        methods = list(self._methods())
+        methods = [*self._methods(), *self._valued()]
         pretrain = style = None
         if any(METHODS[method].masks_of == "source" for method, _, _ in methods):
             pretrain = self._part(JobKind.PRETRAIN)
@@ -53,25 +64,38 @@ class _Fold:
             # Labels may choose the style model: the same labels that the rows learn from.
             style = self._part(JobKind.TRAIN_STYLE, needs, tile_px=self._plan.tile_px)
             yield style
-        for method, rows, tile_px in methods:
+        for method, rows, fields in methods:
             needs = []
             if pretrain is not None and METHODS[method].masks_of == "source":
                 needs.append(pretrain.job.id)
             if style is not None and needs_style(method, rows):
                 needs.append(style.job.id)
-            yield self._part(JobKind.METHOD, needs, method=method, rows=rows, tile_px=tile_px)
+            yield self._part(JobKind.METHOD, needs, method=method, rows=rows, **fields)
 
-    def _methods(self) -> Iterator[tuple[MethodName, tuple[RowName, ...], int | None]]:
-        """Yield each method to train, the rows it serves, and the side of its labelled tiles."""
+    def _methods(self) -> Iterator[_Method]:
+        """Yield each method to train for the table, and StyleFilter for other sides of tiles."""
         plan = self._plan
         rows: set[RowName] = set(plan.rows)
         if plan.label_tiles_px:
             rows.add("unfiltered")  # labels of tiles of any size are compared with this row
         for method, its_rows in rows_by_method(rows).items():
-            yield method, its_rows, plan.tile_px
+            yield method, its_rows, {"tile_px": plan.tile_px}
         for tile_px in plan.label_tiles_px:
             if tile_px != plan.tile_px or "stylefilter" not in rows:
-                yield "stylefilter", ("stylefilter",), tile_px
+                yield "stylefilter", ("stylefilter",), {"tile_px": tile_px}
+
+    def _valued(self) -> Iterator[_Method]:
+        """Yield the methods that are trained with other labels, or with masks."""
+        plan = self._plan
+        for row in VALUED:
+            if row not in plan.rows:
+                continue
+            method = ROWS[row].method.name
+            for tile_px in plan.crop_tiles_px:
+                if tile_px != plan.tile_px:
+                    yield method, (row,), {"tile_px": tile_px}
+            for budget in plan.budgets:
+                yield method, (row,), {"tile_px": plan.tile_px, "budget": budget}
 
     def _part(self, kind: JobKind, needs: Sequence[UUID] = (), **fields: object) -> Part:
         benchmark, plan = self._benchmark, self._place.model_copy(update=fields)

@@ -281,7 +281,22 @@ class BenchmarkRequest(_TrainingRequest):
         [],
         max_length=8,
         description="More sides of tiles. StyleFilter is measured with the labels of each size, "
-        "to show how the scores depend on the size and the number of tiles.",
+        "to show how the scores depend on the size and the number of tiles; so are `rounds`, "
+        "`rounds-target`, `rounds-area` and `chosen`, if they are among the rows and a crop can "
+        "hold the tile.",
+    )
+    num_labels: list[Annotated[int, Field(ge=0, le=10**7)]] = Field(
+        [],
+        max_length=10,
+        description="Smaller numbers of labelled training tiles. The rows `rounds`, "
+        "`rounds-target`, `rounds-area` and `chosen` are also measured with so many labels, which "
+        "are drawn at random, to show what a minute of annotation brings.",
+    )
+    num_masks: list[Annotated[int, Field(ge=1, le=1000)]] = Field(
+        [],
+        max_length=10,
+        description="Numbers of training sections whose masks are used. The same rows are also "
+        "measured with so many masks and without labels.",
     )
     excluded: list[ClassName] = Field(
         [],

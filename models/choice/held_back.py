@@ -1,11 +1,11 @@
 """Labels that training does not see, so that trained candidates can be judged; free of torch."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from models.data.domain import Domain, Tile
-from models.data.labels import UNKNOWN
+from models.data.domain import Domain
+from models.data.tiles import without_labels
 
 _LEAST_SECTIONS = 8  # of fewer sections a quarter is too few to judge by: then parts of each
 
@@ -38,14 +38,4 @@ def hold_back(target: Domain, share: float) -> Divided:
             id(tile) for tile in tiles if tile.y0 + tile.height / 2 < share * heights[tile.section]
         }
     both = {id(tile) for tile in tiles}
-    return Divided(_without(target, held), _without(target, both - held))
-
-
-def _without(target: Domain, hidden: set[int]) -> Domain:
-    """Return the target without the labels of some tiles."""
-    tiles = [_unlabelled(tile) if id(tile) in hidden else tile for tile in target.tiles]
-    return Domain(target.store, target.info, target.sections, tiles, working_nm=target.working_nm)
-
-
-def _unlabelled(tile: Tile) -> Tile:
-    return replace(tile, labels=(UNKNOWN,) * len(tile.labels), points=())
+    return Divided(without_labels(target, held), without_labels(target, both - held))

@@ -1,6 +1,7 @@
 """Cut sections into tiles, and label the tiles by their masks."""
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +68,29 @@ def relabelled(
         tile
         for section in domain.sections
         for tile in _tiles(domain, section, tile_px, labelled=section.split in splits)
+    ]
+    return Domain(domain.store, domain.info, domain.sections, tiles, working_nm=domain.working_nm)
+
+
+def labels_of_some(domain: Domain, number: int, seed: int) -> Domain:
+    """Return the same dataset with the labels of ``number`` training tiles, and of test tiles.
+
+    The tiles are drawn at random. With the same seed a larger number has those of a smaller one.
+    """
+    labelled = domain.labelled_tiles(["train"])
+    order = np.random.default_rng(seed).permutation(len(labelled))
+    hidden = {id(labelled[n]) for n in order[number:]} | set(
+        map(id, domain.labelled_tiles(["val"]))
+    )
+    return without_labels(domain, hidden)
+
+
+def without_labels(domain: Domain, hidden: Collection[int]) -> Domain:
+    """Return the same dataset without labels and points of the tiles whose ``id`` is in hidden."""
+    unknown = (UNKNOWN,) * domain.num_classes
+    tiles = [
+        replace(tile, labels=unknown, points=()) if id(tile) in hidden else tile
+        for tile in domain.tiles
     ]
     return Domain(domain.store, domain.info, domain.sections, tiles, working_nm=domain.working_nm)
 

@@ -13,6 +13,8 @@ from models.config.stylefilter import StyleFilterConfig
 from models.table1.plan import BenchmarkPart, BenchmarkPlan, Data
 from models.table1.results import Curve, RowResult, SharedStage, StyleChoice
 
+_MAY_DIFFER = {"rows", "seeds", "only_folds", "label_tiles_px", "crop_tiles_px", "budgets"}
+
 
 class Cell(FrozenConfig):
     """The results of one part of a benchmark, and all that a table needs to know of them."""
@@ -44,12 +46,14 @@ class Cell(FrozenConfig):
         """The name of its file, without the ending."""
         what = self.part.method or self.stage
         tiles = "" if self.part.tile_px is None else f"-{self.part.tile_px}px"
-        return f"fold-{self.part.fold + 1}-seed-{self.seed}-{what}{tiles}"
+        budget = self.part.budget
+        used = "" if budget is None else f"-{budget.title.replace(' ', '-')}"
+        return f"fold-{self.part.fold + 1}-seed-{self.seed}-{what}{tiles}{used}"
 
     @property
     def pair(self) -> dict[str, object]:
         """All that is alike in the cells of one table: data, folds, configuration, labels."""
-        plan = self.plan.model_dump(mode="json", exclude={"rows", "seeds", "only_folds"})
+        plan = self.plan.model_dump(mode="json", exclude=_MAY_DIFFER)
         return {
             "source": self.source.digest,
             "target": self.target.digest,

@@ -45,6 +45,11 @@ class Method:
         """The method trains one network in rounds (``labels_used/rounds.py``)."""
         return self.adapt == _ROUNDS
 
+    @property
+    def reads_masks(self) -> bool:
+        """Masks of the target that ``config.rounds.masked_sections`` names take part."""
+        return self.adapt in (_ROUNDS, _CHOICE)
+
     def changed(self, config: StyleFilterConfig) -> StyleFilterConfig:
         """Return ``config`` with the method's own values, whatever it said before."""
         return config.changed(self.changes)
@@ -259,6 +264,9 @@ ROWS: dict[str, Row] = {
     ),
 }
 """All rows in the table's order: first the paper's nine, then rows that it never ran."""
+
+VALUED: tuple[str, ...] = ("rounds", "rounds-target", "rounds-area", "chosen")
+"""The rows that are measured with more and with less annotation, if that is asked for."""
 
 METHODS: dict[str, Method] = {row.method.name: row.method for row in ROWS.values()}
 

@@ -22,6 +22,19 @@ class FoldSections(FrozenConfig):
     target: SectionLists
 
 
+class Budget(FrozenConfig):
+    """The annotation of the target that a method may use, where that is not all there is."""
+
+    num_labels: int = Field(description="The number of labelled training tiles.")
+    num_masks: int = Field(0, description="The number of training sections with a mask.")
+
+    @property
+    def title(self) -> str:
+        if self.num_masks:
+            return f"{self.num_masks} masks"
+        return f"{self.num_labels} labels"
+
+
 class BenchmarkPart(FrozenConfig):
     """One job of a benchmark: a stage that several rows of a fold share, or a method.
 
@@ -40,12 +53,16 @@ class BenchmarkPart(FrozenConfig):
         description="The side of the labelled target tiles, in native pixels; `null` for the tiles "
         "of the registration.",
     )
+    budget: Budget | None = Field(
+        None, description="A smaller annotation than that of the table; `null` for the table's."
+    )
 
     @property
     def title(self) -> str:
         seed = "" if self.seed is None else f", seed {self.seed}"
         tiles = "" if self.tile_px is None else f", tiles of {self.tile_px} px"
-        return f"fold {self.fold + 1}{seed}: {self.method or 'shared by its rows'}{tiles}"
+        used = "" if self.budget is None else f", {self.budget.title}"
+        return f"fold {self.fold + 1}{seed}: {self.method or 'shared by its rows'}{tiles}{used}"
 
 
 class BenchmarkPlan(FrozenConfig):
@@ -62,6 +79,12 @@ class BenchmarkPlan(FrozenConfig):
     preset: PresetName
     tile_px: int | None
     label_tiles_px: tuple[int, ...]
+    crop_tiles_px: tuple[int, ...] = Field(
+        (), description="Those of ``label_tiles_px`` that a crop can hold."
+    )
+    budgets: tuple[Budget, ...] = Field(
+        (), description="The smaller annotations with which rows of ``VALUED`` are measured."
+    )
     excluded: tuple[str, ...]
 
     @property

@@ -9,6 +9,7 @@ from models.config.base import FrozenConfig
 from models.config.presets import PresetName
 from models.config.stylefilter import StyleFilterConfig
 from models.table1.methods import RowName
+from models.table1.plan import Budget
 
 
 class RowScores(FrozenConfig):
@@ -24,6 +25,9 @@ class RowScores(FrozenConfig):
         None,
         description="The side of the labelled tiles, in native pixels; `null` for the tiles of the "
         "registration.",
+    )
+    budget: Budget | None = Field(
+        None, description="A smaller annotation than that of the table; `null` for the table's."
     )
     sections: tuple[str, ...] = Field(description="The test sections with masks.")
     groups: tuple[str, ...] = Field(description="The volume or block of each test section.")
@@ -69,6 +73,7 @@ class FailedRow(FrozenConfig):
     fold: int
     seed: int = 0
     tile_px: int | None = None
+    budget: Budget | None = None
     reason: str
 
 
@@ -153,6 +158,30 @@ class LabelValue(FrozenConfig):
     )
 
 
+class AnnotationValue(FrozenConfig):
+    """A row with a certain annotation of the target, compared with source-only, which needs none.
+
+    A person takes 3 seconds for the labels of a tile and 30 minutes for a mask: these two numbers
+    are assumptions.
+    """
+
+    row: RowName
+    tile_px: int | None
+    num_labels: float = Field(description="The mean number of labelled training tiles.")
+    num_masks: float
+    minutes: float = Field(description="The minutes that a person takes for this annotation.")
+    dice: Spread = Field(description="Mean DICE.")
+    gain: float = Field(description="Mean DICE less that of source-only.")
+    low: float | None = Field(
+        description="The 2.5th percentile of the gain, as in ``Difference``; `null` without an "
+        "interval."
+    )
+    high: float | None = Field(description="The 97.5th percentile of the gain.")
+    points_per_minute: float | None = Field(
+        description="Points of DICE (0.01) for each minute; `null` without annotation."
+    )
+
+
 class Curve(FrozenConfig):
     """A validation score or loss over the steps of a row's stage."""
 
@@ -199,6 +228,7 @@ class JudgedCell(FrozenConfig):
     fold: int
     seed: int
     tile_px: int | None
+    budget: Budget | None = None
     verdict: Verdict = Field(description="All candidates, with DICE on the test masks.")
 
 
@@ -254,6 +284,7 @@ class BenchmarkReport(FrozenConfig):
     rows: tuple[RowSummary, ...]
     differences: tuple[Difference, ...]
     label_values: tuple[LabelValue, ...]
+    annotation_values: tuple[AnnotationValue, ...] = ()
     curves: tuple[Curve, ...]
     styles: tuple[StyleChoice, ...] = Field(
         description="The folds whose generator was chosen by a score."

@@ -112,6 +112,26 @@ def label_values(
     return tuple(values)
 
 
+def compared(
+    results: Sequence[RowResult],
+    than: Sequence[RowResult],
+    class_names: Sequence[str],
+    excluded: Collection[str],
+) -> tuple[RowSummary, float, Difference | None] | None:
+    """Compare two rows on the folds and seeds that both have; None if there are none, or no score.
+
+    Return the first row's summary there, its mean DICE less that of the other, and this difference
+    with its interval; None in its place if it has none.
+    """
+    both = [{_place(result): result for result in its} for its in (results, than)]
+    places = both[0].keys() & both[1].keys()
+    if not places:
+        return None
+    row, base = (_row(its, places, _kept(class_names, excluded), 0) for its in both)
+    gain = float(_mean(row.means) - _mean(base.means))
+    return None if np.isnan(gain) else (row.summary(), gain, _difference(row, base))
+
+
 @dataclass(frozen=True)
 class _Row:
     """The results of a row by fold and seed, and the classes that the table keeps.

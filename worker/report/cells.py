@@ -82,8 +82,8 @@ def _shared(parts: Parts, part: Part) -> SharedStage | None:
 
 def _curves(parts: Parts, part: Part) -> tuple[Curve, ...]:
     """Return the validation DICE, under the row whose test stylises as training does."""
-    # The chart shows the table's rows, so the table's tiles only.
-    if part.plan.method is None or part.plan.tile_px != parts.plan.tile_px:
+    # The chart shows the table's rows, so the table's labels only.
+    if part.plan.method is None or not parts.in_table(part):
         return ()
     scores = parts.by_step(part, CURVE, _CURVE_POINTS)
     if not scores:

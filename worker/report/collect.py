@@ -14,6 +14,7 @@ from app.tables import JobState
 from models.data.domain import Domain, normalise
 from models.data.splits import Folds
 from models.table1 import verdicts
+from models.table1.annotation import annotation_values
 from models.table1.cells import Cell
 from models.table1.methods import ROWS, RowName
 from models.table1.results import BenchmarkReport, FailedRow, JudgedCell, RowResult, SharedStage
@@ -65,8 +66,9 @@ def report_of(cells: Sequence[Cell], failed: tuple[FailedRow, ...] = ()) -> Benc
         raise NothingMeasured("none of the benchmark's parts succeeded; see their errors")
     first = cells[0]
     plan, names = first.plan, first.class_names
-    own = [result for result in results if result.tile_px == plan.tile_px]
+    own = [r for r in results if r.tile_px == plan.tile_px and r.budget is None]
     rows = tabulate(own, names, plan.excluded)
+    tiles_px = tuple(dict.fromkeys(chain.from_iterable(c.plan.label_tiles_px for c in cells)))
     judged = tuple(_judged(cells))
     places = {(each.fold, each.seed) for each in results}
     places |= {(each.fold, each.seed) for each in failed}
@@ -84,7 +86,8 @@ def report_of(cells: Sequence[Cell], failed: tuple[FailedRow, ...] = ()) -> Benc
         # All rows have labels of the same tiles: the table says so once.
         rows=tuple(row.model_copy(update={"tile_px": None}) for row in rows),
         differences=differences(own, names, plan.excluded),
-        label_values=label_values(results, names, plan.excluded, plan.label_tiles_px),
+        label_values=label_values(results, names, plan.excluded, tiles_px),
+        annotation_values=annotation_values(results, names, plan.excluded),
         curves=tuple(chain.from_iterable(cell.curves for cell in cells)),
         styles=tuple(cell.style for cell in cells if cell.style is not None),
         shared=tuple(_shared(cells)),
@@ -101,7 +104,7 @@ def _once(results: Iterator[RowResult]) -> Iterator[RowResult]:
     """Yield each result once, though several benchmarks may hold it."""
     found: dict[tuple[object, ...], RowResult] = {}
     for result in results:
-        key = result.row, result.fold, result.seed, result.tile_px
+        key = result.row, result.fold, result.seed, result.tile_px, result.budget
         if key not in found:
             found[key] = result
             yield result
@@ -115,7 +118,7 @@ def _once(results: Iterator[RowResult]) -> Iterator[RowResult]:
 def _judged(cells: Sequence[Cell]) -> Iterator[JudgedCell]:
     found = set()
     for cell in cells:
-        key = cell.part.method, cell.part.fold, cell.seed, cell.part.tile_px
+        key = cell.part.method, cell.part.fold, cell.seed, cell.part.tile_px, cell.part.budget
         if cell.verdict is not None and key not in found:
             found.add(key)
             yield JudgedCell(
@@ -123,6 +126,7 @@ def _judged(cells: Sequence[Cell]) -> Iterator[JudgedCell]:
                 fold=cell.part.fold,
                 seed=cell.seed,
                 tile_px=cell.part.tile_px,
+                budget=cell.part.budget,
                 verdict=cell.verdict,
             )
 
@@ -146,7 +150,12 @@ def _failed(parts: Parts) -> Iterator[FailedRow]:
         reason, plan = _reason(parts, part), part.plan
         for row in plan.rows:
             yield FailedRow(
-                row=row, fold=plan.fold, seed=part.seed, tile_px=plan.tile_px, reason=reason
+                row=row,
+                fold=plan.fold,
+                seed=part.seed,
+                tile_px=plan.tile_px,
+                budget=plan.budget,
+                reason=reason,
             )
 
 
@@ -163,7 +172,7 @@ def _figure(parts: Parts, target: Domain) -> bytes | None:
     """Draw a test section of the first fold as each row segments it; None without predictions."""
     found: dict[RowName, Path] = {}
     for part in parts:
-        if part.succeeded and part.plan.fold == 0 and part.plan.tile_px == parts.plan.tile_px:
+        if part.succeeded and part.plan.fold == 0 and parts.in_table(part):
             found = part.pictures | found  # of several seeds the first
     if not found:
         return None

@@ -99,6 +99,10 @@ class Parts:
     def __iter__(self) -> Iterator[Part]:
         return iter(self._all)
 
+    def in_table(self, part: Part) -> bool:
+        """Tell whether a part has the labels of the table, and no others."""
+        return part.plan.tile_px == self.plan.tile_px and part.plan.budget is None
+
     def data(self) -> tuple[Dataset, Dataset]:
         """Return the rows of the source and of the target."""
         ids = self.benchmark.source_id, self.benchmark.target_id

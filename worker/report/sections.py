@@ -1,7 +1,13 @@
 """Put the sections of a report in order; ``markdown.py`` and ``html.py`` only render them."""
 
 from models.table1.results import BenchmarkReport
-from worker.report import cost_sections, score_sections, terms, verdict_section
+from worker.report import (
+    annotation_section,
+    cost_sections,
+    score_sections,
+    terms,
+    verdict_section,
+)
 from worker.report.content import Section, folds_in_words
 from worker.report.numbers import listed
 
@@ -20,6 +26,7 @@ _THEN = (
     score_sections.classes,
     cost_sections.label_values,
     cost_sections.annotation,
+    annotation_section.annotation_values,
     cost_sections.curves,
     cost_sections.styles,
     cost_sections.chosen,

@@ -32,7 +32,7 @@ def _row(cell: JudgedCell, report: BenchmarkReport) -> tuple[TableCell, ...]:
     chosen, best = truth.chosen(cell), truth.best(cell, report.excluded)
     base = cell.verdict.candidates[0]
     return (
-        TableCell(training_in_words(cell.fold, cell.seed, report)),
+        TableCell(training_in_words(cell.fold, cell.seed, report) + _labels(cell, report)),
         TableCell(chosen.title),
         TableCell(_OUTCOMES[cell.verdict.outcome]),
         TableCell(percent(truth.mean_dice(base, report.excluded))),
@@ -43,6 +43,12 @@ def _row(cell: JudgedCell, report: BenchmarkReport) -> tuple[TableCell, ...]:
             else f"{percent(truth.mean_dice(best, report.excluded))} ({best.title})"
         ),
     )
+
+
+def _labels(cell: JudgedCell, report: BenchmarkReport) -> str:
+    """Name the labels, unless they are those of the table."""
+    tiles = "" if cell.tile_px == report.tile_px else f", tiles of {cell.tile_px} px"
+    return tiles if cell.budget is None else f"{tiles}, {cell.budget.title}"
 
 
 def _checked(check: VerdictCheck) -> str:

@@ -180,6 +180,36 @@ def test_only_a_part_that_has_succeeded_has_a_cell(api: httpx.Client, pair: dict
     assert problem(api.get(f"/jobs/{part['id']}/cell"), 409)
 
 
+def test_rows_that_learn_labels_are_measured_with_fewer_labels_and_with_masks(
+    api: httpx.Client, pair: dict[str, str]
+) -> None:
+    body = {"rows": ["source-only", "paul", "rounds"], "label_tiles_px": [17, 1000]}
+    made = parts(api, submitted(api, pair, **body, num_labels=[4, 0, 4], num_masks=[2]))
+    # No crop holds a tile of 1000 px; StyleFilter learns from such tiles nevertheless.
+    assert {name for name in made if name.startswith("fold")} == {
+        *(f"fold 1: {name}" for name in ("source-only", "paul", "rounds", "unfiltered")),
+        *(f"fold 1: stylefilter, tiles of {tile_px} px" for tile_px in (17, 1000)),
+        "fold 1: rounds, tiles of 17 px",
+        *(f"fold 1: rounds, tiles of 16 px, {n}" for n in ("4 labels", "0 labels", "2 masks")),
+    }
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"rows": ["paul"], "num_labels": [4]}, "num_labels"),
+        ({"rows": ["paul"], "num_masks": [1]}, "num_masks"),
+        ({"rows": ["rounds"], "num_masks": [1000]}, "config.rounds.masked_sections"),
+    ],
+)
+def test_annotation_that_no_row_uses_or_no_fold_has_is_refused(
+    api: httpx.Client, pair: dict[str, str], body: dict[str, Any], field: str
+) -> None:
+    asked = pair | {"preset": "smoke", "tile_px": 16, "num_folds": 1} | body
+    answer = api.post("/jobs/benchmark", json=asked)
+    assert problem(answer, 422)["errors"][0]["where"] == f"body.{field}"
+
+
 def test_two_places_for_a_seed_are_refused(api: httpx.Client, pair: dict[str, str]) -> None:
     body = pair | {"preset": "smoke", "tile_px": 16, "seeds": [1], "config": {"seed": 1}}
     answer = api.post("/jobs/benchmark", json=body)

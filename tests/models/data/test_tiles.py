@@ -7,8 +7,14 @@ import pytest
 
 from models.data.domain import IGNORE, Tile
 from models.data.labels import ABSENT, PRESENT, UNKNOWN
-from models.data.tiles import num_tiles, relabelled, tile_class_pixels, tile_windows
-from tests.models.domains import write_domain
+from models.data.tiles import (
+    labels_of_some,
+    num_tiles,
+    relabelled,
+    tile_class_pixels,
+    tile_windows,
+)
+from tests.models.domains import square_domain, write_domain
 
 
 def test_windows_cover_a_section_once_in_reading_order() -> None:
@@ -82,3 +88,20 @@ def test_only_the_wanted_splits_are_labelled(
     assert {tile.section for tile in cut.tiles if UNKNOWN not in tile.labels} == labelled
     assert {tile.labels for tile in cut.tiles if tile.section in labelled} <= {(PRESENT, ABSENT)}
     assert len(cut.tiles) == 3
+
+
+def test_some_labels_are_drawn_and_more_of_them_hold_the_fewer(tmp_path: Path) -> None:
+    whole = relabelled(square_domain(tmp_path / "d.zarr"), 16, splits=("train", "val", "test"))
+
+    def places(number: int, seed: int, split: str = "train") -> set[tuple[int, int, int]]:
+        some = labels_of_some(whole, number, seed)
+        tiles = some.labelled_tiles([split])  # type: ignore[list-item]
+        assert set(tiles) <= set(whole.tiles)
+        return {(tile.section, tile.y0, tile.x0) for tile in tiles}
+
+    assert [len(places(number, 0)) for number in (0, 4, 8, 10**6)] == [0, 4, 8, 27]
+    assert places(4, 0) < places(8, 0)
+    assert places(4, 0) != places(4, 1)
+    assert {section for section, _, _ in places(8, 0)} <= {0, 1, 2}
+    assert places(8, 0, "val") == set()
+    assert len(places(0, 0, "test")) == 9

@@ -216,6 +216,26 @@ def test_seeds_share_no_training_and_are_told_apart(
 
 
 @sqlite_only
+def test_a_row_with_few_labels_with_none_and_with_a_mask(
+    service: Service, pair: dict[str, UUID]
+) -> None:
+    body = {"preset": "smoke", "num_folds": 1, "tile_px": 24, "rows": ["source-only", "rounds"]}
+    budgets = {"num_labels": [5, 0], "num_masks": [1]}
+    job_id = service.submit(BenchmarkRequest.model_validate(pair | body | budgets))
+    run_here(service, job_id)
+    report = report_of(service, job_id)
+    assert report.failed == ()
+    assert [row.row for row in report.rows] == ["source-only", "rounds"]
+    (table,) = (row.num_labels for row in report.rows if row.row == "rounds")
+    assert table > 5
+    used = [(value.num_labels, value.num_masks) for value in report.annotation_values]
+    assert used == [(0, 0), (5, 0), (table, 0), (0, 1)]
+    # Each was a training of its own.
+    baselines = [model.fingerprint for model in service.models() if model.kind == "baseline"]
+    assert len(set(baselines)) == 4
+
+
+@sqlite_only
 def test_a_failed_part_is_told_of_and_the_others_stay(
     service: Service, pair: dict[str, UUID]
 ) -> None:
