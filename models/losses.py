@@ -48,6 +48,16 @@ def cross_entropy(logits: Tensor, labels: Tensor, num_known: Tensor | None = Non
     return total / num_known.clamp_min(1).to(total.dtype)
 
 
+def soft_cross_entropy(logits: Tensor, probabilities: Tensor, num_known: Tensor) -> Tensor:
+    """Return -sum p log softmax(logits) over all pixels and classes, divided by ``num_known`` ().
+
+    ``logits`` and the labels p, ``probabilities``, are (B, C, H, W). A pixel whose p are all 0 has
+    no part in the loss.
+    """
+    total = -(probabilities * full_precision(logits).log_softmax(1)).sum()
+    return total / num_known.clamp_min(1).to(total.dtype)
+
+
 def overlap(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the sums of soft Dice (Milletari et al. 2016) over pixels with a class: (2, C).
 

@@ -2,14 +2,14 @@
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.adaptation import estimate_on_target
-from models.choice.label_scores import FEW_TILES, Evidence, gather
+from models.choice.label_scores import FEW_TILES, Evidence, Predict, gather
 from models.choice.tiles import Jury
 from models.choice.views import VIEWS, applied, fitted, unchanged
 from models.config.choice import ViewName
@@ -25,6 +25,7 @@ from models.networks.statistics import norms
 from models.networks.unet import UNet
 from models.scores import Evaluation
 from models.stylefilter import StyleFilter
+from models.training.parallel import from_first
 
 Statistics = Literal["source", "target"]
 
@@ -114,12 +115,17 @@ class Workshop:
         self, segmenter: UNet, plain: Plain, jury: Jury, report: Callable[[], None]
     ) -> Evidence:
         """Return what a segmenter says of the jury's tiles through the view of a candidate."""
-        return gather(
-            self._predictor(segmenter, plain).probabilities,
-            self._at(jury.target, plain.pixel_factor),
-            _reported(jury.sections, report),
-            steadiness=jury.num_tiles < FEW_TILES,
-            masks=jury.masks,
+        predict = self.predictor(segmenter, plain).probabilities
+        sized = replace(jury, target=self._at(jury.target, plain.pixel_factor))
+        return said(predict, sized, report)
+
+    def predictor(self, segmenter: UNet, plain: Plain) -> Predictor:
+        """Return a segmenter with the view of a candidate."""
+        return Predictor(
+            segmenter.eval(),
+            self.steps.source.working_nm,
+            self.steps.config.adaptation.crop_px,
+            view=applied(self.view(plain)),
         )
 
     def scores(self, segmenter: UNet, plain: Plain) -> Evaluation | None:
@@ -130,7 +136,7 @@ class Workshop:
         target = self.steps.target
         if not target.split("test", masked=True):
             return None
-        predictor = self._predictor(segmenter, plain)
+        predictor = self.predictor(segmenter, plain)
         return evaluate(predictor, target, "test", report=lambda _: None).pooled
 
     def prior(self, plain: Plain = Plain()) -> NDArray[np.float64]:
@@ -144,14 +150,6 @@ class Workshop:
             self._priors[factor] = prior_by_labels(self.steps.source, target)
         return self._priors[factor]
 
-    def _predictor(self, segmenter: UNet, plain: Plain) -> Predictor:
-        return Predictor(
-            segmenter.eval(),
-            self.steps.source.working_nm,
-            self.steps.config.adaptation.crop_px,
-            view=applied(self.view(plain)),
-        )
-
     def _at(self, target: Domain, factor: float) -> Domain:
         """Return a target at a multiple of its working pixel size; it keeps what it has read."""
         if factor == 1:
@@ -159,6 +157,18 @@ class Workshop:
         if (target, factor) not in self._sized:
             self._sized[target, factor] = target.at(factor * target.working_nm)
         return self._sized[target, factor]
+
+
+def said(predict: Predict, jury: Jury, report: Callable[[], None]) -> Evidence:
+    """Return what a function says of the tiles of a jury, at the working size of its target."""
+    evidence = gather(
+        predict,
+        jury.target,
+        _reported(jury.sections, report),
+        steadiness=jury.num_tiles < FEW_TILES,
+        masks=jury.masks,
+    )
+    return from_first(evidence)  # rounding must not let two processes choose differently
 
 
 def _reported(sections: Sequence[Section], report: Callable[[], None]) -> Iterator[Section]:

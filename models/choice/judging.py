@@ -29,13 +29,17 @@ _MOST_MORE_TILES = 500  # a difference that needs more labels is not worth them
 
 @dataclass(frozen=True)
 class Candidate:
-    """A candidate with its evidence; ``evaluation`` holds its scores on test masks, if any."""
+    """A candidate with its evidence; ``evaluation`` holds its scores on test masks, if any.
+
+    One that is not ``usable`` is shown, and never the one to use: it takes several networks.
+    """
 
     name: str
     title: str
     evidence: Evidence
     trained_on_labels: bool = False
     evaluation: Evaluation | None = None
+    usable: bool = True
 
 
 @dataclass(frozen=True)
@@ -44,13 +48,15 @@ class Facts:
 
     ``source_area`` (C,) is the mean share of each class in those tiles of the source's masks that
     hold it, NaN where none does. ``contradictions`` counts the labels *present* of tiles that
-    other tiles cover wholly and call *absent*.
+    other tiles cover wholly and call *absent*. ``remarks`` are findings about how candidates were
+    made.
     """
 
     class_names: tuple[str, ...]
     source_area: NDArray[np.float64] | None = None
     contradictions: int = 0
     same_images: bool = False
+    remarks: tuple[str, ...] = ()
 
 
 def judge(candidates: Sequence[Candidate], facts: Facts) -> Verdict:
@@ -65,8 +71,9 @@ def judge(candidates: Sequence[Candidate], facts: Facts) -> Verdict:
     judged = base.decides and not facts.same_images
     verdicts = [_of(candidates[0], None, facts)]
     verdicts += [_of(each, base if judged else None, facts) for each in candidates[1:]]
-    best = min(verdicts[1:], key=lambda each: each.loss or 0.0, default=None)
-    outcome = _outcome(best, LEAST_DICE if base.by_masks else LEAST_GAIN, judged=judged)
+    usable = (v for v, c in zip(verdicts[1:], candidates[1:], strict=True) if c.usable)
+    best = min(usable, key=lambda each: each.loss or 0.0, default=None)
+    outcome = _outcome(best, least_gain(base), judged=judged)
     chosen = verdicts[0] if best is None or outcome != "better" else best
     return Verdict(
         outcome=outcome,
@@ -78,6 +85,11 @@ def judge(candidates: Sequence[Candidate], facts: Facts) -> Verdict:
         findings=_findings(base, chosen, facts),
         advice=_advice(base, best, chosen, outcome, facts),
     )
+
+
+def least_gain(evidence: Evidence) -> float:
+    """Return the least difference of two losses that counts."""
+    return LEAST_DICE if evidence.by_masks else LEAST_GAIN
 
 
 def _outcome(best: CandidateVerdict | None, least: float, *, judged: bool) -> Outcome:
@@ -130,7 +142,7 @@ def _findings(base: Evidence, chosen: CandidateVerdict, facts: Facts) -> tuple[s
     """Tell what the labels lack, and which classes are drawn too small or too large."""
     if facts.same_images:
         return ("Source and target hold the same images, so there is nothing to adapt.",)
-    found = []
+    found = list(facts.remarks)
     if facts.contradictions:
         found.append(
             f"{facts.contradictions} labels say present of a tile where other labels say absent "

@@ -9,18 +9,21 @@ Every choice follows from data, configuration and seed, and from no time. So a r
 after a stop chooses the same; the trained candidates go on from saved states of their own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from models.checkpoint import load_segmenter
 from models.choice.candidates import Plain, Workshop
+from models.choice.comparison import Comparison, Entry, loss_of, part_of
 from models.choice.held_back import hold_back
-from models.choice.judging import Candidate, Facts, judge
+from models.choice.judging import Facts, judge
 from models.choice.label_scores import Evidence
 from models.choice.mask_scores import DividedMasks
-from models.choice.tiles import Jury, contradictions, thinned, training_jury
+from models.choice.teachers import Teacher, behind_cut, ensemble
+from models.choice.tiles import Jury, contradictions, judged, thinned, training_jury
 from models.choice.verdict import Verdict, kept
 from models.config.choice import ViewName
+from models.config.rounds import RoundsConfig
 from models.data.domain import Domain
 from models.labels_used.points import point_facts
 from models.labels_used.rounds import UNUSED, adapt_in_rounds
@@ -28,10 +31,10 @@ from models.labels_used.training_masks import masked_sections
 from models.metadata import ViewMeta
 from models.networks.unet import UNet
 from models.segmentation import pretrain
+from models.style_transfer import train_style
 from models.stylefilter import AdaptedModels, StyleFilter
 from models.training import identity
 from models.training.loop import Run
-from models.training.parallel import from_first
 from models.training.progress import Progress
 
 AREA_POWERS = (0.5, 0.0, 1.0)
@@ -72,61 +75,50 @@ def choose(steps: StyleFilter) -> Chosen:
     return _Search(steps, source_only).run()
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """A candidate in the last comparison; ``trained`` holds its network if it was trained."""
-
-    title: str
-    plain: Plain
-    trained: UNet | None = None
-
-    @property
-    def name(self) -> str:
-        if self.plain == Plain() and self.trained is None:
-            return "source-only"
-        parts: list[str] = [self.plain.view]
-        if self.plain.pixel_factor != 1:
-            parts.append(f"pixels {self.plain.pixel_factor:g}")
-        parts += [self.plain.statistics, f"area {self.plain.area_power:g}"]
-        return ", ".join(parts + (["rounds"] if self.trained else []))
-
-
 class _Search:
     """The candidates of one pair. The first jury ranks them before training, the last one after."""
 
     def __init__(self, steps: StyleFilter, source_only: UNet) -> None:
         self._steps, self._choice = steps, steps.config.choice
-        masks = DividedMasks.of(steps.target, steps.config.rounds)
-        self._rounds, self._masks = masks.rounds.model_dump(), masks
-        self._last, training = self._divided(steps.target)
+        self._masks = DividedMasks.of(steps.target, steps.config.rounds)
+        last, training = self._divided(steps.target)
         first = thinned(training_jury(training), _RANKED_TILES)
-        self._first = replace(first, masks=masks.training)
+        self._first = replace(first, masks=self._masks.training)
         self._shop = Workshop(replace(steps, target=training), source_only)
+        self._last = Comparison(self._shop, last)
 
     def run(self) -> Chosen:
         found = self._untrained()
-        entries = [_Entry(plain.title, plain) for plain in _best_first(found)[:_REFINED]]
-        if found[Plain()].decides and self._choice.max_trained:
-            entries += self._trained(entries[0].plain, found)
-        entries = [_Entry(Plain().title, Plain())] + [e for e in entries if e.name != "source-only"]
-        verdict = judge([self._candidate(entry) for entry in entries], self._facts())
-        (chosen,) = (entry for entry in entries if entry.name == verdict.use)
-        return Chosen(
-            None,
-            self._shop.source_only,
-            chosen.trained or self._shop.make(chosen.plain),
-            self._shop.view(chosen.plain),
-            verdict,
-        )
+        best = _best_first(found)[:_REFINED]
+        for plain in dict.fromkeys((Plain(), *best)):
+            self._last.add(Entry(plain.title, plain, self._shop.make(plain)))
+        if found[Plain()].decides:
+            for entry in self._trained(best[0], found):
+                self._last.add(entry)
+            self._last.teach(list(self._teachers()))
+        verdict = judge(self._last.candidates, self._facts())
+        chosen = self._last.named(verdict.use)
+        segmenter = chosen.segmenter
+        if self._choice.retrain and chosen.trained == "rounds" and self._last.jury.kept_back:
+            segmenter = self._trained_on_all(chosen.plain)
+            words = f"{chosen.title} was then trained once more, with all labels and masks."
+            verdict = verdict.model_copy(update={"findings": (*verdict.findings, words)})
+        source_only, view = self._shop.source_only, self._shop.view(chosen.plain)
+        return Chosen(None, source_only, segmenter, view, verdict)
 
     def _divided(self, target: Domain) -> tuple[Jury, Domain]:
-        """Return the jury of the last comparison, and the target as training sees it."""
+        """Return the jury of the last comparison, and the target as training sees it.
+
+        Labels are kept back from training if there are enough, of each class that they can judge.
+        """
         everything = replace(training_jury(target), masks=self._masks.judging)
         few = everything.num_tiles < self._choice.hold_back_from_tiles
         # Where masks decide, training may see all labels.
         if few or everything.masks or not self._choice.max_trained:
             return everything, target
         divided = hold_back(target, self._choice.held_back)
+        if (judged(target, "train") & ~judged(divided.judging, "train")).any():
+            return everything, target  # the part could not judge what all labels can
         return replace(training_jury(divided.judging), seen=False), divided.training
 
     def _untrained(self) -> dict[Plain, Evidence]:
@@ -162,39 +154,44 @@ class _Search:
         """The pixel sizes to try: each once, and not the working size, which is tried anyway."""
         return [f for f in dict.fromkeys(self._choice.pixel_factors) if f != 1]
 
-    def _trained(self, best: Plain, found: dict[Plain, Evidence]) -> list[_Entry]:
+    def _trained(self, best: Plain, found: dict[Plain, Evidence]) -> Iterator[Entry]:
         """Train in rounds, from the view and the statistics of the best untrained candidate.
 
         The corrections of area come in the order of the untrained candidates that have them.
         """
-        number, entries = self._choice.max_trained, list[_Entry]()
-        corrected = {power: replace(best, area_power=power) for power in AREA_POWERS}
-        tried = {corrected[power]: found[corrected[power]] for power in AREA_POWERS}
-        for index, power in enumerate(each.area_power for each in _best_first(tried)[:number]):
-            rounds = {**self._rounds, "statistics": best.statistics, "area_power": power}
-            steps = self._shop.steps
-            segmenter = adapt_in_rounds(
-                self._shop.source_only,
-                steps.source,
-                self._shop.seen(best),
-                steps.config.changed({"rounds": rounds}),
-                _part(steps.run, index, number),
-            )
-            plain = replace(best, area_power=power)
+        tried = {p: found[p] for p in (replace(best, area_power=power) for power in AREA_POWERS)}
+        number = self._choice.max_trained
+        for index, plain in enumerate(_best_first(tried)[:number]):
+            run = part_of(self._steps.run, f"candidate-{index}", index, number)
             title = plain.title.replace("Source-only", "Rounds")
-            entries.append(_Entry(title, plain, segmenter))
-        return entries
+            segmenter = _in_rounds(self._shop, plain, self._masks.rounds, run)
+            yield Entry(title, plain, segmenter, "rounds")
 
-    def _candidate(self, entry: _Entry) -> Candidate:
-        segmenter = entry.trained or self._shop.make(entry.plain)
-        evidence = self._shop.evidence(segmenter, entry.plain, self._last, _quietly)
-        return Candidate(
-            entry.name,
-            entry.title,
-            from_first(evidence),  # rounding must not let two processes choose differently
-            trained_on_labels=entry.trained is not None and self._last.seen,
-            evaluation=self._shop.scores(segmenter, entry.plain),
-        )
+    def _trained_on_all(self, plain: Plain) -> UNet:
+        """Train in rounds once more, with what was kept back."""
+        steps = replace(self._steps, workspace=self._steps.workspace / "all")
+        shop = Workshop(steps, self._shop.source_only)
+        return _in_rounds(shop, plain, steps.config.rounds, part_of(steps.run, "all"))
+
+    def _teachers(self) -> Iterator[Teacher]:
+        """Make the ways to segment that take several networks, as far as they are asked for."""
+        members = self._last.equals()[: self._choice.ensemble]
+        if len(members) > 1:
+            yield ensemble([(e.title, self._shop.predictor(e.segmenter, e.plain)) for e in members])
+        level = self._choice.style_from_loss
+        if level is not None and loss_of(self._last.best[1]) >= level:
+            if level > 0:
+                words = f"CUT was tried: no other candidate has a loss below {level:g}."
+                self._last.remarks.append(words)
+            yield self._behind_cut()
+
+    def _behind_cut(self) -> Teacher:
+        """Train CUT, and put it before the source-only segmenter."""
+        steps, source_only = self._shop.steps, self._shop.source_only
+        config = steps.config.changed({"style": {"select_on": "labels"}})
+        run = Run(steps.run.report, steps.run.checkpoints)
+        generator = train_style(steps.source, steps.target, config, run, source_only)
+        return behind_cut(generator, self._shop.predictor(source_only, Plain()))
 
     def _facts(self) -> Facts:
         steps = self._steps
@@ -203,6 +200,7 @@ class _Search:
             source_area=self._shop.prior(),
             contradictions=contradictions(steps.target, training_jury(steps.target).sections),
             same_images=steps.source.info.digest == steps.target.info.digest,
+            remarks=tuple(self._last.remarks),
         )
 
 
@@ -210,16 +208,10 @@ def _best_first(found: dict[Plain, Evidence]) -> list[Plain]:
     return sorted(found, key=lambda plain: found[plain].loss() or 0.0)
 
 
-def _part(run: Run, index: int, number: int) -> Run:
-    """Return the run of one of several trainings that are reported as one stage."""
-
-    def report(progress: Progress) -> None:
-        step, total = index * progress.total + progress.step, number * progress.total
-        run.report(replace(progress, step=step, total=total))
-
-    within = None if run.checkpoints is None else run.checkpoints.within(f"candidate-{index}")
-    # None is taken from an earlier run: it would be registered as the result of this one.
-    return Run(report, within)
+def _in_rounds(shop: Workshop, plain: Plain, rounds: RoundsConfig, run: Run) -> UNet:
+    own = {"statistics": plain.statistics, "area_power": plain.area_power}
+    config = shop.steps.config.changed({"rounds": {**rounds.model_dump(), **own}})
+    return adapt_in_rounds(shop.source_only, shop.steps.source, shop.seen(plain), config, run)
 
 
 def _identity(steps: StyleFilter, source_only: UNet) -> str:
@@ -230,9 +222,7 @@ def _identity(steps: StyleFilter, source_only: UNet) -> str:
         "rounds": config.rounds.deciding(),
         **point_facts(steps.target, config.rounds),
     }
+    if config.choice.style_from_loss is not None:
+        settings["style"] = config.style.deciding()
     facts = identity.MethodFacts(labels=True, settings=settings, unused=UNUSED)
     return identity.of_adaptation(source_only, steps.source, steps.target, config, facts)
-
-
-def _quietly() -> None:
-    """Report nothing: the last comparison takes a few passes over a part of the sections."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.choice.label_scores import FEW_TILES, LEAST_TILES
 from models.choice.mask_scores import MaskPart
@@ -27,6 +28,11 @@ class Jury:
     seen: bool
     masks: tuple[MaskPart, ...] = ()
 
+    @property
+    def kept_back(self) -> bool:
+        """Tell whether something that compares candidates was kept back from training."""
+        return bool(self.masks) or not self.seen
+
 
 def jury(target: Domain) -> Jury:
     """Return the validation sections with labels, or else the training sections with labels.
@@ -35,12 +41,17 @@ def jury(target: Domain) -> Jury:
     call present and five absent. Labels of test sections are never read: those sections are for
     the final scores.
     """
-    tiles = target.labelled_tiles(["val"])
-    labels = np.array([tile.labels for tile in tiles]).reshape(-1, target.num_classes)
-    counts = np.stack([(labels == state).sum(axis=0) for state in (ABSENT, PRESENT)])
-    if len(tiles) >= FEW_TILES and (counts >= LEAST_TILES).all(axis=0).any():
+    if len(target.labelled_tiles(["val"])) >= FEW_TILES and judged(target, "val").any():
         return _jury(target, "val", seen=False)
     return training_jury(target)
+
+
+def judged(target: Domain, split: Split) -> NDArray[np.bool_]:
+    """Tell for each class, (C,), whether five tiles of a split call it present, and five absent."""
+    tiles = target.labelled_tiles([split])
+    labels = np.array([tile.labels for tile in tiles]).reshape(-1, target.num_classes)
+    counts = np.stack([(labels == state).sum(axis=0) for state in (ABSENT, PRESENT)])
+    return np.asarray((counts >= LEAST_TILES).all(axis=0))
 
 
 def training_jury(target: Domain) -> Jury:

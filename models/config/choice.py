@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from models.config.base import FrozenConfig, Option
+from models.config.stages import MAX_STEPS
 
 ViewName = Literal["raw", "inverted", "stretched", "histogram", "inverted_histogram"]
 """A way to change the grey values of a target image before it is segmented; see ``VIEWS``."""
@@ -43,6 +44,34 @@ class ChoiceConfig(FrozenConfig):
         "`adaptation`: with half of the correction of area, without it, and with the whole. The "
         "number counts work and not minutes, so that a run that was stopped ends with the same "
         "choice.",
+    )
+    ensemble: Annotated[int, Option()] = Field(
+        1,
+        ge=1,
+        le=3,
+        description="The most candidates whose mean probability is tried, of those that the labels "
+        "cannot tell from the best one; 1 tries no mean. If the mean has a loss that is lower by "
+        "0.02 or more, one network learns from it (`student_steps`).",
+    )
+    style_from_loss: Annotated[float | None, Option()] = Field(
+        None,
+        ge=0,
+        description="CUT is trained and tried if no other candidate has a loss below this number: "
+        "0 always tries it, and none never does. Its training takes `style.steps`, often longer "
+        "than all other candidates. If CUT is better by 0.02 or more, one network learns from it.",
+    )
+    student_steps: Annotated[int, Option()] = Field(
+        450,
+        ge=1,
+        le=MAX_STEPS,
+        description="The number of steps by which one network learns to segment as the mean of "
+        "several candidates does, or CUT and the segmenter behind it. It begins as the best single "
+        "candidate, and takes one pass where its teacher takes several.",
+    )
+    retrain: Annotated[bool, Option()] = Field(
+        False,
+        description="`true` trains a chosen candidate once more, on all labels, if some were kept "
+        "back from it. That takes as long as its first training, and nothing judges the result.",
     )
     held_back: float = Field(
         0.25,

@@ -10,7 +10,7 @@ from pydantic import JsonValue, ValidationError
 
 from models.config.stylefilter import StyleFilterConfig
 
-CONFIG_VERSION = 12
+CONFIG_VERSION = 13
 """The version of today's fields.
 
 It rises whenever a field is added, removed or renamed, or a default or a meaning changes.
@@ -174,6 +174,9 @@ _UPGRADES: tuple[Callable[[_Fields], _Fields], ...] = (
             "point_weight": 0.5,
             "point_radius_nm": 40.0,
         }
+    ),
+    _adding(  # 12 -> 13
+        choice={"ensemble": 1, "style_from_loss": None, "student_steps": 450, "retrain": False}
     ),
 )
 """The upgrades from version 1 to 2, from 2 to 3, and so on."""

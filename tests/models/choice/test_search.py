@@ -26,11 +26,16 @@ from tests.models.domains import equal_weights, ignore, square_domain
 pytestmark = pytest.mark.training
 
 
-def config(**choice: Any) -> StyleFilterConfig:
+def config(learning_rate: float = 1e-3, **choice: Any) -> StyleFilterConfig:
     return preset("smoke").changed(
         {
             "pretrain": {"steps": 120, "learning_rate": 1e-2, "validate_every_steps": 60},
-            "adaptation": {"steps": 3, "select_on": "last", "validate_every_steps": 3},
+            "adaptation": {
+                "steps": 3,
+                "select_on": "last",
+                "validate_every_steps": 3,
+                "learning_rate": learning_rate,
+            },
             "choice": {"max_trained": 0, **choice},
         }
     )
@@ -72,6 +77,7 @@ def chosen(
 ) -> Chosen:
     states = folder / "states"
     if not states.is_dir():
+        folder.mkdir(exist_ok=True)
         copytree(pairs.states, states)
     run = Run(report, Checkpoints(states))
     work = folder / str(len(list(folder.iterdir())))
@@ -168,29 +174,77 @@ def test_views_and_pixel_sizes_are_tried_as_asked_for(pairs: Pairs, tmp_path: Pa
     assert mean_dice(made, pairs.inverted) > 0.6
 
 
-@pytest.mark.parametrize(("hold_back_from_tiles", "held"), [(20, 9), (28, 27)])
+@pytest.mark.parametrize(
+    ("tile_px", "hold_back_from_tiles", "held"),
+    # With nine tiles of 16 px too few would show the square.
+    [(8, 20, 54), (8, 109, 108), (16, 20, 27)],
+)
 def test_trained_candidates_are_judged_by_labels_that_they_have_not_seen(
-    pairs: Pairs, tmp_path: Path, hold_back_from_tiles: int, held: int
+    pairs: Pairs, tmp_path: Path, tile_px: int, hold_back_from_tiles: int, held: int
 ) -> None:
     reports: list[Progress] = []
     made = chosen(
         pairs,
-        pairs.inverted,
+        relabelled(pairs.inverted, tile_px, splits=("train",)),
         tmp_path,
         reports.append,
         max_trained=2,
         target_statistics=False,
         hold_back_from_tiles=hold_back_from_tiles,
-        held_back=0.4,
+        held_back=0.5,
     )
     assert made.verdict is not None
     assert made.verdict.num_tiles == held
     trained = [c for c in made.verdict.candidates if "rounds" in c.name]
-    assert [c.trained_on_labels for c in trained] == [held == 27] * 2
-    # With so few tiles no area is corrected: all corrections rank alike, and the first is taken.
-    assert [c.name for c in trained] == [f"inverted, source, area {a}, rounds" for a in ("0.5", 0)]
+    assert [c.trained_on_labels for c in trained] == [held != 54] * 2
+    if tile_px == 16:
+        # With so few tiles no area is corrected: all rank alike, and the first ones are taken.
+        names = [f"inverted, source, area {area}, rounds" for area in ("0.5", 0)]
+        assert [c.name for c in trained] == names
     steps = [(r.step, r.total) for r in reports if r.stage == "adapt" and r.step]
     assert steps == [(n, 6) for n in range(1, 7)]
+
+
+def test_cut_is_tried_where_no_other_candidate_is_good_enough(pairs: Pairs, tmp_path: Path) -> None:
+    for number, (level, tried) in enumerate([(1e-3, True), (5.0, False)]):
+        stages: list[str] = []
+        made = chosen(
+            pairs,
+            pairs.inverted,
+            tmp_path / str(number),
+            lambda p: stages.append(p.stage),  # noqa: B023
+            target_statistics=False,
+            views=["inverted"],
+            style_from_loss=level,
+        )
+        assert made.verdict is not None
+        assert made.view.name == "inverted"
+        assert ("cut" in [each.name for each in made.verdict.candidates]) == tried
+        assert ("style" in stages) == tried
+
+
+def test_the_chosen_one_is_trained_again_on_all_labels_if_asked_for(
+    pairs: Pairs, tmp_path: Path
+) -> None:
+    target = relabelled(pairs.inverted, 8, splits=("train",))
+    fields: dict[str, Any] = {
+        "max_trained": 1,
+        "learning_rate": 3e-3,
+        "views": ["inverted"],
+        "hold_back_from_tiles": 20,
+        "held_back": 0.5,
+    }
+    once = chosen(pairs, target, tmp_path / "once", **fields)
+    again = chosen(pairs, target, tmp_path / "again", retrain=True, **fields)
+    assert once.verdict is not None
+    assert again.verdict is not None
+    assert again.verdict.use.endswith("rounds")
+    assert again.verdict.candidates == once.verdict.candidates
+    assert len(again.verdict.findings) == len(once.verdict.findings) + 1
+    assert not equal_weights(again.adapted, once.adapted)
+    # As if no label had been kept back.
+    whole = chosen(pairs, target, tmp_path / "whole", **{**fields, "hold_back_from_tiles": 200})
+    assert equal_weights(again.adapted, whole.adapted)
 
 
 def test_a_search_that_was_stopped_goes_on_to_the_same_choice(pairs: Pairs, tmp_path: Path) -> None:
