@@ -44,7 +44,8 @@ def work_of(
     if "adapt" not in stages:
         return config, stages
     if config.method == "chosen":
-        style = ("style",) if kind == JobKind.BENCHMARK else ()
+        cut = kind == JobKind.BENCHMARK or config.choice.style_from_loss is not None
+        style = ("style",) if cut else ()
         adapt = ("stylise", "adapt") if choosing.num_trained(config) else ("stylise",)
         stages = ("pretrain", *style, "verdict", *adapt)
     if target is not None and target.count("test", masked=True):
@@ -66,6 +67,7 @@ def _as_trained(job: Job, config: StyleFilterConfig) -> StyleFilterConfig:
         return config.changed({"method": "chosen"})
     if any(method.in_rounds for method in methods):
         one = {"max_trained": 1, "views": [], "pixel_factors": [], "target_statistics": False}
+        one |= {"ensemble": 1, "style_from_loss": None, "retrain": False}
         return config.changed({"method": "chosen", "choice": one})
     return config
 

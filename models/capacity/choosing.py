@@ -20,7 +20,9 @@ ROUNDS_NETWORKS = 3
 
 def num_trained(config: StyleFilterConfig) -> int:
     """Return the most networks that are trained one after the other in the stage ``adapt``."""
-    return config.choice.max_trained
+    choice = config.choice
+    again = int(choice.retrain and choice.max_trained > 0)
+    return choice.max_trained + int(_teaches(config)) + again
 
 
 def num_passes(config: StyleFilterConfig) -> int:
@@ -32,11 +34,20 @@ def num_passes(config: StyleFilterConfig) -> int:
     return views + sizes + min(BEST, views + sizes) * CORRECTIONS
 
 
-def num_copies(config: StyleFilterConfig) -> float:
-    """Return the most copies of the target that views make, as pixels of the target as it is."""
+def _teaches(config: StyleFilterConfig) -> bool:
+    """Tell whether a student may have to learn from candidates that take several networks."""
+    return config.choice.ensemble > 1 or config.choice.style_from_loss is not None
+
+
+def num_copies(config: StyleFilterConfig, num_classes: int) -> float:
+    """Return the most copies of the target that candidates need, as float32 of its own pixels."""
     choice = config.choice
     sizes = sum(factor**-2 for factor in set(choice.pixel_factors) - {1.0})
-    return len({"raw", *choice.views}) + BEST * sizes
+    again = 1 if choice.retrain else 0
+    # A teacher says as many float16 of a pixel as there are classes, at the size of the student.
+    finest = max([1.0, *(factor**-2 for factor in choice.pixel_factors)])
+    lessons = finest * num_classes / 2 if _teaches(config) else 0
+    return len({"raw", *choice.views}) + BEST * sizes + again + lessons
 
 
 def label_cache_bytes(shapes: Sequence[tuple[int, int]], num_classes: int) -> int:

@@ -157,7 +157,7 @@ class _Job:
         results = sum(networks.get(stage, 0) for stage in self.stages)
         stylised = pixels(self._stylised_shapes()) if "stylise" in self.stages else 0
         if self._chooses:
-            stylised = round(choosing.num_copies(self.config) * stylised)
+            stylised = round(choosing.num_copies(self.config, self.source.num_classes) * stylised)
         return sum(states) + others + max(states) + FLOAT_BYTES * (results + stylised) + _LOG_BYTES
 
     @property
@@ -325,7 +325,7 @@ class _Job:
         stylised = cached(self._stylised_shapes())
         later = stylised if stage in ("adapt", "evaluate", "verdict") else 0
         if self._chooses:
-            later = round(choosing.num_copies(self.config) * later)
+            later = round(choosing.num_copies(self.config, self.source.num_classes) * later)
             if stage == "adapt":
                 shapes = self._labelled_shapes()
                 later += choosing.label_cache_bytes(shapes, self.source.num_classes)

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.adaptation import estimate_on_target
-from models.choice.label_scores import FEW_TILES, Evidence, Predict, gather
+from models.choice.label_scores import FEW_TILES, Evidence, gather
+from models.choice.steadiness import Predict
 from models.choice.tiles import Jury
 from models.choice.views import VIEWS, applied, fitted, unchanged
 from models.config.choice import ViewName

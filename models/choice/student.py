@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.adaptation import Learner, Pair, adapt_by
-from models.choice.label_scores import Predict
+from models.choice.steadiness import Predict
 from models.choice.teachers import Teacher, mean_of
 from models.config.stylefilter import StyleFilterConfig
 from models.data.domain import IGNORE, Domain, resample_image

@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from models.choice.label_scores import Predict
+from models.choice.steadiness import Predict
 from models.data.domain import resample_image
 from models.inference import Predictor, stylise
 from models.networks.generator import Generator

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from models.choice.candidates import Plain, Workshop
 from models.choice.search import Chosen, choose
 from models.choice.views import applied
 from models.config.presets import preset
@@ -15,6 +16,7 @@ from models.data.domain import Domain
 from models.data.tiles import relabelled
 from models.evaluation import evaluate
 from models.inference import Predictor
+from models.labels_used.rounds import adapt_in_rounds
 from models.metadata import RAW
 from models.segmentation import pretrain
 from models.stylefilter import StyleFilter
@@ -242,9 +244,19 @@ def test_the_chosen_one_is_trained_again_on_all_labels_if_asked_for(
     assert again.verdict.candidates == once.verdict.candidates
     assert len(again.verdict.findings) == len(once.verdict.findings) + 1
     assert not equal_weights(again.adapted, once.adapted)
-    # As if no label had been kept back.
-    whole = chosen(pairs, target, tmp_path / "whole", **{**fields, "hold_back_from_tiles": 200})
-    assert equal_weights(again.adapted, whole.adapted)
+    # As from the beginning, with all labels.
+    settings = config(learning_rate=3e-3)
+    steps = StyleFilter(pairs.source, target, settings, Run(ignore), tmp_path / "by hand")
+    plain = Plain("inverted", "target", 0.5)
+    by_hand = adapt_in_rounds(
+        again.source_only,
+        pairs.source,
+        Workshop(steps, again.source_only).seen(plain),
+        settings.changed({"rounds": {"statistics": "target", "area_power": 0.5}}),
+        Run(ignore),
+    )
+    assert again.verdict.use == "inverted, target, area 0.5, rounds"
+    assert equal_weights(again.adapted, by_hand)
 
 
 def test_a_search_that_was_stopped_goes_on_to_the_same_choice(pairs: Pairs, tmp_path: Path) -> None:
