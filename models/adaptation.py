@@ -78,7 +78,10 @@ def adapt_by(learner: Learner[Batch], pair: Pair, config: StyleFilterConfig, run
     this = identity.of_adaptation(segmenter, pair.source, pair.target, config, learner.facts)
     if finished := run.finished("adapt", this):
         return load_segmenter(finished, next(segmenter.parameters()).device)[0]
-    train(_task(learner, pair, config, this), run)
+    task = _task(learner, pair, config, run, this)
+    train(task, run)
+    if run.others is not None and task.keep is not None:
+        run.others.kept.update(task.keep.others)
     return segmenter.eval()
 
 
@@ -122,7 +125,9 @@ def source_pass(segmenter: UNet, config: AdaptationConfig) -> AbstractContextMan
     return statistics_kept(segmenter) if own_statistics else nullcontext()
 
 
-def _task(learner: Learner[Batch], pair: Pair, config: StyleFilterConfig, this: str) -> Task[Batch]:
+def _task(
+    learner: Learner[Batch], pair: Pair, config: StyleFilterConfig, run: Run, this: str
+) -> Task[Batch]:
     """Return the stage: it draws samples of both domains, validates, and keeps the best weights."""
     stage, segmenter = config.adaptation, learner.segmenter
     sections = pair.source.training_sections(masked=True), pair.target.training_sections()
@@ -168,7 +173,7 @@ def _task(learner: Learner[Batch], pair: Pair, config: StyleFilterConfig, this: 
             by[stage.select_on],
             # The weights of the source alone bring statistics of their own: none to estimate.
             scores if stage.start_eligible else dict,
-        ),
+        ).beside({} if run.others is None else run.others.of(segmenter, pair.target)),
         picture=lambda: preview.segmentation(segmenter, pair.target, stage.crop_px),
     )
 

@@ -1,6 +1,7 @@
 """Run a job: a function for each kind, which calls ``models`` and keeps the outcome."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import cast
 
@@ -10,6 +11,7 @@ from app.tables import ModelKind
 from models import checkpoint, inference, segmentation, style_transfer, stylefilter
 from models.choice.search import Chosen, choose
 from models.choice.views import applied
+from models.choice.weights import by_labels
 from models.data.sections import Split
 from models.evaluation import Evaluated, evaluate
 from models.inference import Predictor
@@ -18,6 +20,7 @@ from models.stylefilter import PAPER, StyleFilter
 from models.table1.methods import ROWS, STYLEFILTER, Method, RowName, needs_style
 from models.table1.training import train_method
 from models.training.device import resolve
+from models.training.loop import OtherRules
 from models.training.parallel import rank
 from models.training.progress import Progress, Report
 from worker.inputs import (
@@ -142,7 +145,10 @@ def benchmark_part(inputs: PartInputs, around: Surroundings) -> Outcome:
     keeper = Keeper(around, config, _kind_of(method))
     if method.uses_labels:
         keeper.note_labels(target)
-    steps = StyleFilter(source, target, config, keeper.run, around.work)
+    others = OtherRules(by_labels(config.adaptation.crop_px))
+    # Of a choice by labels the weights are no question: its candidates are trained as they are.
+    run = keeper.run if method.chooses else replace(keeper.run, others=others)
+    steps = StyleFilter(source, target, config, run, around.work)
     made = train_method(method, steps, with_style=needs_style(method.name, part.rows))
     if made.style is not None:
         keeper.keep_style(made.style, source, target)
@@ -155,7 +161,8 @@ def benchmark_part(inputs: PartInputs, around: Surroundings) -> Outcome:
     elif method.adapt is not None:
         keeper.keep_adapted(made.adapted, source, target)
     if rank() == 0:
-        _score_part(inputs, Tester(made, source, target, config), keeper, around)
+        tester = Tester(made, source, target, config, others.kept)
+        _score_part(inputs, tester, keeper, around)
     return keeper.outcome
 
 
@@ -222,7 +229,8 @@ def _score_part(inputs: PartInputs, tester: Tester, keeper: Keeper, around: Surr
             segmenter=selected["pretrain" if method.adapt is None else "adapt"],
             style=selected["style"] if needs_style(method.name, [row]) else None,
         )
-        scores.append(tester.scores(part, row, evaluated, choice))
+        of_row = tester.scores(part, row, evaluated, choice)
+        scores.append(of_row.model_copy(update={"choices": tester.choices(row, of_row)}))
         if part.fold == 0:  # the report shows one fold
             pictures = around.folder / PICTURES
             pictures.mkdir(exist_ok=True)

@@ -1,7 +1,9 @@
 """Score rows of Table 1 on the target's test sections."""
 
+import copy
 import resource
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,9 +20,10 @@ from models.inference import Predictor
 from models.labels_used.training_masks import masked_sections
 from models.table1.methods import ROWS, Method, RowName
 from models.table1.plan import BenchmarkPart
-from models.table1.results import RowScores
+from models.table1.results import RowScores, RuleChoice
 from models.table1.training import Trained, styliser
 from models.training.progress import Report
+from models.training.resume import Best
 from worker.outcome import Selection
 
 SCORES = "scores.json"
@@ -45,12 +48,20 @@ class Choice:
 
 
 class Tester:
-    """A tester of rows of Table 1, with the networks that were trained for them."""
+    """A tester of rows of Table 1, with the networks that were trained for them.
+
+    ``others`` are weights of the adapted network that other rules of choice would have kept.
+    """
 
     def __init__(
-        self, trained: Trained, source: Domain, target: Domain, config: StyleFilterConfig
+        self,
+        trained: Trained,
+        source: Domain,
+        target: Domain,
+        config: StyleFilterConfig,
+        others: Mapping[str, Best] | None = None,
     ) -> None:
-        self._trained, self._config = trained, config
+        self._trained, self._config, self._others = trained, config, others or {}
         self._source, self._target = source, target
 
     def evaluate(self, row: RowName, report: Report) -> Evaluated:
@@ -84,6 +95,22 @@ class Tester:
             num_masks=sum(s.has_mask for s in training) if of_target else self._num_masks(method),
             peak_memory_bytes=peak_memory_bytes(),
         )
+
+    def choices(self, row: RowName, tested: RowScores) -> dict[str, RuleChoice]:
+        """Score a row with the weights that other rules would have kept; equal ones once."""
+        by_step = {tested.selected_step: tested.confusions}
+        for best in self._others.values():
+            if best.step not in by_step:
+                adapted = copy.deepcopy(self._trained.adapted)
+                adapted.load_state_dict(dict(best.weights))
+                trained = replace(self._trained, adapted=adapted)
+                other = Tester(trained, self._source, self._target, self._config)
+                evaluated = other.evaluate(row, lambda _: None)
+                by_step[best.step] = tuple(each.confusion for each in evaluated.each)
+        return {
+            rule: RuleChoice(step=best.step, confusions=by_step[best.step])
+            for rule, best in self._others.items()
+        }
 
     def _num_masks(self, method: Method) -> int:
         """Return the number of target masks by which a method that adapts learns or chooses."""

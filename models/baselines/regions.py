@@ -96,7 +96,8 @@ def tiles_of(domain: Domain, crop: Crop) -> RegionMap:
 def labelled_crop(mask: NDArray[np.int64], num_classes: int) -> RegionMap:
     """Return one region with the classes that a crop of the source shows, by its mask (S, S).
 
-    Pixels without a class, such as padding, are in no region; a crop of such pixels has none.
+    Pixels without a class, such as padding, are in no region; a crop of such pixels has none. Only
+    present classes of the source are read, so a class that was not annotated may be called absent.
     """
     known = mask != IGNORE
     labels = np.array([labels_of_mask(class_pixels(mask, num_classes))])

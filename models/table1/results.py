@@ -12,6 +12,15 @@ from models.table1.methods import RowName
 from models.table1.plan import Budget
 
 
+class RuleChoice(FrozenConfig):
+    """The results of a row with the weights that another rule would have chosen."""
+
+    step: int = Field(description="The step at which these weights were kept.")
+    confusions: tuple[tuple[tuple[int, ...], ...], ...] = Field(
+        description="As those of ``RowScores``."
+    )
+
+
 class RowScores(FrozenConfig):
     """The scores and costs of one row on one fold, as its job measured them."""
 
@@ -43,6 +52,13 @@ class RowScores(FrozenConfig):
     )
     style_selected_by: str | None = Field(
         None, description="The rule that chose the generator; none for a row without one."
+    )
+    choices: dict[str, RuleChoice] = Field(
+        {},
+        description="The results with the weights that other rules would have chosen: those of the "
+        "`last` step, the best by `labels`, and the best on the target's validation masks, "
+        "`oracle`. Empty for a row that trains no network on the target, and where an earlier "
+        "training was taken over.",
     )
     num_labels: int = Field(
         description="The number of labelled target tiles that were used. Tiles of test sections "
@@ -113,6 +129,11 @@ class RowSummary(FrozenConfig):
         description="The rule that chose the weights, for each training."
     )
     steps: tuple[int, ...] = Field(description="The step of the chosen weights, for each training.")
+    choices: dict[str, Spread] = Field(
+        {},
+        description="Mean DICE with the weights that the rules `last`, `labels` and `oracle` "
+        "choose; a rule is left out if a training has no result for it.",
+    )
     styles_selected: tuple[str | None, ...] = Field(
         description="The rule that chose the generator, for each training; none for a row without "
         "one."

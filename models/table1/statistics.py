@@ -181,6 +181,7 @@ class _Row:
             dice={**scores, "mean": self.spread(self.means)},
             selected=tuple(result.selected_by for result in self.results),
             steps=tuple(result.selected_step for result in self.results),
+            choices=self._choices(),
             styles_selected=tuple(result.style_selected_by for result in self.results),
             num_labels=self.average("num_labels"),
             num_masks=self.average("num_masks"),
@@ -188,6 +189,18 @@ class _Row:
             own_seconds=self.average("own_seconds"),
             peak_memory_bytes=max(result.peak_memory_bytes for result in self.results),
         )
+
+    def _choices(self) -> dict[str, Spread]:
+        """Summarise the mean DICE by each rule that all results have."""
+        named = [set(result.choices) for result in self.results]
+        found = {}
+        for rule in sorted(set.intersection(*named)):
+            chosen = tuple(
+                result.model_copy(update={"confusions": result.choices[rule].confusions})
+                for result in self.results
+            )
+            found[rule] = self.spread(_Row(chosen, self.kept).means)
+        return found
 
     def spread(self, scores: Scores) -> Spread:
         """Summarise scores of the results, (N,)."""

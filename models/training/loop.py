@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from models.config.stages import Precision
+from models.data.domain import Domain
 from models.training.parallel import (
     average_buffers,
     average_gradients,
@@ -48,6 +49,10 @@ class OutOfGpuMemory(RuntimeError):
         self.stage = stage
 
 
+Rule = Callable[[int, Mapping[str, float]], float | None]
+"""A function that scores the weights of a step, by the step and by its scores; None: it cannot."""
+
+
 class KeepBest:
     """The rule that keeps the weights of ``module`` with the highest score ``by``.
 
@@ -67,6 +72,13 @@ class KeepBest:
         self._module, self._score, self._interval, self._by = module, score, interval, by
         self._score_start = score_start
         self.best: Best | None = None
+        self.others: dict[str, Best] = {}
+        self._rules: Mapping[str, Rule] = {}
+
+    def beside(self, rules: Mapping[str, Rule]) -> Self:
+        """Keep the weights that other rules would keep, too, in ``others``."""
+        self._rules = rules
+        return self
 
     def before_steps(self) -> Mapping[str, float]:
         """Return the scores of the weights that training starts from; empty if they cannot stay."""
@@ -84,7 +96,15 @@ class KeepBest:
         by = None if self._by is None else scores.get(self._by)
         if by is not None and (self.best is None or by > self.best.by):
             self.best = Best(by, step, scores, copy.deepcopy(self._module.state_dict()))
+        if scores or step:  # else nothing was made ready to be scored
+            self._consider_others(step, scores)
         return scores
+
+    def _consider_others(self, step: int, scores: Mapping[str, float]) -> None:
+        for name, rule in self._rules.items():
+            by, known = from_first(rule(step, scores)), self.others.get(name)
+            if by is not None and (known is None or by > known.by):
+                self.others[name] = Best(by, step, scores, copy.deepcopy(self._module.state_dict()))
 
     def restore(self, stage: Stage) -> None:
         """Load the best weights, and log which ones they are."""
@@ -130,6 +150,7 @@ class Task(Generic[Batch]):
             modules={name: module.state_dict() for name, module in self.modules.items()},
             optimisers={name: o.state_dict() for name, o in self.optimisers.items()},
             best=None if self.keep is None else self.keep.best,
+            others={} if self.keep is None else self.keep.others,
         )
 
     def resume(self, state: State) -> None:
@@ -139,7 +160,7 @@ class Task(Generic[Batch]):
         for name, optimiser in self.optimisers.items():
             optimiser.load_state_dict(dict(state.optimisers[name]))
         if self.keep is not None:
-            self.keep.best = state.best
+            self.keep.best, self.keep.others = state.best, dict(state.others)
         log.info("resumed stage=%s step=%d", self.stage, state.step)
 
     def progress(self, step: int, values: Mapping[str, float]) -> Progress:
@@ -156,16 +177,38 @@ class Task(Generic[Batch]):
 
 
 @dataclass(frozen=True)
+class OtherRules:
+    """Rules of choice to compare: the last weights, the best by labels, the best by target masks.
+
+    ``by_labels`` scores a segmenter, in eval mode, by the labels of a target; None without labels.
+    ``kept`` receives what each rule chose; it stays empty if an earlier result was taken over.
+    """
+
+    by_labels: Callable[[nn.Module, Domain], float | None]
+    kept: dict[str, Best] = field(default_factory=dict)
+
+    def of(self, segmenter: nn.Module, target: Domain) -> Mapping[str, Rule]:
+        """Return the rules for an adaptation of ``segmenter`` to ``target``."""
+        return {
+            "last": lambda step, _: step or None,
+            "labels": lambda _step, _scores: self.by_labels(segmenter, target),
+            "oracle": lambda _step, scores: scores.get("dice/mean"),
+        }
+
+
+@dataclass(frozen=True)
 class Run:
     """The surroundings of a run's stages.
 
     ``report`` is told of each step. ``checkpoints``, if given, save and find the state of a stage.
     ``finished`` returns the folder of the network that a stage of this identity left, or None.
+    ``others``, if given, collects the weights that other rules would have chosen in an adaptation.
     """
 
     report: Report
     checkpoints: Checkpoints | None = None
     finished: Callable[[Stage, str], Path | None] = lambda _stage, _identity: None
+    others: "OtherRules | None" = None
 
 
 def train(task: Task[Batch], run: Run) -> None:

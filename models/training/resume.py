@@ -7,7 +7,7 @@ import io
 import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic, time
 from typing import Any
@@ -42,6 +42,7 @@ class State:
     """The state of a stage after a step; the next steps depend on nothing else.
 
     ``values`` were reported of the step. ``identity`` is that of the stage (``identity.py``).
+    ``others`` are the weights that other rules would keep.
     """
 
     identity: str
@@ -50,6 +51,7 @@ class State:
     modules: Mapping[str, Mapping[str, Tensor]]
     optimisers: Mapping[str, Mapping[str, Any]]
     best: Best | None
+    others: Mapping[str, Best] = field(default_factory=dict)
 
 
 class Checkpoints:
@@ -102,7 +104,8 @@ class Checkpoints:
         """Replace this attempt's saved state of a stage, as a whole or not at all."""
         # Not dataclasses.asdict: it would copy every tensor.
         best = None if state.best is None else vars(state.best)
-        content = {"format": _FORMAT} | vars(state) | {"best": best}
+        others = {name: vars(other) for name, other in state.others.items()}
+        content = {"format": _FORMAT} | vars(state) | {"best": best, "others": others}
         serialised = io.BytesIO()  # torch's own error on a full disk is no OSError
         torch.save(content, serialised)
         path = self._folder / f"{stage}-{self._attempt}.pt"
@@ -129,4 +132,6 @@ def _read(path: Path) -> Any:
 def _state(content: Mapping[str, Any]) -> State:
     fields = {name: value for name, value in content.items() if name != "format"}
     best = fields["best"]
-    return State(**(fields | {"best": None if best is None else Best(**best)}))
+    # States that earlier versions saved have no others.
+    others = {name: Best(**other) for name, other in fields.get("others", {}).items()}
+    return State(**(fields | {"best": None if best is None else Best(**best), "others": others}))

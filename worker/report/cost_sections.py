@@ -160,7 +160,28 @@ def chosen(report: BenchmarkReport) -> Section | None:
             "The paper also chooses weights by the target's validation masks. If you have only "
             "image-level labels, you do not have such masks."
         )
-    return Section("Chosen weights", notes=tuple(notes), grids=(grid,))
+    return Section("Chosen weights", notes=tuple(notes), grids=(grid, *_by_rules(report)))
+
+
+_RULES = {"last": "The last", "labels": "By labels", "oracle": "By target masks"}
+
+
+def _by_rules(report: BenchmarkReport) -> tuple[Grid, ...]:
+    """Show the scores with the weights that each rule would have chosen."""
+    rows = tuple(
+        (
+            TableCell(title_of(row), group=group_of(row)),
+            *(TableCell(spread(row.choices.get(rule))) for rule in _RULES),
+        )
+        for row in report.rows
+        if row.choices
+    )
+    caption = (
+        "Mean DICE in % with the weights that another rule would have chosen: none but the last "
+        "step; the least log-loss of the training tiles' labels; the best DICE on the target's "
+        "validation masks"
+    )
+    return (Grid(caption, ("Row", *_RULES.values()), rows),) if rows else ()
 
 
 def cost(report: BenchmarkReport) -> Section | None:

@@ -178,6 +178,47 @@ def test_the_best_validated_weights_are_kept(by: str | None, step: int) -> None:
     assert best["selected_step"] == step
 
 
+def test_other_rules_keep_weights_beside_the_best(tmp_path: Path) -> None:
+    """A stop in between loses none of them, and they change nothing of the training."""
+
+    def task(*scores: float) -> tuple[Task[int], KeepBest]:
+        remaining = iter(scores)
+        kept: list[KeepBest] = []
+
+        def keep(module: nn.Module) -> KeepBest:
+            rules = {
+                "last": lambda step, _: step or None,
+                "lowest": lambda _, scores: -scores["dice/mean"] if scores else None,
+                "never": lambda _step, _scores: None,
+            }
+            score = lambda: {"dice/mean": next(remaining)}  # noqa: E731
+            kept.append(KeepBest(module, score, 1).beside(rules))  # type: ignore[arg-type]
+            return kept[0]
+
+        return counting(4, keep=keep)[0], kept[0]
+
+    def steps(keep: KeepBest) -> dict[str, tuple[int, float]]:
+        return {name: (o.step, float(o.weights["weight"])) for name, o in keep.others.items()}
+
+    whole, of_whole = task(0.5, 0.2, 0.9, 0.3)
+    train(whole, Run(lambda _: None))
+    assert steps(of_whole) == {"last": (4, 10), "lowest": (2, 3)}
+    assert of_whole.best is not None
+    assert of_whole.best.step == 3
+
+    def stop(progress: Progress) -> None:
+        if progress.step == 3:
+            raise Stop
+
+    states = Checkpoints(tmp_path)
+    first, _ = task(0.5, 0.2, 0.9)
+    with pytest.raises(Stop):
+        train(first, Run(stop, states))
+    second, of_second = task(0.3)
+    train(second, Run(lambda _: None, states))
+    assert steps(of_second) == steps(of_whole)
+
+
 def test_pictures_come_with_the_first_step_and_eight_more() -> None:
     reports: list[Progress] = []
     picture = Picture(np.zeros((2, 2), np.float32))

@@ -67,6 +67,16 @@ def keep_cells(service: Service, job_id: UUID, out: Path) -> None:
         copyfile(path, out / "cells" / f"{name}.json")
 
 
+def check_choices(report: BenchmarkReport, trained: list[str]) -> None:
+    """The target's masks have chosen, so that is what the rule `oracle` gives."""
+    choices = {row.row: row.choices for row in report.rows if row.choices}
+    assert sorted(choices) == sorted(trained)
+    for row in report.rows:
+        if row.choices:
+            assert list(row.choices) == ["labels", "last", "oracle"]
+            assert row.choices["oracle"] == row.dice["mean"]
+
+
 @sqlite_only
 def test_rows_of_a_fold_become_a_report(service: Service, pair: dict[str, UUID]) -> None:
     body = {"preset": "smoke", "num_folds": 1, "tile_px": 32, "label_tiles_px": [32]}
@@ -112,6 +122,7 @@ def test_rows_of_a_fold_become_a_report(service: Service, pair: dict[str, UUID])
     assert labels["filter-at-test"] == labels["stylefilter"] + 9 * len(report.results[0].sections)
     assert labels["source-only"] == labels["unfiltered"] == 0 < labels["stylefilter"]
     assert {row.row: row.selected for row in report.rows}["stylefilter"] == ("target_val",)
+    check_choices(report, trained=[*rows[2:], "unfiltered"])
     (value,) = report.label_values
     assert (value.tile_px, value.num_labels) == (32, labels["stylefilter"])
     assert {curve.row for curve in report.curves} == {"stylefilter", "unfiltered"}
