@@ -37,9 +37,9 @@ def _numbers(report: BenchmarkReport) -> dict[str, object]:
 
 
 def _as_then(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Leave out what an earlier report does not tell: its only seed, verdicts, budgets."""
+    """Leave out what an earlier report does not tell: its only seed, and what came later."""
     new = {"seed", "seeds", "seed_std", "seed_range", "verdicts", "verdict_check"}
-    new |= {"budget", "annotation_values"}
+    new |= {"budget", "annotation_values", "choices"}
     return {name: value for name, value in pairs if name not in new}
 
 
