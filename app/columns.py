@@ -18,6 +18,8 @@ from models.data.intake.grey_values import Histogram
 from models.data.sections import Section
 
 Json = JSON().with_variant(JSONB(), "postgresql")
+JsonOrNone = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+"""A value that may be missing: then the column holds NULL, which an index can leave out."""
 
 _STORED = {field.name for field in fields(Section)} - {"index"}
 _NOTE = tuple(field.name for field in fields(Note))

@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from app.columns import HistogramType, Json, Names, Notes, Sections
+from app.columns import HistogramType, Json, JsonOrNone, Names, Notes, Sections
 from app.database import UtcDateTime, now_plus
 from models.config.stylefilter import StyleFilterConfig
 from models.config.versions import CONFIG_VERSION, upgraded
@@ -203,6 +203,7 @@ class Image(Table):
     """An image, which has labels of its own: a section or a tile. ``n`` counts from 0."""
 
     __tablename__ = "images"
+    __table_args__ = (Index("ix_images_points", "dataset_id", "n", **_only("points")),)
 
     dataset_id: Mapped[UUID] = mapped_column(ForeignKey(Dataset.id), primary_key=True)
     n: Mapped[int] = mapped_column(primary_key=True)
@@ -215,6 +216,8 @@ class Image(Table):
     """The number of pixels of each class in the mask; none without a mask."""
     labels: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """The labels by class name, each present or absent; a class that is not named is unknown."""
+    points: Mapped[list[Any] | None] = mapped_column(JsonOrNone)
+    """The points in the image, each as y, x, class name, and present or absent; none without."""
 
 
 class LabelChange(Table):
@@ -230,6 +233,7 @@ class LabelChange(Table):
     seconds: Mapped[float | None]
     """The time that somebody spent on the labels, as the client told it."""
     changed_images: Mapped[int] = mapped_column(default=0)
+    changed_points: Mapped[int] = mapped_column(default=0)
     counts: Mapped[dict[str, Any] | None]
     """For each class, the number of images by label, after what this change has written so far.
 

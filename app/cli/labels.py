@@ -59,6 +59,9 @@ def import_labels(  # noqa: PLR0913 - options of a command are its parameters
     if the class is **present** in the image, 0 if it is **absent**, and nothing if that is
     **unknown**. A class without a column keeps its labels. If a line is wrong, nothing is written.
 
+    A table with the columns `section`, `y`, `x`, `class` and perhaps `label` holds **points**: a
+    pixel is of a class, or is not (`label` 0). A point without a label in its cell is taken away.
+
     Only *absent* has an effect on StyleFilter: no pseudo-label takes a class that is absent.
     *Present* is used by other methods of the table of results, and for checks.
     """
@@ -70,6 +73,9 @@ def import_labels(  # noqa: PLR0913 - options of a command are its parameters
 def export_labels(
     dataset: DatasetArgument,
     file: Annotated[Path, typer.Argument(dir_okay=False, help="The file to write, such as a.csv.")],
+    points: Annotated[
+        bool, typer.Option("--points", help="Write the points in the place of the labels.")
+    ] = False,
     url: Annotated[str, RUNNING] = SERVICE_URL,
 ) -> None:
     """Write the labels of all images to a table that a spreadsheet and `labels import` read.
@@ -78,7 +84,7 @@ def export_labels(
     that is **unknown**.
     """
     with connected(url) as client:
-        table = client.labels_table(dataset)
+        table = client.labels_table(dataset, points=points)
         with written_aside(file) as draft:
             draft.write_bytes(table)
     console.print(f"Wrote {file}", markup=False, highlight=False)
@@ -143,11 +149,13 @@ def _bad_option(error: ValidationError) -> typer.BadParameter:
 
 def _show(summary: LabelsSummary) -> None:
     console.print(
-        f"Labels of {summary.changed_images} images changed. The labels have the version "
+        f"Labels of {summary.changed_images} images changed, and {summary.changed_points} points. "
+        "The labels have the version "
         f"{summary.version} now.",
         highlight=False,
     )
-    table = Table("class", *LabelState, title="Images")
+    table = Table("class", *LabelState, "points", title="Images")
     for name, counts in summary.counts.items():
-        table.add_row(escape(name), *(str(counts[state]) for state in LabelState))
+        points = sum(summary.points.get(name, {}).values())
+        table.add_row(escape(name), *(str(counts[state]) for state in LabelState), str(points))
     console.print(table)

@@ -173,7 +173,7 @@ class Client(Advice):
         """
         table = isinstance(labels, Path) and labels.suffix.lower() != ".json"
         if isinstance(labels, LabelsUpdate):
-            body = labels.model_dump_json(exclude_none=True).encode()
+            body = labels.model_dump_json(exclude_none=True, by_alias=True).encode()
         else:
             body = labels.read_bytes()
         return self._http.read(
@@ -185,9 +185,9 @@ class Client(Advice):
             headers=_matching(version) | {"Content-Type": _CSV if table else "application/json"},
         )
 
-    def labels_table(self, dataset: UUID) -> bytes:
-        """Return the labels of all images as a table of CSV, which ``put_labels`` takes."""
-        path = f"/datasets/{dataset}/labels"
+    def labels_table(self, dataset: UUID, *, points: bool = False) -> bytes:
+        """Return all labels, or all points, as a table of CSV, which ``put_labels`` takes."""
+        path = f"/datasets/{dataset}/labels" + ("/points" if points else "")
         return self._http.send("GET", path, headers={"Accept": _CSV}).content
 
     def derive_labels(

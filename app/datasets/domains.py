@@ -7,8 +7,8 @@ from sqlalchemy.orm import Session, undefer
 
 from app.storage import Storage
 from app.tables import Dataset, Image
-from models.data.domain import Domain, DomainInfo, Tile
-from models.data.labels import label_codes
+from models.data.domain import Domain, DomainInfo, Point, Tile
+from models.data.labels import LabelState, label_codes
 from models.data.splits import SectionLists, with_splits
 
 
@@ -62,4 +62,8 @@ def _tile(image: Image, class_names: tuple[str, ...]) -> Tile:
         height=image.height,
         width=image.width,
         labels=label_codes(image.labels, class_names),
+        points=tuple(
+            Point(y, x, class_names.index(name), word == LabelState.PRESENT)
+            for y, x, name, word in image.points or ()
+        ),
     )

@@ -9,23 +9,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from pydantic import JsonValue
 from sqlalchemy import ColumnElement, Select, select, update
 from sqlalchemy.orm import Session
 
-from app.columns import stored_object
 from app.database import Database, now_plus
 from app.datasets import service as datasets
 from app.errors import Busy, ChangedMeanwhile, Conflict
 from app.http.pagination import by_number_down
 from app.labels.collected import Classes
 from app.labels.counts import Counts, Shift, counted, shifted
+from app.labels.points import Wanted, consistent, write_points
+from app.labels.stored import stored_labels
 from app.tables import ChangeKind, Dataset, Image, LabelChange
 from models.data.labels import LabelState
 
 _IMAGES_AT_ONCE = 5000
 _ABANDONED_SECONDS = 60
-_KNOWN: dict[str, LabelState] = {state: state for state in (LabelState.PRESENT, LabelState.ABSENT)}
 
 
 @dataclass(frozen=True)
@@ -51,39 +50,42 @@ class AskedChange:
 def write(
     database: Database,
     dataset_id: UUID,
-    wanted: Mapping[int, Classes],
+    wanted: Wanted,
     kind: ChangeKind,
     asked: AskedChange,
-) -> tuple[Version, int]:
-    """Give images, by their numbers, labels of some classes; other classes keep theirs.
+) -> tuple[Version, int, int]:
+    """Give images, by their numbers, labels of some classes and points; others stay.
 
-    Return the version of the labels, and the number of images whose labels changed. If there is no
-    such image, the version stays.
+    Return the version of the labels, and the numbers of images whose labels changed and of points
+    that changed. If there is neither, the version stays.
 
     Raises:
+        Invalid: labels and points contradict each other; nothing was written.
         NotFound: the dataset was deleted.
         ChangedMeanwhile: the labels have another version than ``asked.if_match`` says.
         Busy: another change of the same labels is being written.
     """
-    numbers = sorted(wanted)
     with database.session() as session:
         entry = _begin(session, dataset_id, kind, asked)
+        wanted = consistent(session, dataset_id, wanted)
+        numbers = wanted.numbers
         for start in range(0, len(numbers), _IMAGES_AT_ONCE):
             if start:
                 session.commit()
                 database.give_way()
                 _go_on(session, entry)
             some = numbers[start : start + _IMAGES_AT_ONCE]
-            changed, shift = _write_some(session, dataset_id, some, wanted)
+            changed, shift = _write_some(session, dataset_id, some, wanted.labels)
+            entry.changed_points += write_points(session, dataset_id, some, wanted.points)
             entry.changed_images += changed
             entry.counts = shifted(entry.counts or {}, shift)
             entry.changed_at = now_plus()
         entry.complete = True
-        if not entry.changed_images:
+        if not (entry.changed_images or entry.changed_points):
             session.delete(entry)
         version = current(session, dataset_id)
         session.commit()
-    return version, entry.changed_images
+    return version, entry.changed_images, entry.changed_points
 
 
 def current(session: Session, dataset_id: UUID) -> Version:
@@ -106,15 +108,6 @@ def history(
     """Return a page of the changes of a dataset's labels, newest first, and the next cursor."""
     query = select(LabelChange).where(LabelChange.dataset_id == dataset_id)
     return by_number_down(session, query, LabelChange.version, limit, cursor)
-
-
-def stored_labels(labels: JsonValue) -> dict[str, LabelState]:
-    """Return the labels of an image, without words that this version does not know."""
-    return {
-        name: _KNOWN[word]
-        for name, word in stored_object(labels).items()
-        if isinstance(word, str) and word in _KNOWN
-    }
 
 
 def _begin(session: Session, dataset_id: UUID, kind: ChangeKind, asked: AskedChange) -> LabelChange:
@@ -142,6 +135,7 @@ def _begin(session: Session, dataset_id: UUID, kind: ChangeKind, asked: AskedCha
         seconds=asked.seconds,
         counts=_counts(session, dataset_id, last),
         changed_images=0,
+        changed_points=0,
         complete=False,
     )
     session.add(entry)
@@ -178,7 +172,7 @@ def _write_some(
     alike: dict[tuple[tuple[str, str], ...], list[int]] = {}
     for n, labels in session.execute(query.order_by(Image.n).with_for_update()):
         stored = stored_labels(labels)
-        merged = {**stored, **wanted[n]}
+        merged = {**stored, **wanted.get(n, {})}
         new = {name: word for name, word in merged.items() if word != LabelState.UNKNOWN}
         if new != labels:
             alike.setdefault(tuple(sorted(new.items())), []).append(n)

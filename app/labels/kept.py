@@ -10,10 +10,13 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from app.database import Database
-from app.labels.changes import stored_labels
 from app.labels.counts import counted
+from app.labels.points import Place, pointed, stored_points
+from app.labels.stored import stored_labels
 from app.tables import ChangeKind, Dataset, Image, LabelChange
 from models.data.intake.store import StoredTiles
+from models.data.labels import LabelState
+from models.data.sections import Section
 
 _IMAGES_AT_ONCE = 5000
 
@@ -24,7 +27,8 @@ def keep(database: Database, previous: Dataset, dataset: Dataset, tiles: StoredT
     ``tiles`` are the images of the hidden dataset.
 
     A label is kept if both datasets have a section of this name, an image of the same window in
-    it, and a class of this name.
+    it, and a class of this name. A point is kept if both have the class, and the section in the
+    same size; the image that holds it is then present for the class.
     """
     place = _Places(tiles)
     old_names = [section.name for section in previous.sections]
@@ -49,9 +53,29 @@ def keep(database: Database, previous: Dataset, dataset: Dataset, tiles: StoredT
             session.commit()
         kept += sum(map(len, alike.values()))
         database.give_way()
-    if kept:
-        _record(database, dataset.id, kept)
+    points = _keep_points(database, previous, dataset, place)
+    if kept or points:
+        _record(database, dataset.id, kept, points)
     return kept
+
+
+def _keep_points(database: Database, previous: Dataset, dataset: Dataset, place: "_Places") -> int:
+    """Give a hidden dataset the points of the one before, and return their number."""
+    found: dict[int, dict[Place, LabelState]] = defaultdict(dict)
+    with database.reading() as session:
+        for _, number, points in session.execute(pointed(previous.id)):
+            for (y, x, name), word in stored_points(points).items():
+                n = place.holding(previous.sections[number], y, x)
+                if n is not None and name in dataset.class_names:
+                    found[n][y, x, name] = word
+    with database.session() as session:
+        for n, of_image in found.items():
+            image = session.get_one(Image, (dataset.id, n))
+            present = {name for (_, _, name), word in of_image.items() if word == "present"}
+            image.labels = image.labels | dict.fromkeys(present, LabelState.PRESENT)
+            image.points = [[*where, word] for where, word in sorted(of_image.items())]
+        session.commit()
+    return sum(map(len, found.values()))
 
 
 def _labelled(session: Session, dataset_id: UUID, after: int) -> Sequence[Image]:
@@ -59,7 +83,7 @@ def _labelled(session: Session, dataset_id: UUID, after: int) -> Sequence[Image]
     return session.scalars(query.order_by(Image.n).limit(_IMAGES_AT_ONCE)).all()
 
 
-def _record(database: Database, dataset_id: UUID, kept: int) -> None:
+def _record(database: Database, dataset_id: UUID, kept: int, points: int) -> None:
     with database.session() as session:
         session.add(
             LabelChange(
@@ -67,6 +91,7 @@ def _record(database: Database, dataset_id: UUID, kept: int) -> None:
                 version=1,
                 kind=ChangeKind.VERSION,
                 changed_images=kept,
+                changed_points=points,
                 counts=counted(session, dataset_id),
                 complete=True,
             )
@@ -99,6 +124,21 @@ class _Places:
         if place == len(corners) or corners[place] != corner:
             return None
         return self._first[section.index] + place if size == (image.height, image.width) else None
+
+    def holding(self, old: Section, y: int, x: int) -> int | None:
+        """Return the number of the image that holds a pixel of an old section; None if none does.
+
+        In a section of another size the pixel is another one.
+        """
+        section = self._sections.get(old.name)
+        if section is None or (section.height, section.width) != (old.height, old.width):
+            return None
+        side = self._tile_px or max(section.height, section.width)
+        corner = _corner(y // side * side, x // side * side)
+        corners = self._corners.get(section.index, array("q"))
+        place = bisect_left(corners, corner)
+        found = place < len(corners) and corners[place] == corner
+        return self._first[section.index] + place if found else None
 
 
 def _corner(y0: int, x0: int) -> int:

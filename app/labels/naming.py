@@ -43,11 +43,20 @@ class ImageNames:
             raise ValueError(f"the dataset has no image {number}: its images are 0 to {last}")
         return number
 
-    def tile(self, name: str, tile: int | None) -> int:
-        """Return the image that is this tile of a section; tiles count from 0, row by row."""
+    def section(self, name: str) -> Section:
+        """Return the section of this name."""
         index = self._section(name)
         if index is None:
             raise ValueError(f"the dataset has no section {name[:80]!r}: {self._some_sections()}")
+        return self._sections[index]
+
+    def images(self, section: Section) -> Extent:
+        """Return the numbers of a section's images."""
+        return self._extents.get(section.index, Extent(0, 0))
+
+    def tile(self, name: str, tile: int | None) -> int:
+        """Return the image that is this tile of a section; tiles count from 0, row by row."""
+        index = self.section(name).index
         extent = self._extents.get(index, Extent(0, 0))
         if tile is None and extent.count > 1:
             raise ValueError(

@@ -17,6 +17,7 @@ from app.http.pagination import LARGEST_NUMBER, Page
 from app.labels import service
 from app.labels.changes import AskedChange, Version
 from app.labels.schemas import (
+    POINTS_EXAMPLE,
     SHEET_EXAMPLE,
     ChangeNote,
     ChangeRead,
@@ -135,6 +136,11 @@ async def put_labels(
     absent, no, false), or nothing (or unknown), which means unknown. A class without a column keeps
     its labels. Cells are separated by commas, semicolons or tabs, and the text is UTF-8.
 
+    **Points** say more: a pixel of a section is of a class (`present`), or is not (`absent`). The
+    image that holds a present point is labelled present. It is refused to call such an image absent
+    or unknown: take the point away first, by sending it as `unknown`. A table of points has the
+    columns `section`, `y`, `x`, `class` and perhaps `label`. Points that are not named stay.
+
     If one label is wrong, none is written, and the refusal lists up to 100 entries or lines that
     are wrong. An image that comes twice is wrong.
     """
@@ -163,6 +169,29 @@ def get_labels(
     with services.database.reading() as session:
         _tag(response, service.version(session, dataset_id))
         return service.read(session, dataset_id, asked.limit, asked.cursor)
+
+
+@router.get(
+    "/labels/points",
+    response_class=Response,
+    responses={
+        200: _TAGGED
+        | {
+            "content": {_CSV: {"schema": {"type": "string"}, "example": POINTS_EXAMPLE}},
+            "description": "The points.",
+        }
+    },
+)
+def get_points(dataset_id: DatasetId, services: ServicesDep) -> Response:
+    """Return all points of a dataset as a table of CSV, in the form that PUT of labels takes.
+
+    1 is present, and 0 is absent.
+    """
+    table, version = service.points_table(services.database, dataset_id)
+    response = Response(table, media_type=_CSV)
+    response.headers["Content-Disposition"] = f'attachment; filename="points_{dataset_id}.csv"'
+    _tag(response, version)
+    return response
 
 
 @router.post("/labels/derive", responses={200: _TAGGED})

@@ -14,6 +14,7 @@ from pydantic import (
 )
 
 from app.http.pagination import LARGEST_NUMBER
+from app.labels.points import MOST_POINTS
 from app.tables import ChangeKind
 from models.data.description import ClassName, Text
 from models.data.labels import LabelState
@@ -23,13 +24,19 @@ _LABELS_EXAMPLE: dict[str, JsonValue] = {
     "labels": [
         {"image": 0, "classes": {"mitochondrion": "present", "nucleus": "absent"}},
         {"section": "s00", "tile": 3, "classes": {"mitochondrion": "absent"}},
-    ]
+    ],
+    "points": [
+        {"section": "s01", "y": 210, "x": 87, "class": "mitochondrion"},
+        {"section": "s01", "y": 14, "x": 300, "class": "nucleus", "label": "absent"},
+    ],
 }
 
 MOST_LABELS = 1_000_000
 """The most entries of one request."""
 
 SHEET_EXAMPLE = "section,tile,mitochondrion,nucleus\ns00,0,1,0\ns00,3,0,\n"
+
+POINTS_EXAMPLE = "section,y,x,class,label\ns01,210,87,mitochondrion,1\ns01,14,300,nucleus,0\n"
 
 
 class ImageLabels(BaseModel):
@@ -69,16 +76,51 @@ class ImageLabels(BaseModel):
         return self
 
 
+class PointLabel(BaseModel):
+    """Says of one pixel of a section that it is of a class ("here is one"), or is not."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    section: str = Field(
+        max_length=300, description="The name of the section, or of the section's file."
+    )
+    y: int = Field(
+        ge=0,
+        le=LARGEST_NUMBER,
+        description="The row of the pixel in the section as it is stored, from 0 at the top.",
+    )
+    x: int = Field(ge=0, le=LARGEST_NUMBER, description="The column, from 0 on the left.")
+    class_name: ClassName = Field(alias="class", description="The name of the class.")
+    label: LabelState = Field(
+        LabelState.PRESENT,
+        description="`present`: the pixel is of the class, so the image that holds it is labelled "
+        "present too. `absent`: it is of another class. `unknown` takes the point away; the label "
+        "of the image stays.",
+    )
+
+
 class LabelsUpdate(BaseModel):
-    """Labels of many images. The service writes all of them or, if one is wrong, none."""
+    """Labels and points of many images. The service writes all or, if one is wrong, none."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_LABELS_EXAMPLE]})
 
     labels: list[ImageLabels] = Field(
-        min_length=1,
+        [],
         max_length=MOST_LABELS,
         description="The labels, image by image. Each image comes once.",
     )
+    points: list[PointLabel] = Field(
+        [],
+        max_length=MOST_POINTS,
+        description="Points, which say more than labels of images. A pixel and a class come once. "
+        "Points that are not named stay.",
+    )
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if not (self.labels or self.points):
+            raise ValueError("there is nothing to write: give `labels`, `points`, or both")
+        return self
 
 
 class LabelsRead(BaseModel):
@@ -103,6 +145,12 @@ class LabelsSummary(BaseModel):
     counts: dict[str, dict[LabelState, int]] = Field(
         description="For each class, the number of images in which it is present, absent and "
         "unknown."
+    )
+    changed_points: int = Field(0, description="The number of points that changed.")
+    points: dict[str, dict[LabelState, int]] = Field(
+        {},
+        description="For each class that has points, the number of those that are present, and "
+        "absent.",
     )
 
 
@@ -174,6 +222,7 @@ class ChangeRead(BaseModel):
         description="The time that was spent on the labels, in seconds, if it was sent."
     )
     changed_images: int = Field(description="The number of images whose labels changed.")
+    changed_points: int = Field(0, description="The number of points that changed.")
     complete: bool = Field(
         description="`false` while the labels are being written. It stays `false` if the service "
         "was stopped meanwhile: only some of the images have these labels then."

@@ -1,6 +1,6 @@
 """Writes and reads image-level labels, counts them, and derives them from masks."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import IO
 from uuid import UUID
@@ -15,10 +15,12 @@ from app.datasets import service as datasets
 from app.errors import Invalid, NotFound, ProblemItem, refusal
 from app.http.pagination import Page
 from app.labels import changes
-from app.labels.changes import AskedChange, Version, stored_labels
+from app.labels.changes import AskedChange, Version
 from app.labels.collected import Classes, Collected
 from app.labels.counts import by_state
 from app.labels.naming import Extent, ImageNames
+from app.labels.placed import is_point_sheet, placed, read_points, write_points_sheet
+from app.labels.points import Place, Wanted, point_counts
 from app.labels.schemas import (
     ChangeRead,
     DerivedSummary,
@@ -26,10 +28,12 @@ from app.labels.schemas import (
     LabelsRead,
     LabelsSummary,
     LabelsUpdate,
+    PointLabel,
     TileSizeRead,
     TileSizesRead,
 )
 from app.labels.sheet import read_sheet, write_sheet
+from app.labels.stored import stored_labels
 from app.labels.update import read_update
 from app.storage import Storage
 from app.tables import ChangeKind, Dataset, Image
@@ -45,16 +49,26 @@ def put_json(
     """Write the labels of a ``LabelsUpdate``; Invalid names each wrong entry and writes none."""
     request = read_update(body)
     dataset, names = _named(database, dataset_id)
-    wanted = _entries(request, names, dataset.class_names)
-    return _write(database, dataset, wanted, ChangeKind.PUT, asked)
+    labels = _entries(request, names, dataset.class_names)
+    points = _points(database, dataset, names, enumerate(request.points), "body.points.{}")
+    return _write(database, dataset, Wanted(labels, points), ChangeKind.PUT, asked)
 
 
 def put_sheet(
     database: Database, dataset_id: UUID, body: bytes, asked: AskedChange
 ) -> tuple[LabelsSummary, Version]:
-    """Write the labels of a table of CSV; Invalid names each wrong line and writes none."""
+    """Write a table of CSV, of labels or points; Invalid names each wrong line and writes none."""
     dataset, names = _named(database, dataset_id)
-    wanted = read_sheet(body, names, dataset.class_names)
+    if is_point_sheet(body) and not {"y", "x", "class"} <= set(dataset.class_names):
+        collected = Collected("line {}")
+        entries = list(read_points(body, collected))
+        collected.refuse_problems()
+        if not entries:
+            collected.problem(2, "is missing: write a line for each point")
+            collected.refuse_problems()
+        wanted = Wanted({}, _points(database, dataset, names, entries, "line {}"))
+    else:
+        wanted = Wanted(read_sheet(body, names, dataset.class_names))
     return _write(database, dataset, wanted, ChangeKind.CSV, asked)
 
 
@@ -77,7 +91,7 @@ def derive(
             "send labels with PUT instead"
         )
         raise Invalid(message, [ProblemItem(where="path.dataset_id", message=message)])
-    summary, version = _write(database, dataset, wanted, ChangeKind.DERIVE, asked)
+    summary, version = _write(database, dataset, Wanted(wanted), ChangeKind.DERIVE, asked)
     derived = {
         name: dict.fromkeys((LabelState.PRESENT, LabelState.ABSENT), 0)
         for name in dataset.class_names
@@ -153,6 +167,14 @@ def write_table(database: Database, dataset_id: UUID, file: IO[bytes]) -> Versio
     return found
 
 
+def points_table(database: Database, dataset_id: UUID) -> tuple[bytes, Version]:
+    """Return all points as a table that ``put_sheet`` takes, and the version of the labels."""
+    with database.reading() as session:
+        dataset = datasets.get(session, dataset_id)
+        found = changes.current(session, dataset_id)
+        return write_points_sheet(session, dataset), found
+
+
 def _table_rows(
     session: Session, dataset: Dataset
 ) -> Iterator[tuple[str, int, Sequence[LabelState]]]:
@@ -169,14 +191,34 @@ def _table_rows(
 def _write(
     database: Database,
     dataset: Dataset,
-    wanted: Mapping[int, Classes],
+    wanted: Wanted,
     kind: ChangeKind,
     asked: AskedChange,
 ) -> tuple[LabelsSummary, Version]:
-    found, changed = changes.write(database, dataset.id, wanted, kind, asked)
+    found, changed, changed_points = changes.write(database, dataset.id, wanted, kind, asked)
     with database.reading() as session:
-        counts = by_state(changes.counts(session, dataset.id), dataset)
-    return LabelsSummary(version=found.number, changed_images=changed, counts=counts), found
+        summary = LabelsSummary(
+            version=found.number,
+            changed_images=changed,
+            counts=by_state(changes.counts(session, dataset.id), dataset),
+            changed_points=changed_points,
+            points=point_counts(session, dataset.id, dataset.class_names),
+        )
+    return summary, found
+
+
+def _points(
+    database: Database,
+    dataset: Dataset,
+    names: ImageNames,
+    entries: Iterable[tuple[int, PointLabel]],
+    place: str,
+) -> dict[int, dict[Place, LabelState]]:
+    collected = Collected(place)
+    with database.reading() as session:
+        found = placed(session, dataset, names, entries, collected)
+    collected.refuse_problems()
+    return found
 
 
 def _named(database: Database, dataset_id: UUID) -> tuple[Dataset, ImageNames]:

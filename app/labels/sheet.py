@@ -75,7 +75,7 @@ def read_sheet(data: bytes, names: ImageNames, class_names: Sequence[str]) -> di
         Invalid: names each line that is wrong.
     """
     collected = Collected("line {}")
-    lines = io.StringIO(_text(data, collected), newline=None)
+    lines = io.StringIO(decoded(data, collected), newline=None)
     columns = _columns(next(lines, ""), class_names, collected)
     known: dict[tuple[str, ...], Classes] = {}  # most lines have the same states as another
     for number, line in enumerate(lines, start=2):
@@ -143,7 +143,8 @@ def plain(cell: str) -> str:
     return cell[1:] if cell[:1] == "'" and cell[1:].startswith(_FORMULA) else cell
 
 
-def _text(data: bytes, collected: Collected) -> str:
+def decoded(data: bytes, collected: Collected) -> str:
+    """Return the text of a table; Invalid, with its line, if a character cannot be read."""
     wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     encoding = "utf-16" if wide else "utf-8-sig"
     try:
@@ -158,7 +159,7 @@ def _text(data: bytes, collected: Collected) -> str:
 def _columns(line: str, class_names: Sequence[str], collected: Collected) -> _Columns:
     """Read the first line of a table; Invalid if it names no image and class, or a class twice."""
     try:
-        separator, cells = _separated(line)
+        separator, cells = separated(line)
     except ValueError as error:
         collected.problem(1, str(error))
         collected.refuse_problems()
@@ -185,7 +186,7 @@ def _columns(line: str, class_names: Sequence[str], collected: Collected) -> _Co
     return _Columns(separator, naming, num_naming, tuple(classes))
 
 
-def _separated(line: str) -> tuple[str, list[str]]:
+def separated(line: str) -> tuple[str, list[str]]:
     """Return the separator of the first line, by which its first cell has a known name."""
     for separator in _SEPARATORS:
         cells = _cells(line, separator)

@@ -5,7 +5,7 @@ from pydantic import TypeAdapter, ValidationError
 from app.errors import ProblemItem, refusal
 from app.http.json_body import parsed
 from app.labels.collected import MOST_PROBLEMS, refused
-from app.labels.schemas import MOST_LABELS, ImageLabels, LabelsUpdate
+from app.labels.schemas import MOST_LABELS, ImageLabels, LabelsUpdate, PointLabel
 
 _MOST_VALUES = 10 * MOST_LABELS
 _CHUNK = 1000
@@ -28,9 +28,13 @@ def read_update(body: bytes) -> LabelsUpdate:
             "labels", f"there are {len(entries)} entries: send at most {MOST_LABELS} at once"
         )
     read: list[ImageLabels] = []
+    points: list[PointLabel] = []
     for start in range(0, len(entries), _CHUNK):
-        read += _valid({**values, "labels": entries[start : start + _CHUNK]}, start).labels
-    return LabelsUpdate.model_construct(labels=read)
+        part = _valid({**values, "labels": entries[start : start + _CHUNK]}, start)
+        read += part.labels
+        points += part.points
+        values = {**values, "points": []}  # checked with the first entries
+    return LabelsUpdate.model_construct(labels=read, points=points)
 
 
 def _valid(values: object, start: int) -> LabelsUpdate:

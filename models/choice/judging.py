@@ -78,7 +78,8 @@ def judge(candidates: Sequence[Candidate], facts: Facts) -> Verdict:
     return Verdict(
         outcome=outcome,
         use=chosen.name,
-        num_tiles=len(base.labels),
+        num_tiles=base.num_tiles,
+        num_points=len(base.labels) - base.num_tiles,
         num_sections=len(np.unique(base.sections)),
         judged_by="masks" if base.by_masks else "labels",
         candidates=tuple(verdicts),

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from models.choice.bootstrap import redrawn
 from models.choice.mask_scores import MaskEvidence, MaskPart
+from models.choice.point_scores import Row, rows_of_points
 from models.choice.steadiness import Predict, Steadiness
 from models.choice.verdict import Interval
 from models.data.domain import Domain
@@ -57,7 +58,8 @@ class Evidence:
     of the tile's pixels that are predicted as the class, and ``peaks`` (T, C) the mean probability
     of the class over the 3 % of the tile's pixels where it is highest; both are in [0, 1].
     ``sections`` (T,) holds the index of each tile's section. ``consistency`` in [0, 1] tells how
-    alike the predictions of rotated and of noisy images are; None if it was not measured.
+    alike the predictions of rotated and of noisy images are; None if it was not measured. A point
+    counts like a tile, and ``is_point`` (T,) tells which those are; None if there are no points.
     ``masks`` compares the prediction with masks, which decide if they are there: presence in a tile
     says nothing of an outline.
     """
@@ -68,11 +70,14 @@ class Evidence:
     sections: NDArray[np.int64]
     consistency: float | None = None
     masks: MaskEvidence | None = None
+    is_point: NDArray[np.bool_] | None = None
 
     def of(self, tiles: NDArray[np.bool_]) -> Self:
         """Return the evidence of some tiles alone; ``tiles`` is bool (T,)."""
         arrays = ("labels", "shares", "peaks", "sections")
-        return replace(self, **{name: getattr(self, name)[tiles] for name in arrays})
+        points = None if self.is_point is None else self.is_point[tiles]
+        some = {name: getattr(self, name)[tiles] for name in arrays}
+        return replace(self, is_point=points, **some)
 
     @property
     def counts(self) -> NDArray[np.int64]:
@@ -141,7 +146,7 @@ class Evidence:
         Presence cannot see a structure that is found but drawn too small; the mean share of the
         source's tiles that hold the class says how much there should be.
         """
-        present = self._known[..., 1]
+        present = self._known[..., 1] & ~self._points[:, None]
         means = np.full(present.shape[1], np.nan)
         total = np.where(present, self.shares, 0).sum(axis=0)
         np.divide(total, present.sum(axis=0), out=means, where=present.any(axis=0))
@@ -194,6 +199,15 @@ class Evidence:
             high=float(high) + self._unstable,
         )
 
+    @property
+    def num_tiles(self) -> int:
+        """The number of tiles, without points."""
+        return int((~self._points).sum())
+
+    @property
+    def _points(self) -> NDArray[np.bool_]:
+        return np.zeros(len(self.labels), bool) if self.is_point is None else self.is_point
+
     @cached_property
     def _known(self) -> NDArray[np.bool_]:
         """Tell which label each tile has, (T, C, 2); neither where it is unknown."""
@@ -244,13 +258,13 @@ def gather(
     steadiness: bool = False,
     masks: Sequence[MaskPart] = (),
 ) -> Evidence:
-    """Predict sections once each, and return the evidence of their labelled tiles and of ``masks``.
+    """Predict sections once each, and return what is said of their tiles and points, and ``masks``.
 
     If ``steadiness``, ``consistency`` is measured too, by two more predictions of each section:
     of the section turned by 90 degrees, and of it with contrast 0.8 and noise of 0.05.
     """
     steady = Steadiness(target.num_classes) if steadiness else None
-    evidence = gather_all(predict, target, sections, steady)
+    evidence = gather_all(predict, target, sections, steady, points=True)
     evidence = evidence.of((evidence.labels != UNKNOWN).any(axis=1))
     evidence = replace(evidence, masks=_of_masks(predict, target, masks))
     if steady is None:
@@ -264,13 +278,16 @@ def gather_all(
     target: Domain,
     sections: Iterable[Section],
     steady: Steadiness | None = None,
+    *,
+    points: bool = False,
 ) -> Evidence:
     """Predict sections once each, and return the evidence of all of their tiles, labelled or not.
 
     The tiles of a section come in their order, without those that have no pixel at the working
-    size. ``steady``, if it is given, is shown each section.
+    size. ``steady``, if it is given, is shown each section. If ``points``, the points of sections
+    count like tiles.
     """
-    rows: list[tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], int]] = []
+    rows: list[tuple[*Row, int, bool]] = []
     for section in sections:
         image, tiles = target.image(section), target.tile_windows(section)
         probabilities = predict(image)
@@ -282,13 +299,16 @@ def gather_all(
             if inside.size:
                 share = class_pixels(inside, target.num_classes) / inside.size
                 peak = _peaks(probabilities[:, y0:y1, x0:x1])
-                rows.append((labels, share, peak, section.index))
-    labels, shares, peaks, index = zip(*rows, strict=True) if rows else ((), (), (), ())
+                rows.append((labels, share, peak, section.index, False))
+        of_points = rows_of_points(probabilities, target, section) if points else []
+        rows += [(*row, section.index, True) for row in of_points]
+    labels, shares, peaks, index, pointed = zip(*rows, strict=True) if rows else ((),) * 5
     return Evidence(
         labels=np.array(labels, np.int64).reshape(-1, target.num_classes),
         shares=np.array(shares, np.float64).reshape(-1, target.num_classes),
         peaks=np.array(peaks, np.float64).reshape(-1, target.num_classes),
         sections=np.array(index, np.int64),
+        is_point=np.array(pointed, bool) if any(pointed) else None,
     )
 
 

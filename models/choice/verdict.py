@@ -53,11 +53,11 @@ class ClassVerdict(FrozenConfig):
 
     misses: Rate = Field(
         description="Tiles whose labels call the class present, where the prediction has it on "
-        "less than 1 % of the tile."
+        "less than 1 % of the tile; and points of the class, near which the prediction lacks it."
     )
     claims: Rate = Field(
         description="Tiles whose labels call the class absent, where the prediction has it on 1 % "
-        "of the tile or more."
+        "of the tile or more; and points that are not of the class, where the prediction has it."
     )
     balanced_accuracy: float | None = Field(
         description="The mean of the shares of present and of absent tiles without an error; none "
@@ -123,6 +123,9 @@ class Verdict(FrozenConfig):
         "`better`."
     )
     num_tiles: int = Field(description="The number of labelled tiles that were compared.")
+    num_points: int = Field(
+        0, description="The number of points that were compared; each counts like a tile."
+    )
     num_sections: int = Field(description="The number of their sections.")
     judged_by: Literal["labels", "masks"] = Field(
         "labels",

@@ -24,6 +24,10 @@ MaskedSections = Annotated[
 """A number of sections, or their names."""
 
 
+POINT_RADIUS_NM = 40.0
+"""The distance within which a point and a prediction of its class are of the same organelle."""
+
+
 class RoundsConfig(FrozenConfig):
     """Self-training in rounds, in which labels remove classes, add them, and are learnt."""
 
@@ -134,7 +138,7 @@ class RoundsConfig(FrozenConfig):
         "nothing.",
     )
     point_radius_nm: Annotated[float, Option()] = Field(
-        40.0,
+        POINT_RADIUS_NM,
         ge=0,
         le=1e6,
         description="The radius of the disc around a point that counts as its class, in "

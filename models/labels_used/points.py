@@ -14,7 +14,9 @@ from models.data.samples import Crop
 from models.data.sections import Section
 
 
-def disc(point: Point, shape: tuple[int, int], radius_px: float) -> tuple[NDArray[np.intp], ...]:
+def disc(
+    point: Point, shape: tuple[int, ...], radius_px: float
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return the rows and columns of the pixels of (H, W) around a point, its own among them."""
     reach = int(radius_px)
     rows = np.arange(max(0, point.y - reach), min(shape[0], point.y + reach + 1))

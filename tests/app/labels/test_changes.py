@@ -13,6 +13,7 @@ from sqlalchemy import insert, select, update
 from app.database import Database, now_plus
 from app.errors import Busy, ChangedMeanwhile, Conflict, NotFound, ServiceError
 from app.labels.changes import AskedChange, Version, current, write
+from app.labels.points import Wanted
 from app.tables import ChangeKind, Dataset, Image, LabelChange
 from models.data.labels import LabelState
 from models.data.sections import Section
@@ -192,7 +193,7 @@ def many(database: Database) -> UUID:
 
 def label_all(database: Database, dataset: UUID, **asked: str) -> tuple[Version, int]:
     wanted = {n: (PRESENT, ABSENT)[n % 2] for n in range(MANY)}
-    return write(database, dataset, wanted, ChangeKind.PUT, AskedChange(**asked))
+    return write(database, dataset, Wanted(wanted), ChangeKind.PUT, AskedChange(**asked))[:2]
 
 
 @contextmanager
@@ -239,7 +240,7 @@ def test_many_labels_are_written_while_others_write(database: Database, many: UU
 
 def test_other_labels_wait_while_many_are_written(database: Database, many: UUID) -> None:
     with while_labelling(database, many) as ends, pytest.raises(Busy):
-        write(database, many, {0: ABSENT}, ChangeKind.PUT, AskedChange())
+        write(database, many, Wanted({0: ABSENT}), ChangeKind.PUT, AskedChange())
     assert ends == [(Version(1, "1"), MANY)]
     with pytest.raises(ChangedMeanwhile):
         label_all(database, many, if_match="0")

@@ -10,6 +10,7 @@ from sqlalchemy import null, update
 from app.database import Database
 from app.labels.changes import AskedChange, counts, write
 from app.labels.counts import Counts, counted
+from app.labels.points import Wanted
 from app.tables import ChangeKind, LabelChange
 from models.data.labels import LabelState
 from tests.app.files import grey, png, registered, upload
@@ -37,7 +38,7 @@ def test_counts_follow_each_change(database: Database, dataset: UUID) -> None:
             }
             for n in rng.choice(16, rng.integers(1, 9), replace=False)
         }
-        write(database, dataset, wanted, ChangeKind.PUT, AskedChange())
+        write(database, dataset, Wanted(wanted), ChangeKind.PUT, AskedChange())
         if step == 6:  # as an earlier version wrote changes
             with database.session() as session:
                 session.execute(update(LabelChange).values(counts=null()))

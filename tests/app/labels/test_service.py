@@ -75,6 +75,8 @@ def test_many_images_are_labelled_at_once_and_merged(api: httpx.Client, dataset:
             "nucleus": {"present": 1, "absent": 1, "unknown": 4},
             "vesicle": {"present": 1, "absent": 1, "unknown": 4},
         },
+        "changed_points": 0,
+        "points": {},
     }
     put(api, dataset, {0: {"nucleus": "unknown", "background": "present"}})
     assert read(api, dataset) == [
@@ -169,7 +171,7 @@ def test_labels_of_another_content_type_are_not_guessed(api: httpx.Client, datas
 def test_labels_of_another_shape_name_the_field(api: httpx.Client, dataset: str) -> None:
     maybe = {"image": 0, "classes": {"nucleus": "maybe"}}
     cases: list[tuple[Any, str]] = [
-        ({"labels": []}, "body.labels"),
+        ({"labels": []}, "body"),
         ({"labels": [{"image": -1, "classes": {}}]}, "body.labels.0.image"),
         ({"labels": [maybe]}, "body.labels.0.classes.nucleus"),
         ({"labels": [{"image": 0}]}, "body.labels.0.classes"),
@@ -177,7 +179,7 @@ def test_labels_of_another_shape_name_the_field(api: httpx.Client, dataset: str)
         ({"labels": [{"classes": {}}]}, "body.labels.0"),
         ({"labels": [{"image": 0, "section": "a", "classes": {}}]}, "body.labels.0"),
         ({"labels": [{"image": 0, "tile": 0, "classes": {}}]}, "body.labels.0"),
-        ({}, "body.labels"),
+        ({}, "body"),
         ([], "body"),
     ]
     for body, where in cases:
