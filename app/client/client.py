@@ -187,8 +187,8 @@ class Client(Advice):
 
     def labels_table(self, dataset: UUID, *, points: bool = False) -> bytes:
         """Return all labels, or all points, as a table of CSV, which ``put_labels`` takes."""
-        path = f"/datasets/{dataset}/labels" + ("/points" if points else "")
-        return self._http.send("GET", path, headers={"Accept": _CSV}).content
+        path = f"/datasets/{dataset}/labels{'/points' if points else '?format=csv'}"
+        return self._http.send("GET", path).content
 
     def derive_labels(
         self,

@@ -44,6 +44,7 @@ NEW = {
     "version",
     "previous_id",
     "target_classes",
+    "points",
 }
 NEW_TABLES = {"label_changes", "publications"}
 
