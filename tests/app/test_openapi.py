@@ -36,6 +36,7 @@ OPERATIONS = {
     "GET /datasets/{dataset_id}/images/{n}",
     "PUT /datasets/{dataset_id}/labels",
     "GET /datasets/{dataset_id}/labels",
+    "GET /datasets/{dataset_id}/labels/points",
     "POST /datasets/{dataset_id}/labels/derive",
     "GET /datasets/{dataset_id}/labels/history",
     "GET /datasets/{dataset_id}/tile-sizes",
@@ -203,7 +204,7 @@ def test_examples_of_requests_are_accepted(page: dict[str, Any], model: type) ->
     assert examples
     for example in examples:
         parsed = TypeAdapter(model).validate_python(example)
-        assert parsed.model_dump(mode="json", exclude_unset=True) == example
+        assert parsed.model_dump(mode="json", exclude_unset=True, by_alias=True) == example
 
 
 def test_a_part_of_a_config_has_every_field_and_no_default(page: dict[str, Any]) -> None:

@@ -59,7 +59,7 @@ def test_the_table_and_the_commands_of_the_document(
     api: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = PAGE.read_text()
-    (table,) = re.findall(r"^```csv\n(.*?)^```$", page, re.M | re.S)
+    points, table = re.findall(r"^```csv\n(.*?)^```$", page, re.M | re.S)
     commands = re.findall(r"^stylefilter (labels .*)$", page, re.M)
     classes = ["cytosol", "mitochondrion", "nucleus"]
     images = {f"section_00{n}.tif": tiff(grey(n, 32, 32)) for n in (1, 2)}
@@ -69,13 +69,18 @@ def test_the_table_and_the_commands_of_the_document(
     assert sent["counts"]["mitochondrion"] == {"present": 1, "absent": 1, "unknown": 6}
     assert sent["counts"]["nucleus"] == {"present": 1, "absent": 1, "unknown": 6}
     monkeypatch.chdir(tmp_path)
-    assert len(commands) == 2
+    (tmp_path / "points.csv").write_text(points)
+    assert len(commands) == 4
     for command in commands:
         words = shlex.split(command.replace("$TARGET", target))
         result = CliRunner().invoke(cli, [*words, "--url", str(api.base_url)])
         assert result.exit_code == 0, result.output
-    assert newest(api, target)["by"] is None  # the table that was exported changes nothing
+    # Only the points changed something: the table of labels that was exported did not.
+    last = newest(api, target)
+    assert (last["version"], last["by"], last["changed_points"]) == (2, "Ann", 2)
     assert (tmp_path / "labels.csv").exists()
+    written = (tmp_path / "points.csv").read_text("utf-8-sig")
+    assert sorted(written.split()) == sorted(points.split())
 
 
 def test_json_is_imported(api: httpx.Client, dataset: str, tmp_path: Path) -> None:
