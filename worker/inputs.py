@@ -176,7 +176,8 @@ class _Reader:
         part = BenchmarkPart.model_validate(self._job.plan)
         if part.tile_px is not None:
             target = relabelled(target, part.tile_px)
-        if part.budget is not None:
+        # The order of the tiles to label next needs a trained network: the part itself asks it.
+        if part.budget is not None and part.budget.order == "random":
             target = labels_of_some(target, part.budget.num_labels, self.config.seed)
         return target
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import cast
 
 from PIL import Image
@@ -10,8 +11,10 @@ from PIL import Image
 from app.tables import ModelKind
 from models import checkpoint, inference, segmentation, style_transfer, stylefilter
 from models.choice.search import Chosen, choose
+from models.choice.tile_order import labels_of_next
 from models.choice.views import applied
 from models.choice.weights import by_labels
+from models.data.domain import Domain
 from models.data.sections import Split
 from models.evaluation import Evaluated, evaluate
 from models.inference import Predictor
@@ -20,9 +23,9 @@ from models.stylefilter import PAPER, StyleFilter
 from models.table1.methods import ROWS, STYLEFILTER, Method, RowName, needs_style
 from models.table1.training import train_method
 from models.training.device import resolve
-from models.training.loop import OtherRules
+from models.training.loop import OtherRules, Run
 from models.training.parallel import rank
-from models.training.progress import Progress, Report
+from models.training.progress import Progress, Report, Stage
 from worker.inputs import (
     AdaptInputs,
     AskingInputs,
@@ -143,6 +146,8 @@ def benchmark_part(inputs: PartInputs, around: Surroundings) -> Outcome:
     source, target, method, part = inputs.source, inputs.target, inputs.method, inputs.part
     config = method.changed(inputs.config)
     keeper = Keeper(around, config, _kind_of(method))
+    if part.budget is not None and part.budget.order == "next":
+        target = _next_labelled(inputs, part.budget.num_labels, keeper.run, around)
     if method.uses_labels:
         keeper.note_labels(target)
     others = OtherRules(by_labels(config.adaptation.crop_px))
@@ -180,6 +185,22 @@ def score(inputs: EvaluateInputs, around: Surroundings) -> Outcome:
     name = "raw" if style is None else "stylised"
     outcome.result.evaluations.append(evaluation_of(name, job, evaluated))
     return outcome
+
+
+def _next_labelled(inputs: PartInputs, number: int, run: Run, around: Surroundings) -> Domain:
+    """Return the target with the labels of the tiles to label first, by source-only candidates."""
+
+    def segmenter(_stage: Stage, this: str) -> Path | None:
+        found = around.reuse(ModelKind.SEGMENTER, this)
+        return None if found is None else found[1]
+
+    # Not the keeper's own way to take results over, which would note this one twice.
+    alone = replace(run, finished=segmenter)
+    config = inputs.method.changed(inputs.config)
+    source_only = segmentation.pretrain(inputs.source, config, alone)
+    work = around.work / "order"
+    steps = StyleFilter(inputs.source, inputs.target, config, alone, work)
+    return labels_of_next(steps, source_only, number)
 
 
 def _kind_of(method: Method) -> ModelKind:

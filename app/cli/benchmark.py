@@ -79,6 +79,11 @@ _NUM_LABELS = typer.Option(
     help="A smaller number of labelled training tiles. The rows rounds, rounds-target, rounds-area "
     "and chosen are measured with so many labels too. Give the option once for each number.",
 )
+_LABEL_ORDER = typer.Option(
+    "--label-order",
+    help="The way to pick the tiles of --num-labels: random, or next, which is the order of "
+    "`stylefilter labels next`. Give the option twice to measure both.",
+)
 _NUM_MASKS = typer.Option(
     min=1,
     help="A number of training masks of the target. The same rows are measured with so many masks "
@@ -126,6 +131,7 @@ def benchmark(  # noqa: PLR0913 - options of a command are its parameters
     tile_px: Annotated[int, _LABELLED_TILE_PX] = 128,
     label_tiles: Annotated[list[int] | None, _LABEL_TILE] = None,
     num_labels: Annotated[list[int] | None, _NUM_LABELS] = None,
+    label_orders: Annotated[list[str] | None, _LABEL_ORDER] = None,
     num_masks: Annotated[list[int] | None, _NUM_MASKS] = None,
     exclude: Annotated[list[str] | None, _EXCLUDE] = None,
     seed: Annotated[int | None, SEED] = None,
@@ -155,6 +161,7 @@ def benchmark(  # noqa: PLR0913 - options of a command are its parameters
         "seeds": seeds,
         "only_folds": only_folds,
         "num_labels": num_labels,
+        "label_orders": label_orders,
         "num_masks": num_masks,
     }
     body |= {name: value for name, value in given.items() if value}

@@ -94,7 +94,9 @@ def _budgets(request: BenchmarkRequest) -> Iterator[Budget]:
         field = "num_labels" if request.num_labels else "num_masks"
         raise refusal(field, f"none of the rows {', '.join(VALUED)} is asked for: add one")
     for number in request.num_labels:
-        yield Budget(num_labels=number)
+        for order in request.label_orders:
+            # Of no tiles there is one order.
+            yield Budget(num_labels=number, order=order if number else "random")
     for number in request.num_masks:
         yield Budget(num_labels=0, num_masks=number)
 

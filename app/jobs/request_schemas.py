@@ -18,6 +18,7 @@ from models.config.presets import PresetName
 from models.data.description import ClassName
 from models.data.splits import Folds
 from models.table1.methods import ROWS, RowName
+from models.table1.plan import LabelOrder
 
 _SOURCE = "0b0f4a0e-4f5c-4a57-8c6e-6a8f2a1f0c01"
 _TARGET = "0b0f4a0e-4f5c-4a57-8c6e-6a8f2a1f0c02"
@@ -291,6 +292,13 @@ class BenchmarkRequest(_TrainingRequest):
         description="Smaller numbers of labelled training tiles. The rows `rounds`, "
         "`rounds-target`, `rounds-area` and `chosen` are also measured with so many labels, which "
         "are drawn at random, to show what a minute of annotation brings.",
+    )
+    label_orders: list[LabelOrder] = Field(
+        ["random"],
+        min_length=1,
+        max_length=2,
+        description="The ways to pick the tiles of `num_labels`: at random, or in the order of "
+        "`GET /datasets/ID/next-tiles`, by the disagreement of candidates. Each is measured.",
     )
     num_masks: list[Annotated[int, Field(ge=1, le=1000)]] = Field(
         [],

@@ -60,6 +60,7 @@ def _value(
     return AnnotationValue(
         row=summary.row,
         tile_px=summary.tile_px,
+        order=own[0].budget.order if own[0].budget is not None else "random",
         num_labels=summary.num_labels,
         num_masks=summary.num_masks,
         minutes=minutes,

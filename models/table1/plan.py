@@ -1,5 +1,7 @@
 """The plan of a benchmark, and of each of its jobs; free of torch."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from models.config.base import FrozenConfig
@@ -22,17 +24,22 @@ class FoldSections(FrozenConfig):
     target: SectionLists
 
 
+LabelOrder = Literal["random", "next"]
+"""The way to pick tiles to label: at random, or as `GET /datasets/ID/next-tiles` orders them."""
+
+
 class Budget(FrozenConfig):
     """The annotation of the target that a method may use, where that is not all there is."""
 
     num_labels: int = Field(description="The number of labelled training tiles.")
     num_masks: int = Field(0, description="The number of training sections with a mask.")
+    order: LabelOrder = Field("random", description="The way in which the tiles are picked.")
 
     @property
     def title(self) -> str:
         if self.num_masks:
             return f"{self.num_masks} masks"
-        return f"{self.num_labels} labels"
+        return f"{self.num_labels} {'' if self.order == 'random' else 'next '}labels"
 
 
 class BenchmarkPart(FrozenConfig):

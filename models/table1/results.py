@@ -9,7 +9,7 @@ from models.config.base import FrozenConfig
 from models.config.presets import PresetName
 from models.config.stylefilter import StyleFilterConfig
 from models.table1.methods import RowName
-from models.table1.plan import Budget
+from models.table1.plan import Budget, LabelOrder
 
 
 class RuleChoice(FrozenConfig):
@@ -188,6 +188,7 @@ class AnnotationValue(FrozenConfig):
 
     row: RowName
     tile_px: int | None
+    order: LabelOrder = Field("random", description="The way in which the tiles were picked.")
     num_labels: float = Field(description="The mean number of labelled training tiles.")
     num_masks: float
     minutes: float = Field(description="The minutes that a person takes for this annotation.")

@@ -6,6 +6,8 @@ from models.table1.results import AnnotationValue, BenchmarkReport
 from worker.report.content import Grid, Section, TableCell
 from worker.report.numbers import MISSING, count, points, spread
 
+_PICKED = {"random": "at random", "next": "as suggested"}
+
 
 def annotation_values(report: BenchmarkReport) -> Section | None:
     if not report.annotation_values:
@@ -14,6 +16,7 @@ def annotation_values(report: BenchmarkReport) -> Section | None:
         "Row",
         "Side of a tile",
         "Labelled tiles",
+        "Picked",
         "Masks",
         "Minutes",
         "Mean DICE, %",
@@ -23,8 +26,9 @@ def annotation_values(report: BenchmarkReport) -> Section | None:
     rows = tuple(_row(one) for one in report.annotation_values)
     note = (
         f"A person is assumed to take {SECONDS_PER_TILE} seconds for the labels of a tile, and "
-        f"{MINUTES_PER_MASK} minutes for the mask of a section. The labelled tiles are drawn at "
-        "random; with one seed, more tiles hold the fewer ones. Masks come without labels."
+        f"{MINUTES_PER_MASK} minutes for the mask of a section. Tiles are drawn at random, and "
+        "with one seed more tiles hold the fewer ones; or they are those that the service suggests "
+        "to label next, before it knows any label. Masks come without labels."
     )
     grid = Grid("What annotation brings", head, rows)
     return Section("Points for a minute of annotation", notes=(note,), grids=(grid,))
@@ -39,6 +43,7 @@ def _row(one: AnnotationValue) -> tuple[TableCell, ...]:
         TableCell(ROWS[one.row].title),
         TableCell("as registered" if one.tile_px is None else f"{one.tile_px} px"),
         TableCell(count(one.num_labels)),
+        TableCell(_PICKED[one.order] if one.num_labels else MISSING),
         TableCell(count(one.num_masks)),
         TableCell(count(one.minutes)),
         TableCell(spread(one.dice)),

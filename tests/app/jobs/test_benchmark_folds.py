@@ -184,13 +184,15 @@ def test_rows_that_learn_labels_are_measured_with_fewer_labels_and_with_masks(
     api: httpx.Client, pair: dict[str, str]
 ) -> None:
     body = {"rows": ["source-only", "paul", "rounds"], "label_tiles_px": [17, 1000]}
-    made = parts(api, submitted(api, pair, **body, num_labels=[4, 0, 4], num_masks=[2]))
+    budgets = {"num_labels": [4, 0, 4], "num_masks": [2], "label_orders": ["random", "next"]}
+    made = parts(api, submitted(api, pair, **body, **budgets))
     # No crop holds a tile of 1000 px; StyleFilter learns from such tiles nevertheless.
     assert {name for name in made if name.startswith("fold")} == {
         *(f"fold 1: {name}" for name in ("source-only", "paul", "rounds", "unfiltered")),
         *(f"fold 1: stylefilter, tiles of {tile_px} px" for tile_px in (17, 1000)),
         "fold 1: rounds, tiles of 17 px",
-        *(f"fold 1: rounds, tiles of 16 px, {n}" for n in ("4 labels", "0 labels", "2 masks")),
+        *(f"fold 1: rounds, tiles of 16 px, {n}" for n in ("4 labels", "4 next labels")),
+        *(f"fold 1: rounds, tiles of 16 px, {n}" for n in ("0 labels", "2 masks")),
     }
 
 

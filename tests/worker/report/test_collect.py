@@ -231,7 +231,8 @@ def test_a_row_with_few_labels_with_none_and_with_a_mask(
     service: Service, pair: dict[str, UUID]
 ) -> None:
     body = {"preset": "smoke", "num_folds": 1, "tile_px": 24, "rows": ["source-only", "rounds"]}
-    budgets = {"num_labels": [5, 0], "num_masks": [1]}
+    orders = ["random", "next"]
+    budgets = {"num_labels": [5, 0], "num_masks": [1], "label_orders": orders}
     job_id = service.submit(BenchmarkRequest.model_validate(pair | body | budgets))
     run_here(service, job_id)
     report = report_of(service, job_id)
@@ -239,11 +240,12 @@ def test_a_row_with_few_labels_with_none_and_with_a_mask(
     assert [row.row for row in report.rows] == ["source-only", "rounds"]
     (table,) = (row.num_labels for row in report.rows if row.row == "rounds")
     assert table > 5
-    used = [(value.num_labels, value.num_masks) for value in report.annotation_values]
-    assert used == [(0, 0), (5, 0), (table, 0), (0, 1)]
+    used = [(v.num_labels, v.num_masks, v.order) for v in report.annotation_values]
+    few = [(5, 0, order) for order in orders]
+    assert used == [(0, 0, "random"), *few, (table, 0, "random"), (0, 1, "random")]
     # Each was a training of its own.
     baselines = [model.fingerprint for model in service.models() if model.kind == "baseline"]
-    assert len(set(baselines)) == 4
+    assert len(set(baselines)) == 5
 
 
 @sqlite_only
