@@ -17,6 +17,7 @@ from app.cli.console import console
 from app.cli.folder_upload import FolderError, send_folder
 from app.cli.options import PRESET, SEED, SERVICE, SOURCE, TARGET
 from app.cli.temporary_service import own_service
+from app.cli.tile_side import LEAST_TILE_PX, default_tile_px
 from app.cli.watch import end_of
 from app.client.client import Client
 from app.client.connection import ApiError, Unavailable
@@ -24,7 +25,8 @@ from app.errors import invalid_fields
 from app.jobs.request_schemas import BenchmarkRequest
 from app.jobs.schemas import JobRead
 from app.tables import ENDED, JobState
-from models.config.presets import PresetName, preset
+from models.config import presets
+from models.config.presets import PresetName
 from models.data.files import written_aside
 from models.table1.cells import Cell
 from models.table1.methods import ROWS
@@ -48,9 +50,10 @@ _ROW = typer.Option(
 )
 _LABELLED_TILE_PX = typer.Option(
     "--tile-px",
-    min=16,
+    min=LEAST_TILE_PX,
     help="The side of a tile, in pixels. A tile is a square part of a target image that has labels "
-    "of its own. The labels are read off the target's masks.",
+    "of its own. The labels are read off the target's masks. Without this option it is 128, or "
+    "less if a crop of the training cannot hold such a tile.",
 )
 _FOLDS = typer.Option(
     min=1, max=20, help="The number of folds: how often each method is trained and tested."
@@ -128,7 +131,7 @@ def benchmark(  # noqa: PLR0913 - options of a command are its parameters
     rows: Annotated[list[str] | None, _ROW] = None,
     folds: Annotated[int, _FOLDS] = 3,
     only_folds: Annotated[list[int] | None, _ONLY_FOLDS] = None,
-    tile_px: Annotated[int, _LABELLED_TILE_PX] = 128,
+    tile_px: Annotated[int | None, _LABELLED_TILE_PX] = None,
     label_tiles: Annotated[list[int] | None, _LABEL_TILE] = None,
     num_labels: Annotated[list[int] | None, _NUM_LABELS] = None,
     label_orders: Annotated[list[str] | None, _LABEL_ORDER] = None,
@@ -147,11 +150,13 @@ def benchmark(  # noqa: PLR0913 - options of a command are its parameters
     """
     if seeds and seed is not None:
         raise typer.BadParameter("--seed and --seeds are given: remove one")
+    fields = _config_fields(config, preset, seed)
     body: dict[str, Any] = {
         "preset": preset,
-        "config": _config_fields(config, preset, seed),
+        "config": fields,
         "num_folds": folds,
-        "tile_px": tile_px,
+        "tile_px": tile_px
+        or default_tile_px(source, target, presets.preset(preset).changed(fields)),
         "label_tiles_px": label_tiles or [],
         "excluded": exclude or [],
     }
@@ -196,7 +201,7 @@ def _config_fields(path: Path | None, name: PresetName, seed: int | None) -> dic
     if seed is not None:
         fields["seed"] = seed
     try:
-        preset(name).changed(fields)  # a mistake shows before any folder is uploaded
+        presets.preset(name).changed(fields)  # a mistake shows before any folder is uploaded
     except ValidationError as error:
         reason = invalid_fields(error.errors(), "config").detail
         raise typer.BadParameter(f"{path} does not suit preset {name}: {reason}") from error

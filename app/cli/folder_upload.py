@@ -107,6 +107,14 @@ def request_of(fields: Mapping[str, JsonValue], where: str) -> DatasetCreate:
         raise FolderError(f"{where} does not describe a dataset: {reason}") from error
 
 
+def pixel_size_nm(folder: Path) -> float | None:
+    """Return the pixel size in a folder's ``meta.json``; None if there is none that can be read."""
+    try:
+        return read_meta(folder / _META).pixel_size_nm
+    except FolderError:  # whoever registers the folder says what is wrong
+        return None
+
+
 def read_meta(path: Path) -> FolderMeta:
     """Read a ``meta.json``; FolderError if it cannot be read or a field is wrong."""
     try:
