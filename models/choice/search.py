@@ -92,7 +92,7 @@ class _Search:
         best = _best_first(found)[:_REFINED]
         for plain in dict.fromkeys((Plain(), *best)):
             self._last.add(Entry(plain.title, plain, self._shop.make(plain)))
-        if found[Plain()].decides:
+        if found[Plain()].decides and not self._same_images:
             for entry in self._trained(best[0], found):
                 self._last.add(entry)
             self._last.teach(list(self._teachers()))
@@ -105,6 +105,10 @@ class _Search:
             verdict = verdict.model_copy(update={"findings": (*verdict.findings, words)})
         source_only, view = self._shop.source_only, self._shop.view(chosen.plain)
         return Chosen(None, source_only, segmenter, view, verdict)
+
+    @property
+    def _same_images(self) -> bool:
+        return self._steps.source.info.digest == self._steps.target.info.digest
 
     def _divided(self, target: Domain) -> tuple[Jury, Domain]:
         """Return the jury of the last comparison, and the target as training sees it.
@@ -199,7 +203,7 @@ class _Search:
             class_names=steps.source.info.class_names,
             source_area=self._shop.prior(),
             contradictions=contradictions(steps.target, training_jury(steps.target).sections),
-            same_images=steps.source.info.digest == steps.target.info.digest,
+            same_images=self._same_images,
             remarks=tuple(self._last.remarks),
         )
 

@@ -30,7 +30,7 @@ from tests.worker.runs import (
 
 pytestmark = [pytest.mark.training, sqlite_only]
 
-CHOICE = {"max_trained": 2, "target_statistics": False}
+CHOICE: dict[str, Any] = {"max_trained": 2, "target_statistics": False, "views": ["stretched"]}
 
 
 @pytest.fixture
