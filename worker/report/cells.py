@@ -55,8 +55,10 @@ def _results(parts: Parts, part: Part) -> tuple[RowResult, ...]:
     """Return each row's scores, with the time and memory of all jobs that it needs."""
     if part.plan.method is None:
         return ()
-    # Stylising is done by each part, also where an earlier job trained its stage.
-    own = parts.own_seconds(part).get("stylise", 0.0) + parts.seconds(part)
+    # Stylising is done by each part, also where an earlier job trained its stage. A verdict is how
+    # labels choose.
+    beside = sum(parts.own_seconds(part).get(stage, 0.0) for stage in ("stylise", "verdict"))
+    own = beside + parts.seconds(part)
     results = []
     for scores in part.scores:
         shared = parts.shared_by(part, [scores.row])
