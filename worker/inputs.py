@@ -14,6 +14,7 @@ from models.choice.probed import ProbePlan
 from models.config.stylefilter import StyleFilterConfig
 from models.data.class_map import ClassMap, mapped
 from models.data.domain import Domain
+from models.data.points_of_masks import points_of_masks
 from models.data.splits import SectionLists
 from models.data.tiles import labels_of_some, relabelled
 from models.table1.methods import METHODS, Method
@@ -176,8 +177,10 @@ class _Reader:
         part = BenchmarkPart.model_validate(self._job.plan)
         if part.tile_px is not None:
             target = relabelled(target, part.tile_px)
+        if part.budget is not None and part.budget.num_points:
+            target = points_of_masks(target, part.budget.num_points, self.config.seed)
         # The order of the tiles to label next needs a trained network: the part itself asks it.
-        if part.budget is not None and part.budget.order == "random":
+        elif part.budget is not None and part.budget.order == "random":
             target = labels_of_some(target, part.budget.num_labels, self.config.seed)
         return target
 

@@ -92,6 +92,11 @@ _NUM_MASKS = typer.Option(
     help="A number of training masks of the target. The same rows are measured with so many masks "
     "in place of labels too. Give the option once for each number.",
 )
+_NUM_POINTS = typer.Option(
+    min=1,
+    help="A number of points, which are read off the target's training masks. The same rows are "
+    "measured with so many points in place of labels too. Give the option once for each number.",
+)
 _EXCLUDE = typer.Option(
     help="A class to leave out of the table and of its mean DICE. Give the option once for each "
     "class."
@@ -136,6 +141,7 @@ def benchmark(  # noqa: PLR0913 - options of a command are its parameters
     num_labels: Annotated[list[int] | None, _NUM_LABELS] = None,
     label_orders: Annotated[list[str] | None, _LABEL_ORDER] = None,
     num_masks: Annotated[list[int] | None, _NUM_MASKS] = None,
+    num_points: Annotated[list[int] | None, _NUM_POINTS] = None,
     exclude: Annotated[list[str] | None, _EXCLUDE] = None,
     seed: Annotated[int | None, SEED] = None,
     seeds: Annotated[list[int] | None, _SEEDS] = None,
@@ -168,6 +174,7 @@ def benchmark(  # noqa: PLR0913 - options of a command are its parameters
         "num_labels": num_labels,
         "label_orders": label_orders,
         "num_masks": num_masks,
+        "num_points": num_points,
     }
     body |= {name: value for name, value in given.items() if value}
     _check(body)

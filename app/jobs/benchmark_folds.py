@@ -52,7 +52,8 @@ def plan(
     rows = [ROWS[row] for row in request.rows]
     labelled = any(row.method.uses_labels for row in rows)
     own_masks = any(row.method.masks_of == "target" for row in rows)
-    if own_masks or request.label_tiles_px or (labelled and request.tile_px):
+    read_off = request.label_tiles_px or request.num_points
+    if own_masks or read_off or (labelled and request.tile_px):
         needs["target"] = ("train", "test")  # labels of tiles are read off these masks
     if labelled and request.tile_px is None:
         tested = any(row.filtered for row in rows)
@@ -90,15 +91,17 @@ def plan(
 
 def _budgets(request: BenchmarkRequest) -> Iterator[Budget]:
     """Yield the smaller annotations that are asked for."""
-    if (request.num_labels or request.num_masks) and not set(VALUED) & set(request.rows):
-        field = "num_labels" if request.num_labels else "num_masks"
-        raise refusal(field, f"none of the rows {', '.join(VALUED)} is asked for: add one")
+    asked = [name for name in ("num_labels", "num_masks", "num_points") if getattr(request, name)]
+    if asked and not set(VALUED) & set(request.rows):
+        raise refusal(asked[0], f"none of the rows {', '.join(VALUED)} is asked for: add one")
     for number in request.num_labels:
         for order in request.label_orders:
             # Of no tiles there is one order.
             yield Budget(num_labels=number, order=order if number else "random")
     for number in request.num_masks:
         yield Budget(num_labels=0, num_masks=number)
+    for number in request.num_points:
+        yield Budget(num_labels=0, num_points=number)
 
 
 def _check_masked_sections(

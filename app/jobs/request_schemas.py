@@ -306,6 +306,13 @@ class BenchmarkRequest(_TrainingRequest):
         description="Numbers of training sections whose masks are used. The same rows are also "
         "measured with so many masks and without labels.",
     )
+    num_points: list[Annotated[int, Field(ge=1, le=100_000)]] = Field(
+        [],
+        max_length=10,
+        description="Numbers of points. The same rows are also measured with so many points and "
+        "without other labels. The points are read off the target's training masks, in the tiles "
+        "of `tile_px`.",
+    )
     excluded: list[ClassName] = Field(
         [],
         max_length=255,

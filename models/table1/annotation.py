@@ -7,7 +7,9 @@ from models.table1.results import AnnotationValue, RowResult
 from models.table1.statistics import compared
 
 SECONDS_PER_TILE = 3
-"""The seconds that a person takes to say which classes are in a tile. An assumption."""
+"""The seconds that a person takes to say which classes are in a tile, or to point at one.
+
+An assumption."""
 
 MINUTES_PER_MASK = 30
 """The minutes that a person takes to draw the mask of a section. An assumption."""
@@ -63,6 +65,7 @@ def _value(
         order=own[0].budget.order if own[0].budget is not None else "random",
         num_labels=summary.num_labels,
         num_masks=summary.num_masks,
+        num_points=0 if own[0].budget is None else own[0].budget.num_points,
         minutes=minutes,
         dice=summary.dice["mean"],
         gain=gain,

@@ -34,9 +34,12 @@ class Budget(FrozenConfig):
     num_labels: int = Field(description="The number of labelled training tiles.")
     num_masks: int = Field(0, description="The number of training sections with a mask.")
     order: LabelOrder = Field("random", description="The way in which the tiles are picked.")
+    num_points: int = Field(0, description="The number of points, which are read off masks.")
 
     @property
     def title(self) -> str:
+        if self.num_points:
+            return f"{self.num_points} points"
         if self.num_masks:
             return f"{self.num_masks} masks"
         return f"{self.num_labels} {'' if self.order == 'random' else 'next '}labels"

@@ -182,8 +182,8 @@ class LabelValue(FrozenConfig):
 class AnnotationValue(FrozenConfig):
     """A row with a certain annotation of the target, compared with source-only, which needs none.
 
-    A person takes 3 seconds for the labels of a tile and 30 minutes for a mask: these two numbers
-    are assumptions.
+    A person takes 3 seconds for the labels of a tile, or for a point, and 30 minutes for a mask:
+    these numbers are assumptions. A point labels its tile, so the tiles stand for the points.
     """
 
     row: RowName
@@ -191,6 +191,7 @@ class AnnotationValue(FrozenConfig):
     order: LabelOrder = Field("random", description="The way in which the tiles were picked.")
     num_labels: float = Field(description="The mean number of labelled training tiles.")
     num_masks: float
+    num_points: int = Field(0, description="The number of points that were asked for.")
     minutes: float = Field(description="The minutes that a person takes for this annotation.")
     dice: Spread = Field(description="Mean DICE.")
     gain: float = Field(description="Mean DICE less that of source-only.")

@@ -17,6 +17,7 @@ def annotation_values(report: BenchmarkReport) -> Section | None:
         "Side of a tile",
         "Labelled tiles",
         "Picked",
+        "Points",
         "Masks",
         "Minutes",
         "Mean DICE, %",
@@ -25,10 +26,11 @@ def annotation_values(report: BenchmarkReport) -> Section | None:
     )
     rows = tuple(_row(one) for one in report.annotation_values)
     note = (
-        f"A person is assumed to take {SECONDS_PER_TILE} seconds for the labels of a tile, and "
-        f"{MINUTES_PER_MASK} minutes for the mask of a section. Tiles are drawn at random, and "
-        "with one seed more tiles hold the fewer ones; or they are those that the service suggests "
-        "to label next, before it knows any label. Masks come without labels."
+        f"A person is assumed to take {SECONDS_PER_TILE} seconds for the labels of a tile or for a "
+        f"point, which labels its tile, and {MINUTES_PER_MASK} minutes for the mask of a section. "
+        "Tiles are drawn at random, and with one seed more tiles hold the fewer ones; or they are "
+        "those that the service suggests "
+        "to label next, before it knows any label. Masks and points come without other labels."
     )
     grid = Grid("What annotation brings", head, rows)
     return Section("Points for a minute of annotation", notes=(note,), grids=(grid,))
@@ -44,6 +46,7 @@ def _row(one: AnnotationValue) -> tuple[TableCell, ...]:
         TableCell("as registered" if one.tile_px is None else f"{one.tile_px} px"),
         TableCell(count(one.num_labels)),
         TableCell(_PICKED[one.order] if one.num_labels else MISSING),
+        TableCell(count(one.num_points)),
         TableCell(count(one.num_masks)),
         TableCell(count(one.minutes)),
         TableCell(spread(one.dice)),

@@ -184,7 +184,12 @@ def test_rows_that_learn_labels_are_measured_with_fewer_labels_and_with_masks(
     api: httpx.Client, pair: dict[str, str]
 ) -> None:
     body = {"rows": ["source-only", "paul", "rounds"], "label_tiles_px": [17, 1000]}
-    budgets = {"num_labels": [4, 0, 4], "num_masks": [2], "label_orders": ["random", "next"]}
+    budgets = {
+        "num_labels": [4, 0, 4],
+        "num_masks": [2],
+        "num_points": [3],
+        "label_orders": ["random", "next"],
+    }
     made = parts(api, submitted(api, pair, **body, **budgets))
     # No crop holds a tile of 1000 px; StyleFilter learns from such tiles nevertheless.
     assert {name for name in made if name.startswith("fold")} == {
@@ -192,7 +197,7 @@ def test_rows_that_learn_labels_are_measured_with_fewer_labels_and_with_masks(
         *(f"fold 1: stylefilter, tiles of {tile_px} px" for tile_px in (17, 1000)),
         "fold 1: rounds, tiles of 17 px",
         *(f"fold 1: rounds, tiles of 16 px, {n}" for n in ("4 labels", "4 next labels")),
-        *(f"fold 1: rounds, tiles of 16 px, {n}" for n in ("0 labels", "2 masks")),
+        *(f"fold 1: rounds, tiles of 16 px, {n}" for n in ("0 labels", "2 masks", "3 points")),
     }
 
 
@@ -201,6 +206,7 @@ def test_rows_that_learn_labels_are_measured_with_fewer_labels_and_with_masks(
     [
         ({"rows": ["paul"], "num_labels": [4]}, "num_labels"),
         ({"rows": ["paul"], "num_masks": [1]}, "num_masks"),
+        ({"rows": ["paul"], "num_points": [1]}, "num_points"),
         ({"rows": ["rounds"], "num_masks": [1000]}, "config.rounds.masked_sections"),
     ],
 )

@@ -227,12 +227,12 @@ def test_seeds_share_no_training_and_are_told_apart(
 
 
 @sqlite_only
-def test_a_row_with_few_labels_with_none_and_with_a_mask(
+def test_a_row_with_few_labels_with_none_with_points_and_with_a_mask(
     service: Service, pair: dict[str, UUID]
 ) -> None:
     body = {"preset": "smoke", "num_folds": 1, "tile_px": 24, "rows": ["source-only", "rounds"]}
     orders = ["random", "next"]
-    budgets = {"num_labels": [5, 0], "num_masks": [1], "label_orders": orders}
+    budgets = {"num_labels": [5, 0], "num_masks": [1], "num_points": [3], "label_orders": orders}
     job_id = service.submit(BenchmarkRequest.model_validate(pair | body | budgets))
     run_here(service, job_id)
     report = report_of(service, job_id)
@@ -240,12 +240,16 @@ def test_a_row_with_few_labels_with_none_and_with_a_mask(
     assert [row.row for row in report.rows] == ["source-only", "rounds"]
     (table,) = (row.num_labels for row in report.rows if row.row == "rounds")
     assert table > 5
-    used = [(v.num_labels, v.num_masks, v.order) for v in report.annotation_values]
+    values = report.annotation_values
+    used = [(v.num_labels, v.num_masks, v.order) for v in values if not v.num_points]
     few = [(5, 0, order) for order in orders]
     assert used == [(0, 0, "random"), *few, (table, 0, "random"), (0, 1, "random")]
+    (points,) = (v for v in values if v.num_points)
+    assert (points.num_points, points.num_masks) == (3, 0)
+    assert 1 <= points.num_labels <= 3
     # Each was a training of its own.
     baselines = [model.fingerprint for model in service.models() if model.kind == "baseline"]
-    assert len(set(baselines)) == 5
+    assert len(set(baselines)) == 6
 
 
 @sqlite_only
