@@ -8,17 +8,17 @@ from functools import partial
 
 import numpy as np
 
+from models.choice.label_scores import FEW_TILES, gather
+from models.choice.tiles import thinned, training_jury
 from models.config.stages import SegmenterTrainingConfig
 from models.data.domain import Domain
-from models.data.labels import PRESENT, UNKNOWN, class_pixels, present_classes
-from models.data.sections import Section
-from models.inference import segment, stylise
+from models.inference import Predictor, stylise
 from models.networks.generator import Generator
 from models.networks.unet import UNet
 from models.segmentation import validate
 from models.training.progress import LABEL_SCORES
 
-_LABELLED_SECTIONS = 8  # spread over the training sections, to bound the time of a validation
+_TILES = 800  # spread over the training sections, to bound the time of a validation
 
 
 class Judge:
@@ -29,46 +29,32 @@ class Judge:
 
     def __init__(self, segmenter: UNet, target: Domain, config: SegmenterTrainingConfig) -> None:
         self._segmenter, self._target, self._config = segmenter.eval(), target, config
-        labelled = _labelled(target)
-        every = -(-len(labelled) // _LABELLED_SECTIONS) or 1
-        self._labelled = labelled[::every]
+        self._jury = thinned(training_jury(target), _TILES)
 
     def scores(self, generator: Generator) -> Mapping[str, float]:
         """Return ``dice/...`` on the target's validation masks, and scores that need no masks.
 
-        ``label_agreement`` is the share of the training tiles' known labels that the prediction
-        meets; it predicts a class for a tile if a pixel of the tile has the class. ``confidence``
-        is the mean probability of the predicted classes. Both are in [0, 1], and ``label_score`` is
-        their sum. Scores for which the target has no masks or no labels are left out.
+        ``label_probability`` is the probability that the prediction gives to the labels of training
+        tiles: exp(-loss) of ``Evidence.loss``, in (0, 1]. ``label_agreement`` is the share of these
+        labels that it meets, where a class is in a tile if it covers 1 % of it. How confident a
+        prediction is counts in neither: one that finds nothing is the most confident. Scores for
+        which the target has no masks or no labels are left out.
         """
         generator.eval()
         dice = validate(self._segmenter, self._target, self._config, partial(stylise, generator))
-        scores = {**dice, **self._agreement(generator)}
+        scores = {**dice, **self._by_labels(generator)}
         generator.train()  # its training goes on
         return scores
 
-    def _agreement(self, generator: Generator) -> Mapping[str, float]:
-        met, known = 0, 0
-        confidences = []
-        for section in self._labelled:
-            image = stylise(generator, self._target.image(section))
-            probabilities = segment(self._segmenter, image, self._config.crop_px)
-            confidences.append(float(probabilities.max(axis=0).mean()))
-            predicted = probabilities.argmax(axis=0)
-            tiles = self._target.tile_windows(section)
-            for (y0, y1, x0, x1), labels in zip(tiles.edges, tiles.labels, strict=True):
-                present = present_classes(class_pixels(predicted[y0:y1, x0:x1], len(labels)))
-                sure = labels != UNKNOWN
-                met += int((present == (labels == PRESENT))[sure].sum())
-                known += int(sure.sum())
-        if not known:
+    def _by_labels(self, generator: Generator) -> Mapping[str, float]:
+        crop_px, style = self._config.crop_px, partial(stylise, generator)
+        predictor = Predictor(self._segmenter, self._target.working_nm, crop_px, style)
+        few = self._jury.num_tiles < FEW_TILES
+        evidence = gather(
+            predictor.probabilities, self._target, self._jury.sections, steadiness=few
+        )
+        loss = evidence.loss()
+        if loss is None:
             return {}
-        agreement, confidence = met / known, float(np.mean(confidences))
-        scores = agreement, confidence, agreement + confidence
-        return dict(zip(LABEL_SCORES, scores, strict=True))
-
-
-def _labelled(target: Domain) -> list[Section]:
-    """Return the training sections that have a known label."""
-    known = {tile.section for tile in target.labelled_tiles(["train"])}
-    return [section for section in target.split("train") if section.index in known]
+        met = 1 - evidence.errors.sum() / evidence.counts.sum()
+        return dict(zip(LABEL_SCORES, (float(met), float(np.exp(-loss))), strict=True))

@@ -272,7 +272,7 @@ def _choice(
     if source_only is None:
         raise ValueError(f"style.select_on {style.select_on} needs the source-only segmenter")
     judge = Judge(source_only, target, config.pretrain)
-    by = {"target_val": "dice/mean", "labels": "label_score"}[style.select_on]
+    by = {"target_val": "dice/mean", "labels": "label_probability"}[style.select_on]
     return KeepBest(generator, lambda: judge.scores(generator), style.validate_every_steps, by)
 
 

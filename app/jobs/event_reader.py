@@ -21,7 +21,7 @@ from app.jobs.reading import count_parts
 from app.jobs.schemas import PartsRead
 from app.storage import Storage
 from app.tables import UNFINISHED, Job, JobEvent, JobKind, JobStage, MetricPoint
-from models.training.progress import LABEL_SCORES
+from models.training.progress import EARLIER_LABEL_SCORES, LABEL_SCORES
 
 _EVENTS_PER_LOOK = 500
 _POINTS_PER_LOOK = 64
@@ -120,7 +120,7 @@ class Reader:
                 MetricPoint.stage == job.stage,
                 MetricPoint.step > since,
                 ~MetricPoint.name.contains("dice/"),
-                MetricPoint.name.not_in(LABEL_SCORES),
+                MetricPoint.name.not_in((*LABEL_SCORES, *EARLIER_LABEL_SCORES)),
             )
             .order_by(MetricPoint.step.desc())
             .limit(_POINTS_PER_LOOK)

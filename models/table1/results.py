@@ -225,8 +225,14 @@ class StyleScore(FrozenConfig):
     label_agreement: float | None = Field(
         description="The share of the training tiles' labels that the prediction agrees with."
     )
+    label_probability: float | None = Field(
+        None,
+        description="The probability that the prediction gives to these labels, from 0 to 1: a "
+        "mean in which each class and each of its two labels has the same weight.",
+    )
     label_score: float | None = Field(
-        description="The agreement plus the mean confidence; it needs no mask."
+        None,
+        description="The agreement plus the mean confidence, by which earlier versions chose.",
     )
 
 
@@ -238,7 +244,7 @@ class StyleChoice(FrozenConfig):
     selected_by: str
     scores: tuple[StyleScore, ...] = Field(description="In the order of their steps.")
 
-    def best(self, by: Literal["dice", "label_score"]) -> StyleScore | None:
+    def best(self, by: Literal["dice", "label_probability"]) -> StyleScore | None:
         """Return the earliest generator with the highest score; None if no generator has one."""
         scored = [score for score in self.scores if getattr(score, by) is not None]
         return max(scored, key=lambda score: float(getattr(score, by)), default=None)

@@ -32,15 +32,16 @@ def of_style(
 ) -> str:
     """Identify theta_style by both domains' images and splits, its training and its choice."""
     chosen = config.style.select_on != "last"
-    return _digest(
-        config,
-        {
-            "style": config.style.deciding(),
-            "data": [_data(source), _data(target)],
-            "judge": of_weights(judge) if chosen and judge is not None else None,
-            "labels": _labels(target) if config.style.select_on == "labels" else None,
-        },
-    )
+    facts: dict[str, object] = {
+        "style": config.style.deciding(),
+        "data": [_data(source), _data(target)],
+        "judge": of_weights(judge) if chosen and judge is not None else None,
+        "labels": None,
+    }
+    if config.style.select_on == "labels":
+        # Results of the rule before, which trusted confidence, are not taken over.
+        facts |= {"labels": _labels(target), "labels choose by": "probability"}
+    return _digest(config, facts)
 
 
 def of_pretraining(source: Domain, config: StyleFilterConfig) -> str:

@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 # A new stage stands at the end: the place of a stage here numbers its random streams.
 Stage = Literal["style", "pretrain", "stylise", "adapt", "evaluate", "register", "verdict", "probe"]
 
-LABEL_SCORES = ("label_agreement", "confidence", "label_score")
+LABEL_SCORES = ("label_agreement", "label_probability")
 """Scores of a generator that need no masks; see ``style_selection.py``."""
+
+EARLIER_LABEL_SCORES = ("confidence", "label_score")
+"""Scores that earlier versions reported beside them."""
 
 
 def is_score(name: str) -> bool:

@@ -1,16 +1,19 @@
 """Which generator is kept: by what the segmenter makes of its images, not by CUT's losses."""
 
 import copy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from models.choice.label_scores import COVERED, gather
 from models.config.presets import preset
 from models.config.stylefilter import StyleFilterConfig
 from models.data.domain import Domain, Tile
-from models.inference import segment, stylise
+from models.inference import Predictor, segment, stylise
 from models.networks.generator import Generator
 from models.networks.unet import UNet
 from models.scores import Evaluation, confusion_matrix
@@ -77,13 +80,19 @@ def test_a_generator_is_scored_by_masks_and_by_labels(
     assert {name: value for name, value in scores.items() if "dice/" in name} == by_hand
     half = SIDE // 2
     upper, lower, other = predicted[0][:half], predicted[0][half:], predicted[1][:half]
+
+    def has(part: NDArray[np.uint8], number: int) -> bool:
+        return bool((part == number).mean() >= COVERED)
+
     met = [
-        (0 in upper), (1 not in upper), (0 not in lower), (1 in lower), (0 in other),
+        has(upper, 0), not has(upper, 1), not has(lower, 0), has(lower, 1), has(other, 0),
     ]  # fmt: skip
-    assert scores["label_agreement"] == sum(met) / 5
-    confidence = np.mean([found[n].max(axis=0).mean() for n in (0, 1)])
-    assert scores["confidence"] == pytest.approx(confidence)
-    assert scores["label_score"] == scores["label_agreement"] + scores["confidence"]
+    assert scores["label_agreement"] == pytest.approx(sum(met) / 5)
+    predict = Predictor(segmenter, target.working_nm, 32, partial(stylise, network)).probabilities
+    loss = gather(predict, target, target.sections[:2], steadiness=True).loss()
+    assert loss is not None
+    assert scores["label_probability"] == pytest.approx(np.exp(-loss))
+    assert scores.keys() - by_hand.keys() == {"label_agreement", "label_probability"}
     assert network.training
 
 
@@ -95,7 +104,7 @@ def test_without_labels_or_masks_nothing_is_made_up(tmp_path: Path, segmenter: U
 
 
 @pytest.mark.parametrize(
-    ("select_on", "by"), [("target_val", "dice/mean"), ("labels", "label_score")]
+    ("select_on", "by"), [("target_val", "dice/mean"), ("labels", "label_probability")]
 )
 def test_the_best_generator_is_kept(
     pair: tuple[Domain, Domain], segmenter: UNet, select_on: str, by: str

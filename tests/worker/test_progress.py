@@ -120,14 +120,14 @@ def test_a_long_series_is_thinned_but_every_score_is_kept(database: Database, le
     for step in range(1, total + 1):
         values = {"nce": float(step)}
         if step % 777 == 0:
-            values |= {"dice/mean": step / total, "label_score": step / (2 * total)}
+            values |= {"dice/mean": step / total, "label_probability": step / (2 * total)}
             scored[step] = step / total
         report(recorder, step, total, values)
     with database.reading() as session:
         losses = points(session, lease.job_id, "nce")
         assert losses == {step: float(step) for step in [1, *range(25, total + 1, 25)]}
         assert points(session, lease.job_id, "dice/mean") == pytest.approx(scored)
-        assert points(session, lease.job_id, "label_score").keys() == scored.keys()
+        assert points(session, lease.job_id, "label_probability").keys() == scored.keys()
 
 
 def test_stages_keep_their_order_seconds_and_end(database: Database, lease: Lease) -> None:

@@ -115,18 +115,18 @@ def _style(parts: Parts, part: Part) -> StyleChoice | None:
     by = parts.benchmark.usable_config().style.select_on
     if part.job.kind != JobKind.TRAIN_STYLE or by == "last":
         return None
-    dice, agreement, both = (
+    dice, agreement, probability = (
         parts.by_step(part, name, _ALL_POINTS)
-        for name in ("dice/mean", "label_agreement", "label_score")
+        for name in ("dice/mean", "label_agreement", "label_probability")
     )
     scores = tuple(
         StyleScore(
             step=step,
             dice=dice.get(step),
             label_agreement=agreement.get(step),
-            label_score=both.get(step),
+            label_probability=probability.get(step),
         )
-        for step in sorted(dice.keys() | both.keys())
+        for step in sorted(dice.keys() | probability.keys())
     )
     if not scores:
         return None

@@ -108,7 +108,7 @@ def _curves(report: BenchmarkReport) -> Figure:
 
 def _styles(report: BenchmarkReport) -> Figure:
     figure, panels = _panels(2, 240, sharey=False)  # the two scores have different units
-    names = ("dice", "mean DICE, %", 100), ("label_score", "agreement + confidence", 1)
+    names = ("dice", "mean DICE, %", 100), ("label_probability", "probability of the labels", 1)
     for axes, (name, title, unit) in zip(panels, names, strict=True):
         for choice in report.styles:
             known = [s for s in choice.scores if getattr(s, name) is not None]

@@ -106,12 +106,13 @@ def styles(report: BenchmarkReport) -> Section | None:
     rows = tuple(
         (
             TableCell(training_in_words(choice.fold, choice.seed, report)),
-            *(_generator(score) for score in (choice.best("dice"), choice.best("label_score"))),
+            _generator(choice.best("dice")),
+            _generator(choice.best("label_probability")),
             _generator(choice.scores[-1]),
         )
         for choice in report.styles
     )
-    rules = "By DICE", "By labels and confidence", "The last"
+    rules = "By DICE", "By labels", "The last"
     caption = "Generator that each rule would choose; mean DICE on the validation masks in %"
     grid = Grid(caption, ("Fold", *rules), rows)
     kept = {_CHOSEN_BY.get(choice.selected_by, choice.selected_by) for choice in report.styles}
@@ -119,8 +120,8 @@ def styles(report: BenchmarkReport) -> Section | None:
         "A generator is the network that CUT trains to redraw target images in the style of the "
         "source. Several are kept during training. Each is scored by how well the source-only "
         "network segments the images that it redraws: by DICE on the target's validation masks; "
-        "or, without any mask, by how often the result agrees with the image-level labels, plus "
-        "the network's mean confidence. The rows were tested with the generator that was chosen "
+        "or, without any mask, by the probability that the result gives to the image-level "
+        "labels. The rows were tested with the generator that was chosen "
         f"by {listed(tuple(sorted(kept)))}."
     )
     return Section("Chosen generators", notes=(note,), chart="styles", grids=(grid,))

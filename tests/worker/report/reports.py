@@ -114,14 +114,14 @@ def full() -> BenchmarkReport:
         for name in ("stylefilter", "cut")
         for fold in (0, 1)
     )
-    scores = ((250, 0.7, 1.5), (500, 0.8, 1.4), (750, 0.6, 1.6))
+    scores = ((250, 0.7, 0.75), (500, 0.8, 0.7), (750, 0.6, 0.8))
     styles = (
         StyleChoice(
             fold=0,
             selected_by="target_val",
             scores=tuple(
-                StyleScore(step=step, dice=dice, label_agreement=0.9, label_score=both)
-                for step, dice, both in scores
+                StyleScore(step=step, dice=dice, label_agreement=0.9, label_probability=told)
+                for step, dice, told in scores
             ),
         ),
     )

@@ -375,7 +375,9 @@ def test_every_row_can_be_measured_and_measured_again(
     assert [row.row for row in report.rows] == list(ROWS)
     (choice,) = report.styles
     assert [score.step for score in choice.scores] == [2, 4]
-    assert all(score.dice is not None and score.label_score is not None for score in choice.scores)
+    assert all(
+        score.dice is not None and score.label_probability is not None for score in choice.scores
+    )
     # Once more nothing is trained, and the same is measured.
     some = {"y-net": report.rows[2], "stylefilter": report.rows[7]}
     second = service.submit(request.model_copy(update={"rows": list(some)}))
