@@ -56,6 +56,12 @@ class Plain:
             words += ", with the target's statistics"
         return words + (f", {self.area_power:.0%} of the area" if self.area_power else "")
 
+    @property
+    def changes(self) -> float:
+        """The number of differences from source-only; of area the share that is corrected."""
+        others = (self.view != "raw", self.statistics == "target", self.pixel_factor != 1)
+        return sum(others) + self.area_power
+
 
 class Workshop:
     """Makes candidates of the source-only segmenter, and asks tiles for their evidence.

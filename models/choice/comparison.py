@@ -71,7 +71,8 @@ class Comparison:
         evidence = self._shop.evidence(entry.segmenter, entry.plain, self.jury, _quietly)
         on_labels = entry.trained != "on the source" and self.jury.seen
         scores = self._shop.scores(entry.segmenter, entry.plain)
-        candidate = Candidate(entry.name, entry.title, evidence, on_labels, scores)
+        changes = entry.plain.changes
+        candidate = Candidate(entry.name, entry.title, evidence, on_labels, scores, changes=changes)
         self._entries.append((entry, candidate))
 
     def teach(self, teachers: Sequence[Teacher]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.choice.label_scores import LEAST_TILES, Evidence
+from models.choice.prudence import prudent_first
 from models.choice.verdict import CandidateVerdict, ClassVerdict, Interval, Outcome, Rate, Verdict
 from models.labels_used.training_labels import SAYS_NOTHING
 from models.scores import Evaluation
@@ -32,6 +33,7 @@ class Candidate:
     """A candidate with its evidence; ``evaluation`` holds its scores on test masks, if any.
 
     One that is not ``usable`` is shown, and never the one to use: it takes several networks.
+    ``changes`` tells how much it differs from the source-only model, as ``Plain.changes`` does.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Candidate:
     trained_on_labels: bool = False
     evaluation: Evaluation | None = None
     usable: bool = True
+    changes: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,8 @@ class Facts:
 def judge(candidates: Sequence[Candidate], facts: Facts) -> Verdict:
     """Compare candidates of the same labelled tiles; the first one is the source-only model.
 
-    The candidate with the lowest loss is the one to use if it beats the source-only model by more
-    than the interval of the difference, and by 0.02 or more; else the source-only model is. Labels
+    The candidate that is ``prudent_first`` is the one to use if it beats the source-only model by
+    more than the interval of the difference, and by 0.02 or more; else source-only is. Labels
     that say nothing raise no error: the verdict tells what they lack. Where masks decide, the loss
     is 1 less their mean DICE, and 0.01 is enough.
     """
@@ -71,8 +74,7 @@ def judge(candidates: Sequence[Candidate], facts: Facts) -> Verdict:
     judged = base.decides and not facts.same_images
     verdicts = [_of(candidates[0], None, facts)]
     verdicts += [_of(each, base if judged else None, facts) for each in candidates[1:]]
-    usable = (v for v, c in zip(verdicts[1:], candidates[1:], strict=True) if c.usable)
-    best = min(usable, key=lambda each: each.loss or 0.0, default=None)
+    best = _best([each for each in candidates[1:] if each.usable], verdicts)
     outcome = _outcome(best, least_gain(base), judged=judged)
     chosen = verdicts[0] if best is None or outcome != "better" else best
     return Verdict(
@@ -86,6 +88,15 @@ def judge(candidates: Sequence[Candidate], facts: Facts) -> Verdict:
         findings=_findings(base, chosen, facts),
         advice=_advice(base, best, chosen, outcome, facts),
     )
+
+
+def _best(
+    usable: Sequence[Candidate], verdicts: Sequence[CandidateVerdict]
+) -> CandidateVerdict | None:
+    found = {each.name: each.evidence for each in usable}
+    changes = {each.name: each.changes for each in usable}
+    first = prudent_first(found, changes.__getitem__)[:1]
+    return next((each for each in verdicts if each.name in first), None)
 
 
 def least_gain(evidence: Evidence) -> float:

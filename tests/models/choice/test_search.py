@@ -200,8 +200,8 @@ def test_trained_candidates_are_judged_by_labels_that_they_have_not_seen(
     trained = [c for c in made.verdict.candidates if "rounds" in c.name]
     assert [c.trained_on_labels for c in trained] == [held != 54] * 2
     if tile_px == 16:
-        # With so few tiles no area is corrected: all rank alike, and the first ones are taken.
-        names = [f"inverted, source, area {area}, rounds" for area in ("0.5", 0)]
+        # With so few tiles no area is corrected: all rank alike, the smallest ones first.
+        names = [f"inverted, source, area {area}, rounds" for area in (0, 0.5)]
         assert [c.name for c in trained] == names
     steps = [(r.step, r.total) for r in reports if r.stage == "adapt" and r.step]
     assert steps == [(n, 6) for n in range(1, 7)]
@@ -247,15 +247,15 @@ def test_the_chosen_one_is_trained_again_on_all_labels_if_asked_for(
     # As from the beginning, with all labels.
     settings = config(learning_rate=3e-3)
     steps = StyleFilter(pairs.source, target, settings, Run(ignore), tmp_path / "by hand")
-    plain = Plain("inverted", "target", 0.5)
+    plain = Plain("inverted", "target")
     by_hand = adapt_in_rounds(
         again.source_only,
         pairs.source,
         Workshop(steps, again.source_only).seen(plain),
-        settings.changed({"rounds": {"statistics": "target", "area_power": 0.5}}),
+        settings.changed({"rounds": {"statistics": "target"}}),
         Run(ignore),
     )
-    assert again.verdict.use == "inverted, target, area 0.5, rounds"
+    assert again.verdict.use == "inverted, target, area 0, rounds"
     assert equal_weights(again.adapted, by_hand)
 
 
