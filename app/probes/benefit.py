@@ -16,6 +16,7 @@ from models.choice.judging import LEAST_GAIN, Candidate, Facts, judge
 from models.choice.probed import Scored, best_of_each
 from models.choice.verdict import Verdict
 
+_SAME = "Source and target hold the same images, so there is nothing to adapt."
 _LITTLE = 0.1  # the share of tiles with an error below which little is left to gain
 
 
@@ -27,9 +28,12 @@ def expected_benefit(
     Raises:
         NotFound: there is no such target.
     """
+    source, target = session.get_one(Dataset, source_id), datasets.get(session, target_id)
+    if source.pixels_digest is not None and source.pixels_digest == target.pixels_digest:
+        return ExpectedBenefit(probe=None, verdict=None, advice=[_SAME])
     probe = None
     if reading.has_probe(session, target_id):
-        tiles = reading.read_tiles(session, datasets.get(session, target_id))
+        tiles = reading.read_tiles(session, target)
         probe = reading.latest(session, storage, tiles, source_id)
     if probe is None:
         return ExpectedBenefit(probe=None, verdict=None, advice=[_no_probe(session, source_id)])

@@ -190,6 +190,15 @@ def test_the_benefit_is_told_before_the_job(
     assert any("`invert`" in words for words in told["advice"])
 
 
+def test_a_target_with_the_images_of_its_source_has_no_benefit(
+    api: httpx.Client, source: str
+) -> None:
+    body = {"source": source, "target": source, "preset": "smoke"}
+    told = api.post("/jobs/adapt?dry_run=true", json=body).json()["benefit"]
+    assert (told["probe"], len(told["advice"])) == (None, 1)
+    assert "/jobs/probe" not in told["advice"][0]
+
+
 def test_a_better_source_is_named(
     api: httpx.Client, database: Database, storage: Storage, target: str, source: str
 ) -> None:
@@ -209,6 +218,25 @@ def test_a_better_source_is_named(
     assert any("near" in words for words in told["advice"])
     best = api.post("/jobs/adapt?dry_run=true", json=body | {"source": other}).json()["benefit"]
     assert not any("suits the target better" in words for words in best["advice"])
+
+
+def test_a_deleted_source_stays_in_the_ranking_and_says_so(
+    api: httpx.Client, database: Database, storage: Storage, target: str, source: str
+) -> None:
+    probed(database, storage, target, source, {"raw": [0.5] * TILES})
+    assert api.delete(f"/datasets/{source}").status_code == 204
+    (item,) = api.get(f"/datasets/{target}/suggested-sources").json()["items"]
+    assert (item["source"], item["source_deleted"]) == (source, True)
+    assert asked_of(api, target)["probe"] is not None
+
+
+def test_whole_sections_are_listed_with_the_advice_to_cut_tiles(api: httpx.Client) -> None:
+    files = {f"{name}.png": png(grey(seed, 32, 48)) for seed, name in enumerate("ab")}
+    whole = str(registered(upload(api, files))["id"])
+    found = asked_of(api, whole)
+    assert [(item["section"], item["tile"]) for item in found["items"]] == [("b", 0), ("a", 0)]
+    assert "tile_px" in found["notes"][0]
+    assert found["suggested_tile_px"] == {}
 
 
 def test_sources_without_a_probe_say_what_to_do(

@@ -1,5 +1,6 @@
 """Shares of tiles in which classes lie, against tiles that are cut one by one."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,14 @@ import zarr
 
 from models.data.labels import class_pixels
 from models.data.sections import Section
-from models.data.tile_sizes import TILE_SIZES_PX, TileSize, suggested, tile_sizes
+from models.data.tile_sizes import (
+    TILE_SIZES_PX,
+    TileSize,
+    rescaled_px,
+    suggested,
+    telling_px,
+    tile_sizes,
+)
 from models.data.tiles import tile_windows
 
 IGNORE = 255
@@ -108,3 +116,25 @@ def test_a_suggestion_from_masks(tmp_path: Path) -> None:
     assert shares[256] == (1, 1, 1 / 4)
     assert shares[512] == (1, 1, 1 / 2)
     assert found.suggested_px == 512
+
+
+def test_a_telling_side_lies_between_the_sizes_that_were_measured() -> None:
+    sizes = [TileSize(64, 10, (0.2, 0.9, 0.0)), TileSize(128, 10, (0.7, 1.0, 0.0))]
+    assert telling_px(sizes, 0) == pytest.approx(64 * 2**0.5)
+    assert telling_px(sizes, 1) == 64
+    assert telling_px(sizes, 2) is None
+
+
+@pytest.mark.parametrize(
+    ("present", "told", "px"),
+    [
+        (45, 100, 128),  # in the middle: as it is
+        (35, 100, 128),
+        (84, 100, 128 * (math.log(0.55) / math.log(0.16)) ** 0.5),
+        (10, 100, 128 * (math.log(0.55) / math.log(0.90)) ** 0.5),
+        (0, 100, 512),
+        (100, 100, 128 * (math.log(0.55) / math.log(0.005)) ** 0.5),
+    ],
+)
+def test_labels_tell_the_side_of_telling_tiles(present: int, told: int, px: float) -> None:
+    assert rescaled_px(128, present, told) == pytest.approx(px)
