@@ -9,7 +9,7 @@ from app.tables import ModelKind
 from models import checkpoint
 from models.choice.looks import FILE, Look, save_looks
 from models.choice.probed import ProbedModel, ProbeResult, Scored, best_of_each, scored
-from models.choice.probing import Asked, looks_of, num_looks, sections_to_see
+from models.choice.probing import Asked, Prober, sections_to_see
 from models.data.domain import Domain
 from models.data.tile_sizes import telling_px, tile_sizes
 from models.training.device import resolve
@@ -27,8 +27,9 @@ def probe(inputs: ProbeInputs, around: Surroundings) -> Outcome:
         asked = Asked(str(each.model.id), segmenter, meta, each.source)
         sections = sections_to_see(each.target, inputs.plan.max_sections)
         work = around.work / asked.id
-        of_model, total = num_looks(asked), len(inputs.models)
-        for step, look in enumerate(looks_of(asked, each.target, sections, work), start=1):
+        prober = Prober(asked, each.target, sections, work)
+        of_model, total = len(prober.candidates), len(inputs.models)
+        for step, look in enumerate(prober.looks(), start=1):
             looks.append(look)
             # Models have nearly as many candidates as each other.
             done = number * of_model + step

@@ -59,28 +59,19 @@ def sections_to_see(target: Domain, most: int) -> tuple[Section, ...]:
     return tuple(section for section in sections if section in chosen)
 
 
-def looks_of(
-    asked: Asked, target: Domain, sections: Sequence[Section], folder: Path
-) -> Iterator[Look]:
-    """Yield what each candidate of a model says of the tiles of some training sections.
+class Prober:
+    """Asks one model about the tiles of some training sections of a target.
 
-    The candidates are the views, each with the statistics of the source and of the target, and
-    first the model as it is. ``target`` has the model's classes and pixel size. ``folder`` is for
+    ``candidates`` are the views, each with the statistics of the source and of the target; first
+    comes the model as it is. The target has the model's classes and pixel size. ``folder`` is for
     images that are needed meanwhile.
     """
-    return _Prober(asked, target, sections, folder).looks()
 
-
-def num_looks(asked: Asked) -> int:
-    """Return the number of candidates of a model."""
-    return len(list(_candidates(asked)))
-
-
-class _Prober:
     def __init__(
         self, asked: Asked, target: Domain, sections: Sequence[Section], folder: Path
     ) -> None:
         self._asked, self._folder = asked, folder
+        self.candidates = tuple(_candidates(asked))
         self._sections = sections
         chosen = {section.index for section in sections}
         self._tiles = [n for n, tile in enumerate(target.tiles) if tile.section in chosen]
@@ -89,7 +80,8 @@ class _Prober:
         )
 
     def looks(self) -> Iterator[Look]:
-        for number, (plain, view) in enumerate(_candidates(self._asked)):
+        """Yield what each candidate says."""
+        for number, (plain, view) in enumerate(self.candidates):
             yield self._look(plain, view, as_it_is=number == 0)
 
     def _look(self, plain: Plain, view: ViewMeta, *, as_it_is: bool) -> Look:
@@ -194,11 +186,12 @@ def _candidates(asked: Asked) -> Iterator[tuple[Plain, ViewMeta]]:
 
 def _views(source: Domain | None) -> Iterator[ViewMeta]:
     """Yield all views of grey values; without the source, those that need nothing of it."""
+    matched = None if source is None else fitted("histogram", source)
     for name in VIEWS:
-        if source is not None:
-            yield fitted(name, source)
-        elif "histogram" not in name:
+        if "histogram" not in name:
             yield ViewMeta(name=name)
+        elif matched is not None:  # both views with this word match the same grey values
+            yield matched.model_copy(update={"name": name})
 
 
 def _evenly(sections: Sequence[Section], number: int) -> list[Section]:

@@ -8,7 +8,7 @@ import pytest
 
 from models.choice.looks import Look, LooksUnreadable, load_looks, save_looks
 from models.choice.probed import best_of_each, enough, scored
-from models.choice.probing import Asked, looks_of, num_looks, sections_to_see
+from models.choice.probing import Asked, Prober, sections_to_see
 from models.choice.tiles import training_jury
 from models.config.presets import preset
 from models.data.domain import Domain
@@ -49,7 +49,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Domain:
 
 
 def look(asked: Asked, target: Domain, folder: Path) -> list[Look]:
-    return list(looks_of(asked, target, sections_to_see(target, 8), folder))
+    return list(Prober(asked, target, sections_to_see(target, 8), folder).looks())
 
 
 @pytest.mark.training
@@ -57,7 +57,7 @@ def test_the_inverted_view_scores_best_and_is_kept(
     asked: Asked, target: Domain, tmp_path: Path
 ) -> None:
     looks = look(asked, target, tmp_path)
-    assert len(looks) == num_looks(asked) == 10
+    assert len(looks) == 10
     names = [(each.meta.view, each.meta.statistics) for each in looks]
     assert names[0] == ("raw", "source")
     assert [each.meta.as_it_is for each in looks] == [True] + [False] * 9
