@@ -170,7 +170,7 @@ _UPGRADES: tuple[Callable[[_Fields], _Fields], ...] = (
         rounds={
             "masked_sections": 0,
             "mask_rows": 1.0,
-            "mask_share": 0.25,
+            "mask_share": 0.8,
             "point_weight": 0.5,
             "point_radius_nm": 40.0,
         }
