@@ -11,10 +11,11 @@ K = TypeVar("K")
 def prudent_first(found: Mapping[K, Evidence], changes: Callable[[K], float]) -> list[K]:
     """Return candidates in the order in which to prefer them; ``found`` is of the same tiles.
 
-    First come those whose loss is within one standard error of the lowest loss, the one with the
-    fewest ``changes`` at the start (the rule of Breiman et al. 1984); then the others by their
-    loss. The lowest of several losses is low by luck, too. And labels do not see all that a change
-    costs: a class that is drawn too large has a lower loss than one that is drawn as it is.
+    First come those that the labels cannot tell from the one with the lowest loss, because the
+    interval of the difference holds 0; of these the one with the fewest ``changes`` is at the
+    start. Then come the others by their loss. The lowest of several losses is low by luck, too. And
+    labels do not see all that a change costs: a class that is drawn too large has a lower loss than
+    one that is drawn as it is.
     """
     by_loss = sorted(found, key=lambda each: found[each].loss() or 0.0)
     close = [each for each in by_loss if _close(found[each], found[by_loss[0]])]
@@ -24,4 +25,4 @@ def prudent_first(found: Mapping[K, Evidence], changes: Callable[[K], float]) ->
 
 def _close(evidence: Evidence, lowest: Evidence) -> bool:
     gain = lowest.gain_over(evidence)
-    return gain is None or gain.value <= gain.standard_error
+    return gain is None or gain.low <= 0

@@ -46,7 +46,7 @@ and all of it by -4.7 to +9.6."""
 
 _CORRECTIONS = tuple(filter(None, AREA_POWERS))
 _RANKED_TILES = 800  # rank untrained candidates: they differ by more than more tiles would tell
-_RULE = 2  # the version of the choice: it rises when the same candidates would be ranked otherwise
+_RULE = 3  # the version of the choice: it rises when the same candidates would be ranked otherwise
 _REFINED = 2  # untrained candidates that are tried with other pixel sizes and areas, too
 
 

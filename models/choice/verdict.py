@@ -27,11 +27,6 @@ class Interval(FrozenConfig):
         """Tell whether the interval leaves out 0."""
         return self.low > 0 or self.high < 0
 
-    @property
-    def standard_error(self) -> float:
-        """The standard error of a normal estimate with such an interval."""
-        return (self.high - self.low) / (2 * _NORMAL_95)
-
 
 class Rate(FrozenConfig):
     """A number of tiles with an error, and the 95 % interval of their share (Wilson 1927)."""

@@ -44,7 +44,6 @@ def preset(name: PresetName) -> StyleFilterConfig:
         }
         choice = {
             "views": ("inverted", "stretched", "histogram", "inverted_histogram"),
-            "pixel_factors": (0.8, 1.25),
             # The third correction of area ranked last untrained, and would take as long as these.
             "max_trained": 2,
         }

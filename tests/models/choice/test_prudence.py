@@ -14,7 +14,7 @@ def missing(*tiles: int) -> Evidence:
     return evidence(LABELS, [1 - p if n in tiles else p for n, p in enumerate(peaks)])
 
 
-def test_a_difference_within_a_standard_error_is_left_to_the_fewest_changes() -> None:
+def test_a_difference_that_is_not_told_is_left_to_the_fewest_changes() -> None:
     found = {
         "lowest": missing(0, 1, 2),
         "close": missing(10, 11, 12, 14),
