@@ -74,7 +74,7 @@ def judge(candidates: Sequence[Candidate], facts: Facts) -> Verdict:
     judged = base.decides and not facts.same_images
     verdicts = [_of(candidates[0], None, facts)]
     verdicts += [_of(each, base if judged else None, facts) for each in candidates[1:]]
-    best = _best([each for each in candidates[1:] if each.usable], verdicts)
+    best = _best(base, [each for each in candidates[1:] if each.usable], verdicts)
     outcome = _outcome(best, least_gain(base), judged=judged)
     chosen = verdicts[0] if best is None or outcome != "better" else best
     return Verdict(
@@ -91,11 +91,11 @@ def judge(candidates: Sequence[Candidate], facts: Facts) -> Verdict:
 
 
 def _best(
-    usable: Sequence[Candidate], verdicts: Sequence[CandidateVerdict]
+    base: Evidence, usable: Sequence[Candidate], verdicts: Sequence[CandidateVerdict]
 ) -> CandidateVerdict | None:
     found = {each.name: each.evidence for each in usable}
     changes = {each.name: each.changes for each in usable}
-    first = prudent_first(found, changes.__getitem__)[:1]
+    first = prudent_first(found, base, changes.__getitem__)[:1]
     return next((each for each in verdicts if each.name in first), None)
 
 

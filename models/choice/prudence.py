@@ -8,21 +8,28 @@ from models.choice.label_scores import Evidence
 K = TypeVar("K")
 
 
-def prudent_first(found: Mapping[K, Evidence], changes: Callable[[K], float]) -> list[K]:
-    """Return candidates in the order in which to prefer them; ``found`` is of the same tiles.
+def prudent_first(
+    found: Mapping[K, Evidence], base: Evidence, changes: Callable[[K], float]
+) -> list[K]:
+    """Return candidates in the order in which to prefer them; all evidence is of the same tiles.
 
-    First come those that the labels cannot tell from the one with the lowest loss, because the
-    interval of the difference holds 0; of these the one with the fewest ``changes`` is at the
-    start. Then come the others by their loss. The lowest of several losses is low by luck, too. And
-    labels do not see all that a change costs: a class that is drawn too large has a lower loss than
-    one that is drawn as it is.
+    First come those that are better than ``base``, that of the source-only segmenter, by more than
+    chance, and that the labels cannot tell from the one with the lowest loss, because the interval
+    of the difference holds 0. Of these the one with the fewest ``changes`` is at the start. Then
+    come the others by their loss. The lowest of several losses is low by luck, too. And labels do
+    not see all that a change costs: a class that is drawn too large has a lower loss than one that
+    is drawn as it is.
     """
     by_loss = sorted(found, key=lambda each: found[each].loss() or 0.0)
-    close = [each for each in by_loss if _close(found[each], found[by_loss[0]])]
-    others = [each for each in by_loss if each not in close]
-    return sorted(close, key=changes) + others
+    alike = [
+        each
+        for each in by_loss
+        if _told_better(found[each], base) and not _told_better(found[by_loss[0]], found[each])
+    ]
+    others = [each for each in by_loss if each not in alike]
+    return sorted(alike, key=changes) + others
 
 
-def _close(evidence: Evidence, lowest: Evidence) -> bool:
-    gain = lowest.gain_over(evidence)
-    return gain is None or gain.low <= 0
+def _told_better(one: Evidence, other: Evidence) -> bool:
+    gain = one.gain_over(other)
+    return gain is not None and gain.low > 0

@@ -46,7 +46,7 @@ and all of it by -4.7 to +9.6."""
 
 _CORRECTIONS = tuple(filter(None, AREA_POWERS))
 _RANKED_TILES = 800  # rank untrained candidates: they differ by more than more tiles would tell
-_RULE = 3  # the version of the choice: it rises when the same candidates would be ranked otherwise
+_RULE = 4  # the version of the choice: it rises when the same candidates would be ranked otherwise
 _REFINED = 2  # untrained candidates that are tried with other pixel sizes and areas, too
 
 
@@ -90,12 +90,12 @@ class _Search:
         self._last = Comparison(self._shop, last)
 
     def run(self) -> Chosen:
-        found = self._untrained()
-        best = _best_first(found)[:_REFINED]
+        found, refined = self._untrained()
+        best = _best_first(refined, found[Plain()])[:_REFINED]
         for plain in dict.fromkeys((Plain(), *best)):
             self._last.add(Entry(plain.title, plain, self._shop.make(plain)))
         if found[Plain()].decides and not self._same_images:
-            for entry in self._trained(best[0], found):
+            for entry in self._trained(best[0], refined, found[Plain()]):
                 self._last.add(entry)
             self._last.teach(list(self._teachers()))
         verdict = judge(self._last.candidates, self._facts())
@@ -127,8 +127,11 @@ class _Search:
             return everything, target  # the part could not judge what all labels can
         return replace(training_jury(divided.judging), seen=False), divided.training
 
-    def _untrained(self) -> dict[Plain, Evidence]:
-        """Return the evidence of views and statistics, and of sizes and areas of the best."""
+    def _untrained(self) -> tuple[dict[Plain, Evidence], dict[Plain, Evidence]]:
+        """Return the evidence of views and statistics, and of sizes and areas of the best.
+
+        The second part holds those of which all corrections of area were tried.
+        """
         views: tuple[ViewName, ...] = ("raw", *self._choice.views)
         plains = [Plain(v, s) for v in dict.fromkeys(views) for s in self._shop.statistics]
         total, done = self._num_untrained(len(plains)) * len(self._first.sections), 0
@@ -142,13 +145,14 @@ class _Search:
             return self._shop.evidence(self._shop.make(plain), plain, self._first, count)
 
         found = {plain: gathered(plain) for plain in plains}
-        for plain in _best_first(found)[:_REFINED]:
+        for plain in _best_first(found, found[Plain()])[:_REFINED]:
             for sized in (replace(plain, pixel_factor=factor) for factor in self._factors):
                 found[sized] = gathered(sized)
-        for plain in _best_first(found)[:_REFINED]:
+        refined = {p: found[p] for p in _best_first(found, found[Plain()])[:_REFINED]}
+        for plain in list(refined):
             for corrected in (replace(plain, area_power=power) for power in _CORRECTIONS):
-                found[corrected] = gathered(corrected)
-        return found
+                refined[corrected] = gathered(corrected)
+        return found, refined
 
     def _num_untrained(self, plains: int) -> int:
         """Return the number of untrained candidates, where so many are tried first."""
@@ -160,14 +164,16 @@ class _Search:
         """The pixel sizes to try: each once, and not the working size, which is tried anyway."""
         return [f for f in dict.fromkeys(self._choice.pixel_factors) if f != 1]
 
-    def _trained(self, best: Plain, found: dict[Plain, Evidence]) -> Iterator[Entry]:
+    def _trained(
+        self, best: Plain, refined: dict[Plain, Evidence], base: Evidence
+    ) -> Iterator[Entry]:
         """Train in rounds, from the view and the statistics of the best untrained candidate.
 
         The corrections of area come in the order of the untrained candidates that have them.
         """
-        tried = {p: found[p] for p in (replace(best, area_power=power) for power in AREA_POWERS)}
+        tried = {p: refined[p] for p in (replace(best, area_power=power) for power in AREA_POWERS)}
         number = self._choice.max_trained
-        for index, plain in enumerate(_best_first(tried)[:number]):
+        for index, plain in enumerate(_best_first(tried, base)[:number]):
             run = part_of(self._steps.run, f"candidate-{index}", index, number)
             title = plain.title.replace("Source-only", "Rounds")
             segmenter = _in_rounds(self._shop, plain, self._masks.rounds, run)
@@ -210,8 +216,8 @@ class _Search:
         )
 
 
-def _best_first(found: dict[Plain, Evidence]) -> list[Plain]:
-    return prudent_first(found, lambda plain: plain.changes)
+def _best_first(found: dict[Plain, Evidence], base: Evidence) -> list[Plain]:
+    return prudent_first(found, base, lambda plain: plain.changes)
 
 
 def _in_rounds(shop: Workshop, plain: Plain, rounds: RoundsConfig, run: Run) -> UNet:

@@ -12,7 +12,7 @@ from models.checkpoint import load_metrics, load_segmenter
 from models.config.presets import preset
 from models.config.stylefilter import StyleFilterConfig
 from models.data.domain import Domain
-from models.metadata import ViewMeta
+from models.metadata import RAW
 from models.networks.unet import UNet
 from models.training.device import resolve
 from models.training.progress import Stage
@@ -83,8 +83,7 @@ def test_an_adapted_segmenter_says_what_chose_it(
 ) -> None:
     config = SMOKE.changed({"adaptation": {"select_on": select_on}})
     kept, segmenter = keeper(tmp_path, config, adapt=summary), UNet(2, config.segmenter)
-    view = ViewMeta(name="inverted")
-    kept.keep_adapted(segmenter, *domains, view=view)
+    kept.keep_adapted(segmenter, *domains)
     assert kept.selected["adapt"] == selected
     (model,) = kept.outcome.models
     assert (model.kind, model.fingerprint, model.of_target) == ("stylefilter", "of adapt", False)
@@ -92,7 +91,7 @@ def test_an_adapted_segmenter_says_what_chose_it(
     loaded, meta = load_segmenter(model.folder, resolve("cpu"))
     assert equal_weights(loaded, segmenter)
     assert (meta.source.name, meta.target and meta.target.name) == ("source", "target")
-    assert meta.view == view
+    assert meta.view == RAW
     (note,) = kept.outcome.result.notes
     assert f"({selected.by})" in note
 
