@@ -138,7 +138,10 @@ def _enough(probe: Probe | None, asked: TilesToOrder) -> Enough | None:
 
 
 def _sizes(tiles: TargetTiles, probe: Probe | None) -> dict[str, SuggestedTile]:
-    """Suggest a size for each class: by its labels if there are enough, else by the source."""
+    """Suggest a size for each class: by its labels if there are enough, else by the source.
+
+    A class that many labels call absent, and none present, gets no size.
+    """
     dataset = tiles.dataset
     labels = tiles.labels[tiles.labelled]
     sides = np.sqrt(tiles.boxes[tiles.labelled, 2:].prod(axis=1))
@@ -149,6 +152,8 @@ def _sizes(tiles: TargetTiles, probe: Probe | None) -> dict[str, SuggestedTile]:
             int(each.sum()) for each in (labels[:, number] != UNKNOWN, labels[:, number] == PRESENT)
         )
         share = present / known if known else None
+        if known >= _LEAST_LABELS and not present:
+            continue  # no size would show a class that is nowhere
         if known >= _LEAST_LABELS:
             px = rescaled_px(float(np.median(sides)), present, known)
             found[name] = _suggested(px, "labels", share)

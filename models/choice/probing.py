@@ -113,7 +113,8 @@ class Prober:
     def _title(self, plain: Plain, *, as_it_is: bool) -> str:
         if self._asked.meta.target is None:
             return plain.title
-        return "The adapted model" if as_it_is else plain.title.replace("Source-only", "It")
+        adapted = "The adapted model"
+        return adapted if as_it_is else plain.title.replace("Source-only", adapted)
 
     def _segmenter(self, plain: Plain, view: ViewMeta) -> UNet:
         if plain.statistics == "source":

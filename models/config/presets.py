@@ -14,6 +14,30 @@ from models.config.stylefilter import StyleFilterConfig
 PresetName = Literal["smoke", "quick", "best", "paper"]
 
 
+_BEST = {
+    "method": "chosen",
+    "pretrain": {
+        "steps": 2400,
+        "validate_every_steps": 200,
+        "dice_weight": 0.5,
+        "learning_rate_decay": "linear",
+    },
+    "adaptation": {
+        "steps": 450,
+        "validate_every_steps": 150,
+        "batch_size": 2,
+        "learning_rate": 5e-4,
+        "learning_rate_decay": "linear",
+    },
+    "choice": {
+        "views": ("inverted", "stretched", "histogram", "inverted_histogram"),
+        # The third correction of area ranks last untrained, and would take as long as these.
+        "max_trained": 2,
+    },
+}
+"""The fields in which ``best`` differs from ``quick``."""
+
+
 def preset(name: PresetName) -> StyleFilterConfig:
     """Return a named configuration.
 
@@ -29,26 +53,7 @@ def preset(name: PresetName) -> StyleFilterConfig:
     if name == "paper":
         return StyleFilterConfig()
     if name == "best":
-        source = {
-            "steps": 2400,
-            "validate_every_steps": 200,
-            "dice_weight": 0.5,
-            "learning_rate_decay": "linear",
-        }
-        target = {
-            "steps": 450,
-            "validate_every_steps": 150,
-            "batch_size": 2,
-            "learning_rate": 5e-4,
-            "learning_rate_decay": "linear",
-        }
-        choice = {
-            "views": ("inverted", "stretched", "histogram", "inverted_histogram"),
-            # The third correction of area ranked last untrained, and would take as long as these.
-            "max_trained": 2,
-        }
-        stages = {"pretrain": source, "adaptation": target}
-        return preset("quick").changed({"method": "chosen", **stages, "choice": choice})
+        return preset("quick").changed(_BEST)
     if name == "quick":
         return StyleFilterConfig(
             style=StyleConfig(

@@ -304,3 +304,13 @@ def test_the_commands_show_the_same(
     assert "source" in ranked.output
     refused = CliRunner().invoke(cli, ["jobs", "probe", target, *url])
     assert refused.exit_code != 0
+
+
+@pytest.mark.parametrize("shown", [0, 30])
+def test_a_class_that_no_label_calls_present_gets_no_size(api: httpx.Client, shown: int) -> None:
+    files = {f"{name}.png": png(grey(seed, 64, 96)) for seed, name in enumerate("ab")}
+    splits = {"train": ["a", "b"], "val": [], "test": []}
+    cut = str(registered(upload(api, files, tile_px=16, splits=splits))["id"])
+    label(api, cut, {n: "present" if n < shown else "absent" for n in range(40)})
+    found = asked_of(api, cut)["suggested_tile_px"]
+    assert [size["told_by"] for size in found.values()] == (["labels"] if shown else [])
